@@ -1,0 +1,3 @@
+"""Reinforcement learning for vision-language-action policies."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,19 @@
+"""Where the files that ship with the package lie: beside the source tree, or inside the wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(name: str) -> Path:
+    """The folder `assets` or `configs` of this installation.
+
+    Raises:
+        FileNotFoundError: the installation is broken, and lacks the folder.
+    """
+    for folder in (_PACKAGE / "_shipped" / name, _PACKAGE.parent / name):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"this installation of vla_rl lacks its folder {name!r}; reinstall it")

@@ -1,0 +1,112 @@
+"""The words that every layer shares: observation keys, sensors, action slots, seeds.
+
+Imports nothing heavier than numpy, so that simulators, configs and `vla-rl list` stay light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+IMAGES = "observation.images."
+"""Prefix of a camera's key; the value is uint8 [height, width, 3]."""
+STATE = "observation.state"
+"""Every vector sensor, concatenated in the order of the config; float32 [P]."""
+TASK = "task"
+"""The instruction, a str."""
+
+Observation = Mapping[str, Any]
+"""What an environment returns: `IMAGES + camera` uint8 HWC, `STATE` float32 [P], `TASK` str."""
+
+HELD_OUT_SEEDS = range(1_000_000, 2_000_000)
+"""Seeds of evaluation episodes. Nothing that trains, or records for training, may reset with one."""
+
+
+def check_training_seed(seed: int, episodes: int = 1) -> int:
+    """Return `seed` if episodes [seed, seed + episodes) all lie outside the held-out seeds.
+
+    Raises:
+        ValueError: a seed is negative or held out for evaluation.
+    """
+    if seed < 0 or seed + episodes > HELD_OUT_SEEDS.start:
+        raise ValueError(
+            f"training seeds must lie in [0, {HELD_OUT_SEEDS.start}); got {seed} for {episodes} "
+            f"episode(s). Seeds from {HELD_OUT_SEEDS.start} on are held out for evaluation."
+        )
+    return seed
+
+
+@dataclass(frozen=True)
+class SensorSpec:
+    """What a sensor returns.
+
+    `image`: uint8 [height, width, 3] in `shape`. `vector`: float32 of `shape` (n,), every entry in
+    [low, high], in `unit`. `text`: a str of at most `shape[0]` characters.
+    """
+
+    kind: Literal["image", "vector", "text"]
+    shape: tuple[int, ...]
+    dtype: str
+    unit: str = ""
+    low: float = -np.inf
+    high: float = np.inf
+
+
+@runtime_checkable
+class Sensor(Protocol):
+    """A stateless reader of one thing in a world; a frozen dataclass whose fields are its config."""
+
+    @property
+    def name(self) -> str:
+        """A camera's key is `IMAGES + name`; a vector's name labels its entries of the state."""
+
+    def spec(self, world: Any) -> SensorSpec:
+        """What `read` returns in this world. Raises ValueError if the world lacks what it reads."""
+
+    def read(self, world: Any) -> np.ndarray | str:
+        """One reading, of the shape and dtype that `spec` states."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One token of a decision.
+
+    `bin`: `choices` ordered values along one dimension; neighbours mean similar things.
+    `choice`: unordered alternatives. `place`: a cell of a `grid` (rows, columns) laid over the image
+    of `camera`, row by row from the top left; `choices` = rows * columns.
+    """
+
+    choices: int
+    kind: Literal["bin", "choice", "place"] = "choice"
+    grid: tuple[int, int] | None = None
+    camera: str | None = None
+
+
+@runtime_checkable
+class ActionSpace(Protocol):
+    """Tokens <-> actions of a Gymnasium space; a frozen dataclass whose fields are its config.
+
+    A decision is int64 [K], one token a slot, 0 <= token < slot.choices.
+    """
+
+    def bind(self, space: Any) -> Self:
+        """The same component, fitted to a Gymnasium space. Raises ValueError where it cannot fit."""
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The K slots of a bound action space."""
+
+    def mask(self, prefix: np.ndarray) -> np.ndarray | None:
+        """Which tokens may follow `prefix` int64 [B, k], k < K: bool [B, slots[k].choices].
+
+        None means that all may.
+        """
+
+    def decode(self, tokens: np.ndarray) -> Any:
+        """The environment action of int64 [K]. Raises ValueError for a token out of range."""
+
+    def encode(self, action: Any) -> np.ndarray:
+        """The tokens int64 [K] of the decision nearest to an environment action."""

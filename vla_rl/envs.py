@@ -1,0 +1,117 @@
+"""Environments by Gymnasium id, as the trainer sees them: one decision (K tokens) a step."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from vla_rl import registry
+from vla_rl.registry import ConfigError
+from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace
+
+
+@dataclass(frozen=True)
+class ObservationShape:
+    """What the observations of an environment hold: cameras by key, and the length of the state."""
+
+    images: dict[str, tuple[int, ...]]
+    state: int
+
+    @classmethod
+    def of(cls, space: gymnasium.Space) -> ObservationShape:
+        """Raises ValueError where the space is not a Dict of at least one camera and an instruction."""
+        if not isinstance(space, gymnasium.spaces.Dict):
+            raise ValueError(f"expected a Dict observation space, got {space}")
+        images = {key: tuple(part.shape or ()) for key, part in space.items() if key.startswith(IMAGES)}
+        for key, wanted in ((f"{IMAGES}<camera>", bool(images)), (TASK, TASK in space.keys())):
+            if not wanted:
+                raise ValueError(f"the policy needs {key!r} among the observations, got {list(space.keys())}")
+        state = space[STATE].shape if STATE in space.keys() else (0,)
+        return cls(images=images, state=int(np.prod(state or (0,))))
+
+
+class TokenEnv(gymnasium.Wrapper):
+    """Takes decisions (tokens int64 [K]) and carries out the action, or the chunk of actions, behind them.
+
+    The reward of a chunk is the undiscounted sum over its steps; it ends early with the episode.
+    `info["steps"]` counts the simulator steps of the decision.
+    """
+
+    def __init__(self, env: gymnasium.Env, tokens: ActionSpace) -> None:
+        super().__init__(env)
+        self.tokens = tokens
+        self.action_space = gymnasium.spaces.MultiDiscrete([slot.choices for slot in tokens.slots])
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        decoded = self.tokens.decode(np.asarray(action, np.int64))
+        total, steps = 0.0, 0
+        for primitive in decoded if horizon(self.tokens) > 1 else (decoded,):
+            observation, reward, terminated, truncated, info = self.env.step(primitive)
+            total, steps = total + float(reward), steps + 1
+            if terminated or truncated:
+                break
+        return observation, total, terminated, truncated, {**info, "steps": steps}
+
+
+def horizon(tokens: ActionSpace) -> int:
+    """How many simulator steps one decision commands."""
+    return int(getattr(tokens, "horizon", 1))
+
+
+def make_env(
+    env_id: str,
+    sensors: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    plugins: Sequence[str] = (),
+    render_mode: str | None = None,
+) -> gymnasium.Env:
+    """The environment `env_id` with these sensors; its actions are its own.
+
+    Raises:
+        ConfigError: no such id (the nearest one is named), or settings that it does not take.
+    """
+    options = dict(kwargs or {})
+    if sensors is not None:
+        options |= {"sensors": list(sensors), "plugins": tuple(plugins)}
+    if env_id not in gymnasium.registry:
+        close = difflib.get_close_matches(env_id, gymnasium.registry, n=1, cutoff=0.0)
+        raise ConfigError(f"env.id: no environment {env_id!r} is registered; did you mean {close[0]!r}?")
+    try:
+        return gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True, **options)
+    except TypeError as error:
+        raise ConfigError(f"env.kwargs: {env_id} does not take these settings: {error}") from error
+
+
+def bind_tokens(config: Any, space: gymnasium.Space, plugins: Sequence[str] = ()) -> ActionSpace:
+    """The action space of the config, fitted to the environment's.
+
+    Raises:
+        ConfigError: unknown component, or one that does not fit.
+    """
+    component = registry.build("action_spaces", config, plugins, path="action_space")
+    try:
+        return component.bind(space)
+    except ValueError as error:
+        raise ConfigError(f"action_space: {error}") from error
+
+
+def make_vector(make: Any, count: int, workers: bool = False) -> VectorEnv:
+    """`count` environments stepped together; the step after an episode's end resets (its action is ignored).
+
+    With `workers` each environment lives in a process of its own.
+    """
+    factories = [make] * count
+    if workers:
+        return AsyncVectorEnv(factories, context="forkserver", autoreset_mode=AutoresetMode.NEXT_STEP)
+    return SyncVectorEnv(factories, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+
+def batched(observation: Mapping[str, Any]) -> dict[str, Any]:
+    """One observation as a batch of one."""
+    return {key: [value] if isinstance(value, str) else np.asarray(value)[None] for key, value in observation.items()}

@@ -1,0 +1,22 @@
+"""Action spaces: tokens <-> environment actions. numpy and Gymnasium's spaces only."""
+
+from vla_rl.actions.binned import Binned
+from vla_rl.actions.choice import Choice
+from vla_rl.actions.chunk import Chunk
+from vla_rl.actions.compose import Compose
+from vla_rl.actions.pointer import Pointer
+from vla_rl.actions.tokens import allowed, check_tokens, horizon, uniform
+from vla_rl.actions.variant import Variant
+
+__all__ = [
+    "Binned",
+    "Choice",
+    "Chunk",
+    "Compose",
+    "Pointer",
+    "Variant",
+    "allowed",
+    "check_tokens",
+    "horizon",
+    "uniform",
+]

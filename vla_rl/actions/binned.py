@@ -1,0 +1,133 @@
+"""A Box as evenly spaced values, one token a dimension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from gymnasium import spaces
+
+from vla_rl.actions.tokens import check_tokens, evenly, nearest_index, unbound
+from vla_rl.specs import Slot
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Each dimension of a Box as evenly spaced values, both ends included; odd counts of [-x, x] hold 0 exactly.
+
+    Args:
+        bins: values a dimension (at least 2): one number for all, or one for each dimension.
+        low: the lowest value, in the action's unit: one number for all, or one for each dimension.
+            Default: the Box's. Needed where the Box is unbounded; else it must lie inside the Box.
+        high: likewise, the highest value.
+        shape: the action's shape; set by `bind`.
+        dtype: the action's dtype; set by `bind`.
+    """
+
+    bins: int | tuple[int, ...] = 11
+    low: float | tuple[float, ...] | None = None
+    high: float | tuple[float, ...] | None = None
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        counts = (self.bins,) if isinstance(self.bins, int) else self.bins
+        if not counts or min(counts) < 2:
+            raise ValueError(f"bins: at least 2 a dimension; got {self.bins}")
+
+    def bind(self, space: Any) -> Self:
+        """The same, fitted to a Box.
+
+        Raises:
+            ValueError: not a Box; the number of bins, lows or highs is not that of its dimensions; no
+                finite bounds; bounds outside the Box; values too close for its dtype to tell apart.
+        """
+        if not isinstance(space, spaces.Box):
+            raise ValueError(f"binned needs a Box action space; got {space}")
+        if self.shape is not None and self.shape != space.shape:
+            raise ValueError(f"action dimension: expected shape {self.shape}; the space has {space.shape}")
+        dims = int(np.prod(space.shape))
+        if dims == 0:
+            raise ValueError(f"action dimension: a Box of shape {space.shape} has nothing to choose")
+        bins, low, high = self._fit("bins", dims), self._fit("low", dims), self._fit("high", dims)
+        low = _bounds("low", low, space.low.reshape(-1), space)
+        high = _bounds("high", high, space.high.reshape(-1), space)
+        for index, (lowest, highest) in enumerate(zip(low, high, strict=True)):
+            if not lowest < highest:
+                raise ValueError(f"dimension {index}: low {lowest} must be below high {highest}")
+        bound = replace(self, bins=bins, low=low, high=high, shape=tuple(space.shape), dtype=str(space.dtype))
+        for index, row in enumerate(bound._values):
+            if len(np.unique(row)) < len(row):
+                raise ValueError(f"dimension {index}: {len(row)} bins are too close for {space.dtype} to tell apart")
+        return bound
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """One `bin` slot a dimension, in C order."""
+        if self.shape is None or isinstance(self.bins, int):
+            raise unbound(self)
+        return tuple(Slot(count, "bin") for count in self.bins)
+
+    def mask(self, prefix: np.ndarray) -> None:
+        """Every value may follow every other."""
+
+    def decode(self, tokens: np.ndarray) -> np.ndarray:
+        """The action, of the Box's shape and dtype."""
+        chosen = check_tokens(tokens, self.slots)
+        values = [row[token] for row, token in zip(self._values, chosen, strict=True)]
+        return np.asarray(values).astype(self.dtype).reshape(self.shape or ())
+
+    def encode(self, action: Any) -> np.ndarray:
+        """The nearest values' tokens; a tie goes to the lower value, and an action beyond an end to that end.
+
+        Raises:
+            ValueError: not of the Box's shape, or NaN.
+        """
+        slots, found = self.slots, np.asarray(action, np.float64)
+        if found.shape != self.shape:
+            raise ValueError(f"action dimension: expected shape {self.shape}; got {found.shape}")
+        pairs = zip(self._values, found.reshape(-1), strict=True)
+        tokens = [int(nearest_index(row, np.asarray(value))) for row, value in pairs]
+        assert len(tokens) == len(slots)
+        return np.asarray(tokens, np.int64)
+
+    @cached_property
+    def _values(self) -> tuple[np.ndarray, ...]:
+        """The values of each dimension, float64 [bins]."""
+        assert isinstance(self.bins, tuple), self
+        assert isinstance(self.low, tuple), self
+        assert isinstance(self.high, tuple), self
+        rows = zip(self.low, self.high, self.bins, strict=True)
+        return tuple(evenly(low, high, np.arange(n) / (n - 1), np.dtype(self.dtype)) for low, high, n in rows)
+
+    def _fit(self, name: str, dims: int) -> Any:
+        """The field `name`, one value a dimension (None stays None)."""
+        value = getattr(self, name)
+        if value is None:
+            return None
+        if not isinstance(value, (tuple, list)):
+            return (value,) * dims
+        if len(value) != dims:
+            raise ValueError(
+                f"action dimension: {name} has {len(value)} entries {tuple(value)}; expected {dims}, "
+                "one for each dimension of the action space"
+            )
+        return tuple(value)
+
+
+def _bounds(name: str, given: tuple[float, ...] | None, limits: np.ndarray, space: spaces.Box) -> tuple[float, ...]:
+    """The Box's own bounds, or the `given` ones if they lie inside."""
+    if given is None:
+        if not np.isfinite(limits).all():
+            raise ValueError(f"the action space {space} is unbounded: give `low` and `high`")
+        return tuple(float(limit) for limit in limits)
+    lowest, highest = space.low.reshape(-1), space.high.reshape(-1)
+    for index, value in enumerate(given):
+        if not (np.isfinite(value) and lowest[index] <= value <= highest[index]):
+            raise ValueError(
+                f"{name} of dimension {index}: {value} lies outside the action space's "
+                f"[{lowest[index]}, {highest[index]}]"
+            )
+    return tuple(float(value) for value in given)

@@ -1,0 +1,64 @@
+"""The losses and targets of off-policy actor-critic on token actions: pure functions.
+
+Shapes: B rows of a batch, N candidates, E critics, Z value bins.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+
+def hl_gauss(values_B: Tensor, edges: Tensor, sigma: float) -> Tensor:
+    """Each value as a histogram: a Gaussian of width `sigma` cut at the bins' edges [Z + 1] -> [B, Z].
+
+    Values are clipped to the range of the edges. Source: Farebrother et al. 2024 (arXiv 2403.03950), eq. 3.4.
+    """
+    values = values_B.clamp(edges[0], edges[-1]).unsqueeze(-1)
+    cumulative = torch.special.ndtr((edges - values) / sigma)
+    mass = cumulative[..., 1:] - cumulative[..., :-1]
+    return mass / (cumulative[..., -1:] - cumulative[..., :1])
+
+
+def categorical_loss(logits_EBZ: Tensor, target_BZ: Tensor, weight_B: Tensor) -> Tensor:
+    """Cross-entropy of every critic to one target histogram; mean over critics and weighted rows."""
+    cross_entropy = -(target_BZ * F.log_softmax(logits_EBZ, dim=-1)).sum(-1)
+    return (cross_entropy * weight_B).mean()
+
+
+def td_target(
+    reward_B: Tensor, discount_B: Tensor, next_value_B: Tensor, return_B: Tensor, mc_weight: float
+) -> Tensor:
+    """w G + (1 - w) (R_n + discount V'), where the observed return G is known; the backup alone elsewhere.
+
+    `discount` is gamma^m and 0 after termination; G is NaN while its episode runs.
+    """
+    backup = reward_B + discount_B * next_value_B
+    known = torch.isfinite(return_B)
+    return torch.where(known, mc_weight * torch.nan_to_num(return_B) + (1.0 - mc_weight) * backup, backup)
+
+
+def raise_to_return(q_B: Tensor, return_B: Tensor) -> Tensor:
+    """The replayed action is worth at least what was seen to follow from it (NaN: not known)."""
+    return torch.where(torch.isfinite(return_B), torch.maximum(q_B, torch.nan_to_num(return_B)), q_B)
+
+
+def candidate_weights(q_BN: Tensor, scale: Tensor) -> Tensor:
+    """softmax(Q / scale) over the candidates; `scale` > 0 is in units of value."""
+    return torch.softmax(q_BN / scale.clamp_min(1e-6), dim=-1)
+
+
+def improvement_loss(weights_BN: Tensor, log_prob_BN: Tensor) -> Tensor:
+    """Imitate the candidates by their weights: -sum_i w_i log pi(c_i | s), mean over rows."""
+    return -(weights_BN.detach() * log_prob_BN).sum(-1).mean()
+
+
+def imitation_loss(log_prob_B: Tensor, selected_B: Tensor, share: Tensor) -> Tensor:
+    """-log pi(label | s), the mean over the selected rows.
+
+    `share` is the selected rows' share of the whole batch, over all processes: dividing by it, and not by
+    the own rows' count, makes the mean of the processes' losses the loss of the joint batch.
+    """
+    selected = selected_B.to(log_prob_B.dtype)
+    return -(log_prob_B * selected).mean() / share.clamp_min(1e-6)

@@ -1,0 +1,237 @@
+"""Sampled-candidate policy improvement with a decoupled critic (the family of PA-RL, arXiv 2412.06685).
+
+It needs of a policy only `encode`, `ground`, `sample` and `log_prob`: bins, choices, places and tools share this path.
+Shapes: B rows, N candidates, K slots, E critics, Z value bins.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vla_rl.algorithms import losses
+from vla_rl.algorithms.critic import Critic
+from vla_rl.algorithms.rows import Rows
+from vla_rl.algorithms.settings import Parl
+from vla_rl.learner import Learner
+from vla_rl.models.features import Features
+from vla_rl.models.heads import Readout
+from vla_rl.models.policy import Policy
+from vla_rl.replay.batch import Batch
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What acting gives: tokens int64 [B, K], Q of each (float32 [B]), and the frozen features for replay."""
+
+    tokens: np.ndarray
+    q: np.ndarray
+    features: dict[str, np.ndarray]
+
+
+class ParlAlgorithm:
+    """Acts, and updates a critic and a policy from batches of replay.
+
+    Args:
+        settings: the hyperparameters.
+        policy: the actor; its frozen, grounded features are what the critic reads.
+        learner: device, precision and processes.
+        reference: the policy of the supervised start, which `kl_weight` ties the actor to.
+    """
+
+    def __init__(self, settings: Parl, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
+        if settings.kl_weight > 0 and reference is None:
+            raise ValueError("algorithm.kl_weight: needs the policy of a supervised start to stay close to")
+        self.settings, self.policy, self.learner = settings, policy.to(learner.device), learner
+        self.reference = reference.to(learner.device).eval() if reference is not None else None
+        self.readout = Readout.like(policy).to(learner.device)
+        self.critic = Critic(
+            self.readout.size,
+            policy.slots,
+            members=settings.critics,
+            width=settings.critic_width,
+            bins=settings.bins,
+            value_range=settings.value_range,
+        ).to(learner.device)
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.critic_optimizer = learner.optimizer(
+            self.critic.parameters(), settings.critic_lr, settings.weight_decay
+        )
+        self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
+        self.updates = 0
+
+    # --- acting ---------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def act(self, observation: dict[str, Any], best_of: int = 1, greedy: bool = False) -> Decision:
+        """Decide for a batch of observations.
+
+        `greedy` takes the policy's most likely tokens; otherwise `best_of` samples are drawn and the one of the
+        highest Q is taken (1: plain sampling, with `epsilon` of the decisions uniformly random).
+        """
+        grounded = self.policy.ground(observation)
+        features = grounded if self.policy.frozen_trunk else self.policy.encode(observation)
+        rows = len(features)
+        if greedy:
+            tokens = self.policy.greedy(features).unsqueeze(1)
+        else:
+            tokens, _ = self.policy.sample(features, best_of, self._noise(rows, best_of))
+            tokens = self._explore(tokens) if best_of == 1 else tokens
+        q = self._q(self.critic, grounded, tokens)
+        best = q.argmax(dim=1, keepdim=True)
+        chosen = tokens.gather(1, best.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])).squeeze(1)
+        return Decision(
+            tokens=chosen.cpu().numpy(), q=q.gather(1, best).squeeze(1).cpu().numpy(), features=grounded.pack()
+        )
+
+    def _explore(self, tokens_BNK: Tensor) -> Tensor:
+        if self.settings.epsilon == 0:
+            return tokens_BNK
+        random = self.policy.uniform(tokens_BNK.shape[0], 1, self._noise(tokens_BNK.shape[0], 1))
+        explore = self.learner.uniform(tokens_BNK.shape[0]) < self.settings.epsilon
+        return torch.where(explore[:, None, None], random, tokens_BNK)
+
+    # --- learning -------------------------------------------------------------------------------------------
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One update of the critic and, every `critic_updates`-th time after the warm-up, one of the actor."""
+        rows = Rows.of(batch, self.policy, self.learner.device)
+        metrics = self.update_critic(rows)
+        self.update_target()
+        self.updates += 1
+        past_warmup = self.updates > self.settings.warmup_updates
+        if past_warmup and self.updates % self.settings.critic_updates == 0:
+            metrics |= self.update_actor(rows.thin(self.settings.actor_batch_size))
+        return metrics
+
+    def update_critic(self, rows: Rows) -> dict[str, Tensor]:
+        """Move every critic's histogram towards the target value."""
+        target = self.target_value(rows)
+        with self.learner.autocast():
+            logits = self.critic(self.readout(rows.grounded), rows.tokens.unsqueeze(1)).squeeze(2)
+            histogram = losses.hl_gauss(target, self.critic.edges, self.settings.sigma)
+            loss = losses.categorical_loss(logits.float(), histogram, rows.weight)
+        norm = self.learner.step(loss, self.critic_optimizer, self.settings.clip)
+        q = self.critic.value(logits.detach()).mean(0)
+        known = torch.isfinite(rows.returns)
+        return {
+            "critic/loss": loss.detach(),
+            "critic/grad_norm": norm,
+            "q/mean": q.mean(),
+            "q/target": target.mean(),
+            "q/return": masked_mean(rows.returns, known),
+            "q/minus_return": masked_mean(q - rows.returns, known),
+        }
+
+    @torch.no_grad()
+    def target_value(self, rows: Rows) -> Tensor:
+        """[B] the mix of observed return and n-step backup that the critics learn."""
+        settings = self.settings
+        if settings.mc_weight == 1.0 and bool(torch.isfinite(rows.returns).all()):
+            return rows.returns
+        features = self._actor_features(rows.next_grounded, rows.next_observation)
+        noise = self._noise(len(rows), settings.backup_samples)
+        tokens, _ = self.policy.sample(features, settings.backup_samples, noise)
+        q = self._q(self.target, rows.next_grounded, tokens)
+        value = q.amax(1) if settings.backup == "max" else q.mean(1)
+        value = value.clamp(0.0, 1.0)
+        return losses.td_target(rows.reward, rows.discount, value, rows.returns, settings.mc_weight)
+
+    def update_actor(self, rows: Rows) -> dict[str, Tensor]:
+        """Imitate the candidates that the critic prefers, held by demonstrations and the supervised start."""
+        settings, policy = self.settings, self.policy
+        features = self._actor_features(rows.grounded, rows.observation)
+        tokens, weights, statistics = self.weigh_candidates(features, rows)
+        demo_share = self.learner.mean(rows.demo.float().mean())
+        with self.learner.autocast():
+            log_prob = policy.log_prob(features, torch.cat([tokens, rows.labels.unsqueeze(1)], dim=1)).float()
+            improvement = losses.improvement_loss(weights, log_prob[:, :-1])
+            imitation = losses.imitation_loss(log_prob[:, -1], rows.demo, demo_share)
+            loss = improvement + settings.bc_weight * imitation
+            if settings.kl_weight > 0:
+                kl = policy.kl(features, self._reference_logits(rows)).mean()
+                loss = loss + settings.kl_weight * kl
+        norm = self.learner.step(loss, self.actor_optimizer, settings.clip)
+        with torch.no_grad():
+            metrics = {
+                "actor/improvement": improvement.detach(),
+                "actor/imitation": imitation.detach(),
+                "actor/grad_norm": norm,
+                "policy/entropy": policy.entropy(features).mean(),
+            }
+            if self.reference is not None:
+                metrics["policy/kl"] = policy.kl(features, self._reference_logits(rows)).mean()
+        return metrics | statistics
+
+    @torch.no_grad()
+    def weigh_candidates(self, features: Features, rows: Rows) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Candidates int64 [B, N, K] (samples, uniform ones, the replayed action last) and their weights [B, N]."""
+        settings, policy = self.settings, self.policy
+        tokens, _ = policy.sample(features, settings.candidates, self._noise(len(rows), settings.candidates))
+        parts = [tokens]
+        if settings.uniform_candidates:
+            noise = self._noise(len(rows), settings.uniform_candidates)
+            parts.append(policy.uniform(len(rows), settings.uniform_candidates, noise))
+        candidates = torch.cat([*parts, rows.tokens.unsqueeze(1)], dim=1)
+        q = self._q(self.critic, rows.grounded, candidates)
+        replayed = losses.raise_to_return(q[:, -1], rows.returns)
+        q = torch.cat([q[:, :-1], replayed.unsqueeze(1)], dim=1)
+        spread = self.learner.mean(q[:, :-1].std(dim=1).mean())
+        weights = losses.candidate_weights(q, settings.temperature * spread)
+        effective = 1.0 / weights.square().sum(1)
+        return candidates, weights, {"q/spread": spread, "actor/effective_candidates": effective.mean()}
+
+    @torch.no_grad()
+    def update_target(self) -> None:
+        """The target critic follows by an exponential average, in float32."""
+        online, target = list(self.critic.parameters()), list(self.target.parameters())
+        torch._foreach_lerp_(target, online, self.settings.target_ema)
+
+    # --- state ----------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything besides the policy's own weights that a resumed run needs."""
+        return {
+            "critic": self.critic.state_dict(),
+            "target": self.target.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "actor_optimizer": self.actor_optimizer.state_dict(),
+            "learner": self.learner.state_dict(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.critic.load_state_dict(state["critic"])
+        self.target.load_state_dict(state["target"])
+        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
+        self.learner.load_state_dict(state["learner"])
+        self.updates = state["updates"]
+
+    # --- parts ----------------------------------------------------------------------------------------------
+
+    def _q(self, critic: Critic, grounded: Features, tokens_BNK: Tensor) -> Tensor:
+        """[B, N] the most pessimistic critic's value."""
+        return critic.value(critic(self.readout(grounded), tokens_BNK)).amin(0)
+
+    def _actor_features(self, grounded: Features, observation: dict[str, Any]) -> Features:
+        return grounded if self.policy.frozen_trunk else self.policy.encode(observation)
+
+    def _reference_logits(self, rows: Rows) -> list[Tensor]:
+        assert self.reference is not None
+        with torch.no_grad():
+            return self.reference.logits(rows.grounded if self.reference.frozen_trunk else self.reference.encode(rows.observation))
+
+    def _noise(self, rows: int, samples: int) -> Tensor:
+        slots = self.policy.slots
+        return self.learner.uniform(rows, samples, len(slots), max(slot.choices for slot in slots))
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the values that the mask selects; NaN where it selects none."""
+    return values[mask].mean()

@@ -1,0 +1,71 @@
+"""The algorithms' configs. Imports no torch: `vla-rl list` reads this file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from vla_rl.algorithms.parl import ParlAlgorithm
+
+
+@dataclass(frozen=True)
+class Parl:
+    """Sampled-candidate policy improvement with a critic of its own on frozen features.
+
+    The actor imitates a softmax over the critic's values of its own samples and of the replayed action
+    (the family of PA-RL, arXiv 2412.06685); the critic is categorical (HL-Gauss, arXiv 2403.03950).
+
+    gamma: discount of one decision.
+    mc_weight: share of the observed return in the critic's target; the rest is the n-step backup.
+    backup, backup_samples: the value of a next state is the max or mean of this many samples' values.
+    candidates, uniform_candidates: the policy's own and uniformly random candidates of the actor's loss.
+    temperature: in units of the batch's mean standard deviation of Q over the candidates.
+    bc_weight, kl_weight: the anchors: cross-entropy on demonstrations, KL(policy || supervised start).
+    critic_updates: critic updates for one update of the actor.
+    warmup_updates: critic updates before the actor's first.
+    epsilon: probability that a decision, while collecting, is uniformly random.
+    """
+
+    gamma: float = 0.9
+    mc_weight: float = 0.5
+    backup: Literal["max", "mean"] = "max"
+    backup_samples: int = 8
+    candidates: int = 16
+    uniform_candidates: int = 0
+    temperature: float = 0.5
+    bc_weight: float = 0.3
+    kl_weight: float = 0.0
+    demo_share: float = 0.25
+    critic_updates: int = 8
+    warmup_updates: int = 500
+    actor_batch_size: int = 64
+    batch_size: int = 256
+    critic_lr: float = 1e-3
+    actor_lr: float = 3e-4
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    target_ema: float = 0.02
+    critics: int = 2
+    critic_width: int = 256
+    bins: int = 51
+    value_range: tuple[float, float] = (-0.1, 1.1)
+    sigma: float = 0.035
+    epsilon: float = 0.0
+
+    def __post_init__(self) -> None:
+        unit = ("gamma", "mc_weight", "demo_share", "target_ema", "epsilon")
+        for name in unit:
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name in ("candidates", "backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.value_range[0] >= self.value_range[1]:
+            raise ValueError(f"value_range must rise, got {self.value_range}")
+
+    def build(self, **parts: Any) -> ParlAlgorithm:
+        """The algorithm on a policy; see `ParlAlgorithm` for the parts."""
+        from vla_rl.algorithms.parl import ParlAlgorithm
+
+        return ParlAlgorithm(settings=self, **parts)

@@ -1,0 +1,98 @@
+"""Where learning meets the hardware: device, mixed precision and several processes, through accelerate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor
+
+MAX_BAD_STEPS = 20
+
+
+class Learner:
+    """Backward passes, and optimiser steps on gradients averaged over all processes.
+
+    A batch of B rows on each of P processes gives the update of one process with the P * B rows joined, because
+    every loss is a mean over rows, `mean` averages statistics over processes, and `uniform` draws the joint
+    batch's noise everywhere and returns the own rows.
+
+    Args:
+        device: "auto" (CUDA where there is one), "cpu" or "cuda".
+        mixed_precision: "no", "bf16" or "fp16".
+        seed: of the noise; the same in every process.
+    """
+
+    def __init__(self, device: str = "auto", mixed_precision: str = "no", seed: int = 0) -> None:
+        if device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)
+        self.device = self.accelerator.device
+        self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
+        self._generator = torch.Generator().manual_seed(seed)
+        self._bad_steps = 0
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which losses are computed."""
+        return self.accelerator.autocast()
+
+    def optimizer(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float = 0.0) -> Any:
+        """AdamW over `parameters`, fused where the device offers it."""
+        adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=self.device.type == "cuda")
+        return self.accelerator.prepare_optimizer(adam)
+
+    def step(self, loss: Tensor, optimizer: Any, clip: float) -> Tensor:
+        """One optimiser step; returns the gradient's norm before clipping.
+
+        A step with a gradient that is not finite is skipped, with weights and optimiser unchanged.
+
+        Raises:
+            FloatingPointError: the gradient was not finite in `MAX_BAD_STEPS` steps in a row.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        self._average_gradients(parameters)
+        self.accelerator.unscale_gradients(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
+        if not torch.isfinite(norm):
+            self._bad_steps += 1
+            if self._bad_steps >= MAX_BAD_STEPS:
+                raise FloatingPointError(f"the gradient was not finite {MAX_BAD_STEPS} times in a row; the loss is {loss.item()}")
+            optimizer.zero_grad(set_to_none=True)
+            return norm
+        self._bad_steps = 0
+        optimizer.step()
+        return norm
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a statistic over the processes."""
+        return value if self.processes == 1 else self.accelerator.reduce(value, reduction="mean")
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform noise in (0, 1) for the own rows of a joint batch: shape [B, ...] on every process."""
+        joint = torch.rand((shape[0] * self.processes, *shape[1:]), generator=self._generator)
+        own = joint[self.rank * shape[0] : (self.rank + 1) * shape[0]]
+        return own.clamp_(1e-6, 1.0 - 1e-6).to(self.device, non_blocking=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the noise."""
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._generator.set_state(state["generator"].cpu())
+
+    def _average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
+        if self.accelerator.distributed_type == DistributedType.NO:
+            return
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = self.accelerator.reduce(torch.cat([g.reshape(-1) for g in gradients]), reduction="mean")
+        pieces = flat.split([g.numel() for g in gradients])
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            parameter.grad = piece.view_as(parameter)

@@ -95,7 +95,8 @@ def uniform(action_space: ActionSpace, rng: np.random.Generator, batch: int) -> 
 def check_parts(parts: Iterable[Any], owner: str) -> None:
     """Raise ValueError unless every part is an action space of one step (a chunk only goes outermost)."""
     for part in parts:
-        if not isinstance(part, ActionSpace):
+        # isinstance() would read the `slots` of a part that is not bound yet, on Python 3.11.
+        if not all(callable(getattr(part, method, None)) for method in ("bind", "mask", "decode", "encode")):
             raise ValueError(f"{owner} is made of action spaces, such as {{type: binned}}; got {part!r}")
         if hasattr(part, "horizon"):
             raise ValueError(f"a chunk cannot lie inside {owner}; put the chunk outermost")

@@ -1,8 +1,9 @@
 """Names -> components: built-in and entry-point names, and the user's own `module:Class`.
 
 A component is a frozen dataclass; its fields are its config. A mapping {"type": name, field: value}
-becomes an instance, with the path of the offending key in every error. Nothing is imported unless it
-is registered by an installed package or lies in a module that the run's own `plugins` list names.
+becomes an instance, with the path of the offending key in every error, and `describe` turns the instance
+into such a mapping again. Nothing is imported unless it is registered by an installed package or lies in
+a module that the run's own `plugins` list names.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, get_type_hints
 
+import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
-GROUPS = ("sensors", "action_spaces", "envs", "algorithms", "backbones")
+GROUPS = ("envs", "sensors", "action_spaces", "backbones", "algorithms")
 
 
 class ConfigError(ValueError):
     """A config that cannot be used. The message names the full path, the value and the nearest good one."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[object]) -> str:
     """A hint for an unknown name: the nearest known one, or all of them."""
-    known = sorted(known)
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+    names = sorted(str(each) for each in known)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
 
 
 def entries(group: str) -> dict[str, EntryPoint]:
@@ -41,28 +44,38 @@ def entries(group: str) -> dict[str, EntryPoint]:
 def resolve(group: str, name: str, plugins: Sequence[str] = (), path: str = "type") -> type:
     """The class that `name` names: a registered name, or `module:Class` from a listed module.
 
+    `plugins` lists modules; a package's name lists the modules inside it, too.
+
     Raises:
         ConfigError: unknown name; a module that `plugins` does not list (refused before the import);
-            a listed module that lacks the class.
+            a listed module that lacks the class; a registered one that cannot be imported.
     """
-    if ":" not in str(name):
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{path}: expected a name among {group}, got {name!r}; {nearest('', entries(group))}")
+    if ":" not in name:
         known = entries(group)
         if name not in known:
             raise ConfigError(f"{path}: unknown name {name!r} among {group}; {nearest(name, known)}")
-        return known[name].load()
+        return _component(load(known[name], path), name, path)
     module, _, attribute = name.partition(":")
-    if module not in plugins:
+    if not any(module == plugin or module.startswith(f"{plugin}.") for plugin in plugins if plugin):
         raise ConfigError(
             f"{path}: {name!r} lies in module {module!r}, which the run's `plugins` do not list "
             f"(listed: {', '.join(plugins) or 'none'}); add it there to let the config import it"
         )
     try:
         found = getattr(importlib.import_module(module), attribute, None)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise ConfigError(f"{path}: cannot import {module!r}: {error}") from error
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        raise ConfigError(f"{path}: {name!r} is not a dataclass of module {module!r}")
-    return found
+    return _component(found, name, path)
+
+
+def load(point: EntryPoint, path: str = "type") -> Any:
+    """What a registered name names. Raises ConfigError where an installed package cannot deliver it."""
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{path}: {point.name!r} is registered as {point.value}, but: {error}") from error
 
 
 def build(group: str, config: Any, plugins: Sequence[str] = (), path: str = "") -> Any:
@@ -77,7 +90,7 @@ def build(group: str, config: Any, plugins: Sequence[str] = (), path: str = "") 
     if isinstance(config, str):
         config = {"type": config}
     if not isinstance(config, Mapping):
-        if dataclasses.is_dataclass(config):
+        if _is_component(config):
             return config
         raise ConfigError(f"{path}: expected a name or a mapping with `type`, got {config!r}")
     if "type" not in config:
@@ -85,6 +98,29 @@ def build(group: str, config: Any, plugins: Sequence[str] = (), path: str = "") 
     component = resolve(group, config["type"], plugins, f"{path}.type")
     values = {key: _nested(group, value, plugins, f"{path}.{key}") for key, value in config.items() if key != "type"}
     return validated(component, values, path)
+
+
+def describe(component: Any, group: str) -> dict[str, Any]:
+    """The JSON mapping from which `build` makes an equal component; nested components likewise.
+
+    The type is the registered name, or `module:Class` for a class that is not registered.
+
+    Raises:
+        ConfigError: a field's value has no JSON form.
+    """
+    kind = type(component)
+    assert _is_component(component), component
+    values = {name: _plain(getattr(component, name), group, f"{kind.__name__}.{name}") for name in parameters(kind)}
+    return {"type": name_of(kind, group), **values}
+
+
+def name_of(component: type, group: str) -> str:
+    """The registered name of a class, or `module:Class`."""
+    reference = f"{component.__module__}:{component.__qualname__}"
+    for name, point in entries(group).items():
+        if point.value == reference or (point.attr == component.__qualname__ and load(point) is component):
+            return name
+    return reference
 
 
 def parameters(component: type) -> dict[str, dataclasses.Field]:
@@ -103,26 +139,54 @@ def validated(component: type, values: Mapping[str, Any], path: str) -> Any:
         if key not in known:
             raise ConfigError(f"{path}.{key}: unknown key; {nearest(key, known)}")
     hints = get_type_hints(component)
-    checked = {}
-    for key, value in values.items():
-        if _holds_component(value):
-            checked[key] = value
-            continue
-        try:
-            adapter = TypeAdapter(hints[key], config=ConfigDict(arbitrary_types_allowed=True))
-            checked[key] = adapter.validate_json(json.dumps(value), strict=True)
-        except (ValidationError, TypeError) as error:
-            raise ConfigError(f"{path}.{key}: {_reason(error)} (got {value!r})") from error
-    missing = [
-        name for name, field in known.items()
-        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{path}.{missing[0]}: missing; {component.__name__} needs it")
+    checked = {key: _checked(hints[key], value, f"{path}.{key}") for key, value in values.items()}
+    for name, field in known.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise ConfigError(f"{path}.{name}: missing; {component.__name__} needs it")
     try:
         return component(**checked)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def reason(problem: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors says, in words that tell what to write instead."""
+    kind, value = problem["type"], problem.get("input")
+    if kind in ("is_instance_of", "needs_python_object"):
+        return "a component is needed: a mapping with `type`"
+    if isinstance(value, str) and kind in ("int_type", "float_type") and _number(value) is not None:
+        return f"a number is needed, and {value!r} is text; write {_number(value):g} without quotes"
+    if isinstance(value, float) and kind == "int_type" and value.is_integer():
+        return f"a whole number is needed; write {value:.0f}"
+    return problem["msg"]
+
+
+def _checked(hint: Any, value: Any, path: str) -> Any:
+    """`value` as `hint` wants it; components, which were checked when they were built, pass."""
+    if _holds_component(value):
+        return value
+    try:
+        try:
+            adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+        except PydanticUserError:  # a dataclass or a pydantic model brings a config of its own
+            adapter = TypeAdapter(hint)
+        return adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        reasons = dict.fromkeys(reason(problem) for problem in error.errors())
+        raise ConfigError(f"{path}: {'; or '.join(reasons)} (got {value!r})") from error
+    except TypeError as error:
+        raise ConfigError(f"{path}: {error} (got {value!r})") from error
+
+
+def _component(found: Any, name: str, path: str) -> type:
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise ConfigError(f"{path}: {name!r} is not a dataclass, so it cannot be a component")
+    return found
+
+
+def _is_component(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _nested(group: str, value: Any, plugins: Sequence[str], path: str) -> Any:
@@ -141,10 +205,26 @@ def _holds_component(value: Any) -> bool:
         return any(_holds_component(item) for item in value.values())
     if isinstance(value, (list, tuple)):
         return any(_holds_component(item) for item in value)
-    return dataclasses.is_dataclass(value)
+    return _is_component(value)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(dict.fromkeys(problem["msg"] for problem in error.errors()))
-    return str(error)
+def _plain(value: Any, group: str, path: str) -> Any:
+    """`value` in JSON's types."""
+    if _is_component(value):
+        return describe(value, group)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, group, f"{path}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, group, f"{path}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ConfigError(f"{path}: a {type(value).__name__} cannot be written as JSON: {value!r}")
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

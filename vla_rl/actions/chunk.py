@@ -22,7 +22,7 @@ class Chunk:
 
     Args:
         inner: the action space of one step.
-        horizon: the number of steps, at least 1.
+        horizon: the number of steps, at least 2.
     """
 
     inner: ActionSpace
@@ -30,8 +30,8 @@ class Chunk:
 
     def __post_init__(self) -> None:
         check_parts([self.inner], "a chunk")
-        if self.horizon < 1:
-            raise ValueError(f"horizon: at least 1; got {self.horizon}")
+        if self.horizon < 2:
+            raise ValueError(f"horizon: at least 2 (one step needs no chunk); got {self.horizon}")
 
     def bind(self, space: Any) -> Self:
         """The same, its inner action space fitted to the environment's."""

@@ -13,7 +13,7 @@ from vla_rl.specs import ActionSpace, Slot
 def horizon(action_space: ActionSpace) -> int:
     """How many environment actions one decision decodes to: H of a `Chunk`, 1 of everything else.
 
-    With H of 1 `decode` returns one action; a `Chunk`, whatever its H, returns a tuple of H actions.
+    With more than 1, `decode` returns, and `encode` takes, a sequence of so many actions.
     """
     return int(getattr(action_space, "horizon", 1))
 

@@ -1,0 +1,1 @@
+"""Backbone, pointers, action-token head and policy. Only `settings` may be imported without torch."""

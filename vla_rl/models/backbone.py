@@ -1,0 +1,275 @@
+"""One wrapper around any `AutoModelForImageTextToText`: views and an instruction in, token sequence out.
+
+The sequence: the image tokens of each view, the instruction, `<ptr>` x MENTIONS, `<self>`, padding on the right.
+
+Shapes: B batch, V views, N visual tokens of a view, T tokens of the sequence, S slots (MENTIONS + 1),
+D width of the language model, H height, W width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AddedToken, AutoModelForImageTextToText, AutoTokenizer
+from transformers.utils import cached_file
+
+from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known to the Auto classes
+from vla_rl.models.families import family_of, image_size_of
+from vla_rl.models.pointers import MENTIONS, SLOTS
+
+POINTER_TOKEN, SELF_TOKEN = "<ptr>", "<self>"
+TEXT_LIMIT = 512
+"""Most tokens of an instruction, whatever the model could read."""
+_CACHED_TEXTS, _CACHED_PROMPTS = 4096, 64
+_PREPROCESSOR = "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids of a batch of instructions, ready for the model."""
+
+    ids_BT: torch.Tensor
+    """int64."""
+    mask_BT: torch.Tensor
+    """int64; 0 on the padding."""
+    slots_BS: torch.Tensor
+    """int64 positions of the `<ptr>` tokens and of `<self>`."""
+    views: int
+
+
+@dataclass
+class Encoded:
+    """What the backbone makes of views and instructions, in the backbone's dtype."""
+
+    tokens_BTD: torch.Tensor
+    """Last hidden states."""
+    mask_BT: torch.Tensor
+    """int64; 0 on the padding."""
+    visual_BVND: torch.Tensor
+    """The image tokens before the language model."""
+    slots_BSD: torch.Tensor
+    """Last hidden states of the slots."""
+
+
+class Backbone(nn.Module):
+    """A vision-language model, its tokenizer, and how it wants its pixels.
+
+    Attributes:
+        hidden_size: D.
+        grid: visual tokens of one view, (rows, columns).
+        image_size: side in pixels of the square images that `forward` takes.
+        mean, std: of each channel, for `processor.pixels_to_floats`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        image_size: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        config = model.config
+        self._family = family_of(config)
+        self.model, self.tokenizer = model, tokenizer
+        self.hidden_size: int = config.get_text_config().hidden_size
+        self.image_size = image_size_of(config, image_size)
+        side = self._family.side(config, self.image_size)
+        self.grid = (side, side)
+        self.mean, self.std = tuple(mean or self._family.mean), tuple(std or self._family.std)
+        self._image_token = _image_token(config)
+        _add_slot_tokens(model, tokenizer)
+        self._vocabulary: dict[str, int] = tokenizer.get_vocab()
+        self._texts: OrderedDict[str, list[int]] = OrderedDict()
+        self._prompts: OrderedDict[tuple, Prompt] = OrderedDict()
+
+    @classmethod
+    def load(cls, source: str | Path, image_size: int | None = None, dtype: str = "float32") -> Backbone:
+        """Load a local folder or a hub id. Never runs code that comes with the weights.
+
+        Raises:
+            ValueError: the weights lack what the model needs, or hold what it does not know (named);
+                a family without support; an image size that the model cannot see.
+        """
+        source = str(source)
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            source,
+            output_loading_info=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+            dtype=getattr(torch, dtype),
+        )
+        model, info = loaded
+        _refuse_strangers(source, info)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        stated = _preprocessor(source)
+        size = image_size or stated.get("vla_rl_image_size")
+        return cls(model, tokenizer, size, stated.get("image_mean"), stated.get("image_std")).eval()
+
+    @classmethod
+    def from_config(cls, config: Any, tokenizer: Any, image_size: int | None = None) -> Backbone:
+        """Random weights of a transformers config; nothing is downloaded."""
+        model = AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa")
+        return cls(model, tokenizer, image_size).eval()
+
+    def save(self, folder: str | Path) -> None:
+        """Write config, weights, tokenizer and the preprocessor's numbers; `load` gives identical outputs."""
+        self.model.save_pretrained(folder)
+        self.save_frame(folder)
+
+    def save_frame(self, folder: str | Path) -> None:
+        """Write everything but the weights."""
+        folder = Path(folder)
+        self.model.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        size = {"height": self.image_size, "width": self.image_size}
+        stated = {
+            "do_resize": True,
+            "size": size,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "vla_rl_image_size": self.image_size,
+        }
+        (folder / _PREPROCESSOR).write_text(json.dumps(stated, indent=2) + "\n")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.model.parameters()).device
+
+    def text_limit(self, views: int = 1) -> int:
+        """Most tokens of an instruction that this backbone reads beside so many views."""
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 10**9
+        return min(TEXT_LIMIT, positions - len(self._opening(views)) - SLOTS - 1)
+
+    def prompt(self, texts: Sequence[str], views: int = 1) -> Prompt:
+        """The token ids of instructions, each beside `views` images. Remembers what it has tokenised.
+
+        Raises:
+            ValueError: an instruction longer than `text_limit`.
+        """
+        key = (tuple(texts), views, self.device)
+        if key in self._prompts:
+            self._prompts.move_to_end(key)
+            return self._prompts[key]
+        # Remembered tensors outlive the caller's inference mode, and a gradient may need them later.
+        with torch.inference_mode(False):
+            made = self._assemble([self._tokenised(text, views) for text in texts], views)
+        _remember(self._prompts, key, made, _CACHED_PROMPTS)
+        return made
+
+    def forward(self, pixels_BV3HW: torch.Tensor, prompt: Prompt) -> Encoded:
+        """Encode views, floats as `processor.pixels_to_floats` makes them, beside their instructions."""
+        B, V = pixels_BV3HW.shape[:2]
+        assert prompt.ids_BT.shape[0] == B, (prompt.ids_BT.shape, pixels_BV3HW.shape)
+        assert prompt.views == V, (prompt.views, V)
+        base = self.model.model
+        pixels_BV3HW = pixels_BV3HW.to(self.model.dtype)
+        seen = self._family.look(base, pixels_BV3HW)
+        tokens_BTD = base(
+            input_ids=prompt.ids_BT,
+            # Padding on the right changes nothing before it under a causal mask, and no mask is faster.
+            attention_mask=None if self._family.causal else prompt.mask_BT,
+            mm_encoder_outputs={"image": seen},
+            use_cache=False,
+            **self._family.extras(prompt.ids_BT, self._image_token, pixels_BV3HW, self.model.config),
+        ).last_hidden_state
+        pooled = seen.pooler_output
+        visual = pooled if isinstance(pooled, torch.Tensor) else torch.cat(tuple(pooled))
+        visual_BVND = visual.reshape(B, V, self.grid[0] * self.grid[1], self.hidden_size)
+        index_BSD = prompt.slots_BS[..., None].expand(-1, -1, self.hidden_size)
+        return Encoded(tokens_BTD, prompt.mask_BT, visual_BVND, tokens_BTD.gather(1, index_BSD))
+
+    def _assemble(self, texts: Sequence[list[int]], views: int) -> Prompt:
+        opening = self._opening(views)
+        closing = [self._vocabulary[POINTER_TOKEN]] * MENTIONS + [self._vocabulary[SELF_TOKEN]]
+        rows = [opening + ids + closing for ids in texts]
+        T = max(len(row) for row in rows)
+        padding = self.tokenizer.pad_token_id or 0
+        ids_BT = torch.tensor([row + [padding] * (T - len(row)) for row in rows], device=self.device)
+        length_B1 = torch.tensor([[len(row)] for row in rows], device=self.device)
+        position_T = torch.arange(T, device=self.device)
+        return Prompt(ids_BT, (position_T < length_B1).long(), length_B1 - SLOTS + position_T[:SLOTS], views)
+
+    def _opening(self, views: int) -> list[int]:
+        """Token ids before the instruction."""
+
+        def known(names: Sequence[str]) -> list[int]:
+            return [self._vocabulary[name] for name in names if name in self._vocabulary]
+
+        family, begin = self._family, self.tokenizer.bos_token_id
+        start = [] if begin is None else [begin]
+        image = [self._image_token] * (self.grid[0] * self.grid[1])
+        images = (known(family.before) + image + known(family.after)) * views
+        return start + images if family.begin == "first" else images + start
+
+    def _tokenised(self, text: str, views: int) -> list[int]:
+        ids = self._texts.get(text)
+        if ids is None:
+            # split_special_tokens: a page that says "<image>" is text, not an image.
+            ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+            reserved = {self._image_token, self._vocabulary[POINTER_TOKEN], self._vocabulary[SELF_TOKEN]}
+            if reserved & set(ids):
+                raise ValueError(f"instruction {text[:60]!r} holds one of the backbone's reserved tokens")
+            _remember(self._texts, text, ids, _CACHED_TEXTS)
+        limit = self.text_limit(views)
+        if len(ids) > limit:
+            raise ValueError(f"instruction of {len(ids)} tokens; this backbone reads at most {limit}: {text[:60]!r}...")
+        return ids
+
+
+def _remember(memory: OrderedDict, key: Any, value: Any, limit: int) -> None:
+    memory[key] = value
+    if len(memory) > limit:
+        memory.popitem(last=False)
+
+
+def _image_token(config: Any) -> int:
+    token = getattr(config, "image_token_id", None)
+    return config.image_token_index if token is None else token
+
+
+def _add_slot_tokens(model: Any, tokenizer: Any) -> None:
+    """Give the tokenizer `<ptr>` and `<self>`, and the model rows for them, where they lack them."""
+    known = tokenizer.get_vocab()
+    new = [name for name in (POINTER_TOKEN, SELF_TOKEN) if name not in known]
+    if new:
+        tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in new], special_tokens=True)
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        with torch.no_grad():
+            weight = model.get_input_embeddings().weight
+            weight[rows:] = weight[:rows].mean(0)  # an average word: near what the model knows
+
+
+def _refuse_strangers(source: str, info: dict[str, Any]) -> None:
+    """Raise ValueError where weights and model do not match key by key."""
+    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
+    wrong = {kind: sorted(map(str, info.get(kind) or ())) for kind in kinds}
+    said = [f"{kind.replace('_', ' ')}: {', '.join(keys[:8])}" for kind, keys in wrong.items() if keys]
+    if said:
+        raise ValueError(f"the weights of {source} do not fit its config; {'; '.join(said)}")
+
+
+def _preprocessor(source: str) -> dict[str, Any]:
+    """What the folder or hub id states on pixels; {} where it states nothing."""
+    for name in (_PREPROCESSOR, "processor_config.json"):
+        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+        if found is not None:
+            stated = json.loads(Path(found).read_text())
+            stated = stated.get("image_processor", stated)
+            if "image_mean" in stated:
+                return stated
+    return {}

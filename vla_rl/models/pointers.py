@@ -1,0 +1,113 @@
+"""Named pointers: where in each view lies the thing that a `<ptr>` or `<self>` token stands for, and is it there?
+
+They sit on any backbone's tokens: the last hidden state of a slot token asks, the image tokens before the
+language model answer.
+
+Shapes: B batch, V views, S slots (MENTIONS + 1), N visual tokens of a view (row by row from the top left),
+D the backbone's width, K width of a key, 2 = (x to the right, y down).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers.utils import cached_file
+
+MENTIONS = 4
+"""How many `<ptr>` tokens follow an instruction; `<self>` comes after them."""
+SLOTS = MENTIONS + 1
+
+FILE = "pointers.safetensors"
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Pointed:
+    """What the pointers found, all float32."""
+
+    places_BVS2: torch.Tensor
+    """In [-1, 1] over the view's image: x to the right, y down."""
+    confidence_logit_BVS: torch.Tensor
+    """Its sigmoid is the probability that the slot names a thing and the view shows it."""
+    logits_BVSN: torch.Tensor
+    """Over the view's visual tokens; their softmax weighs the places."""
+    offsets_BVSN2: torch.Tensor
+    """In (-1, 1): the place inside each cell, in half cells from its centre."""
+
+
+def cell_centres(grid: tuple[int, int], device: torch.device | str | None = None) -> torch.Tensor:
+    """The centres [rows * columns, 2] of a grid's cells, in [-1, 1], x first, row by row from the top left."""
+    rows, columns = grid
+    y = (torch.arange(rows, device=device) + 0.5) / rows * 2 - 1
+    x = (torch.arange(columns, device=device) + 0.5) / columns * 2 - 1
+    return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flip(-1).reshape(rows * columns, 2)
+
+
+class Pointers(nn.Module):
+    """For each slot and view: softmax over that view's visual tokens, an offset inside the cell, a confidence."""
+
+    def __init__(self, hidden_size: int, key_size: int = 64) -> None:
+        super().__init__()
+        self.hidden_size, self.key_size = hidden_size, key_size
+        self.slot_norm = nn.LayerNorm(hidden_size)
+        self.visual_norm = nn.LayerNorm(hidden_size)
+        # One product gives a query for the cell, one for the offset's x and one for its y; the bias of the
+        # offsets' queries leaves the visual token alone a say.
+        self.query = nn.Linear(hidden_size, 3 * key_size)
+        self.key = nn.Linear(hidden_size, 2 * key_size)
+        self.seen = nn.Sequential(nn.Linear(2 * hidden_size, key_size), nn.GELU(), nn.Linear(key_size, 1))
+
+    def forward(self, slots_BSD: torch.Tensor, visual_BVND: torch.Tensor, grid: tuple[int, int]) -> Pointed:
+        """Point. Computes in float32, whatever the dtype of the backbone."""
+        slots_BSD = self.slot_norm(slots_BSD.float())
+        visual_BVND = self.visual_norm(visual_BVND.float())
+        B, S, _ = slots_BSD.shape
+        V = visual_BVND.shape[1]
+        scale = self.key_size**-0.5
+        query_BS3K = self.query(slots_BSD).view(B, S, 3, self.key_size)
+        key_BVNK, inner_BVNK = self.key(visual_BVND).split(self.key_size, -1)
+        logits_BVSN = torch.einsum("bsk,bvnk->bvsn", query_BS3K[:, :, 0], key_BVNK) * scale
+        offsets_BVSN2 = torch.tanh(torch.einsum("bsck,bvnk->bvsnc", query_BS3K[:, :, 1:], inner_BVNK) * scale)
+        weight_BVSN = logits_BVSN.softmax(-1)
+        rows, columns = grid
+        half_cell = visual_BVND.new_tensor([1 / columns, 1 / rows])
+        cells_BVSN2 = cell_centres(grid, visual_BVND.device) + offsets_BVSN2 * half_cell
+        places_BVS2 = torch.einsum("bvsn,bvsnc->bvsc", weight_BVSN, cells_BVSN2)
+        attended_BVSD = weight_BVSN @ visual_BVND
+        pair = torch.cat([slots_BSD[:, None].expand(B, V, S, -1), attended_BVSD], -1)
+        return Pointed(places_BVS2, self.seen(pair)[..., 0], logits_BVSN, offsets_BVSN2)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `pointers.safetensors` into a backbone's folder."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous().cpu() for name, value in self.state_dict().items()}, Path(folder) / FILE)
+
+    @classmethod
+    def load(cls, source: str | Path, hidden_size: int) -> Pointers:
+        """The pointers of a backbone's folder or hub id; fresh ones, with a loud warning, where it has none.
+
+        Raises:
+            ValueError: the file does not fit the backbone's width or lacks or adds weights.
+        """
+        found = cached_file(str(source), FILE, _raise_exceptions_for_missing_entries=False)
+        if found is None:
+            _log.warning(
+                "%s has no %s: its pointers start from random weights and point at nothing. "
+                "Train them by scripts/pretrain_tiny.py's grounding losses before relying on them.",
+                source,
+                FILE,
+            )
+            return cls(hidden_size)
+        weights = load_file(found)
+        key_size = weights["key.weight"].shape[0] // 2 if "key.weight" in weights else 64
+        pointers = cls(hidden_size, key_size)
+        try:
+            pointers.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"{found} does not fit pointers of width {hidden_size}: {error}") from error
+        return pointers

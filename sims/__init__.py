@@ -1,0 +1,1 @@
+"""Simulators: Gymnasium environments that know nothing of learning."""

@@ -1,0 +1,1 @@
+"""Table-top worlds in MuJoCo."""

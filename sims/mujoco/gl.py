@@ -1,0 +1,135 @@
+"""Which OpenGL draws when there is no screen: EGL, else OSMesa, or what MUJOCO_GL names.
+
+`context_class` probes the system's libraries through ctypes before PyOpenGL is imported, since PyOpenGL
+binds itself to one platform for the life of the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import os
+import platform
+from collections.abc import Callable
+from typing import Any
+
+HELP = """MuJoCo cannot draw: no usable OpenGL on this machine without a screen.
+  EGL: {egl}
+  OSMesa: {osmesa}
+On Debian or Ubuntu, as root, one of these suffices (scripts/quickstart.sh installs the first by itself):
+  apt-get install libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri      # EGL (with an NVIDIA driver: libegl1 libgl1)
+  apt-get install libosmesa6 libgl1                                # OSMesa
+MUJOCO_GL=egl, osmesa or glfw makes the choice by hand."""
+
+
+class MissingGLError(RuntimeError):
+    """No OpenGL to draw with; the message names the packages to install."""
+
+
+def probe_egl() -> str:
+    """Why EGL cannot draw off screen here; "" where it can. Makes a context and destroys it."""
+    try:
+        egl = ctypes.CDLL("libEGL.so.1")
+    except OSError:
+        return "libEGL.so.1 is not installed"
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
+    egl.eglGetProcAddress.restype = pointer
+    egl.eglGetProcAddress.argtypes = [ctypes.c_char_p]
+
+    def extension(name: bytes, result: Any, *arguments: Any) -> Callable[..., Any] | None:
+        address = egl.eglGetProcAddress(name)
+        return ctypes.CFUNCTYPE(result, *arguments)(address) if address else None
+
+    query = extension(b"eglQueryDevicesEXT", ctypes.c_uint, integer, pointer, pointer)
+    get_display = extension(b"eglGetPlatformDisplayEXT", pointer, ctypes.c_uint, pointer, pointer)
+    if query is None or get_display is None:
+        return "libEGL.so.1 lacks the device platform"
+    devices, count = (pointer * 16)(), integer(0)
+    if not query(16, ctypes.byref(devices), ctypes.byref(count)) or count.value == 0:
+        return "libEGL.so.1 finds no device (no driver: libegl-mesa0 and libgl1-mesa-dri, or a GPU's own)"
+    egl.eglInitialize.argtypes = [pointer, pointer, pointer]
+    egl.eglGetError.restype = integer
+    for device in devices[: count.value]:
+        display = get_display(_EGL_PLATFORM_DEVICE_EXT, device, None)
+        if display and egl.eglInitialize(display, None, None) and _can_make_egl_context(egl, display):
+            return ""
+    return f"none of the {count.value} EGL device(s) gives a context (driver missing? libgl1-mesa-dri)"
+
+
+_EGL_PLATFORM_DEVICE_EXT, _EGL_OPENGL_API, _EGL_NONE = 0x313F, 0x30A2, 0x3038
+_EGL_SURFACE_TYPE, _EGL_PBUFFER_BIT, _EGL_RENDERABLE_TYPE, _EGL_OPENGL_BIT = 0x3033, 0x0001, 0x3040, 0x0008
+
+
+def _can_make_egl_context(egl: ctypes.CDLL, display: int) -> bool:
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
+    wanted = (_EGL_SURFACE_TYPE, _EGL_PBUFFER_BIT, _EGL_RENDERABLE_TYPE, _EGL_OPENGL_BIT, _EGL_NONE)
+    attributes, config, count = (integer * 5)(*wanted), pointer(), integer(0)
+    egl.eglChooseConfig.argtypes = [pointer, pointer, pointer, integer, pointer]
+    egl.eglCreateContext.argtypes = [pointer, pointer, pointer, pointer]
+    egl.eglCreateContext.restype = pointer
+    egl.eglDestroyContext.argtypes = [pointer, pointer]
+    if not egl.eglChooseConfig(display, attributes, ctypes.byref(config), 1, ctypes.byref(count)) or not count.value:
+        return False
+    egl.eglBindAPI(_EGL_OPENGL_API)
+    context = egl.eglCreateContext(display, config, None, None)
+    if context:
+        egl.eglDestroyContext(display, context)
+    return bool(context)
+
+
+def probe_osmesa() -> str:
+    """Why OSMesa cannot draw here; "" where it can. Makes a context and destroys it."""
+    for name in ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"):
+        try:
+            mesa = ctypes.CDLL(name)
+        except OSError:
+            continue
+        mesa.OSMesaCreateContextExt.restype = ctypes.c_void_p
+        mesa.OSMesaDestroyContext.argtypes = [ctypes.c_void_p]
+        rgba, depth_bits = 0x1908, 24
+        context = mesa.OSMesaCreateContextExt(rgba, depth_bits, 8, 0, None)
+        if context:
+            mesa.OSMesaDestroyContext(context)
+            return ""
+        return f"{name} gives no context"
+    return "libOSMesa is not installed"
+
+
+def choose() -> str:
+    """The value of MUJOCO_GL to draw with: what the user set, else "egl" or "osmesa", whichever works.
+
+    Raises:
+        MissingGLError: on Linux, where neither works.
+    """
+    chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if chosen or platform.system() != "Linux":
+        return chosen
+    egl = probe_egl()
+    if not egl:
+        return "egl"
+    osmesa = probe_osmesa()
+    if not osmesa:
+        return "osmesa"
+    raise MissingGLError(HELP.format(egl=egl, osmesa=osmesa))
+
+
+@functools.cache
+def context_class() -> type:
+    """MuJoCo's GLContext class of the chosen platform; sets MUJOCO_GL for whatever draws later.
+
+    Raises:
+        MissingGLError: nothing can draw, or what MUJOCO_GL names cannot.
+    """
+    chosen = choose()
+    if chosen:
+        os.environ["MUJOCO_GL"] = chosen
+    # One 64x64 frame is too little work to share: Mesa's worker threads cost a third of it, and fight for
+    # the cores with other environments.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    module = f"mujoco.{chosen}" if chosen in ("egl", "osmesa", "glfw") else "mujoco.gl_context"
+    try:
+        return importlib.import_module(module).GLContext
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        reason = f"MUJOCO_GL={chosen} cannot be used: {error}"
+        raise MissingGLError(HELP.format(egl=reason, osmesa=reason)) from error

@@ -1,0 +1,79 @@
+"""One offscreen buffer of one size, and what is drawn into it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from sims.mujoco import gl
+
+_SPARE_GEOMS = 16
+
+
+class Renderer:
+    """Draws a model's cameras at one size.
+
+    Unlike `mujoco.Renderer` it works whether or not mujoco was imported before the platform was chosen,
+    has a buffer no larger than the picture, and frees itself before the interpreter tears OpenGL down.
+    """
+
+    def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
+        self._model = model
+        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + _SPARE_GEOMS)
+        self._scene.flags[:] = 0  # no shadow, reflection, skybox, fog or haze: the scene has none
+        self._option = mujoco.MjvOption()
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED.value
+        self._rect = mujoco.MjrRect(0, 0, width, height)
+        self._flipped = np.empty((height, width, 3), np.uint8)
+        self._gl = _make_context(width, height)
+        self._gl.make_current()
+        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        # Runs at exit too, and there before the modules that `free` needs are gone.
+        self.close = weakref.finalize(self, _free, self._gl, self._context)
+
+    def image(self, data: mujoco.MjData, camera: int) -> np.ndarray:
+        """What `camera` sees: uint8 [height, width, 3], a fresh array."""
+        self._draw(data, camera)
+        return self._flipped[::-1].copy()  # OpenGL's rows run upwards
+
+    def geoms(self, data: mujoco.MjData, camera: int) -> np.ndarray:
+        """Which geom each pixel of `camera` shows: int32 [height, width], -1 for none."""
+        flags = [int(mujoco.mjtRndFlag.mjRND_SEGMENT), int(mujoco.mjtRndFlag.mjRND_IDCOLOR)]
+        self._scene.flags[flags] = 1
+        self._draw(data, camera)
+        self._scene.flags[flags] = 0
+        shown = self._flipped[::-1].astype(np.int32) @ np.array([1, 2**8, 2**16], np.int32)
+        ids = np.full(self._scene.ngeom + 1, -1, np.int32)
+        for geom in self._scene.geoms[: self._scene.ngeom]:
+            if int(geom.objtype) == int(mujoco.mjtObj.mjOBJ_GEOM):
+                ids[geom.segid + 1] = geom.objid
+        return ids[shown]
+
+    def _draw(self, data: mujoco.MjData, camera: int) -> None:
+        self._gl.make_current()
+        self._camera.fixedcamid = camera
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, everything, self._scene)
+        mujoco.mjr_render(self._rect, self._scene, self._context)
+        mujoco.mjr_readPixels(self._flipped, None, self._rect, self._context)
+
+
+def _make_context(width: int, height: int) -> Any:
+    try:
+        return gl.context_class()(width, height)
+    except (ImportError, RuntimeError) as error:
+        if isinstance(error, gl.MissingGLError):
+            raise
+        raise gl.MissingGLError(gl.HELP.format(egl=error, osmesa=error)) from error
+
+
+def _free(context_gl: Any, context: mujoco.MjrContext) -> None:
+    context_gl.make_current()
+    context.free()
+    context_gl.free()

@@ -1,0 +1,81 @@
+"""The things that can lie on a table: their shapes, their colours, their names, where there is room for them.
+
+Numpy only. Sizes live in `assets/mujoco/shapes.xml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SHAPES = ("cube", "ball", "cylinder", "bar")
+"""Solid shapes; a scene names their geoms so."""
+
+MARK = "mark"
+"""A flat disc on the table, to push or put things on."""
+
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (0.86, 0.10, 0.10),
+    "green": (0.10, 0.62, 0.16),
+    "blue": (0.10, 0.22, 0.86),
+    "yellow": (0.95, 0.86, 0.06),
+    "purple": (0.50, 0.12, 0.66),
+    "orange": (0.98, 0.48, 0.03),
+    "cyan": (0.05, 0.75, 0.80),
+    "pink": (1.0, 0.50, 0.72),
+}
+"""Red, green and blue in [0, 1], as far apart as they read well at 64x64 pixels on the table."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A shape of a colour; `shape` is one of SHAPES, or MARK."""
+
+    colour: str
+    shape: str
+
+    def __str__(self) -> str:
+        return f"{self.colour} {self.shape}"
+
+
+def describe(target: Thing, present: Sequence[Thing], rng: np.random.Generator, generic: str) -> str:
+    """Words that hold for `target` and for nothing else of `present` (which includes it).
+
+    The colour and the shape; or, now and then, where no other thing has its colour, the colour and the
+    word `generic` ("object", "block").
+    """
+    unique = sum(other.colour == target.colour for other in present) == 1
+    return f"{target.colour} {generic}" if rng.random() < 0.25 and unique else str(target)
+
+
+def assortment(
+    rng: np.random.Generator, count: int, shapes: Sequence[str], colours: Sequence[str], twin: float = 0.3
+) -> list[Thing]:
+    """`count` things of different colours; with probability `twin` the second shares the first's colour.
+
+    A twin differs in shape, so that the shape decides.
+    """
+    picked = rng.choice(len(colours), size=count, replace=False).tolist()
+    things = [Thing(colours[i], shapes[int(rng.integers(len(shapes)))]) for i in picked]
+    if count > 1 and len(shapes) > 1 and rng.random() < twin:
+        others = [shape for shape in shapes if shape != things[0].shape]
+        things[1] = Thing(things[0].colour, others[int(rng.integers(len(others)))])
+    return things
+
+
+def scatter(rng: np.random.Generator, count: int, half: float, apart: float) -> np.ndarray:
+    """`count` places float64 [count, 2] in the square |x|, |y| <= `half`, at least `apart` from each other (metres).
+
+    Raises:
+        ValueError: no room for so many.
+    """
+    for _ in range(100):
+        places = np.empty((0, 2))
+        for candidate in rng.uniform(-half, half, size=(20 * count, 2)):
+            if np.all(np.linalg.norm(places - candidate, axis=1) >= apart):
+                places = np.vstack([places, candidate])
+            if len(places) == count:
+                return places
+    raise ValueError(f"no room for {count} things {apart} m apart within {half} m of the table's centre")

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from vla_rl.algorithms.parl import Decision
+from vla_rl.log import Log
 from vla_rl.replay import ReplayBuffer
 from vla_rl.specs import check_training_seed
 
@@ -40,11 +41,13 @@ class Collector:
         """Share of successes among the latest episodes; NaN before the first."""
         return float(np.mean(self._recent)) if self._recent else float("nan")
 
-    def step(self, act: Callable[[dict[str, Any]], Decision]) -> int:
+    def step(self, act: Callable[[dict[str, Any]], Decision], log: Log) -> int:
         """One decision in every environment; returns how many transitions that made."""
         observation, final = self._observation, self._final
-        decision = act(observation)
-        following, reward, terminated, truncated, info = self.envs.step(decision.tokens)
+        with log.timed("act"):
+            decision = act(observation)
+        with log.timed("step"):
+            following, reward, terminated, truncated, info = self.envs.step(decision.tokens)
         self.replay.add(
             observation=observation,
             tokens=decision.tokens,
@@ -59,6 +62,10 @@ class Collector:
         self.episodes += int(ended.sum())
         self._observation, self._final = following, ended
         return int((~final).sum())
+
+    def statistics(self) -> dict[str, float]:
+        """Of the latest episodes, for the log."""
+        return {"train/success_rate": self.success_rate, "train/episodes": float(self.episodes)}
 
     def close(self) -> None:
         self.envs.close()

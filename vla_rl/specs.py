@@ -21,20 +21,24 @@ TASK = "task"
 Observation = Mapping[str, Any]
 """What an environment returns: `IMAGES + camera` uint8 HWC, `STATE` float32 [P], `TASK` str."""
 
+TRAINING_SEEDS = range(500_000)
+"""Seeds that demonstrations and training episodes may reset with."""
+VALIDATION_SEEDS = range(500_000, 1_000_000)
+"""Seeds of the episodes that a running training looks at, to draw its curve and to choose among its checkpoints."""
 HELD_OUT_SEEDS = range(1_000_000, 2_000_000)
-"""Seeds of evaluation episodes. Nothing that trains, or records for training, may reset with one."""
+"""Seeds of evaluation episodes. Nothing trains on one, records with one, or is chosen by one."""
 
 
 def check_training_seed(seed: int, episodes: int = 1) -> int:
-    """Return `seed` if episodes [seed, seed + episodes) all lie outside the held-out seeds.
+    """Return `seed` if the seeds [seed, seed + episodes) are all training seeds.
 
     Raises:
-        ValueError: a seed is negative or held out for evaluation.
+        ValueError: a seed is negative, or kept for validation or evaluation.
     """
-    if seed < 0 or seed + episodes > HELD_OUT_SEEDS.start:
+    if seed < 0 or seed + episodes > TRAINING_SEEDS.stop:
         raise ValueError(
-            f"training seeds must lie in [0, {HELD_OUT_SEEDS.start}); got {seed} for {episodes} "
-            f"episode(s). Seeds from {HELD_OUT_SEEDS.start} on are held out for evaluation."
+            f"training seeds must lie in [0, {TRAINING_SEEDS.stop}); got {seed} for {episodes} episode(s). "
+            f"Seeds from {VALIDATION_SEEDS.start} on are kept for validation, from {HELD_OUT_SEEDS.start} on for evaluation."
         )
     return seed
 

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# The proofs that take minutes: experts over 100 seeds, the wheel in an empty environment, Stable-Baselines3.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh test
+export HF_HUB_OFFLINE=1
+.venv/bin/python -m pytest -m slow "$@"

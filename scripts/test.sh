@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Set up .venv and run the tests on all cores. Usage: bash scripts/test.sh [pytest arguments]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh test
+export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+.venv/bin/python -m pytest -n "$(nproc)" -m "not slow and not gpu" "$@"

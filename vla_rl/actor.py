@@ -1,0 +1,39 @@
+"""A trained policy that acts: what evaluation, videos and people's own scripts call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla_rl.algorithms.parl import ParlAlgorithm
+
+
+class Actor:
+    """Greedy decisions, or with `best_of` > 1 the sample of the highest Q.
+
+    Args:
+        algorithm: with a trained policy; with a trained critic too, for `best_of` > 1.
+        has_critic: whether its critic was trained, so that Q values mean something.
+    """
+
+    def __init__(self, algorithm: ParlAlgorithm, best_of: int = 1, has_critic: bool = True) -> None:
+        if best_of > 1 and not has_critic:
+            raise ValueError(f"eval.best_of={best_of} needs a critic, and this checkpoint holds a policy only; use 1")
+        self._algorithm, self._best_of, self._has_critic = algorithm, best_of, has_critic
+
+    def __call__(self, observation: dict[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Tokens int64 [B, K] for a batched observation, and {"q": float32 [B]} where there is a critic."""
+        decision = self._algorithm.act(observation, best_of=self._best_of, greedy=self._best_of == 1)
+        return decision.tokens, {"q": decision.q} if self._has_critic else {}
+
+
+def load_actor(folder: Path, device: str = "auto", best_of: int = 1, plugins: Sequence[str] = ()) -> Actor:
+    """The actor of a checkpoint: `.../checkpoints/<step>` or `last`, or its `pretrained_model`.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: `best_of` > 1 from a checkpoint without a critic.
+    """

@@ -1,0 +1,102 @@
+"""The parts of a run, made from its config: here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from vla_rl import envs, registry
+from vla_rl.config import RunConfig
+from vla_rl.data import demos as demonstrations
+from vla_rl.envs import ObservationShape, TokenEnv
+from vla_rl.learner import Learner
+from vla_rl.models.policy import Policy
+from vla_rl.registry import ConfigError
+from vla_rl.replay import ReplayBuffer
+from vla_rl.specs import ActionSpace
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What the policy meets: the observations' shapes, and decisions fitted to the environment's actions."""
+
+    observation: ObservationShape
+    tokens: ActionSpace
+
+
+def env_factory(run: RunConfig, render_mode: str | None = None) -> partial[gymnasium.Env]:
+    """A picklable maker of the run's environment, with its own actions."""
+    return partial(
+        envs.make_env,
+        env_id=run.env.id,
+        sensors=run.env.sensors,
+        kwargs=run.env.kwargs,
+        plugins=tuple(run.plugins),
+        render_mode=render_mode,
+    )
+
+
+def token_env(make: partial[gymnasium.Env], tokens: ActionSpace) -> gymnasium.Env:
+    """One environment of decisions."""
+    return TokenEnv(make(), tokens)
+
+
+def interface(run: RunConfig) -> Interface:
+    """Look at one environment of the run.
+
+    Raises:
+        ConfigError: its observations or actions do not suit the config.
+    """
+    env = env_factory(run)()
+    try:
+        tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
+        return Interface(ObservationShape.of(env.observation_space), tokens)
+    except ValueError as error:
+        raise error if isinstance(error, ConfigError) else ConfigError(f"env {run.env.id}: {error}") from error
+    finally:
+        env.close()
+
+
+def learner(run: RunConfig) -> Learner:
+    """Device, precision and processes."""
+    return Learner(device=run.device, mixed_precision=run.mixed_precision, seed=run.seed)
+
+
+def fresh_policy(run: RunConfig, face: Interface) -> Policy:
+    """A policy of the config, its head untrained."""
+    return Policy.build(
+        run.policy.settings(run.plugins),
+        action_space=face.tokens,
+        cameras=face.observation.images,
+        state_dim=face.observation.state,
+        seed=run.seed,
+    )
+
+
+def replay(run: RunConfig, face: Interface, policy: Policy, capacity: int, lanes: int) -> ReplayBuffer:
+    """An empty replay that also caches the frozen features, where only the head trains."""
+    return ReplayBuffer(
+        capacity=capacity,
+        images=face.observation.images,
+        state_dim=face.observation.state,
+        slots=len(face.tokens.slots),
+        features=policy.cached_features() if policy.frozen_trunk else {},
+        lanes=lanes,
+        gamma=run.algorithm.gamma,
+        n_step=run.replay.n_step,
+        stack=run.replay.stack,
+    )
+
+
+def demo_replay(run: RunConfig, face: Interface, policy: Policy, folder: Path) -> ReplayBuffer:
+    """The demonstrations of a folder as decisions, in a replay of their own."""
+    episodes = demonstrations.load(folder, face.observation)
+    rows = sum(len(episode) + 1 for episode in episodes)
+    buffer = replay(run, face, policy, capacity=rows, lanes=1)
+    demonstrations.fill(buffer, episodes, face.tokens, ground=lambda observation: policy.ground(observation).pack())
+    return buffer

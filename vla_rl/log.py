@@ -1,0 +1,94 @@
+"""What a run says: `metrics.jsonl`, a tracker (TensorBoard by default), and a progress bar."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Log:
+    """Gathers metrics without waiting for the device, and writes their means on schedule.
+
+    Args:
+        folder: of the run; `metrics.jsonl` is appended to, so that a resumed run goes on in it.
+        accelerator: whose trackers get every line too; None for none.
+        total: of the progress bar, in steps.
+        show: draw the bar (only one process of a run should).
+    """
+
+    def __init__(self, folder: Path, accelerator: Any, total: int, label: str, show: bool = True) -> None:
+        self._file = folder / METRICS_FILE
+        self._accelerator = accelerator
+        self._sums: dict[str, list[Any]] = defaultdict(list)
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._start = time.perf_counter()
+        self._show = show
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, disable=not show, refresh_per_second=2)
+        self._task = self._bar.add_task(label, total=total, note="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def update(self, metrics: Mapping[str, torch.Tensor | float]) -> None:
+        """Remember the metrics of one update."""
+        for name, value in metrics.items():
+            self._sums[name].append(value)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Count the time inside towards `time/<part>`, a share of the time since the last line."""
+        start = time.perf_counter()
+        yield
+        self._seconds[part] += time.perf_counter() - start
+
+    def progress(self, step: int, note: str) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=step, note=note)
+
+    def write(self, step: int, extra: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """Append one line: the means since the last, time shares, and `extra`. Returns the line."""
+        values = {name: _mean(items) for name, items in self._sums.items()}
+        elapsed = time.perf_counter() - self._start
+        shares = {f"time/{part}": seconds / elapsed for part, seconds in self._seconds.items()}
+        line = {"step": step, "time": time.time(), **values, **shares, "time/seconds": elapsed, **(extra or {})}
+        line = {name: value for name, value in line.items() if not (isinstance(value, float) and math.isnan(value))}
+        with self._file.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._accelerator is not None:
+            self._accelerator.log({k: v for k, v in line.items() if k not in ("step", "time")}, step=step)
+        self._sums.clear()
+        self._seconds.clear()
+        self._start = time.perf_counter()
+        return line
+
+
+def _mean(items: list[Any]) -> float:
+    """The mean of the finite values; NaN where there are none."""
+    values = torch.stack([torch.as_tensor(item, dtype=torch.float32).detach().cpu() for item in items])
+    finite = values[torch.isfinite(values)]
+    return float(finite.mean()) if len(finite) else math.nan

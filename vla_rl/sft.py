@@ -1,0 +1,64 @@
+"""The supervised start: imitate the labels of demonstrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vla_rl import build, checkpoint
+from vla_rl.algorithms import losses
+from vla_rl.algorithms.rows import Rows
+from vla_rl.config import RunConfig
+from vla_rl.learner import Learner
+from vla_rl.log import Log
+from vla_rl.models.policy import Policy
+from vla_rl.replay import ReplayBuffer
+
+
+def sft(run: RunConfig) -> Path:
+    """Train a fresh policy on the demonstrations of `run.demos.path`; returns its checkpoint's folder."""
+    torch.manual_seed(run.seed)
+    face = build.interface(run)
+    learner = build.learner(run)
+    policy = build.fresh_policy(run, face).to(learner.device)
+    folder = checkpoint.claim(run)
+    demos = build.demo_replay(run, face, policy, run.demos.folder)
+    policy.set_state_normalization(*demos.state_statistics())
+    with Log(folder, None, run.sft.steps, "supervised start") as log:
+        imitate(policy, demos, learner, run, log)
+    return checkpoint.save(folder, run.sft.steps, {"pretrained_model": policy.save_pretrained})
+
+
+def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfig, log: Log) -> None:
+    """`sft.steps` steps of cross-entropy on the demonstrations' labels, with a cosine schedule."""
+    settings, rng = run.sft, np.random.default_rng(run.seed)
+    optimizer = learner.optimizer(policy.trainable_parameters(), settings.lr, settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.optimizer, settings.steps)
+    policy.train()
+    for step in range(settings.steps):
+        batch = demos.sample(settings.batch_size, rng, images=not policy.frozen_trunk)
+        rows = Rows.of(batch, policy, learner.device)
+        log.update(imitation_step(policy, rows, learner, optimizer, settings.feature_noise))
+        schedule.step()
+        if step % 50 == 49 or step + 1 == settings.steps:
+            line = log.write(step + 1)
+            log.progress(step + 1, f"loss {line['sft/loss']:.3f}")
+    policy.eval()
+
+
+def imitation_step(
+    policy: Policy, rows: Rows, learner: Learner, optimizer: Any, feature_noise: float, clip: float = 1.0
+) -> dict[str, torch.Tensor]:
+    """One step on -log pi(label | features), the places of the features jittered by `feature_noise` (std)."""
+    with learner.autocast():
+        features = rows.grounded if policy.frozen_trunk else policy.encode(rows.observation)
+        if feature_noise > 0:
+            features = features.jittered(feature_noise)
+        log_prob = policy.log_prob(features, rows.labels.unsqueeze(1)).squeeze(1).float()
+        everything = torch.ones_like(log_prob, dtype=torch.bool)
+        loss = losses.imitation_loss(log_prob, everything, log_prob.new_ones(()))
+    norm = learner.step(loss, optimizer, clip)
+    return {"sft/loss": loss.detach(), "sft/grad_norm": norm}

@@ -1,0 +1,215 @@
+"""THE loop: act, remember, learn; evaluate and save on schedule."""
+
+from __future__ import annotations
+
+import copy
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vla_rl import build, checkpoint, registry
+from vla_rl.actor import Actor
+from vla_rl.algorithms.parl import ParlAlgorithm
+from vla_rl.collect import Collector
+from vla_rl.config import RunConfig
+from vla_rl.envs import make_vector
+from vla_rl.evaluate import evaluate
+from vla_rl.learner import Learner
+from vla_rl.log import Log
+from vla_rl.models.policy import Policy
+from vla_rl.replay import ReplayBuffer, sample_mixed
+from vla_rl.specs import VALIDATION_SEEDS
+
+INTERRUPTED = 143
+"""Exit code after SIGTERM (128 + 15): a checkpoint was written, and `resume=true` goes on from it."""
+
+
+@dataclass
+class World:
+    """Everything that a run is made of."""
+
+    run: RunConfig
+    learner: Learner
+    policy: Policy
+    algorithm: ParlAlgorithm
+    collector: Collector
+    replay: ReplayBuffer
+    demos: ReplayBuffer
+    face: build.Interface
+    rng: np.random.Generator
+
+    def batch(self) -> Any:
+        """A batch by shares: demonstrations and own experience."""
+        settings = self.algorithm.settings
+        return sample_mixed(
+            self.replay,
+            self.demos,
+            settings.batch_size,
+            settings.demo_share,
+            self.rng,
+            images=not self.policy.frozen_trunk,
+        )
+
+
+def train(run: RunConfig) -> Path:
+    """Fine-tune a policy from its own outcomes; returns the folder of the last checkpoint.
+
+    Raises:
+        ConfigError: parts that do not fit one another.
+        SystemExit: code `INTERRUPTED` after SIGTERM or Ctrl-C, with a checkpoint written.
+    """
+    folder = checkpoint.claim(run)
+    world = make_world(run)
+    step = restore(folder, world)
+    stop = Stop()
+    deadline = time.monotonic() + 60 * run.train.minutes if run.train.minutes else float("inf")
+    due = Schedule(step)
+    owed = 0.0
+    with Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.main) as log:
+        while step < run.train.steps and not stop.asked and time.monotonic() < deadline:
+            made = world.collector.step(world.algorithm.act, log)
+            step, owed = step + made, owed + made * run.train.updates_per_step
+            if step < run.train.learning_starts:
+                owed = 0.0
+            with log.timed("learn"):
+                for _ in range(int(owed)):
+                    log.update(world.algorithm.update(world.batch()))
+            owed -= int(owed)
+            log.progress(step, f"success {100 * world.collector.success_rate:.0f}%")
+            if due.now("log", step, run.train.log_every):
+                log.write(step, world.collector.statistics())
+            if due.now("eval", step, run.train.eval_every):
+                log.write(step, validate(world))
+            if due.now("save", step, run.train.save_every):
+                save(folder, step, world)
+        log.write(step, world.collector.statistics())
+    last = save(folder, step, world)
+    world.collector.close()
+    if stop.asked:
+        print(f"interrupted at step {step}; `resume=true run_dir={folder}` goes on from there", file=sys.stderr)
+        raise SystemExit(INTERRUPTED)
+    return last
+
+
+def make_world(run: RunConfig) -> World:
+    """Build every part of the run, once."""
+    torch.manual_seed(run.seed)
+    face = build.interface(run)
+    learner = build.learner(run)
+    policy = start_policy(run, face)
+    reference = copy.deepcopy(policy).requires_grad_(False) if run.train.checkpoint else None
+    algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference)
+    replay = build.replay(run, face, policy, run.replay.capacity, run.train.num_envs)
+    # Each process of several acts from seeds of its own.
+    seed = run.seed + 1000 * learner.rank
+    envs = make_vector(
+        partial(build.token_env, build.env_factory(run), face.tokens), run.train.num_envs, run.train.workers
+    )
+    return World(
+        run=run,
+        learner=learner,
+        policy=policy,
+        algorithm=algorithm,
+        collector=Collector(envs, replay, seed=100_000 + 100 * seed),
+        replay=replay,
+        demos=build.demo_replay(run, face, policy, run.demos.folder),
+        face=face,
+        rng=np.random.default_rng(seed),
+    )
+
+
+def start_policy(run: RunConfig, face: build.Interface) -> Policy:
+    """The policy of `train.checkpoint`, or a fresh one.
+
+    Raises:
+        ConfigError: the checkpoint's policy does not fit the run's observations or actions.
+    """
+    if run.train.checkpoint is None:
+        return build.fresh_policy(run, face)
+    policy = Policy.from_pretrained(checkpoint.policy_folder(run.train.checkpoint), plugins=run.plugins)
+    policy.check_fits(face.tokens, face.observation.images, face.observation.state)
+    return policy
+
+
+def validate(world: World) -> dict[str, float]:
+    """Greedy success on seeds that neither training nor the final evaluation uses."""
+    count = world.run.train.eval_episodes
+    make = partial(build.token_env, build.env_factory(world.run), world.face.tokens)
+    seeds = VALIDATION_SEEDS[:count]
+    result = evaluate(Actor(world.algorithm), make, seeds, num_envs=min(count, world.run.eval.num_envs))
+    return {"eval/pc_success": result.pc_success, "eval/episodes": float(count)}
+
+
+def save(folder: Path, step: int, world: World) -> Path:
+    """One generation: the policy, and all that a resumed run needs."""
+
+    def training_state(target: Path) -> None:
+        checkpoint.save_state(
+            target,
+            {
+                "algorithm": world.algorithm.state_dict(),
+                "settings": registry.describe(world.algorithm.settings, "algorithms"),
+                "rng": checkpoint.rng_state(world.rng),
+                "episodes": world.collector.episodes,
+            },
+        )
+        world.replay.save(target / "replay")
+
+    parts = {"pretrained_model": world.policy.save_pretrained, "training_state": training_state}
+    return checkpoint.save(folder, step, parts, keep=world.run.train.keep)
+
+
+def restore(folder: Path, world: World) -> int:
+    """Load the newest whole generation of the run, where there is one; returns its step.
+
+    Environments cannot continue in mid-episode, so the episodes that were running are left as they stand.
+    """
+    generation = checkpoint.latest(folder)
+    if generation is None:
+        return 0
+    world.policy.load_pretrained(generation.folder / "pretrained_model")
+    state = checkpoint.load_state(generation.folder / "training_state")
+    world.algorithm.load_state_dict(state["algorithm"])
+    checkpoint.set_rng_state(state["rng"], world.rng)
+    world.replay.load(generation.folder / "training_state" / "replay")
+    world.replay.interrupt()
+    world.collector.episodes = state["episodes"]
+    return generation.step
+
+
+class Stop:
+    """Remembers SIGTERM and SIGINT, so that the loop ends after its present step; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class Schedule:
+    """Tells when a step count has passed the next multiple of an interval (0: never)."""
+
+    def __init__(self, step: int) -> None:
+        self._start = step
+        self._done: dict[str, int] = {}
+
+    def now(self, what: str, step: int, every: int) -> bool:
+        """Whether `what` is due at `step`, and has not been done since it became so."""
+        if every <= 0:
+            return False
+        due = step // every > self._done.get(what, self._start // every)
+        if due:
+            self._done[what] = step // every
+        return due

@@ -1,1 +1,5 @@
-"""Simulators: Gymnasium environments that know nothing of learning."""
+"""Simulators: Gymnasium environments that know nothing of learning. Importing this registers them."""
+
+from sims.register import register_envs
+
+register_envs()

@@ -1,0 +1,121 @@
+"""Push: move the block that the instruction names onto the mark that it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from sims.mujoco.task import Goal, check_count
+from sims.mujoco.things import COLOURS, MARK, Thing, assortment, describe, scatter
+
+if TYPE_CHECKING:
+    from sims.mujoco.world import World
+
+RADIUS = 0.04
+"""How near the block's centre must come to the mark's centre, metres."""
+SHAPES = ("cube", "cylinder")
+"""Blocks that stay put where they are left."""
+
+PHRASES = (
+    "push the {} to the {} mark",
+    "push the {} onto the {} mark",
+    "move the {} to the {} mark",
+    "slide the {} to the {} mark",
+    "slide the {} onto the {} mark",
+)
+
+BLOCK_SPREAD, MARK_SPREAD, APART = 0.15, 0.2, 0.11
+"""Blocks and marks lie within these of the table's centre along each axis, APART from each other, metres."""
+FAR, CORRIDOR = 0.13, 0.1
+"""The block starts FAR from its mark at least; other blocks stay out of the CORRIDOR between, metres."""
+
+
+@dataclass(frozen=True)
+class Push:
+    """Push the named block onto the named mark; other blocks and marks distract."""
+
+    blocks: int = 2
+    """Blocks on the table, 1 to 3."""
+    marks: int = 2
+    """Marks on the table, 1 or 2."""
+    twin: float = 0.3
+    """How often another block has the target's colour, so that the shape decides."""
+    horizon: int = 50
+    """Steps until truncation."""
+
+    scene: ClassVar[str] = "push"
+
+    def __post_init__(self) -> None:
+        check_count("blocks", self.blocks, 1, 3)
+        check_count("marks", self.marks, 1, 2)
+        check_count("horizon", self.horizon, 1, 10_000)
+        if not 0 <= self.twin <= 1:
+            raise ValueError(f"twin must lie in [0, 1], got {self.twin}")
+
+    def begin(self, world: World, rng: np.random.Generator) -> Goal:
+        """Scatter blocks and marks; the first of each counts. No mark has the colour of a block."""
+        colours = tuple(str(colour) for colour in rng.permutation(list(COLOURS)))
+        marks, rest = colours[: self.marks], colours[self.marks :]
+        blocks = assortment(rng, self.blocks, SHAPES, rest, self.twin)
+        block_places, mark_places = self._places(rng)
+        world.reset(tip=rng.uniform((-0.2, -0.2, 0.12), (0.2, 0.2, 0.2)))
+        for i, (colour, place) in enumerate(zip(marks, mark_places, strict=True)):
+            world.place(f"mark{i}", Thing(colour, MARK), place, COLOURS[colour])
+        for i, (block, place) in enumerate(zip(blocks, block_places, strict=True)):
+            world.place(f"block{i}", block, place, COLOURS[block.colour], yaw=rng.uniform(-np.pi, np.pi))
+        phrase = PHRASES[int(rng.integers(len(PHRASES)))]
+        return Goal(("block0", "mark0"), phrase.format(describe(blocks[0], blocks, rng, "block"), marks[0]))
+
+    def _places(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Where blocks [blocks, 2] and marks [marks, 2] lie: the first mark away from the first block, the way free."""
+        while True:
+            places = scatter(rng, self.blocks + self.marks, MARK_SPREAD, APART)
+            blocks, marks = places[: self.blocks], places[self.blocks :]
+            way = marks[0] - blocks[0]
+            length = float(np.linalg.norm(way))
+            # The way begins behind the block, where the gripper goes down.
+            start = blocks[0] - 0.07 * way / length
+            clear = all(_distance_to_way(other, start, marks[0]) > CORRIDOR for other in blocks[1:])
+            if clear and length >= FAR and np.all(np.abs(blocks) <= BLOCK_SPREAD):
+                return blocks, marks
+
+    def success(self, world: World, goal: Goal) -> bool:
+        """The block's centre is within RADIUS of the mark's."""
+        block, mark = (world.object_position(slot)[:2] for slot in goal.slots)
+        return bool(np.linalg.norm(block - mark) <= RADIUS)
+
+    def expert(self, world: World, goal: Goal) -> np.ndarray:
+        """Go over everything to behind the block, go down, push; start again when the block slips away."""
+        block, mark = (world.object_position(slot)[:2] for slot in goal.slots)
+        return push_along(world.tip_position, block, mark)
+
+
+LOW, OVERHEAD = 0.02, 0.12
+"""Heights of the tip for pushing and for passing over every block, metres."""
+BEHIND = 0.065
+"""How far behind the block's centre the tip goes down, metres."""
+
+
+def push_along(tip: np.ndarray, block: np.ndarray, mark: np.ndarray) -> np.ndarray:
+    """Where the tip [3] should be told to go so that the block [2] comes to the mark [2]: [3], metres."""
+    way = (mark - block) / max(float(np.linalg.norm(mark - block)), 1e-9)
+    across = np.array([-way[1], way[0]])
+    offset = tip[:2] - block
+    along, aside = float(offset @ way), float(offset @ across)
+    behind = block - BEHIND * way
+    is_low = tip[2] < 0.05
+    if is_low and along < -0.02 and abs(aside) < 0.4 * -along:
+        # Push: ahead of the tip by a step, back onto the line through block and mark.
+        ahead = tip[:2] + 0.05 * way - 1.2 * aside * across
+        return np.array([*ahead, LOW])
+    if np.linalg.norm(tip[:2] - behind) < 0.025:
+        return np.array([*behind, LOW])
+    return np.array([*(tip[:2] if is_low else behind), OVERHEAD])
+
+
+def _distance_to_way(point: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
+    way = end - start
+    share = np.clip((point - start) @ way / (way @ way), 0, 1)
+    return float(np.linalg.norm(start + share * way - point))

@@ -1,0 +1,81 @@
+"""Reach: bring the gripper's tip to the one thing that the instruction names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from sims.mujoco.task import Goal, check_count
+from sims.mujoco.things import COLOURS, SHAPES, Thing, assortment, describe, scatter
+
+if TYPE_CHECKING:
+    from sims.mujoco.world import World
+
+RADIUS = 0.03
+"""How near the tip must come to the middle of the thing's upper side, metres."""
+SPREAD, APART = 0.21, 0.12
+"""Things lie within SPREAD of the table's centre along each axis, APART from each other, metres."""
+OVERHEAD = 0.11
+"""Tip height that clears every thing, metres."""
+
+PHRASES = (
+    "reach the {}",
+    "reach for the {}",
+    "touch the {}",
+    "move to the {}",
+    "go to the {}",
+    "move the gripper to the {}",
+    "put the gripper on the {}",
+)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Bring the gripper's tip to the named one of several coloured things; the others distract."""
+
+    fewest: int = 3
+    """Things on the table, at least."""
+    most: int = 5
+    """Things on the table, at most."""
+    twin: float = 0.3
+    """How often a distractor has the target's colour, so that the shape decides."""
+    horizon: int = 20
+    """Steps until truncation."""
+
+    scene: ClassVar[str] = "reach"
+
+    def __post_init__(self) -> None:
+        check_count("most", self.most, 1, 5)
+        check_count("fewest", self.fewest, 1, self.most)
+        check_count("horizon", self.horizon, 1, 10_000)
+        if not 0 <= self.twin <= 1:
+            raise ValueError(f"twin must lie in [0, 1], got {self.twin}")
+
+    def begin(self, world: World, rng: np.random.Generator) -> Goal:
+        """Scatter things; the first is the target. The tip starts anywhere above them."""
+        count = int(rng.integers(self.fewest, self.most + 1))
+        things = assortment(rng, count, SHAPES, tuple(COLOURS), self.twin)
+        places = scatter(rng, count, SPREAD, APART)
+        world.reset(tip=rng.uniform((-0.2, -0.2, 0.12), (0.2, 0.2, 0.22)))
+        _show(world, things, places, rng)
+        phrase = PHRASES[int(rng.integers(len(PHRASES)))]
+        return Goal(("thing0",), phrase.format(describe(things[0], things, rng, "object")))
+
+    def success(self, world: World, goal: Goal) -> bool:
+        """The tip is within RADIUS of the target's upper side."""
+        return bool(np.linalg.norm(world.object_top(goal.slots[0]) - world.tip_position) <= RADIUS)
+
+    def expert(self, world: World, goal: Goal) -> np.ndarray:
+        """Straight there along the table, staying overhead until the target is below."""
+        top = world.object_top(goal.slots[0])
+        away = float(np.linalg.norm(top[:2] - world.tip_position[:2]))
+        # A cone over the target: descend while closing in, and never through a neighbour.
+        height = np.clip(top[2] + 0.005 + 1.5 * (away - 0.03), top[2] + 0.005, OVERHEAD)
+        return np.array([top[0], top[1], height])
+
+
+def _show(world: World, things: list[Thing], places: np.ndarray, rng: np.random.Generator) -> None:
+    for i, (thing, place) in enumerate(zip(things, places, strict=True)):
+        world.place(f"thing{i}", thing, place, COLOURS[thing.colour], yaw=rng.uniform(-np.pi, np.pi))

@@ -13,12 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -33,13 +28,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from yaml import YAMLError
 
-from vla_rl import paths, registry
+from vla_rl import compose, registry
+from vla_rl.compose import CONFIG_FILE
+from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.registry import ConfigError, nearest
-
-CONFIG_FILE = "config.yaml"
-"""The config that lies in a run's folder: what `resume=true` and `vla-rl eval` read."""
 
 Component = dict[str, Any]
 """A mapping with `type`, from which the registry makes a component."""
@@ -69,7 +62,7 @@ class EnvConfig(_Part):
 
 
 class PolicyConfig(_Part):
-    """What acts. backbone: a registered backbone. head, lora: see `vla_rl.models.settings`.
+    """What acts. backbone: a registered backbone. head, lora: fields of HeadSettings and LoraSettings.
 
     train: what the actor's loss changes: the head only, LoRA in the backbone too, or everything.
     """
@@ -78,6 +71,16 @@ class PolicyConfig(_Part):
     head: dict[str, Any]
     train: Literal["head", "lora", "all"]
     lora: dict[str, Any]
+
+    def settings(self, plugins: Sequence[str] = (), stack: int = 1) -> PolicySettings:
+        """What `Policy.build` wants. Raises ConfigError."""
+        return PolicySettings(
+            backbone=registry.build("backbones", self.backbone, plugins, "policy.backbone"),
+            head=registry.validated(HeadSettings, self.head, "policy.head"),
+            train=self.train,
+            lora=registry.validated(LoraSettings, self.lora, "policy.lora"),
+            stack=stack,
+        )
 
     @property
     def name(self) -> str:
@@ -194,7 +197,7 @@ class RunConfig(_Part):
         """Name what is wrong in a sensor or the policy before anything is built from it."""
         for index, sensor in enumerate(self.env.sensors or ()):
             registry.build("sensors", sensor, self.plugins, f"env.sensors[{index}]")
-        registry.build("backbones", self.policy.backbone, self.plugins, "policy.backbone")
+        self.policy.settings(self.plugins)
         return self
 
     def to_yaml(self) -> str:
@@ -217,21 +220,27 @@ def load(
     Args:
         overrides: `key=value` for a value, `group=name` for a file of a group, as in Hydra.
         config_dir: a folder of the user's own groups, beside the shipped ones.
-        base: the saved `config.yaml` to start from. With `resume=true run_dir=FOLDER` it is FOLDER's.
-            A command that names a group composes afresh instead.
+        base: the saved `config.yaml` to start from. Default: the run's that `resume=true run_dir=FOLDER`
+            goes on with, or that made the checkpoint which `eval` measures. An override that chooses a
+            group's file composes afresh instead.
         command: names the default folder, `outputs/<command>/<date>/<time>_<env>_<policy>`.
 
     Raises:
         ConfigError: anything wrong, with the full path, the value and the nearest good one.
     """
-    groups, values = _split(overrides, config_dir)
+    groups, values = compose.split(overrides, config_dir)
     given = {override.key_or_group: override.value() for override in values}
     if given.get("resume") is True:
-        base = _saved(given.get("run_dir"))
-    tree = _read(base, given.get("plugins")) if base and not groups else _compose(groups, config_dir)
+        base = compose.saved(given.get("run_dir"))
+    elif base is None and command == "eval":
+        base = compose.beside(given.get("eval.checkpoint"))
+    if base is None or groups:
+        tree = compose.compose(groups, config_dir)
+    else:
+        tree = compose.read(base, given.get("plugins"))
     for override in values:
-        _set(tree, override)
-    return validate(_plain(tree), command)
+        compose.assign(tree, override)
+    return validate(compose.plain(tree), command)
 
 
 def validate(values: Mapping[str, Any], command: str = "train") -> RunConfig:
@@ -244,106 +253,6 @@ def validate(values: Mapping[str, Any], command: str = "train") -> RunConfig:
     run_dir = run.run_dir or Path("outputs", command, time.strftime("%Y-%m-%d"), f"{time.strftime('%H-%M-%S')}_{name}")
     demos = run.demos.model_copy(update={"path": run.demos.path or Path("outputs", "demos", run.env.name)})
     return run.model_copy(update={"run_dir": run_dir, "demos": demos})
-
-
-def _split(overrides: Sequence[str], config_dir: Path | None) -> tuple[list[Override], list[Override]]:
-    """The overrides that choose a group's file, and those that set a value."""
-    folders = [paths.shipped("configs"), *([config_dir] if config_dir else [])]
-    groups: list[Override] = []
-    values: list[Override] = []
-    for text in overrides:
-        override = _parse(text)
-        names_file = isinstance(override.value(), str | None)
-        is_group = any((folder / override.key_or_group).is_dir() for folder in folders)
-        (groups if is_group and names_file else values).append(override)
-    return groups, values
-
-
-def _parse(text: str) -> Override:
-    """One override. Raises ConfigError unless it sets one key to one value."""
-    try:
-        override = OverridesParser.create().parse_overrides([text])[0]
-    except OverrideParseException as error:
-        raise ConfigError(f"cannot read {text!r}: expected key=value, such as train.steps=1000") from error
-    key = override.key_or_group
-    if not key or override.package is not None:
-        raise ConfigError(f"cannot read {text!r}: the key is empty or holds an '@'; expected key=value")
-    if override.is_delete():
-        raise ConfigError(f"{key}: keys cannot be deleted ({text!r}); set it to null")
-    if override.is_sweep_override():
-        raise ConfigError(f"{key}: one value a run; got {text!r} (a list is written [a,b])")
-    if override.value() == "":
-        raise ConfigError(f"{key}: {text!r} gives no value; write {key}=null for none")
-    return override
-
-
-def _compose(groups: Sequence[Override], config_dir: Path | None) -> DictConfig:
-    """The shipped `config.yaml` with the chosen groups' files, the user's own among them."""
-    chosen = [f"{override.key_or_group}={override.get_value_element_as_str()}" for override in groups]
-    if config_dir is not None:
-        if not config_dir.is_dir():
-            raise ConfigError(f"--config-dir: {config_dir} is not a folder")
-        quoted = str(config_dir.resolve()).replace("'", "\\'")
-        chosen.append(f"hydra.searchpath=['file://{quoted}']")
-    try:
-        with initialize_config_dir(str(paths.shipped("configs")), version_base="1.3", job_name="vla_rl"):
-            tree = compose("config", overrides=chosen)
-    except MissingConfigException as error:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        raise ConfigError(f"{group}: no config file {name!r}; {nearest(name, error.options or ())}") from error
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(_one_line(error)) from error
-    OmegaConf.set_struct(tree, False)
-    return tree
-
-
-def _saved(run_dir: Any) -> Path:
-    """The config of the run that `resume=true` goes on with."""
-    if not run_dir:
-        raise ConfigError("resume: give run_dir=FOLDER too, the folder of the run to go on with")
-    file = Path(str(run_dir)) / CONFIG_FILE
-    if not file.is_file():
-        raise ConfigError(f"resume: {run_dir} holds no {CONFIG_FILE}, so there is no run to go on with")
-    return file
-
-
-def _read(file: Path, plugins: Any) -> DictConfig:
-    """A saved config, less where it ran. It may not widen what the user's command lets a config import."""
-    try:
-        tree = OmegaConf.load(file)
-    except (OSError, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"{file}: {_one_line(error)}") from error
-    if not isinstance(tree, DictConfig):
-        raise ConfigError(f"{file}: expected the keys of a run")
-    listed = plugins if isinstance(plugins, list) else []
-    missing = [name for name in tree.get("plugins") or () if name not in listed]
-    if missing:
-        raise ConfigError(
-            f"plugins: {file} needs the modules {missing}; give plugins=[{','.join(map(str, missing))}] "
-            "to let it import them"
-        )
-    tree.run_dir, tree.resume = None, False
-    return tree
-
-
-def _set(tree: DictConfig, override: Override) -> None:
-    """Set one value; a mapping merges into what is there, but a component (with `type`) takes its place."""
-    key, value = override.key_or_group, override.value()
-    replaces = isinstance(value, dict) and "type" in value
-    try:
-        OmegaConf.update(tree, key, value, merge=not replaces, force_add=True)
-    except (OmegaConfBaseException, AssertionError, IndexError, TypeError, ValueError) as error:
-        raise ConfigError(f"{key}: cannot be set to {value!r}: {_one_line(error)}") from error
-
-
-def _plain(tree: DictConfig) -> dict[str, Any]:
-    """The tree as plain values, its interpolations resolved."""
-    try:
-        values = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {_one_line(error)}") from error
-    assert isinstance(values, dict), values
-    return {str(key): value for key, value in values.items()}
 
 
 def _message(error: ValidationError) -> str:
@@ -385,9 +294,3 @@ def _key_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             found += _key_paths(field.annotation, f"{prefix}{name}.")
     return found
-
-
-def _one_line(error: BaseException) -> str:
-    # OmegaConf puts its own bookkeeping on the lines after the first.
-    text = str(error).partition("\n")[0] if isinstance(error, OmegaConfBaseException) else str(error)
-    return " ".join(text.split())

@@ -27,6 +27,10 @@ class ConfigError(ValueError):
     """A config that cannot be used. The message names the full path, the value and the nearest good one."""
 
 
+class SetupError(RuntimeError):
+    """This machine lacks something that the run needs. The message names it and how to get it."""
+
+
 def nearest(name: object, known: Iterable[object]) -> str:
     """A hint for an unknown name: the nearest known one, or all of them."""
     names = sorted(str(each) for each in known)

@@ -14,6 +14,8 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
+from vla_rl.registry import SetupError
+
 HELP = """MuJoCo cannot draw: no usable OpenGL on this machine without a screen.
   EGL: {egl}
   OSMesa: {osmesa}
@@ -23,7 +25,7 @@ On Debian or Ubuntu, as root, one of these suffices (scripts/quickstart.sh insta
 MUJOCO_GL=egl, osmesa or glfw makes the choice by hand."""
 
 
-class MissingGLError(RuntimeError):
+class MissingGLError(SetupError):
     """No OpenGL to draw with; the message names the packages to install."""
 
 

@@ -1,0 +1,133 @@
+"""The command line: `vla-rl demos | sft | train | eval | list | bench`.
+
+Imports nothing heavy: a command's own module is imported when the command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vla_rl import __version__
+
+COMMANDS = {
+    "demos": ("vla_rl.data.record:record", "record demonstrations of the environment's scripted expert"),
+    "sft": ("vla_rl.sft:sft", "start a policy: imitate the demonstrations"),
+    "train": ("vla_rl.train:train", "fine-tune a policy from its own outcomes"),
+    "eval": ("vla_rl.evaluate:evaluate_checkpoint", "measure a checkpoint on held-out seeds, with videos and a report"),
+}
+"""Each command of a run: the function that carries it out, given the RunConfig, and what it does."""
+
+GROUPS = ("envs", "sensors", "action_spaces", "backbones", "algorithms")
+DEBUG = "VLA_RL_TRACEBACK"
+"""Set this environment variable (or give --traceback) to see where an error came from."""
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, or 2 for an error of the user's, said in one line."""
+    options = _parse(arguments)
+    # The user's own modules lie where the command is run; last, so that they hide nothing.
+    sys.path.append(os.getcwd())
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        from vla_rl.registry import ConfigError
+
+        if options.traceback or os.environ.get(DEBUG) or not _is_for_user(error):
+            raise
+        print(f"vla-rl: error: {error}", file=sys.stderr)
+        if not isinstance(error, ConfigError):
+            print(f"vla-rl: {DEBUG}=1 shows where this came from", file=sys.stderr)
+        return USER_ERROR
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; overrides may stand before and after the flags."""
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    if any(text.startswith("-") for text in rest) or (rest and not hasattr(options, "overrides")):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides += rest
+    return options
+
+
+def _is_for_user(error: Exception) -> bool:
+    """Whether the message is for whoever runs the command: a bad value, a missing file, a machine not set up."""
+    from vla_rl.registry import SetupError
+
+    return isinstance(error, (ValueError, OSError, SetupError))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option."""
+    top = argparse.ArgumentParser(
+        prog="vla-rl", description="Reinforcement learning for vision-language-action policies."
+    )
+    top.add_argument("--version", action="version", version=f"vla-rl {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--traceback", action="store_true", help=f"show where an error came from (or set {DEBUG})")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, (_, purpose) in COMMANDS.items():
+        command = commands.add_parser(name, parents=[common], help=purpose, description=f"{purpose.capitalize()}.")
+        command.add_argument(
+            "overrides",
+            nargs="*",
+            metavar="KEY=VALUE",
+            help="such as env=push train.steps=1000 (--print shows every key)",
+        )
+        command.add_argument("--config-dir", type=Path, help="a folder of your own env/, policy/, ... YAML files")
+        command.add_argument("--print", action="store_true", help="print the composed config, and do nothing else")
+        command.set_defaults(run=_run, command=name)
+    listing = commands.add_parser("list", parents=[common], help="what a config may name, and its parameters")
+    listing.add_argument("group", nargs="?", choices=GROUPS, help="one group; default: all")
+    listing.add_argument("--json", action="store_true", help="print one JSON object")
+    listing.set_defaults(run=_list)
+    bench = commands.add_parser("bench", parents=[common], help="speed and memory, as shares of what is possible")
+    bench.add_argument("suite", nargs="?", choices=("smoke",), default="smoke", help="smoke: a few minutes at most")
+    bench.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    bench.set_defaults(run=_bench)
+    return top
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Compose the config, then hand it to the command's own module."""
+    from vla_rl import config
+
+    run = config.load(options.overrides, config_dir=options.config_dir, command=options.command)
+    if options.print:
+        print(run.to_yaml(), end="")
+        return
+    _function(COMMANDS[options.command][0])(run)
+
+
+def _list(options: argparse.Namespace) -> None:
+    from vla_rl import catalog
+
+    groups = [options.group] if options.group else list(GROUPS)
+    found = {group: catalog.describe_group(group) for group in groups}
+    print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else catalog.to_text(found))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    _function(f"vla_rl.bench:{options.suite}")(as_json=options.json)
+
+
+def _function(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

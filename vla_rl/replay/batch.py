@@ -1,0 +1,91 @@
+"""What a learner gets from replay: transitions as numpy arrays, frames still uint8."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vla_rl.replay.recycle import Recycler
+
+
+@dataclass
+class Batch:
+    """B transitions of m <= n steps each: what was seen, what was decided, what came of it.
+
+    `observation`, `next_observation`: dicts with the keys of an environment's observation; images
+    uint8 [B, H, W, 3], or [B, k, H, W, 3] (oldest first) with stacks of k > 1 frames; state float32
+    [B, P]; task list of B str. The next observation is the row that was reached after m steps, which
+    is the episode's own last observation where the episode ended.
+    `tokens` int64 [B, K]: the decision that was taken. `labels` int64 [B, K]: the expert's decision
+    there, or the tokens where no expert labelled the row.
+    `reward` float32 [B]: sum of gamma^j r_j over the m steps. `discount` float32 [B]: gamma^m, and 0
+    where the episode terminated (not where it was truncated).
+    `returns` float32 [B]: the discounted return that was observed from the row to its episode's end;
+    NaN where the episode has no known end. `features`, `next_features`: cached features by name.
+    `demo` bool [B]. `weight` float32 [B]. `index` int64 [B]: the rows' ids in their buffer.
+    """
+
+    observation: dict[str, Any]
+    next_observation: dict[str, Any]
+    tokens: np.ndarray
+    labels: np.ndarray
+    reward: np.ndarray
+    discount: np.ndarray
+    returns: np.ndarray
+    features: dict[str, np.ndarray]
+    next_features: dict[str, np.ndarray]
+    demo: np.ndarray
+    weight: np.ndarray
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    def rows(self, index: np.ndarray | slice) -> Batch:
+        """The rows that `index` (integers, a bool mask or a slice) picks, in its order."""
+        index = np.arange(len(self))[index]
+        return Batch(**{name: _rows(value, index) for name, value in _fields(self)})
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[Batch], recycler: Recycler | None = None) -> Batch:
+        """One batch with the rows of all, in order; its arrays come from `recycler`.
+
+        Raises:
+            ValueError: no batches, or batches whose observations or features have other keys.
+        """
+        if not batches:
+            raise ValueError("concatenate needs at least one batch, got none")
+        if len(batches) == 1:
+            return batches[0]
+        source = recycler or Recycler()
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: _join(name, [getattr(batch, name) for batch in batches], source) for name in names})
+
+
+def _fields(batch: Batch) -> list[tuple[str, Any]]:
+    return [(field.name, getattr(batch, field.name)) for field in dataclasses.fields(batch)]
+
+
+def _rows(value: Any, index: np.ndarray) -> Any:
+    if isinstance(value, dict):
+        return {key: _rows(item, index) for key, item in value.items()}
+    if isinstance(value, list):
+        return [value[i] for i in index]
+    return value[index]
+
+
+def _join(name: str, values: list[Any], recycler: Recycler) -> Any:
+    first = values[0]
+    if isinstance(first, dict):
+        for other in values[1:]:
+            if other.keys() != first.keys():
+                raise ValueError(f"{name}: batches differ in their keys: {sorted(first)} and {sorted(other)}")
+        return {key: _join(f"{name}.{key}", [value[key] for value in values], recycler) for key in first}
+    if isinstance(first, list):
+        return [item for value in values for item in value]
+    rows = sum(len(value) for value in values)
+    return np.concatenate(values, out=recycler.empty((rows, *first.shape[1:]), first.dtype))

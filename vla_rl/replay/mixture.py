@@ -1,0 +1,48 @@
+"""Demonstrations and one's own experience in one batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_rl.replay.batch import Batch
+from vla_rl.replay.buffer import NothingToSampleError, ReplayBuffer
+
+
+def sample_mixed(
+    online: ReplayBuffer,
+    demos: ReplayBuffer,
+    batch_size: int,
+    demo_share: float,
+    rng: np.random.Generator,
+    *,
+    finished_only: bool = False,
+    images: bool = True,
+) -> Batch:
+    """`round(batch_size * demo_share)` rows of `demos`, then rows of `online`; `batch.demo` tells them apart.
+
+    While one buffer has nothing to sample yet, the other gives the whole batch. `index` counts within
+    the buffer that a row came from. The other arguments are those of `ReplayBuffer.sample`.
+
+    Raises:
+        NothingToSampleError: neither buffer has a row to sample.
+        ValueError: `demo_share` outside [0, 1], or `batch_size` < 1.
+    """
+    if not 0 <= demo_share <= 1:
+        raise ValueError(f"demo_share must lie in [0, 1], got {demo_share}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    from_demos = round(batch_size * demo_share)
+    wanted = [(demos, from_demos), (online, batch_size - from_demos)]
+    ready = [(buffer, count) for buffer, count in wanted if count and buffer.can_sample(finished_only)]
+    if not ready:
+        # A side of share 0 stands in only when the other has nothing.
+        ready = [(buffer, batch_size) for buffer, _ in wanted if buffer.can_sample(finished_only)][:1]
+    if not ready:
+        raise NothingToSampleError(
+            f"neither the demonstrations ({len(demos)} rows) nor replay ({len(online)} rows) "
+            "hold a transition to sample"
+        )
+    if len(ready) == 1:
+        ready = [(ready[0][0], batch_size)]
+    parts = [buffer.sample(count, rng, finished_only=finished_only, images=images) for buffer, count in ready]
+    return Batch.concatenate(parts, online.recycler)

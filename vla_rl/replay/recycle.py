@@ -1,0 +1,43 @@
+"""Arrays that are used again once nobody refers to them: fresh pages cost more than the gather into them."""
+
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+
+SHELF = 16
+"""Arrays kept of one size; beyond it (a caller that hoards batches) they are made afresh and not kept."""
+
+
+class Recycler:
+    """Hands out uninitialised arrays, and takes memory back when the last view of it is gone.
+
+    For one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._shelves: dict[int, list[tuple[bytearray, weakref.ref[np.ndarray]]]] = {}
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array of `shape` and `dtype` with arbitrary content."""
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if size == 0:
+            return np.empty(shape, dtype)
+        shelf = self._shelves.setdefault(size, [])
+        free = next((i for i, (_, user) in enumerate(shelf) if user() is None), None)
+        memory = bytearray(size) if free is None else shelf[free][0]
+        # Every view of `flat`, a tensor's too, keeps `flat` itself alive: its base is no array, so
+        # numpy does not let views skip over it.
+        flat = np.frombuffer(memory, dtype)
+        if free is not None:
+            shelf[free] = (memory, weakref.ref(flat))
+        elif len(shelf) < SHELF:
+            shelf.append((memory, weakref.ref(flat)))
+        return flat.reshape(shape)
+
+    def take(self, column: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """`column[at]`, for indices that are known to be in range."""
+        out = self.empty((*at.shape, *column.shape[1:]), column.dtype)
+        # mode="clip" writes into `out` directly; the checking mode goes through a copy.
+        return np.take(column, at, axis=0, out=out, mode="clip")

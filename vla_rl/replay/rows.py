@@ -1,0 +1,101 @@
+"""What may enter replay: every value of new rows is checked here before any is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vla_rl.replay.columns import FEATURE, FRAME, ColumnSpecs
+from vla_rl.specs import STATE, TASK
+
+
+class Given(NamedTuple):
+    """The arguments of `ReplayBuffer.add`, as they came."""
+
+    observation: Mapping[str, Any]
+    tokens: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    final: Any
+    features: Mapping[str, Any]
+    labels: Any
+    demo: Any
+
+
+def checked_rows(given: Given, count: int, specs: ColumnSpecs, choices: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The columns of `count` new rows, of their dtypes, and their instructions.
+
+    A final row's tokens, labels, reward, terminated and truncated come back as zeros.
+
+    Raises:
+        ValueError: names the key, what was expected and what came.
+    """
+    flag = np.dtype(bool)
+    rows = {"final": checked("final", given.final, (count,), flag, exact=True)}
+    acts = ~rows["final"]
+    for name, value in (("terminated", given.terminated), ("truncated", given.truncated)):
+        rows[name] = checked(name, value, (count,), flag, exact=True) & acts
+    rows["demo"] = checked("demo", np.broadcast_to(np.asarray(given.demo), (count,)), (count,), flag, exact=True)
+    rows["reward"] = checked("reward", given.reward, (count,), np.dtype(np.float32), exact=False) * acts
+    labels = given.tokens if given.labels is None else given.labels
+    for name, value in (("tokens", given.tokens), ("labels", labels)):
+        rows[name] = _checked_tokens(name, value, acts, specs[name], choices)
+    for name, (shape, dtype) in specs.items():
+        if name.startswith(FRAME):
+            key = name.removeprefix(FRAME)
+            rows[name] = checked(key, _required(given.observation, key), (count, *shape), dtype, exact=True)
+        elif name.startswith(FEATURE):
+            key = name.removeprefix(FEATURE)
+            value = _required(given.features, key, "features.")
+            rows[name] = checked(f"features.{key}", value, (count, *shape), dtype, exact=False)
+    shape, dtype = specs["state"]
+    state = _required(given.observation, STATE) if shape[0] else np.zeros((count, 0), np.float32)
+    rows["state"] = checked(STATE, state, (count, *shape), dtype, exact=False)
+    return rows, _checked_texts(_required(given.observation, TASK), count)
+
+
+def checked(key: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, *, exact: bool) -> np.ndarray:
+    """`value` as an array of `shape` and `dtype`, finite.
+
+    `exact` demands the dtype itself; otherwise every dtype that fits up to its width will do.
+
+    Raises:
+        ValueError: names the key, what was expected and what came.
+    """
+    array = np.asarray(value)
+    if array.shape != shape:
+        raise ValueError(f"{key}: expected shape {list(shape)}, got {list(array.shape)}")
+    if array.dtype != dtype and (exact or not np.can_cast(array.dtype, dtype, "same_kind")):
+        raise ValueError(f"{key}: expected dtype {dtype}, got {array.dtype}")
+    with np.errstate(over="ignore"):
+        array = array.astype(dtype, copy=False)
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1)).tolist()
+        raise ValueError(f"{key}: expected finite {dtype}, got NaN or infinity in row(s) {rows}")
+    return array
+
+
+def _checked_tokens(
+    name: str, value: Any, acts: np.ndarray, spec: tuple[tuple[int, ...], np.dtype], choices: int
+) -> np.ndarray:
+    tokens = checked(name, value, (len(acts), *spec[0]), np.dtype(np.int64), exact=False) * acts[:, None]
+    wrong = tokens[(tokens < 0) | (tokens >= choices)]
+    if len(wrong):
+        raise ValueError(f"{name}: expected tokens in [0, {choices}), got {wrong[0]}")
+    return tokens.astype(spec[1])
+
+
+def _checked_texts(value: Any, count: int) -> list[str]:
+    texts = [value] if isinstance(value, str) else list(value)
+    if len(texts) != count or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{TASK}: expected {count} str, got {len(texts)}: {texts[:3]!r}")
+    return [str(text) for text in texts]
+
+
+def _required(mapping: Mapping[str, Any], key: str, prefix: str = "") -> Any:
+    if key not in mapping:
+        raise ValueError(f"{prefix}{key}: missing; got {', '.join(map(str, mapping)) or 'nothing'}")
+    return mapping[key]

@@ -57,10 +57,11 @@ class TableTop(gymnasium.Env):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
         if isinstance(task, str):
-            task = registry.validated(registry.resolve("envs", task), parameters, task)
+            self.task: Task = registry.validated(registry.resolve("envs", task), parameters, task)
         elif parameters:
             raise ValueError(f"{', '.join(parameters)}: set the fields of the task itself, which is given")
-        self.task: Task = task
+        else:
+            self.task = task
         self.world = World(self.task.scene)
         self.world.camera_id(render_camera)
         self.render_mode = render_mode
@@ -104,7 +105,7 @@ class TableTop(gymnasium.Env):
         info = self._info(success) | ({"diverged": True} if diverged else {})
         return self._observer.read(self.world), float(success), success, truncated, info
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """A picture uint8 [render_height, render_width, 3] where the render mode is "rgb_array"."""
         return self.world.render(*self._view) if self.render_mode == "rgb_array" else None
 

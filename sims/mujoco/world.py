@@ -7,10 +7,9 @@ between the lower ends of its fingers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import mujoco
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sims.mujoco.render import Renderer
 from sims.mujoco.things import Thing
@@ -63,7 +62,7 @@ class World:
 
     # Placing things
 
-    def reset(self, tip: Sequence[float] = (0.0, 0.0, 0.12)) -> None:
+    def reset(self, tip: ArrayLike = (0.0, 0.0, 0.12)) -> None:
         """Hide everything and hold the gripper still with its tip at `tip` [3]."""
         mujoco.mj_resetData(self.model, self.data)
         for slot in self.slots:
@@ -73,9 +72,7 @@ class World:
         self.instruction = ""
         self.settle()
 
-    def place(
-        self, slot: str, thing: Thing, position: Sequence[float], colour: Sequence[float], yaw: float = 0
-    ) -> None:
+    def place(self, slot: str, thing: Thing, position: ArrayLike, colour: ArrayLike, yaw: float = 0) -> None:
         """Show `thing` at `position` [2] (x, y on the table), painted `colour` [3] in [0, 1], turned by `yaw` rad.
 
         Call `settle` after the last one.
@@ -88,14 +85,15 @@ class World:
         if thing.shape not in geoms:
             raise ValueError(f"{slot} cannot show a {thing.shape!r}; {nearest(thing.shape, geoms)}")
         geom = geoms[thing.shape]
+        x, y = np.asarray(position, np.float64)
         self.model.geom_group[geom] = _SHOWN
-        self.model.geom_rgba[geom] = (*colour, 1.0)
+        self.model.geom_rgba[geom, :3] = colour
         self._set_solid(geom, not slot.startswith("mark"))
         if self.model.body_jntnum[body]:
             first = self.model.jnt_qposadr[self.model.body_jntadr[body]]
-            self.data.qpos[first : first + 3] = (*position, yaw)
+            self.data.qpos[first : first + 3] = (x, y, yaw)
         else:
-            self.model.body_pos[body] = (*position, 0.0)
+            self.model.body_pos[body] = (x, y, 0.0)
             self.model.body_quat[body] = (np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
         self.shown[slot] = thing
 
@@ -194,7 +192,7 @@ class World:
             self._renderers[width, height] = Renderer(self.model, width, height)
         return self._renderers[width, height]
 
-    def aim(self, camera: str, position: Sequence[float], target: Sequence[float], fovy: float) -> None:
+    def aim(self, camera: str, position: ArrayLike, target: ArrayLike, fovy: float) -> None:
         """Put `camera` at `position` [3], looking at `target` [3], level, with a vertical view of `fovy` degrees."""
         index = self.camera_id(camera)
         backward = np.subtract(position, target) / np.linalg.norm(np.subtract(position, target))

@@ -92,10 +92,12 @@ class Push:
         return push_along(world.tip_position, block, mark)
 
 
-LOW, OVERHEAD = 0.02, 0.12
-"""Heights of the tip for pushing and for passing over every block, metres."""
-BEHIND = 0.065
-"""How far behind the block's centre the tip goes down, metres."""
+LOW, IS_LOW, OVERHEAD = 0.02, 0.06, 0.12
+"""Tip heights for pushing, below which it counts as low, and for passing over every block, metres."""
+BEHIND, NEAR = 0.065, 0.035
+"""The tip goes down BEHIND the block's centre, give or take NEAR, metres."""
+AHEAD, BACK_TO_LINE = 0.05, 2.0
+"""While pushing, the command leads the tip by AHEAD metres, and undoes BACK_TO_LINE times its error aside."""
 
 
 def push_along(tip: np.ndarray, block: np.ndarray, mark: np.ndarray) -> np.ndarray:
@@ -105,13 +107,12 @@ def push_along(tip: np.ndarray, block: np.ndarray, mark: np.ndarray) -> np.ndarr
     offset = tip[:2] - block
     along, aside = float(offset @ way), float(offset @ across)
     behind = block - BEHIND * way
-    is_low = tip[2] < 0.05
-    if is_low and along < -0.02 and abs(aside) < 0.4 * -along:
-        # Push: ahead of the tip by a step, back onto the line through block and mark.
-        ahead = tip[:2] + 0.05 * way - 1.2 * aside * across
-        return np.array([*ahead, LOW])
-    if np.linalg.norm(tip[:2] - behind) < 0.025:
+    is_low = tip[2] < IS_LOW
+    if is_low and along < -0.02 and abs(aside) < -along:
+        return np.array([*(tip[:2] + AHEAD * way - BACK_TO_LINE * aside * across), LOW])
+    if np.linalg.norm(tip[:2] - behind) < NEAR:
         return np.array([*behind, LOW])
+    # Straight up first, then over.
     return np.array([*(tip[:2] if is_low else behind), OVERHEAD])
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AddedToken, AutoModelForImageTextToText, AutoTokenizer
+from transformers import AddedToken, AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import cached_file
 
 from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known to the Auto classes
@@ -66,6 +66,7 @@ class Backbone(nn.Module):
         grid: visual tokens of one view, (rows, columns).
         image_size: side in pixels of the square images that `forward` takes.
         mean, std: of each channel, for `processor.pixels_to_floats`.
+        source: the folder or hub id that it was loaded from.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Backbone(nn.Module):
         side = self._family.side(config, self.image_size)
         self.grid = (side, side)
         self.mean, self.std = tuple(mean or self._family.mean), tuple(std or self._family.std)
+        self.source: str | None = None
         self._image_token = _image_token(config)
         _add_slot_tokens(model, tokenizer)
         self._vocabulary: dict[str, int] = tokenizer.get_vocab()
@@ -112,13 +114,36 @@ class Backbone(nn.Module):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         stated = _preprocessor(source)
         size = image_size or stated.get("vla_rl_image_size")
-        return cls(model, tokenizer, size, stated.get("image_mean"), stated.get("image_std")).eval()
+        backbone = cls(model, tokenizer, size, stated.get("image_mean"), stated.get("image_std")).eval()
+        backbone.source = source
+        return backbone
 
     @classmethod
-    def from_config(cls, config: Any, tokenizer: Any, image_size: int | None = None) -> Backbone:
+    def from_config(
+        cls, config: Any, tokenizer: Any, image_size: int | None = None, dtype: str = "float32"
+    ) -> Backbone:
         """Random weights of a transformers config; nothing is downloaded."""
-        model = AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa")
+        model = AutoModelForImageTextToText.from_config(
+            config, attn_implementation="sdpa", dtype=getattr(torch, dtype), trust_remote_code=False
+        )
         return cls(model, tokenizer, image_size).eval()
+
+    @classmethod
+    def from_frame(cls, folder: str | Path, dtype: str = "float32") -> Backbone:
+        """What `save_frame` wrote, with random weights for the caller to fill. Never asks the hub.
+
+        Raises:
+            ValueError: not such a folder.
+        """
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"{folder} lacks config.json")
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        stated = _preprocessor(str(folder))
+        backbone = cls.from_config(config, tokenizer, stated.get("vla_rl_image_size"), dtype)
+        backbone.mean, backbone.std = tuple(stated["image_mean"]), tuple(stated["image_std"])
+        return backbone
 
     def save(self, folder: str | Path) -> None:
         """Write config, weights, tokenizer and the preprocessor's numbers; `load` gives identical outputs."""
@@ -151,7 +176,11 @@ class Backbone(nn.Module):
     def text_limit(self, views: int = 1) -> int:
         """Most tokens of an instruction that this backbone reads beside so many views."""
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 10**9
-        return min(TEXT_LIMIT, positions - len(self._opening(views)) - SLOTS - 1)
+        return min(TEXT_LIMIT, positions - self.overhead(views) - 1)
+
+    def overhead(self, views: int = 1) -> int:
+        """Tokens of a sequence beside the instruction's."""
+        return len(self._opening(views)) + SLOTS
 
     def prompt(self, texts: Sequence[str], views: int = 1) -> Prompt:
         """The token ids of instructions, each beside `views` images. Remembers what it has tokenised.

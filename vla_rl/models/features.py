@@ -1,0 +1,85 @@
+"""What heads and critics read of an observation, computed once and kept in replay.
+
+Shapes: B rows, V views (cameras times stacked frames), S slots of the pointers, P state, T tokens,
+N visual tokens of a view, D width of the backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from vla_rl.specs import STATE
+
+_STORED = {"places": torch.float32, "confidence": torch.float32, "tokens": torch.float16, "visual": torch.float16}
+
+
+@dataclass
+class Features:
+    """The rows' features; `tokens`, `mask` and `visual` only where the head reads them.
+
+    `state` is raw: the readout normalises it. `pack` leaves it out, since replay stores it anyway.
+    """
+
+    places: torch.Tensor
+    """float32 [B, V * S, 2] in [-1, 1]: x to the right, y down in its view."""
+    confidence: torch.Tensor
+    """float32 [B, V * S], a probability."""
+    state: torch.Tensor
+    """float32 [B, P]."""
+    tokens: torch.Tensor | None = None
+    """float32 [B, T, D], last hidden states."""
+    mask: torch.Tensor | None = None
+    """bool [B, T]; False on padding."""
+    visual: torch.Tensor | None = None
+    """float32 [B, V, N, D], image tokens before the language model."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def rows(self, index: Any) -> Features:
+        """The rows that an index tensor, a bool mask or a slice selects."""
+        return self._map(lambda value: value[index])
+
+    def to(self, device: torch.device | str) -> Features:
+        """The same on another device."""
+        return self._map(lambda value: value.to(device))
+
+    def detach(self) -> Features:
+        """The same without a gradient."""
+        return self._map(torch.Tensor.detach)
+
+    def jittered(self, std: float) -> Features:
+        """The same with Gaussian noise on the places: a regulariser for few demonstrations."""
+        changed = self._map(lambda value: value)
+        changed.places = self.places + std * torch.randn_like(self.places)
+        return changed
+
+    def pack(self) -> dict[str, np.ndarray]:
+        """Everything but the state as arrays for replay; wide features in half precision."""
+        packed = {}
+        for name, dtype in _STORED.items():
+            value = getattr(self, name)
+            if value is not None:
+                packed[name] = value.detach().to("cpu", dtype).numpy()
+        if self.mask is not None:
+            packed["mask"] = self.mask.cpu().numpy()
+        return packed
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, np.ndarray | torch.Tensor], observation: Mapping[str, Any]) -> Features:
+        """The features that `pack` made, beside the state of their observation, on the state's device."""
+        state = observation.get(STATE)
+        if state is None:
+            state = torch.zeros(len(packed["places"]), 0)
+        state = torch.as_tensor(state).float()
+        values = {name: torch.as_tensor(value).to(state.device) for name, value in packed.items()}
+        return cls(state=state, **{name: v if name == "mask" else v.float() for name, v in values.items()})
+
+    def _map(self, change: Any) -> Features:
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Features(**{name: None if value is None else change(value) for name, value in values.items()})

@@ -1,0 +1,235 @@
+"""The action-token head: K learned queries read the features and give the logits of all slots in one pass.
+
+Shapes: B rows, V views, S slots of the pointers, R readout, K slots of the action space, W width of the head,
+C choices of a slot, T tokens, N visual tokens of a view, D width of the backbone, E width of a place's key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vla_rl.models.features import Features
+from vla_rl.models.pointers import MENTIONS, SLOTS, cell_centres
+from vla_rl.models.settings import HeadSettings
+from vla_rl.specs import Slot
+
+if TYPE_CHECKING:
+    from vla_rl.models.policy import Policy
+
+DIFFERENCE_GAIN = 4.0
+"""Differences of places are small where it matters most: near contact."""
+STATE_FLOOR, STATE_LIMIT = 1e-3, 10.0
+_KEY = 32
+
+
+class Readout(nn.Module):
+    """Confidence-gated places, confidences, gated differences and normalised state: what head and critic read.
+
+    Differences: of every pair of slots within a view, and of each slot between successive frames of a camera.
+    No weights, so that policy and critic share one.
+    """
+
+    state_mean: torch.Tensor
+    state_std: torch.Tensor
+    pairs: torch.Tensor
+
+    def __init__(self, cameras: int, stack: int, state_dim: int) -> None:
+        super().__init__()
+        views = cameras * stack
+        pairs = [(v * SLOTS + i, v * SLOTS + j) for v in range(views) for i in range(SLOTS) for j in range(i)]
+        for view in range(views):
+            if view % stack:
+                pairs += [(view * SLOTS + s, (view - 1) * SLOTS + s) for s in range(SLOTS)]
+        self.register_buffer("pairs", torch.tensor(pairs, dtype=torch.long).T.contiguous(), persistent=False)
+        self.register_buffer("state_mean", torch.zeros(state_dim))
+        self.register_buffer("state_std", torch.ones(state_dim))
+        self.size = views * SLOTS * 3 + 2 * len(pairs) + state_dim
+
+    @classmethod
+    def like(cls, policy: Policy) -> Readout:
+        """The policy's own: whoever sets its normalisation or loads its weights changes it for all readers."""
+        return policy.readout
+
+    def forward(self, features: Features) -> torch.Tensor:
+        """float32 [B, R]."""
+        confidence = features.confidence
+        gated = features.places * confidence.unsqueeze(-1)
+        i, j = self.pairs
+        both = (confidence[:, i] * confidence[:, j] * DIFFERENCE_GAIN).unsqueeze(-1)
+        differences = (features.places[:, i] - features.places[:, j]) * both
+        state = (features.state - self.state_mean) / self.state_std
+        state = state.clamp(-STATE_LIMIT, STATE_LIMIT)
+        return torch.cat([gated.flatten(1), confidence, differences.flatten(1), state], 1)
+
+    def set_state_normalization(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """Take the state's mean and standard deviation [P]; a constant entry is only shifted."""
+        assert mean.shape == std.shape == self.state_mean.shape, (mean.shape, std.shape, self.state_mean.shape)
+        std = torch.as_tensor(std, dtype=torch.float32)
+        self.state_mean.copy_(torch.as_tensor(mean, dtype=torch.float32))
+        self.state_std.copy_(torch.where(std < STATE_FLOOR, torch.ones_like(std), std))
+
+
+class ActionHead(nn.Module):
+    """Readout -> MLP; + a learned query for each slot; optionally attends to the tokens; -> logits of each slot."""
+
+    def __init__(
+        self,
+        settings: HeadSettings,
+        slots: Sequence[Slot],
+        readout_size: int,
+        hidden_size: int,
+        place_views: Sequence[int],
+        backbone_grid: tuple[int, int],
+    ) -> None:
+        """`place_views`: for each slot of kind `place`, in order, the view that it points into."""
+        super().__init__()
+        self.settings, self.slots = settings, tuple(slots)
+        width = settings.width
+        layers: list[nn.Module] = []
+        for i in range(settings.depth):
+            layers += [nn.Linear(readout_size if i == 0 else width, width), nn.SiLU(), nn.Dropout(settings.dropout)]
+        self.trunk = nn.Sequential(*layers)
+        self.queries = nn.Parameter(torch.empty(len(slots), width))
+        self.attend = Attend(width, hidden_size) if "tokens" in settings.reads else None
+        self._plain = [k for k, slot in enumerate(slots) if slot.kind != "place"]
+        self._place = [k for k, slot in enumerate(slots) if slot.kind == "place"]
+        most = max((slots[k].choices for k in self._plain), default=0)
+        self.weight = nn.Parameter(torch.empty(len(self._plain), width, most))
+        self.bias = nn.Parameter(torch.empty(len(self._plain), most))
+        self.places = nn.ModuleList(
+            PlaceHead(width, hidden_size, slots[k], view, backbone_grid)
+            for k, view in zip(self._place, place_views, strict=True)
+        )
+        initialise(self)
+
+    def forward(self, readout_BR: torch.Tensor, features: Features) -> list[torch.Tensor]:
+        """K tensors of logits [B, C_k]."""
+        x_BKW = self.trunk(readout_BR).unsqueeze(1) + self.queries
+        if self.attend is not None:
+            assert features.tokens is not None, "features without tokens"
+            assert features.mask is not None, "features without a mask"
+            x_BKW = x_BKW + self.attend(x_BKW, features.tokens, features.mask)
+        found: dict[int, torch.Tensor] = {}
+        if self._plain:
+            plain_BKC = torch.einsum("bkw,kwc->bkc", x_BKW[:, self._plain], self.weight) + self.bias
+            for i, k in enumerate(self._plain):
+                found[k] = plain_BKC[:, i, : self.slots[k].choices]
+        for head, k in zip(self.places, self._place, strict=True):
+            found[k] = head(x_BKW[:, k], features)
+        return [found[k] for k in range(len(self.slots))]
+
+
+class Attend(nn.Module):
+    """Cross-attention of the action queries to the token sequence, through a gate that starts shut."""
+
+    def __init__(self, width: int, hidden_size: int, heads: int = 4) -> None:
+        super().__init__()
+        self.norm_query, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(hidden_size)
+        self.attention = nn.MultiheadAttention(width, heads, kdim=hidden_size, vdim=hidden_size, batch_first=True)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x_BKW: torch.Tensor, tokens_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        """What to add to the queries, [B, K, W]; mask_BT is True where there is a token."""
+        tokens_BTD = self.norm_tokens(tokens_BTD)
+        found, _ = self.attention(
+            self.norm_query(x_BKW), tokens_BTD, tokens_BTD, key_padding_mask=~mask_BT, need_weights=False
+        )
+        return torch.tanh(self.gate) * found
+
+
+class PlaceHead(nn.Module):
+    """Logits over a grid laid on a camera's image, which may be finer than the grid of visual tokens.
+
+    They add up: the log of a mixture of bumps at the pointers' places (so that it points at the first thing
+    mentioned before any training), and attention to the visual tokens with keys for the cells inside each.
+    """
+
+    centres: torch.Tensor
+    coarse: torch.Tensor
+    inside: torch.Tensor
+
+    def __init__(self, width: int, hidden_size: int, slot: Slot, view: int, backbone_grid: tuple[int, int]) -> None:
+        super().__init__()
+        assert slot.grid is not None, slot
+        self.grid, self.view = slot.grid, view
+        rows, columns = slot.grid
+        centres_C2 = cell_centres(slot.grid)
+        size_2 = torch.tensor([backbone_grid[1], backbone_grid[0]])
+        scaled_C2 = (centres_C2 + 1) / 2 * size_2
+        cell_C2 = scaled_C2.floor().clamp(max=size_2 - 1)
+        self.register_buffer("centres", centres_C2, persistent=False)
+        self.register_buffer("coarse", (cell_C2[:, 1] * size_2[0] + cell_C2[:, 0]).long(), persistent=False)
+        self.register_buffer("inside", _waves((scaled_C2 - cell_C2) * 2 - 1), persistent=False)
+        self.mixture = nn.Linear(width, SLOTS + 1)
+        self.gain = nn.Parameter(torch.empty(()))
+        self.log_sigma = nn.Parameter(torch.empty(SLOTS))
+        self.cell = 2 / max(rows, columns)
+        self.norm = nn.LayerNorm(hidden_size)
+        self.query = nn.Linear(width, 2 * _KEY)
+        self.key = nn.Linear(hidden_size, 2 * _KEY)
+        self.code = nn.Linear(self.inside.shape[1], _KEY)
+
+    def forward(self, x_BW: torch.Tensor, features: Features) -> torch.Tensor:
+        """float32 [B, rows * columns]."""
+        assert features.visual is not None, "features without visual tokens"
+        prior_BC = self.pointed(x_BW, features)
+        visual_BND = self.norm(features.visual[:, self.view])
+        query_BE, inner_query_BE = self.query(x_BW).split(_KEY, -1)
+        key_BNE, inner_BNE = self.key(visual_BND).split(_KEY, -1)
+        outer_BN = torch.einsum("be,bne->bn", query_BE, key_BNE)
+        code_CE = self.code(self.inside)
+        inner_BCE = (inner_BNE * inner_query_BE.unsqueeze(1))[:, self.coarse]
+        attention_BC = outer_BN[:, self.coarse] + torch.einsum("bce,ce->bc", inner_BCE, code_CE)
+        return self.gain * prior_BC + attention_BC / math.sqrt(_KEY)
+
+    def pointed(self, x_BW: torch.Tensor, features: Features) -> torch.Tensor:
+        """Log-probability [B, C] of a mixture: a bump at each pointer's place, and a uniform part."""
+        rows_BS = slice(self.view * SLOTS, (self.view + 1) * SLOTS)
+        places_BS2, confidence_BS = features.places[:, rows_BS], features.confidence[:, rows_BS]
+        sigma_S1 = self.log_sigma.exp().unsqueeze(-1) * self.cell
+        distance_BSC = (places_BS2.unsqueeze(2) - self.centres).square().sum(-1)
+        bumps_BSC = torch.log_softmax(-0.5 * distance_BSC / sigma_S1.square(), -1)
+        uniform_B1C = torch.full_like(bumps_BSC[:, :1], -math.log(len(self.centres)))
+        known_BS = functional.pad(confidence_BS.clamp_min(1e-4).log(), (0, 1))
+        weight_BS = torch.log_softmax(self.mixture(x_BW) + known_BS, -1)
+        return torch.logsumexp(torch.cat([bumps_BSC, uniform_B1C], 1) + weight_BS.unsqueeze(-1), 1)
+
+
+def _waves(inside_C2: torch.Tensor) -> torch.Tensor:
+    """A code [C, 14] of the place inside a visual token, from [-1, 1]^2."""
+    angles = [inside_C2 * math.pi * 2.0**octave for octave in (-1, 0, 1)]
+    return torch.cat([inside_C2, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], 1)
+
+
+def initialise(head: ActionHead) -> None:
+    """All starting weights of a head.
+
+    | part | start |
+    |---|---|
+    | MLP, attention, norms, keys of places | PyTorch's defaults |
+    | queries | normal 0.02 |
+    | logits of bins and choices | normal 0.01 / sqrt(width), bias 0: all but uniform |
+    | gate of the attention to tokens | 0: shut |
+    | query of a place | normal 0.01 / sqrt(width), bias 0: the pointers decide |
+    | mixture of a place | weight 0; bias 3 for the first mention, 0 for the others, -3 for `<self>` and uniform |
+    | width of a bump | 0.75 cells; gain 1 |
+    """
+    nn.init.normal_(head.queries, std=0.02)
+    small = 0.01 / math.sqrt(head.settings.width)
+    nn.init.normal_(head.weight, std=small)
+    nn.init.zeros_(head.bias)
+    for place in head.places:
+        assert isinstance(place, PlaceHead)
+        nn.init.normal_(place.query.weight, std=small)
+        nn.init.zeros_(place.query.bias)
+        nn.init.zeros_(place.mixture.weight)
+        with torch.no_grad():
+            place.mixture.bias.copy_(torch.tensor([3.0] + [0.0] * (MENTIONS - 1) + [-3.0, -3.0]))
+        nn.init.constant_(place.log_sigma, math.log(0.75))
+        nn.init.ones_(place.gain)

@@ -1,0 +1,299 @@
+"""The policy: a trunk that turns observations into features, and a head that turns features into decisions.
+
+One class for arms and screens, for 0.2M and for billions of parameters. Its folder holds everything that it
+needs, as JSON and safetensors.
+
+Shapes: B rows, n decisions a row, K slots, Cmax choices of the largest slot, V views, S slots of the pointers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vla_rl.models import sampling, storage
+from vla_rl.models.backbone import Backbone
+from vla_rl.models.features import Features
+from vla_rl.models.heads import ActionHead, Readout
+from vla_rl.models.pointers import SLOTS, Pointers
+from vla_rl.models.settings import PolicySettings
+from vla_rl.models.trunk import Trunk, adapters_off, add_lora
+from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace, Slot
+
+_ENTROPY_SAMPLES = 16
+
+
+class Policy(nn.Module):
+    """Decides from observations; see `build` and `from_pretrained`.
+
+    Attributes:
+        settings: what it was built from.
+        action_space: bound to the environment's space.
+        cameras: their names, in the order of the views.
+        state_dim: P.
+        readout: the parameter-free reading of features; the critic shares it.
+    """
+
+    def __init__(
+        self,
+        settings: PolicySettings,
+        action_space: ActionSpace,
+        cameras: Iterable[str],
+        state_dim: int,
+        backbone: Backbone,
+        pointers: Pointers,
+    ) -> None:
+        super().__init__()
+        self.settings, self.action_space, self.state_dim = settings, action_space, state_dim
+        self.cameras = tuple(name.removeprefix(IMAGES) for name in cameras)
+        if not self.cameras:
+            raise ValueError("a policy needs at least one camera among env.sensors")
+        self.trunk = Trunk(backbone, pointers)
+        self.frozen: Trunk | None = None
+        self._set_trainable()
+        self.readout = Readout(len(self.cameras), settings.stack, state_dim)
+        self.head = ActionHead(
+            settings.head,
+            self.slots,
+            self.readout.size,
+            backbone.hidden_size,
+            [self._view(slot) for slot in self.slots if slot.kind == "place"],
+            backbone.grid,
+        )
+
+    # --- making, saving, loading ----------------------------------------------------------------------------
+
+    @classmethod
+    def build(
+        cls,
+        settings: PolicySettings,
+        action_space: ActionSpace,
+        cameras: Iterable[str],
+        state_dim: int,
+        seed: int | None = None,
+    ) -> Policy:
+        """A policy on the settings' backbone, its head untrained.
+
+        Args:
+            action_space: bound.
+            cameras: their names, or keys of observations, in the order of the views.
+            seed: of the fresh weights; torch's own generator is left as it was.
+
+        Raises:
+            ValueError: no camera; an action space that points into a camera that is not there.
+        """
+        with torch.random.fork_rng(devices=[]):
+            if seed is not None:
+                torch.manual_seed(seed)
+            backbone = settings.backbone.load()
+            source, width = backbone.source, backbone.hidden_size
+            pointers = Pointers.load(source, width) if source else Pointers(width)
+            return cls(settings, action_space, cameras, state_dim, backbone, pointers)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, model.safetensors and the backbone's config and tokenizer."""
+        storage.save(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, plugins: Sequence[str] = ()) -> Policy:
+        """The policy of a folder. Never asks the hub; imports only registered classes and `plugins`.
+
+        Raises:
+            ValueError: a file is missing or damaged, or a weight missing or unexpected (named).
+        """
+        return storage.load(Path(folder), plugins)
+
+    def load_pretrained(self, folder: str | Path) -> None:
+        """Take the weights of a folder that a policy like this one wrote. Raises ValueError otherwise."""
+        storage.load_weights(self, Path(folder))
+
+    def check_fits(self, action_space: ActionSpace, cameras: Iterable[str], state_dim: int) -> None:
+        """Raise ValueError unless decisions, cameras and state are those that this policy was made for."""
+        names = tuple(name.removeprefix(IMAGES) for name in cameras)
+        found = {"cameras": names, "state entries": state_dim, "action space": action_space}
+        own = {"cameras": self.cameras, "state entries": self.state_dim, "action space": self.action_space}
+        for what, value in own.items():
+            if found[what] != value:
+                raise ValueError(f"the policy was made for {what} {value}; the run has {found[what]}")
+
+    # --- what it is -----------------------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The K slots of a decision."""
+        return self.action_space.slots
+
+    @property
+    def trainable(self) -> str:
+        """ "head", "lora" or "all"."""
+        return self.settings.train
+
+    @property
+    def frozen_trunk(self) -> bool:
+        """Whether `encode` equals `ground`, so that features may be cached."""
+        return self.settings.train == "head"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.head.queries.device
+
+    @property
+    def views(self) -> int:
+        """V: cameras times stacked frames."""
+        return len(self.cameras) * self.settings.stack
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What the actor's loss changes."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def cached_features(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """The shape of a row and the dtype of each array of `Features.pack`."""
+        width, backbone = self.trunk.backbone.hidden_size, self.trunk.backbone
+        cached: dict[str, tuple[tuple[int, ...], str]] = {
+            "places": ((self.views * SLOTS, 2), "float32"),
+            "confidence": ((self.views * SLOTS,), "float32"),
+        }
+        if self._text_tokens is not None:
+            length = self.trunk.sequence_length(self.views, self._text_tokens)
+            cached |= {"tokens": ((length, width), "float16"), "mask": ((length,), "bool")}
+        if self._visual:
+            cached["visual"] = ((self.views, backbone.grid[0] * backbone.grid[1], width), "float16")
+        return cached
+
+    def set_state_normalization(self, mean: Any, std: Any) -> None:
+        """Take the state's mean and standard deviation [P] from demonstrations."""
+        self.readout.set_state_normalization(torch.as_tensor(mean), torch.as_tensor(std))
+
+    # --- observations to features ---------------------------------------------------------------------------
+
+    def encode(self, observation: Mapping[str, Any]) -> Features:
+        """The features that the head reads, with a gradient where the trunk trains.
+
+        Args:
+            observation: batched; images uint8 [B, H, W, 3] or [B, k, H, W, 3], state [B, P], task B texts;
+                arrays or tensors.
+
+        Raises:
+            ValueError: a camera or the state is missing, or of another shape or dtype.
+        """
+        if self.frozen_trunk:
+            return self.ground(observation)
+        return self._look(self.trunk, observation)
+
+    @torch.no_grad()
+    def ground(self, observation: Mapping[str, Any]) -> Features:
+        """The features of the frozen, grounded copy: what critics read, and replay may keep."""
+        if self.frozen is not None:
+            return self._look(self.frozen, observation)
+        if self.settings.train == "lora":
+            with adapters_off(self.trunk.backbone):
+                return self._look(self.trunk, observation)
+        return self._look(self.trunk, observation)
+
+    # --- features to decisions ------------------------------------------------------------------------------
+
+    def logits(self, features: Features) -> list[torch.Tensor]:
+        """K tensors [B, C_k], before any mask."""
+        return [each.float() for each in self.head(self.readout(features), features)]
+
+    def sample(
+        self, features: Features, n: int = 1, noise: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """n decisions a row, int64 [B, n, K], and their log-probability [B, n].
+
+        noise: uniform in (0, 1), [B, n, K, Cmax]; the same noise gives the same decisions.
+        """
+        noise = self._noise(len(features), n) if noise is None else noise
+        return sampling.sample(self.action_space, self.logits(features), noise)
+
+    def uniform(self, rows: int, n: int = 1, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Decisions int64 [rows, n, K], each token uniform among those that the grammar allows."""
+        noise = self._noise(rows, n) if noise is None else noise
+        zeros = [torch.zeros(rows, slot.choices, device=noise.device) for slot in self.slots]
+        return sampling.sample(self.action_space, zeros, noise)[0]
+
+    def log_prob(self, features: Features, tokens: torch.Tensor) -> torch.Tensor:
+        """The log-probability [B, n] of decisions int64 [B, n, K]."""
+        return sampling.log_prob(self.action_space, self.logits(features), tokens)
+
+    @torch.no_grad()
+    def greedy(self, features: Features) -> torch.Tensor:
+        """The most likely token of each slot given those before, int64 [B, K]."""
+        return sampling.greedy(self.action_space, self.logits(features))
+
+    def entropy(self, features: Features) -> torch.Tensor:
+        """[B] in nats; estimated on a few samples where the action space has a grammar."""
+        logits = self.logits(features)
+        return sampling.entropy(self.action_space, logits, self._prefixes(logits))
+
+    def kl(self, features: Features, reference_logits: Sequence[torch.Tensor]) -> torch.Tensor:
+        """KL(policy || reference) [B]; estimated on a few samples where the action space has a grammar."""
+        logits = self.logits(features)
+        return sampling.divergence(self.action_space, logits, reference_logits, self._prefixes(logits))
+
+    # --- parts ----------------------------------------------------------------------------------------------
+
+    @property
+    def _text_tokens(self) -> int | None:
+        head = self.settings.head
+        return head.text_tokens if "tokens" in head.reads else None
+
+    @property
+    def _visual(self) -> bool:
+        return any(slot.kind == "place" for slot in self.slots)
+
+    def _view(self, slot: Slot) -> int:
+        """The newest frame of the camera that a `place` slot points into."""
+        if slot.camera not in self.cameras:
+            raise ValueError(
+                f"action_space points into camera {slot.camera!r}; the cameras are {', '.join(self.cameras)}"
+            )
+        return (self.cameras.index(slot.camera) + 1) * self.settings.stack - 1
+
+    def _set_trainable(self) -> None:
+        if self.settings.train == "all":
+            self.frozen = copy.deepcopy(self.trunk).requires_grad_(False)
+            return
+        self.trunk.requires_grad_(False)
+        if self.settings.train == "lora":
+            add_lora(self.trunk.backbone.model, self.settings.lora)
+
+    def _look(self, trunk: Trunk, observation: Mapping[str, Any]) -> Features:
+        device = self.device
+        images = [self._image(observation, name).to(device, non_blocking=True) for name in self.cameras]
+        texts = observation[TASK]
+        state = observation.get(STATE)
+        state = torch.zeros(len(texts), 0) if state is None and self.state_dim == 0 else state
+        if state is None or tuple(state.shape) != (len(texts), self.state_dim):
+            found = "none" if state is None else list(state.shape)
+            raise ValueError(f"{STATE}: expected [{len(texts)}, {self.state_dim}]; got {found}")
+        state = torch.as_tensor(state, dtype=torch.float32).to(device, non_blocking=True)
+        return trunk(images, texts, state, self._text_tokens, self._visual)
+
+    def _image(self, observation: Mapping[str, Any], name: str) -> torch.Tensor:
+        key = IMAGES + name
+        if key not in observation:
+            raise ValueError(f"the policy needs {key}; the observation has {', '.join(observation)}")
+        image = torch.as_tensor(observation[key])
+        frames = 1 if image.ndim == 4 else image.shape[1] if image.ndim == 5 else 0
+        if frames != self.settings.stack:
+            raise ValueError(f"{key}: expected {self.settings.stack} frame(s) a row; got shape {list(image.shape)}")
+        return image
+
+    def _noise(self, rows: int, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        shape = (rows, n, len(self.slots), max(slot.choices for slot in self.slots))
+        noise = torch.rand(shape, generator=generator, device="cpu" if generator else self.device)
+        return noise.clamp_(1e-6, 1 - 1e-6).to(self.device)
+
+    @torch.no_grad()
+    def _prefixes(self, logits: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Decisions to average a grammar's conditionals over; the same noise each time, and no global noise."""
+        generator = torch.Generator().manual_seed(0)
+        noise = self._noise(len(logits[0]), _ENTROPY_SAMPLES, generator)
+        return sampling.sample(self.action_space, logits, noise)[0]

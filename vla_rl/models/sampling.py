@@ -1,0 +1,101 @@
+"""Decisions from logits: sampling, probabilities and entropies under an action space's grammar.
+
+The logits of all K slots come from one pass; masks are applied slot by slot, since they depend on the
+tokens before. Most action spaces have none, and then everything is one vectorised step.
+
+Shapes: B rows, n decisions a row, K slots, C choices of a slot (Cmax of the largest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from vla_rl.specs import ActionSpace
+
+FORBIDDEN = -1e9
+"""The logit of a token that the grammar does not allow: finite, so that 0 times it is 0."""
+
+
+def sample(
+    action_space: ActionSpace, logits: Sequence[torch.Tensor], noise_BnKC: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gumbel-max: tokens int64 [B, n, K] and their log-probability [B, n].
+
+    Args:
+        logits: K tensors [B, C_k].
+        noise_BnKC: uniform in (0, 1), [B, n, K, Cmax]; the same noise gives the same decisions.
+    """
+    padded_BKC = pad(logits)
+    gumbel_BnKC = -torch.log(-torch.log(noise_BnKC))
+    tokens_BnK = (padded_BKC.unsqueeze(1) + gumbel_BnKC).argmax(-1)
+    for k, mask_BnC in _masks(action_space, tokens_BnK):
+        masked = logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN)
+        tokens_BnK[:, :, k] = (masked + gumbel_BnKC[:, :, k, : masked.shape[-1]]).argmax(-1)
+    return tokens_BnK, log_prob(action_space, logits, tokens_BnK)
+
+
+def greedy(action_space: ActionSpace, logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The most likely token of each slot given those before, int64 [B, K]."""
+    tokens_B1K = pad(logits).argmax(-1).unsqueeze(1)
+    for k, mask_BnC in _masks(action_space, tokens_B1K):
+        tokens_B1K[:, :, k] = logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN).argmax(-1)
+    return tokens_B1K.squeeze(1)
+
+
+def log_prob(action_space: ActionSpace, logits: Sequence[torch.Tensor], tokens_BnK: torch.Tensor) -> torch.Tensor:
+    """The log-probability [B, n] of decisions; about FORBIDDEN where the grammar does not allow one."""
+    log_BKC = torch.log_softmax(pad(logits), -1)
+    slot_K = torch.arange(tokens_BnK.shape[-1], device=tokens_BnK.device)
+    row_B11 = torch.arange(tokens_BnK.shape[0], device=tokens_BnK.device)[:, None, None]
+    each_BnK = log_BKC[row_B11, slot_K, tokens_BnK]
+    total_Bn = each_BnK.sum(-1)
+    for k, mask_BnC in _masks(action_space, tokens_BnK):
+        log_BnC = torch.log_softmax(logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
+        total_Bn = total_Bn - each_BnK[:, :, k] + log_BnC.gather(-1, tokens_BnK[:, :, k : k + 1]).squeeze(-1)
+    return total_Bn
+
+
+def entropy(action_space: ActionSpace, logits: Sequence[torch.Tensor], tokens_BnK: torch.Tensor) -> torch.Tensor:
+    """[B] in nats: exact without a grammar; with one, the mean over the sampled prefixes `tokens_BnK`."""
+    zeros = [torch.zeros_like(each) for each in logits]
+    return -divergence(action_space, logits, zeros, tokens_BnK, subtract=False)
+
+
+def divergence(
+    action_space: ActionSpace,
+    logits: Sequence[torch.Tensor],
+    others: Sequence[torch.Tensor],
+    tokens_BnK: torch.Tensor,
+    subtract: bool = True,
+) -> torch.Tensor:
+    """KL(logits || others) [B], or the negative entropy of `logits` without `subtract`."""
+    log_BKC, other_BKC = torch.log_softmax(pad(logits), -1), torch.log_softmax(pad(others), -1)
+    each_BK = (log_BKC.exp() * (log_BKC - subtract * other_BKC)).sum(-1)
+    total_B = each_BK.sum(-1)
+    for k, mask_BnC in _masks(action_space, tokens_BnK):
+        log_BnC = torch.log_softmax(logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
+        other_BnC = torch.log_softmax(others[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
+        masked_B = (log_BnC.exp() * (log_BnC - subtract * other_BnC)).sum(-1).mean(1)
+        total_B = total_B - each_BK[:, k] + masked_B
+    return total_B
+
+
+def pad(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """K tensors [B, C_k] as one [B, K, Cmax], FORBIDDEN where a slot has no such choice."""
+    most = max(each.shape[-1] for each in logits)
+    if all(each.shape[-1] == most for each in logits):
+        return torch.stack(list(logits), 1)
+    pads = [torch.nn.functional.pad(each, (0, most - each.shape[-1]), value=FORBIDDEN) for each in logits]
+    return torch.stack(pads, 1)
+
+
+def _masks(action_space: ActionSpace, tokens_BnK: torch.Tensor):
+    """Yield (k, bool [B, n, C_k]) for every slot with a mask; the caller may change slot k while it waits."""
+    B, n, K = tokens_BnK.shape
+    for k in range(K):
+        prefix = tokens_BnK[:, :, :k].reshape(B * n, k).cpu().numpy()
+        mask = action_space.mask(prefix)
+        if mask is not None:
+            yield k, torch.from_numpy(mask).to(tokens_BnK.device).view(B, n, -1)

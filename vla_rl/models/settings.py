@@ -1,0 +1,135 @@
+"""The policy's config: which backbone, what its head reads, what trains. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from vla_rl import registry
+from vla_rl.paths import shipped
+
+if TYPE_CHECKING:
+    from vla_rl.models.backbone import Backbone
+
+READS = ("pointers", "tokens")
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """The small pretrained vision-language model that ships: 64x64 pixels, 8x8 visual tokens, byte text."""
+
+    def load(self) -> Backbone:
+        """The backbone. Raises FileNotFoundError where the installation lacks its weights."""
+        from vla_rl.models.backbone import Backbone
+
+        folder = shipped("assets") / "backbones" / "tiny"
+        if not (folder / "model.safetensors").is_file():
+            raise FileNotFoundError(f"{folder} lacks model.safetensors; make it by `python scripts/pretrain_tiny.py`")
+        return Backbone.load(folder)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Any vision-language model of transformers (SmolVLM, Idefics3, Qwen-VL, LLaVA, PaliGemma).
+
+    source: a hub id such as HuggingFaceTB/SmolVLM-256M-Instruct, or a local folder.
+    image_size: side in pixels of the square images that it sees; None: as it was trained.
+    dtype: of the frozen weights and of its computations.
+    """
+
+    source: str
+    image_size: int | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def load(self) -> Backbone:
+        """The backbone, downloaded where it is not cached yet (HF_HUB_OFFLINE=1 forbids that)."""
+        from vla_rl.models.backbone import Backbone
+
+        return Backbone.load(self.source, self.image_size, self.dtype)
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The action-token head.
+
+    reads: "pointers" (places, confidences, their differences), and "tokens" too to attend to the token sequence.
+    width, depth: of its MLP. dropout: while the supervised start trains it.
+    text_tokens: most tokens of an instruction, where it reads "tokens".
+    """
+
+    reads: tuple[str, ...] = ("pointers",)
+    width: int = 256
+    depth: int = 2
+    dropout: float = 0.0
+    text_tokens: int = 128
+
+    def __post_init__(self) -> None:
+        if "pointers" not in self.reads or set(self.reads) - set(READS):
+            raise ValueError(f"reads must be [pointers] or [pointers, tokens]; got {list(self.reads)}")
+        if self.width < 8 or self.width % 8 or self.depth < 1 or self.text_tokens < 1:
+            raise ValueError(
+                "width must be a positive multiple of 8, depth and text_tokens at least 1; "
+                f"got {self.width}, {self.depth}, {self.text_tokens}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1); got {self.dropout}")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters on the backbone's attention, where `train` is "lora".
+
+    modules: names of the linear layers that get one.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv")
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha <= 0 or not self.modules:
+            raise ValueError(f"rank and alpha must be positive, modules given; got {self}")
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """A policy: a backbone, a head, and what trains.
+
+    backbone: a component of the group `backbones`; it needs `load() -> Backbone`.
+    train: "head" (the trunk stays frozen and its features are cached), "lora" or "all".
+    stack: how many successive frames of each camera it sees, the newest last.
+    """
+
+    backbone: Any
+    head: HeadSettings = field(default_factory=HeadSettings)
+    train: Literal["head", "lora", "all"] = "head"
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    stack: int = 1
+
+    def __post_init__(self) -> None:
+        if self.train not in ("head", "lora", "all"):
+            raise ValueError(f"train must be 'head', 'lora' or 'all'; got {self.train!r}")
+        if self.stack < 1:
+            raise ValueError(f"stack must be at least 1; got {self.stack}")
+
+
+def policy_settings(config: Mapping[str, Any], plugins: Sequence[str] = (), stack: int = 1) -> PolicySettings:
+    """The settings that a config's `policy` part describes: the keys backbone, head, train and lora.
+
+    Raises:
+        ConfigError: an unknown key or name, a value of another type; the full path is named.
+    """
+    known = ("backbone", "head", "train", "lora")
+    for key in config:
+        if key not in known:
+            raise registry.ConfigError(f"policy.{key}: unknown key; {registry.nearest(key, known)}")
+    values: dict[str, Any] = {
+        "backbone": registry.build("backbones", config.get("backbone", "tiny"), plugins, "policy.backbone"),
+        "head": registry.validated(HeadSettings, config.get("head") or {}, "policy.head"),
+        "lora": registry.validated(LoraSettings, config.get("lora") or {}, "policy.lora"),
+    }
+    try:
+        return PolicySettings(**values, train=config.get("train", "head"), stack=stack)
+    except ValueError as error:
+        raise registry.ConfigError(f"policy: {error}") from error

@@ -1,0 +1,115 @@
+"""Backbone and pointers together: observations in, features out; and what of them trains.
+
+Shapes: B rows, V views, S slots of the pointers, T tokens, D width of the backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from torch.nn import functional
+
+from vla_rl.models.backbone import Backbone
+from vla_rl.models.features import Features
+from vla_rl.models.pointers import Pointers
+from vla_rl.models.processor import pixels_to_floats
+from vla_rl.models.settings import LoraSettings
+
+
+class Trunk(nn.Module):
+    """One call from uint8 images and instructions to features; acting and learning both make it."""
+
+    def __init__(self, backbone: Backbone, pointers: Pointers) -> None:
+        super().__init__()
+        self.backbone, self.pointers = backbone, pointers
+
+    def forward(
+        self,
+        images: Sequence[torch.Tensor],
+        texts: Sequence[str],
+        state: torch.Tensor,
+        text_tokens: int | None = None,
+        visual: bool = False,
+    ) -> Features:
+        """Encode B rows.
+
+        Args:
+            images: for each camera uint8 [B, H, W, 3] or [B, k, H, W, 3]; sizes may differ.
+            texts: B instructions.
+            state: float32 [B, P], passed on.
+            text_tokens: keep the token sequence, padded to what an instruction of so many tokens needs.
+            visual: keep the image tokens.
+
+        Raises:
+            ValueError: an instruction longer than the backbone, or `text_tokens`, allows.
+        """
+        backbone = self.backbone
+        views = []
+        for image in images:
+            frames = image.unsqueeze(1) if image.ndim == 4 else image
+            views.append(pixels_to_floats(frames, backbone.image_size, backbone.mean, backbone.std))
+        pixels_BV3HW = torch.cat(views, 1)
+        prompt = backbone.prompt(texts, pixels_BV3HW.shape[1])
+        encoded = backbone(pixels_BV3HW, prompt)
+        pointed = self.pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
+        features = Features(
+            places=pointed.places_BVS2.flatten(1, 2),
+            confidence=pointed.confidence_logit_BVS.sigmoid().flatten(1, 2),
+            state=state,
+        )
+        if text_tokens is not None:
+            length = self.sequence_length(pixels_BV3HW.shape[1], text_tokens)
+            features.tokens, features.mask = _padded(encoded.tokens_BTD.float(), encoded.mask_BT.bool(), length)
+        if visual:
+            features.visual = encoded.visual_BVND.float()
+        return features
+
+    def sequence_length(self, views: int, text_tokens: int) -> int:
+        """Tokens of a sequence with so many views and an instruction of so many tokens."""
+        return self.backbone.overhead(views) + text_tokens
+
+    def train(self, mode: bool = True) -> Trunk:
+        """Stays in evaluation mode: acting and learning must see the same features, so no dropout."""
+        return super().train(False)
+
+
+def _padded(tokens_BTD: torch.Tensor, mask_BT: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    missing = length - tokens_BTD.shape[1]
+    if missing < 0:
+        raise ValueError(f"an instruction has {-missing} tokens more than policy.head.text_tokens allows")
+    return functional.pad(tokens_BTD, (0, 0, 0, missing)), functional.pad(mask_BT, (0, missing))
+
+
+def add_lora(model: nn.Module, settings: LoraSettings) -> None:
+    """Inject adapters that start as the identity into the named linear layers; freeze everything else.
+
+    Raises:
+        ValueError: the model has none of the named layers.
+    """
+    ends = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    wanted = sorted(ends & set(settings.modules))
+    if not wanted:
+        raise ValueError(f"lora.modules {settings.modules} name no linear layer of the backbone; it has {sorted(ends)}")
+    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=wanted, lora_dropout=0.0)
+    inject_adapter_in_model(config, model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+@contextmanager
+def adapters_off(model: nn.Module) -> Iterator[None]:
+    """The model as it was before its adapters."""
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)

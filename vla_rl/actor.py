@@ -8,32 +8,47 @@ from typing import Any
 
 import numpy as np
 
+from vla_rl import registry
 from vla_rl.algorithms.parl import ParlAlgorithm
+from vla_rl.algorithms.settings import Parl
+from vla_rl.checkpoint import load_state, policy_folder
+from vla_rl.learner import Learner
+from vla_rl.models.policy import Policy
 
 
 class Actor:
-    """Greedy decisions, or with `best_of` > 1 the sample of the highest Q.
+    """Greedy decisions, or with `best_of` > 0 the one of the highest Q among so many samples.
 
     Args:
-        algorithm: with a trained policy; with a trained critic too, for `best_of` > 1.
+        algorithm: with a trained policy; with a trained critic too, for `best_of` > 0.
         has_critic: whether its critic was trained, so that Q values mean something.
     """
 
-    def __init__(self, algorithm: ParlAlgorithm, best_of: int = 1, has_critic: bool = True) -> None:
-        if best_of > 1 and not has_critic:
-            raise ValueError(f"eval.best_of={best_of} needs a critic, and this checkpoint holds a policy only; use 1")
+    def __init__(self, algorithm: ParlAlgorithm, best_of: int = 0, has_critic: bool = True) -> None:
+        if best_of > 0 and not has_critic:
+            raise ValueError(f"eval.best_of={best_of} needs a critic, and this checkpoint holds a policy only; use 0")
         self._algorithm, self._best_of, self._has_critic = algorithm, best_of, has_critic
 
     def __call__(self, observation: dict[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Tokens int64 [B, K] for a batched observation, and {"q": float32 [B]} where there is a critic."""
-        decision = self._algorithm.act(observation, best_of=self._best_of, greedy=self._best_of == 1)
+        decision = self._algorithm.act(observation, best_of=max(self._best_of, 1), greedy=self._best_of == 0)
         return decision.tokens, {"q": decision.q} if self._has_critic else {}
 
 
-def load_actor(folder: Path, device: str = "auto", best_of: int = 1, plugins: Sequence[str] = ()) -> Actor:
+def load_actor(folder: Path, device: str = "auto", best_of: int = 0, plugins: Sequence[str] = ()) -> Actor:
     """The actor of a checkpoint: `.../checkpoints/<step>` or `last`, or its `pretrained_model`.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: `best_of` > 1 from a checkpoint without a critic.
+        ValueError: `best_of` > 0 from a checkpoint without a critic.
     """
+    policy = Policy.from_pretrained(policy_folder(folder), plugins=plugins)
+    state_folder = policy_folder(folder).parent / "training_state"
+    learner = Learner(device=device)
+    if not state_folder.is_dir():
+        return Actor(Parl().build(policy=policy, learner=learner), best_of, has_critic=False)
+    state = load_state(state_folder)
+    settings = registry.build("algorithms", state["settings"], plugins, f"{state_folder}: settings")
+    algorithm = settings.build(policy=policy, learner=learner)
+    algorithm.load_critic(state["algorithm"])
+    return Actor(algorithm, best_of)

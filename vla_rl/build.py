@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import gymnasium
-import numpy as np
 
 from vla_rl import envs, registry
 from vla_rl.config import RunConfig
-from vla_rl.data import demos as demonstrations
+from vla_rl.data import demos
+from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import ObservationShape, TokenEnv
 from vla_rl.learner import Learner
 from vla_rl.models.policy import Policy
+from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
 from vla_rl.specs import ActionSpace
@@ -67,10 +66,21 @@ def learner(run: RunConfig) -> Learner:
     return Learner(device=run.device, mixed_precision=run.mixed_precision, seed=run.seed)
 
 
+def policy_settings(run: RunConfig) -> PolicySettings:
+    """The policy's components, built from the config."""
+    return PolicySettings(
+        backbone=registry.build("backbones", run.policy.backbone, run.plugins, "policy.backbone"),
+        head=registry.validated(HeadSettings, run.policy.head, "policy.head"),
+        train=run.policy.train,
+        lora=registry.validated(LoraSettings, run.policy.lora, "policy.lora"),
+        stack=run.replay.stack,
+    )
+
+
 def fresh_policy(run: RunConfig, face: Interface) -> Policy:
     """A policy of the config, its head untrained."""
     return Policy.build(
-        run.policy.settings(run.plugins),
+        policy_settings(run),
         action_space=face.tokens,
         cameras=face.observation.images,
         state_dim=face.observation.state,
@@ -85,6 +95,7 @@ def replay(run: RunConfig, face: Interface, policy: Policy, capacity: int, lanes
         images=face.observation.images,
         state_dim=face.observation.state,
         slots=len(face.tokens.slots),
+        choices=max(slot.choices for slot in face.tokens.slots),
         features=policy.cached_features() if policy.frozen_trunk else {},
         lanes=lanes,
         gamma=run.algorithm.gamma,
@@ -93,10 +104,14 @@ def replay(run: RunConfig, face: Interface, policy: Policy, capacity: int, lanes
     )
 
 
-def demo_replay(run: RunConfig, face: Interface, policy: Policy, folder: Path) -> ReplayBuffer:
-    """The demonstrations of a folder as decisions, in a replay of their own."""
-    episodes = demonstrations.load(folder, face.observation)
-    rows = sum(len(episode) + 1 for episode in episodes)
-    buffer = replay(run, face, policy, capacity=rows, lanes=1)
-    demonstrations.fill(buffer, episodes, face.tokens, ground=lambda observation: policy.ground(observation).pack())
+def demonstrations(run: RunConfig, face: Interface) -> Demonstrations:
+    """Those of `run.demos.path`, checked to hold the run's observations."""
+    return demos.load(run.demos.folder, face.observation)
+
+
+def demo_replay(run: RunConfig, face: Interface, policy: Policy, episodes: Demonstrations) -> ReplayBuffer:
+    """Demonstrations as decisions, in a replay of their own."""
+    buffer = replay(run, face, policy, capacity=episodes.steps + len(episodes), lanes=1)
+    ground = (lambda seen: policy.ground(seen).pack()) if policy.frozen_trunk else None
+    demos.fill(buffer, episodes, face.tokens, ground)
     return buffer

@@ -16,6 +16,7 @@ from vla_rl.learner import Learner
 from vla_rl.log import Log
 from vla_rl.models.policy import Policy
 from vla_rl.replay import ReplayBuffer
+from vla_rl.specs import STATE
 
 
 def sft(run: RunConfig) -> Path:
@@ -23,10 +24,13 @@ def sft(run: RunConfig) -> Path:
     torch.manual_seed(run.seed)
     face = build.interface(run)
     learner = build.learner(run)
+    episodes = build.demonstrations(run, face)
     policy = build.fresh_policy(run, face).to(learner.device)
+    if STATE in episodes.episodes[0].observations:
+        states = np.concatenate([episode.observations[STATE] for episode in episodes])
+        policy.set_state_normalization(states.mean(0), states.std(0))
     folder = checkpoint.claim(run)
-    demos = build.demo_replay(run, face, policy, run.demos.folder)
-    policy.set_state_normalization(*demos.state_statistics())
+    demos = build.demo_replay(run, face, policy, episodes)
     with Log(folder, None, run.sft.steps, "supervised start") as log:
         imitate(policy, demos, learner, run, log)
     return checkpoint.save(folder, run.sft.steps, {"pretrained_model": policy.save_pretrained})

@@ -72,7 +72,7 @@ def train(run: RunConfig) -> Path:
     deadline = time.monotonic() + 60 * run.train.minutes if run.train.minutes else float("inf")
     due = Schedule(step)
     owed = 0.0
-    with Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.main) as log:
+    with Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0) as log:
         while step < run.train.steps and not stop.asked and time.monotonic() < deadline:
             made = world.collector.step(world.algorithm.act, log)
             step, owed = step + made, owed + made * run.train.updates_per_step
@@ -119,7 +119,7 @@ def make_world(run: RunConfig) -> World:
         algorithm=algorithm,
         collector=Collector(envs, replay, seed=100_000 + 100 * seed),
         replay=replay,
-        demos=build.demo_replay(run, face, policy, run.demos.folder),
+        demos=build.demo_replay(run, face, policy, build.demonstrations(run, face)),
         face=face,
         rng=np.random.default_rng(seed),
     )
@@ -143,7 +143,7 @@ def validate(world: World) -> dict[str, float]:
     count = world.run.train.eval_episodes
     make = partial(build.token_env, build.env_factory(world.run), world.face.tokens)
     seeds = VALIDATION_SEEDS[:count]
-    result = evaluate(Actor(world.algorithm), make, seeds, num_envs=min(count, world.run.eval.num_envs))
+    result = evaluate(Actor(world.algorithm), make, seeds, world.run.eval.num_envs)
     return {"eval/pc_success": result.pc_success, "eval/episodes": float(count)}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from vla_rl.specs import Slot
 
@@ -80,13 +80,13 @@ class Critic(nn.Module):
 
     def forward(self, readout_BR: Tensor, tokens_BNK: Tensor) -> Tensor:
         """Logits over the value bins, [E, B, N, Z]."""
-        B, N, K = tokens_BNK.shape  # noqa: N806
+        B, N, K = tokens_BNK.shape
         assert self.slot_count == K, f"the critic knows {self.slot_count} slots, got {K}"
-        state_EB1H = self.state(readout_BR.expand(self.members, -1, -1)).unsqueeze(2)  # noqa: N806
+        state_EB1H = self.state(readout_BR.expand(self.members, -1, -1)).unsqueeze(2)
         x = state_EB1H
         for k, layer in enumerate(self.action):
             codes = getattr(self, f"codes_{k}")
-            table_ECH = layer(codes.expand(self.members, -1, -1))  # noqa: N806
+            table_ECH = layer(codes.expand(self.members, -1, -1))
             x = x + table_ECH[:, tokens_BNK[..., k]]
         x = x.reshape(self.members, B * N, self.width)
         x = F.silu(self.norm_in(x))

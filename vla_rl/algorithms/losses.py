@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 def hl_gauss(values_B: Tensor, edges: Tensor, sigma: float) -> Tensor:

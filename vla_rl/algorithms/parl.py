@@ -205,8 +205,13 @@ class ParlAlgorithm:
             "updates": self.updates,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_critic(self, state: dict[str, Any]) -> None:
+        """What deciding by Q needs of `state_dict`."""
         self.critic.load_state_dict(state["critic"])
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.load_critic(state)
         self.target.load_state_dict(state["target"])
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.actor_optimizer.load_state_dict(state["actor_optimizer"])

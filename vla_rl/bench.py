@@ -1,0 +1,186 @@
+"""Speed and memory in one process: every ratio against a bare loop over the same work, interleaved, medians."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import mujoco
+import numpy as np
+import torch
+
+from vla_rl import build
+from vla_rl.algorithms import losses
+from vla_rl.algorithms.parl import ParlAlgorithm
+from vla_rl.algorithms.rows import Rows
+from vla_rl.config import RunConfig
+from vla_rl.envs import batched
+from vla_rl.replay import ReplayBuffer
+
+ROUNDS = 7
+
+
+def smoke(run: RunConfig) -> dict[str, float]:
+    """The numbers of `vla-rl bench smoke`.
+
+    `env_share`: steps/s of the environment over those of a loop of `mj_step` and `mujoco.Renderer` on its own
+    model. `learner_share`: updates/s over those of the same modules' forward and backward written out by hand on
+    the same batch. `replay_overhead`: bytes of a replay row, without cached features, over those of its raw
+    frames. `decisions_per_s_b1`, `_b8`: greedy decisions a second, from pixels, for batches of 1 and 8.
+    """
+    face = build.interface(run)
+    policy = build.fresh_policy(run, face)
+    algorithm = run.algorithm.build(policy=policy, learner=build.learner(run))
+    replay = build.replay(run, face, policy, capacity=1024, lanes=1)
+    fill_randomly(run, face, algorithm, replay, steps=512)
+    plan = replay.plan()
+    return {
+        "env_share": env_share(run),
+        "learner_share": learner_share(algorithm, replay),
+        "replay_overhead": (plan["row_bytes"] - plan["feature_bytes"]) / plan["frame_bytes"],
+        "decisions_per_s_b1": decisions_per_second(run, algorithm, 1),
+        "decisions_per_s_b8": decisions_per_second(run, algorithm, 8),
+    }
+
+
+def ratio(ours: Callable[[], Any], bare: Callable[[], Any], repeats: int) -> float:
+    """Median over interleaved rounds of (time of `bare`) / (time of `ours`)."""
+    shares = []
+    for _ in range(ROUNDS):
+        theirs = seconds(bare, repeats)
+        shares.append(theirs / seconds(ours, repeats))
+    return float(np.median(shares))
+
+
+def seconds(work: Callable[[], Any], repeats: int) -> float:
+    """How long `repeats` calls take."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return time.perf_counter() - start
+
+
+def env_share(run: RunConfig, steps: int = 150) -> float:
+    """Our environment's steps/s over those of the bare loop of the same model and camera."""
+    env = build.env_factory(run)()
+    env.reset(seed=0)
+    world: Any = env.unwrapped.world  # type: ignore[attr-defined]
+    camera = (run.env.sensors or [{}])[0]
+    size = (int(camera.get("height", 64)), int(camera.get("width", 64)))
+    substeps = round(1.0 / env.metadata["render_fps"] / world.model.opt.timestep)
+    data = mujoco.MjData(world.model)
+    mujoco.mj_copyData(data, world.model, world.data)
+    renderer = mujoco.Renderer(world.model, *size)
+    rng = np.random.default_rng(0)
+
+    def step() -> None:
+        _, _, terminated, truncated, _ = env.step(rng.uniform(-1, 1, env.action_space.shape or ()))
+        if terminated or truncated:
+            env.reset()
+
+    def bare() -> None:
+        data.ctrl[:] = rng.uniform(-0.1, 0.1, len(data.ctrl))
+        mujoco.mj_step(world.model, data, substeps)
+        renderer.update_scene(data, camera.get("name", 0))
+        renderer.render()
+
+    try:
+        return ratio(step, bare, steps)
+    finally:
+        renderer.close()
+        env.close()
+
+
+def fill_randomly(
+    run: RunConfig, face: build.Interface, algorithm: ParlAlgorithm, replay: ReplayBuffer, steps: int
+) -> None:
+    """Play `steps` decisions of the untrained policy into replay."""
+    env = build.token_env(build.env_factory(run), face.tokens)
+    observation, _ = env.reset(seed=0)
+    final = False
+    for _ in range(steps):
+        decision = algorithm.act(batched(observation))
+        outcome = (0.0, False, False)
+        seen = observation
+        if final:
+            observation, _ = env.reset()
+        else:
+            observation, reward, terminated, truncated, _ = env.step(decision.tokens[0])
+            outcome = (float(reward), terminated, truncated)
+        replay.add(
+            observation=batched(seen),
+            tokens=decision.tokens,
+            reward=np.array([outcome[0]], np.float32),
+            terminated=np.array([outcome[1]]),
+            truncated=np.array([outcome[2]]),
+            final=np.array([final]),
+            features=decision.features,
+        )
+        final = not final and (outcome[1] or outcome[2])
+    env.close()
+
+
+def learner_share(algorithm: ParlAlgorithm, replay: ReplayBuffer, repeats: int = 16) -> float:
+    """Updates/s of the algorithm, from a replay batch on, over those of the same work written out by hand."""
+    batch = replay.sample(algorithm.settings.batch_size, np.random.default_rng(0), images=False)
+    algorithm.updates = algorithm.settings.warmup_updates
+    by_hand = partial(update_by_hand, algorithm, Rows.of(batch, algorithm.policy, algorithm.learner.device), [0])
+    ours: Callable[[], Any] = partial(algorithm.update, batch)
+    for warm_up in (by_hand, ours):
+        seconds(warm_up, algorithm.settings.critic_updates)
+    return ratio(ours, by_hand, repeats)
+
+
+def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> None:
+    """What one update computes, with nothing around it: no metrics, no reductions, no checks."""
+    settings, policy, critic = algorithm.settings, algorithm.policy, algorithm.critic
+    slots = policy.slots
+    most = max(slot.choices for slot in slots)
+    with torch.no_grad():
+        noise = torch.rand(len(rows), settings.backup_samples, len(slots), most).clamp_(1e-6, 1 - 1e-6)
+        tokens, _ = policy.sample(rows.next_grounded, settings.backup_samples, noise)
+        q = critic.value(algorithm.target(algorithm.readout(rows.next_grounded), tokens)).amin(0)
+        value = (q.amax(1) if settings.backup == "max" else q.mean(1)).clamp(0, 1)
+        target = losses.td_target(rows.reward, rows.discount, value, rows.returns, settings.mc_weight)
+    logits = critic(algorithm.readout(rows.grounded), rows.tokens.unsqueeze(1)).squeeze(2)
+    loss = losses.categorical_loss(logits, losses.hl_gauss(target, critic.edges, settings.sigma), rows.weight)
+    descend(loss, algorithm.critic_optimizer, settings.clip)
+    with torch.no_grad():
+        torch._foreach_lerp_(
+            list(algorithm.target.parameters()), list(critic.parameters()), settings.target_ema
+        )
+    count[0] += 1
+    if count[0] % settings.critic_updates:
+        return
+    few = rows.thin(settings.actor_batch_size)
+    with torch.no_grad():
+        noise = torch.rand(len(few), settings.candidates, len(slots), most).clamp_(1e-6, 1 - 1e-6)
+        tokens, _ = policy.sample(few.grounded, settings.candidates, noise)
+        tokens = torch.cat([tokens, few.tokens.unsqueeze(1)], 1)
+        q = critic.value(critic(algorithm.readout(few.grounded), tokens)).amin(0)
+        weights = losses.candidate_weights(q, settings.temperature * q.std(1).mean())
+    log_prob = policy.log_prob(few.grounded, torch.cat([tokens, few.labels.unsqueeze(1)], 1))
+    loss = losses.improvement_loss(weights, log_prob[:, :-1]) - settings.bc_weight * log_prob[:, -1].mean()
+    descend(loss, algorithm.actor_optimizer, settings.clip)
+
+
+def descend(loss: torch.Tensor, optimizer: Any, clip: float) -> None:
+    """Backward, clip, step."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+    optimizer.step()
+
+
+def decisions_per_second(run: RunConfig, algorithm: ParlAlgorithm, rows: int, repeats: int = 40) -> float:
+    """Greedy decisions a second from pixels, in batches of `rows`; the median of the rounds."""
+    env = build.env_factory(run)()
+    observation, _ = env.reset(seed=0)
+    env.close()
+    one = batched(observation)
+    batch = {key: value * rows if isinstance(value, list) else np.repeat(value, rows, 0) for key, value in one.items()}
+    act = partial(algorithm.act, batch, greedy=True)
+    act()
+    return rows * repeats / float(np.median([seconds(act, repeats) for _ in range(ROUNDS)]))

@@ -234,10 +234,8 @@ def load(
         base = compose.saved(given.get("run_dir"))
     elif base is None and command == "eval":
         base = compose.beside(given.get("eval.checkpoint"))
-    if base is None or groups:
-        tree = compose.compose(groups, config_dir)
-    else:
-        tree = compose.read(base, given.get("plugins"))
+    kept = None if groups or base is None else compose.read(base, given.get("plugins"))
+    tree = compose.compose(groups, config_dir) if kept is None else kept
     for override in values:
         compose.assign(tree, override)
     return validate(compose.plain(tree), command)

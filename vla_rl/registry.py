@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, get_type_hints
@@ -41,8 +43,14 @@ def nearest(name: object, known: Iterable[object]) -> str:
 def entries(group: str) -> dict[str, EntryPoint]:
     """The registered names of a group, sorted, without importing what they name."""
     assert group in GROUPS, group
+    return dict(_installed(group, tuple(sys.path)))
+
+
+@functools.cache
+def _installed(group: str, search_path: tuple[str, ...]) -> tuple[tuple[str, EntryPoint], ...]:
+    """Reading every installed package's metadata takes milliseconds, so once for each search path."""
     found = {point.name: point for point in entry_points(group=f"vla_rl.{group}")}
-    return dict(sorted(found.items()))
+    return tuple(sorted(found.items()))
 
 
 def resolve(group: str, name: str, plugins: Sequence[str] = (), path: str = "type") -> type:

@@ -1,0 +1,91 @@
+"""A world and a policy small enough to reason about: walk along a line to a goal."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from vla_rl.specs import STATE, TASK
+
+CAMERA = "observation.images.front"
+LINE = "fake/Line-v0"
+
+
+class Line(gymnasium.Env):
+    """Start at a random place in [-1, 1], walk by action * .25; success within .1 of the origin, 12 steps at most.
+
+    Seeds divisible by 7 break down at their end where `fragile`. The image's brightness is the place.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None, width: int = 8, fragile: bool = False) -> None:
+        self.render_mode, self.width, self.fragile = render_mode, width, fragile
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                CAMERA: gymnasium.spaces.Box(0, 255, (8, width, 3), np.uint8),
+                STATE: gymnasium.spaces.Box(-3, 3, (1,), np.float32),
+                TASK: gymnasium.spaces.Text(64, charset=string.printable),
+            }
+        )
+        self.action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict]:
+        super().reset(seed=seed)
+        self.place, self.steps = float(self.np_random.uniform(-1, 1)), 0
+        self.broken = self.fragile and seed is not None and seed % 7 == 0
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self.place, self.steps = self.place + 0.25 * float(action[0]), self.steps + 1
+        done = abs(self.place) < 0.1
+        info = {"is_success": done, "invalid": self.broken}
+        return self._observe(), float(done), done, self.steps == 12 and not done, info
+
+    def render(self) -> np.ndarray:
+        return np.full((32, 32, 3), self._grey(), np.uint8)
+
+    def expert_action(self) -> np.ndarray:
+        return np.asarray([np.clip(-self.place / 0.25, -1, 1)], np.float32)
+
+    def _observe(self) -> dict[str, Any]:
+        image = np.full((8, self.width, 3), self._grey(), np.uint8)
+        return {CAMERA: image, STATE: np.asarray([self.place], np.float32), TASK: "go to <b>the middle</b>"}
+
+    def _grey(self) -> int:
+        return int(np.clip(128 + 50 * self.place, 0, 255))
+
+
+class Stuck(Line):
+    """The same line, whose expert never arrives."""
+
+    def expert_action(self) -> np.ndarray:
+        return np.asarray([np.sign(self.place)], np.float32)
+
+
+class Wild(Line):
+    """The same line without an expert."""
+
+    expert_action = property()
+
+
+class Walker:
+    """A deterministic actor in five bins: walks to the middle, or, with `lazy`, only from the right."""
+
+    def __init__(self, lazy: bool = False) -> None:
+        self.lazy = lazy
+        self.batches: list[int] = []
+
+    def __call__(self, observation: dict[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        place = observation[STATE][:, 0]
+        self.batches.append(len(place))
+        wanted = np.clip(-place / 0.25, -1, 0 if self.lazy else 1)
+        return np.round((wanted[:, None] + 1) * 2).astype(np.int64), {"q": 1 - np.abs(place)}
+
+
+for name in (Line, Stuck, Wild):
+    if f"fake/{name.__name__}-v0" not in gymnasium.registry:
+        gymnasium.register(f"fake/{name.__name__}-v0", entry_point=f"{__name__}:{name.__name__}")

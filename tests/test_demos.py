@@ -1,0 +1,243 @@
+"""Demonstrations: recorded, read back, refused where wrong, and turned into decisions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import gymnasium
+import numpy as np
+import pytest
+
+from tests.fakes import CAMERA, LINE
+from vla_rl.actions.binned import Binned
+from vla_rl.actions.chunk import Chunk
+from vla_rl.data import demos
+from vla_rl.envs import ObservationShape
+from vla_rl.registry import ConfigError
+from vla_rl.replay import ReplayBuffer
+from vla_rl.specs import HELD_OUT_SEEDS, STATE
+
+SHAPE = ObservationShape(images={CAMERA: (8, 8, 3)}, state=1)
+
+
+def config(path: Path, env: str = LINE, episodes: int = 4, noise: float = 0.0, seed: int = 0) -> SimpleNamespace:
+    return SimpleNamespace(
+        env=SimpleNamespace(id=env, sensors=None, kwargs={}),
+        plugins=[],
+        demos=SimpleNamespace(episodes=episodes, noise=noise, seed=seed, folder=path),
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return demos.record(config(tmp_path / "demos", noise=0.4))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def line() -> demos.Demonstrations:
+    return demos.demonstrate(gymnasium.make(LINE), episodes=4, noise=0.4)
+
+
+def test_what_was_recorded_is_what_is_read(folder: Path, line: demos.Demonstrations) -> None:
+    read = demos.load(folder, SHAPE)
+    assert len(read) == 4
+    assert read.meta["env"] == LINE
+    for got, want in zip(read, line, strict=True):
+        assert (got.task, got.seed, len(got)) == (want.task, want.seed, len(want))
+        for key in (CAMERA, STATE):
+            np.testing.assert_array_equal(got.observations[key], want.observations[key])
+            assert len(got.observations[key]) == len(got) + 1
+        for name in ("action", "label", "reward", "terminated", "truncated"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+
+
+def test_only_successes_are_kept(line: demos.Demonstrations) -> None:
+    for episode in line:
+        assert episode.reward[-1] == 1.0
+        assert episode.terminated.tolist() == [False] * (len(episode) - 1) + [True]
+        assert abs(episode.observations[STATE][-1, 0]) < 0.1
+
+
+def test_labels_are_the_experts_where_the_noise_led(line: demos.Demonstrations) -> None:
+    different = 0
+    for episode in line:
+        expert = np.clip(-episode.observations[STATE][:-1] / 0.25, -1, 1)
+        np.testing.assert_allclose(episode.label, expert, atol=1e-6)
+        moved = np.diff(episode.observations[STATE], axis=0)
+        np.testing.assert_allclose(moved, 0.25 * episode.action, atol=1e-6)
+        assert np.abs(episode.action).max() <= 1
+        different += int((episode.action != episode.label).sum())
+    assert different > 0
+
+
+def test_without_noise_the_action_is_the_label() -> None:
+    for episode in demos.demonstrate(gymnasium.make(LINE), episodes=3, noise=0.0):
+        np.testing.assert_array_equal(episode.action, episode.label)
+
+
+def test_held_out_seeds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="for evaluation"):
+        demos.record(config(tmp_path / "d", seed=HELD_OUT_SEEDS.start))  # type: ignore[arg-type]
+    assert not (tmp_path / "d").exists()
+
+
+def test_an_env_without_an_expert_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"fake/Wild-v0 has no scripted expert"):
+        demos.record(config(tmp_path / "d", env="fake/Wild-v0"))  # type: ignore[arg-type]
+
+
+def test_an_expert_that_fails_ends_the_search(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"only 0 of 40 episodes"):
+        demos.record(config(tmp_path / "d", env="fake/Stuck-v0"))  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_not_overwritten(folder: Path) -> None:
+    with pytest.raises(FileExistsError, match="exists already"):
+        demos.record(config(folder))  # type: ignore[arg-type]
+
+
+def test_a_missing_folder_and_a_missing_episode_are_named(folder: Path) -> None:
+    with pytest.raises(demos.DemonstrationError, match=r"nowhere.*meta\.json: no such file"):
+        demos.load(folder / "nowhere")
+    (folder / "episode_000002.npz").unlink()
+    with pytest.raises(demos.DemonstrationError, match=r"episode_000002\.npz: no such file"):
+        demos.load(folder)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_file_is_named(folder: Path, share: float) -> None:
+    path = folder / "episode_000001.npz"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(demos.DemonstrationError, match=r"episode_000001\.npz: damaged"):
+        demos.load(folder)
+
+
+def test_a_flipped_byte_is_noticed(folder: Path) -> None:
+    path = folder / "episode_000001.npz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with pytest.raises(demos.DemonstrationError, match=r"episode_000001\.npz"):
+        demos.load(folder)
+
+
+def replace(folder: Path, **changes: np.ndarray | None) -> None:
+    path = folder / "episode_000000.npz"
+    with np.load(path) as file:
+        arrays = dict(file) | {key.replace("__", "."): value for key, value in changes.items()}
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+
+
+def test_a_missing_key_a_wrong_shape_and_a_wrong_dtype_are_named(folder: Path) -> None:
+    replace(folder, reward=None)
+    with pytest.raises(demos.DemonstrationError, match=r"episode_000000\.npz: lacks the key 'reward'"):
+        demos.load(folder)
+    replace(folder, reward=np.zeros(99, np.float32))
+    with pytest.raises(demos.DemonstrationError, match=r"reward: expected float32 \[\d+\], got float32 \[99\]"):
+        demos.load(folder)
+
+
+def test_values_that_are_not_finite_are_refused(folder: Path) -> None:
+    first = next(iter(demos.load(folder)))
+    replace(folder, action=np.full_like(first.action, np.nan))
+    with pytest.raises(demos.DemonstrationError, match=r"action: holds values that are not finite"):
+        demos.load(folder)
+
+
+def test_objects_are_never_unpickled(folder: Path, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return canary.touch, ()
+
+    replace(folder, reward=np.asarray([Bomb()], object))
+    with pytest.raises(demos.DemonstrationError, match=r"episode_000000\.npz"):
+        demos.load(folder)
+    assert not canary.exists()
+
+
+def test_damaged_meta_is_named(folder: Path) -> None:
+    path = folder / "meta.json"
+    meta = json.loads(path.read_text())
+    for wrong in ("{", "[]", json.dumps(meta | {"version": 99})):
+        path.write_text(wrong)
+        with pytest.raises(demos.DemonstrationError, match=r"meta\.json"):
+            demos.load(folder)
+    del meta["images"]
+    path.write_text(json.dumps(meta))
+    with pytest.raises(demos.DemonstrationError, match=r"meta\.json.*'images'"):
+        demos.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("expected", "key"),
+    [
+        (ObservationShape({CAMERA: (16, 16, 3)}, 1), CAMERA),
+        (ObservationShape({CAMERA: (8, 8, 3), "observation.images.top": (8, 8, 3)}, 1), "observation.images.top"),
+        (ObservationShape({CAMERA: (8, 8, 3)}, 4), STATE),
+    ],
+)
+def test_sensors_that_do_not_fit_the_run_are_named(folder: Path, expected: ObservationShape, key: str) -> None:
+    with pytest.raises(demos.DemonstrationError, match=key):
+        demos.load(folder, expected)
+
+
+def space() -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+
+def test_one_decision_a_step(line: demos.Demonstrations) -> None:
+    tokens = Binned(bins=5).bind(space())
+    for episode in line:
+        decisions = demos.to_decisions(episode, tokens)
+        assert len(decisions) == len(episode)
+        for row in range(len(episode)):
+            assert decisions.tokens[row].tolist() == tokens.encode(episode.action[row]).tolist()
+            assert decisions.labels[row].tolist() == tokens.encode(episode.label[row]).tolist()
+        np.testing.assert_array_equal(decisions.terminated, episode.terminated)
+
+
+@pytest.mark.parametrize("horizon", [2, 3, 50])
+def test_chunks_repeat_the_last_action(line: demos.Demonstrations, horizon: int) -> None:
+    inner = Binned(bins=5)
+    tokens = Chunk(inner, horizon).bind(space())
+    episode = max(line, key=len)
+    decisions = demos.to_decisions(episode, tokens)
+    assert len(decisions) == -(-len(episode) // horizon)
+    assert decisions.when.tolist() == [*range(0, len(episode), horizon), len(episode)]
+    assert decisions.tokens.shape == decisions.labels.shape == (len(decisions), horizon)
+    single = demos.to_decisions(episode, inner.bind(space())).labels[:, 0].tolist()
+    padded = single + [single[-1]] * (horizon * len(decisions) - len(single))
+    assert decisions.labels.reshape(-1).tolist() == padded
+    assert decisions.reward.sum() == episode.reward.sum()
+    assert decisions.terminated.tolist() == [False] * (len(decisions) - 1) + [True]
+
+
+def test_replay_holds_every_decision_with_its_label_and_features(line: demos.Demonstrations) -> None:
+    tokens = Binned(bins=5).bind(space())
+    replay = ReplayBuffer(
+        capacity=100, images=SHAPE.images, state_dim=1, slots=1, features={"place": ((1,), "float32")}, n_step=1
+    )
+    sizes = []
+
+    def ground(observation: dict) -> dict[str, np.ndarray]:
+        sizes.append(len(observation["task"]))
+        return {"place": observation[STATE] * 2}
+
+    added = demos.fill(replay, line, tokens, ground, batch_size=3)
+    assert added == line.steps
+    assert len(replay) == line.steps + len(line)
+    assert max(sizes) <= 3
+    batch = replay.sample(200, np.random.default_rng(0))
+    assert batch.demo.all()
+    np.testing.assert_allclose(batch.features["place"], batch.observation[STATE] * 2)
+    expert = np.clip(-batch.observation[STATE] / 0.25, -1, 1)
+    assert batch.labels.tolist() == [tokens.encode(action).tolist() for action in expert]
+    assert (batch.tokens != batch.labels).any()
+    ended = batch.discount == 0
+    np.testing.assert_array_equal(batch.reward[ended], 1.0)
+    assert (np.abs(batch.next_observation[STATE][ended]) < 0.1).all()

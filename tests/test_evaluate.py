@@ -1,0 +1,158 @@
+"""Evaluation: exact seeds, known intervals, LeRobot's keys, nothing that depends on how it is batched."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import av
+import gymnasium
+import numpy as np
+import pytest
+
+from tests.fakes import LINE, Walker
+from vla_rl import results
+from vla_rl.actions.binned import Binned
+from vla_rl.envs import TokenEnv
+from vla_rl.evaluate import EvalResult, Outcome, evaluate, keep_films, refilmed, wilson
+from vla_rl.specs import HELD_OUT_SEEDS, VALIDATION_SEEDS
+
+SEEDS = HELD_OUT_SEEDS[:11]
+
+
+def make(**settings) -> gymnasium.Env:
+    env = gymnasium.make(LINE, **settings)
+    return TokenEnv(env, Binned(bins=5).bind(env.action_space))
+
+
+def comparable(result: EvalResult) -> list[tuple]:
+    return [
+        (o.seed, o.success, o.sum_reward, o.length, o.tokens.tolist(), o.q, o.frames is None) for o in result.outcomes
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ([0], "got 0"),
+        ([*SEEDS, HELD_OUT_SEEDS.stop], f"got {HELD_OUT_SEEDS.stop}"),
+        ([], "got none"),
+        ([SEEDS[0], SEEDS[0]], "1 repeat"),
+        ([SEEDS[0], VALIDATION_SEEDS[0]], "not mixed"),
+    ],
+)
+def test_seeds_of_training_and_repeated_seeds_are_refused(seeds: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(Walker(), make, seeds)
+
+
+def test_validation_seeds_are_allowed() -> None:
+    assert evaluate(Walker(), make, VALIDATION_SEEDS[:2]).pc_success == 100.0
+
+
+def test_the_batch_changes_nothing() -> None:
+    alone, three, many = (evaluate(Walker(lazy=True), make, SEEDS, num_envs=n, films=2) for n in (1, 3, 50))
+    assert comparable(alone) == comparable(three) == comparable(many)
+    assert 0 < alone.pc_success < 100
+
+
+def test_every_seed_runs_once_and_free_environments_are_used_again() -> None:
+    actor, made = Walker(), []
+
+    def counted() -> gymnasium.Env:
+        made.append(make())
+        return made[-1]
+
+    result = evaluate(actor, counted, SEEDS, num_envs=3)
+    assert [outcome.seed for outcome in result.outcomes] == list(SEEDS)
+    assert len(made) == 3
+    assert max(actor.batches) == 3
+    assert sum(actor.batches) == sum(outcome.length for outcome in result.outcomes)
+    assert result.pc_success == 100.0
+    assert all(len(outcome.q) == outcome.length for outcome in result.outcomes)
+
+
+def test_films_are_of_the_first_successes_and_failures() -> None:
+    result = evaluate(Walker(lazy=True), make, SEEDS, num_envs=4, films=2)
+    for success in (True, False):
+        filmed = [outcome.seed for outcome in result.films(success)]
+        assert filmed == [outcome.seed for outcome in result.outcomes if outcome.success == success][:2]
+    for outcome in (*result.films(True), *result.films(False)):
+        assert len(outcome.frames or ()) == len(outcome.tokens) + 1
+    assert [len(keep_films(result, total).films(True)) for total in (0, 1, 2, 3, 9)] == [0, 1, 1, 2, 2]
+
+
+def test_films_are_repeated_in_better_pictures() -> None:
+    result = evaluate(Walker(), make, SEEDS, films=1)
+    small, large = result.films(True)[0], refilmed(result, partial(make, render_mode="rgb_array")).films(True)[0]
+    assert [frame[0, 0, 0] for frame in small.frames or ()] == [frame[0, 0, 0] for frame in large.frames or ()]
+    assert (large.frames or ())[0].shape == (32, 32, 3)
+    assert refilmed(result, make).films(True)[0].frames == small.frames
+
+
+def test_invalid_episodes_are_counted_but_not_scored(tmp_path: Path) -> None:
+    result = evaluate(Walker(), partial(make, fragile=True), HELD_OUT_SEEDS[:14], films=20)
+    assert result.n_invalid == 2
+    assert len(result.valid) == 12
+    assert result.pc_success == 100.0
+    assert all(outcome.frames is None for outcome in result.outcomes if outcome.invalid)
+    info = json.loads(results.write(result, tmp_path).read_text())
+    assert (info["overall"]["n_episodes"], info["overall"]["n_invalid"]) == (12, 2)
+    assert len(info["per_episode"]) == 14
+
+
+def test_without_a_valid_episode_nothing_is_claimed(tmp_path: Path) -> None:
+    seed = next(seed for seed in HELD_OUT_SEEDS if seed % 7 == 0)
+    result = evaluate(Walker(), partial(make, fragile=True), [seed])
+    info = json.loads(results.write(result, tmp_path).read_text())
+    assert info["overall"]["pc_success"] is None
+    assert info["overall"]["pc_success_ci95"] == [0, 100]
+
+
+def test_an_error_in_an_environment_names_the_seed() -> None:
+    def actor(observation: dict) -> tuple[np.ndarray, dict]:
+        return np.full((len(observation["task"]), 1), 99), {}
+
+    with pytest.raises(ValueError, match="out of range") as caught:
+        evaluate(actor, make, SEEDS, num_envs=1)
+    assert f"seed {SEEDS[0]}" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize(
+    ("successes", "episodes", "low", "high"),
+    [(95, 100, 88.82, 97.85), (0, 10, 0.0, 27.75), (10, 10, 72.25, 100.0), (1, 2, 9.45, 90.55)],
+)
+def test_intervals_are_wilsons(successes: int, episodes: int, low: float, high: float) -> None:
+    assert wilson(successes, episodes) == pytest.approx((low, high), abs=0.01)
+
+
+def outcome(seed: int, success: bool, frames: int = 0) -> Outcome:
+    film = tuple(np.full((9, 9, 3), 20 * step, np.uint8) for step in range(frames))
+    return Outcome(
+        seed, "go", success, float(success), float(success), 4, False, np.zeros((4, 1)), (0.5,), film or None
+    )
+
+
+def test_eval_info_has_lerobots_keys_and_the_interval(tmp_path: Path) -> None:
+    outcomes = tuple(outcome(SEEDS[i], i < 3, frames=5 if i in (2, 3) else 0) for i in range(4))
+    result = EvalResult("vla_rl/Reach-v0", outcomes, seconds=2.0)
+    info = json.loads(results.write(result, tmp_path, {"acting": "greedy"}).read_text())
+    overall = info["overall"]
+    assert overall["pc_success"] == 75.0
+    assert overall["pc_success_ci95"] == pytest.approx(wilson(3, 4))
+    assert (overall["avg_sum_reward"], overall["avg_max_reward"], overall["n_episodes"]) == (0.75, 0.75, 4)
+    assert (overall["eval_s"], overall["eval_ep_s"]) == (2.0, 0.5)
+    group = info["per_group"]["vla_rl/Reach-v0"]
+    assert {"avg_sum_reward", "avg_max_reward", "pc_success", "n_episodes", "video_paths"} <= group.keys()
+    task = info["per_task"][0]
+    assert (task["task_group"], task["task_id"]) == ("vla_rl/Reach-v0", 0)
+    assert task["metrics"]["successes"] == [True, True, True, False]
+    assert [row["seed"] for row in info["per_episode"]] == list(SEEDS[:4])
+    assert len(overall["video_paths"]) == 2
+    for path in overall["video_paths"]:
+        with av.open(path) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert len(frames) == 5
+        assert min(frames[0].shape[:2]) > 200
+        assert abs(int(frames[3].mean()) - 60) < 6

@@ -1,0 +1,170 @@
+"""The report: every picture inside, nothing from elsewhere, no text that becomes markup."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vla_rl import compare, report, results
+from vla_rl.compare import Candidate
+from vla_rl.evaluate import EvalResult, Outcome
+from vla_rl.specs import HELD_OUT_SEEDS
+
+TASK = "push <script>alert('&')</script> to the \"mark\""
+METRICS = [
+    {
+        "step": 100 * i,
+        "time": 0.0,
+        "train/success_rate": i / 10,
+        "eval/pc_success": 10.0 * i,
+        "q/mean": 0.1,
+        "q/return": 0.2,
+    }
+    for i in range(1, 9)
+]
+
+
+def film(frames: int, size: int = 64, success: bool = True) -> report.Film:
+    pictures = [np.full((size, size, 3), 5 * step, np.uint8) for step in range(frames)]
+    return report.Film(TASK, success, pictures, tuple(0.1 * step for step in range(frames - 1)), "seed 1000003")
+
+
+def a_report(**changes) -> report.Report:
+    scores = [
+        report.Score("Start & before", "vla_rl/Reach-v0", 38, 100),
+        report.Score("After", "vla_rl/Reach-v0", 97, 99),
+    ]
+    parts = {"title": "Reach <1>", "scores": scores, "films": [film(5), film(30, 300, False)], "metrics": METRICS}
+    return report.Report(**(parts | changes))
+
+
+class Seen(HTMLParser):
+    """Tags, what they refer to, and the text between them; fails on tags that do not match."""
+
+    VOID = frozenset({"meta", "img", "path", "use", "br"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(page)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.references += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data", "poster")
+        ]
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_refers_to_nothing_outside_itself() -> None:
+    page = report.page(a_report())
+    assert not re.search(r"https?:|//[a-z]|@import", page)
+    seen = Seen(page)
+    assert seen.references
+    assert all(reference.startswith(("data:image/", "#")) for reference in seen.references)
+    assert "script" not in seen.tags
+    assert "default-src 'none'" in page
+
+
+def test_every_picture_is_inside_and_opens() -> None:
+    page = report.page(a_report())
+    pictures = [r for r in Seen(page).references if r.startswith("data:")]
+    assert len(pictures) == 5 + report.FRAMES
+    sizes = {Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).size for uri in pictures}
+    assert sizes == {(64, 64), (256, 256)}
+
+
+def test_first_and_last_frame_and_values_are_shown() -> None:
+    text = Seen(report.page(a_report(films=[film(30)]))).text
+    assert "Q 0.00" in text
+    assert "29end" in text
+    assert "Q 0.10" not in text
+
+
+def test_text_is_escaped() -> None:
+    page = report.page(a_report(summary={"a<b": "<img src=x>"}, subtitle="<i>"))
+    seen = Seen(page)
+    assert "<script>" not in page
+    assert TASK in seen.text
+    assert "<img src=x>" in seen.text
+    assert "Start & before" in seen.text
+
+
+def test_table_holds_success_and_interval() -> None:
+    text = Seen(report.page(a_report())).text
+    for part in ("38 of 100", "38 %", "29.1 to 47.8", "97 of 99", "98.0 %", "92.9 to 99.4"):
+        assert part in text
+
+
+def test_learning_curves_appear_where_there_are_metrics() -> None:
+    assert "svg" not in Seen(report.page(a_report(metrics=()))).tags
+    page = report.page(a_report())
+    assert Seen(page).tags.count("svg") == 2
+    assert report.page(a_report()) == page
+    assert Seen(report.page(a_report(metrics=[{"step": 1, "q/mean": float("nan")}]))).tags.count("svg") == 0
+
+
+def test_a_line_cut_short_is_left_out_of_the_metrics(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert report.read_metrics(path) == []
+    path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    assert [row["step"] for row in report.read_metrics(path)] == [1, 2]
+    path.write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
+    with pytest.raises(ValueError, match="line 2"):
+        report.read_metrics(path)
+
+
+def evaluation(folder: Path, wins: int, moved: str = "") -> Path:
+    outcomes = tuple(
+        Outcome(
+            HELD_OUT_SEEDS[i], TASK, i < wins, float(i < wins), float(i < wins), 3, False, np.zeros((3, 1), np.int64),
+            (0.25, 0.5, 0.75), tuple(np.full((16, 16, 3), 60 * t, np.uint8) for t in range(4)) if i in (0, 9) else None,
+        )
+        for i in range(10)
+    )  # fmt: skip
+    results.write(EvalResult("vla_rl/Reach-v0", outcomes, 1.0), folder, {"acting": "greedy"})
+    return folder
+
+
+def test_policies_that_were_evaluated_apart_come_together(tmp_path: Path) -> None:
+    before, after = evaluation(tmp_path / "sft", 4), evaluation(tmp_path / "rl", 9)
+    after = after.rename(tmp_path / "moved")
+    candidates = [Candidate("Start", before, "8 demonstrations"), Candidate("After", after)]
+    path = compare.compare(tmp_path / "report.html", "Both", candidates, {"seed": 0})
+    seen = Seen(path.read_text("utf-8"))
+    for part in ("4 of 10", "9 of 10", "8 demonstrations, greedy", "Q 0.25", "Successes", "Failures", TASK):
+        assert part in seen.text
+    assert sum(reference.startswith("data:") for reference in seen.references) == 8
+
+
+def test_a_missing_or_damaged_evaluation_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"eval_info\.json: no such file"):
+        compare.compare(tmp_path / "r.html", "x", [Candidate("a", tmp_path)])
+    (tmp_path / "eval_info.json").write_text(json.dumps({"overall": {}}))
+    with pytest.raises(ValueError, match=r"eval_info\.json: damaged"):
+        compare.compare(tmp_path / "r.html", "x", [Candidate("a", tmp_path)])

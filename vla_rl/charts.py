@@ -1,0 +1,99 @@
+"""Learning curves as inline SVG whose colours follow the page's light or dark scheme."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Metrics = Sequence[Mapping[str, Any]]
+# Matplotlib knows no CSS variables: it draws in these colours, which are replaced afterwards.
+_COLOURS = {"#010101": "--sky", "#020202": "--soft", "#030303": "--line", "#040404": "--blue", "#050505": "--amber"}
+_SKY, _SOFT, _LINE, _BLUE, _AMBER = _COLOURS
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An inline SVG, and its legend: (what a line shows, the page's colour of it)."""
+
+    title: str
+    legend: tuple[tuple[str, str], ...]
+    svg: str
+
+
+def learning_charts(metrics: Metrics, start: tuple[str, float] | None = None) -> list[Chart]:
+    """The charts that `metrics` has the keys for.
+
+    `start`: the name and success (percent) of the policy that training started from, drawn as a line.
+    """
+    charts = []
+    training, checked = _series(metrics, "train/success_rate", 100.0), _series(metrics, "eval/pc_success")
+    if training[0] or checked[0]:
+        axes = _axes("success, %")
+        axes.set_ylim(-2, 102)
+        if start and not math.isnan(start[1]):
+            axes.axhline(start[1], color=_SOFT, linewidth=1.4, linestyle=(0, (4, 4)), label=start[0].lower())
+        axes.plot(*training, color=_SKY, linewidth=1.8, label="while exploring")
+        axes.plot(*checked, color=_BLUE, linewidth=2.4, marker="o", markersize=5.5, label="greedy, on validation seeds")
+        charts.append(_chart("Success while learning", axes))
+    value, observed = _series(metrics, "q/mean"), _series(metrics, "q/return")
+    if value[0]:
+        axes = _axes("discounted return")
+        axes.plot(*observed, color=_AMBER, linewidth=2.2, label="return that came")
+        axes.plot(*value, color=_BLUE, linewidth=2.2, label="critic's estimate (Q)")
+        charts.append(_chart("What the critic expects, and what comes", axes))
+    return charts
+
+
+def _series(metrics: Metrics, key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
+    """The steps and the finite values of one key."""
+    rows = [(row["step"], scale * row[key]) for row in metrics if isinstance(row.get(key), (int, float))]
+    rows = [(step, value) for step, value in rows if math.isfinite(value)]
+    return [float(step) for step, _ in rows], [float(value) for _, value in rows]
+
+
+def _axes(label: str) -> Axes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.0, 2.9), layout="constrained")
+    figure.patch.set_alpha(0.0)
+    axes = figure.subplots()
+    axes.patch.set_alpha(0.0)
+    axes.set_ylabel(label, color=_SOFT)
+    axes.set_xlabel("environment steps", color=_SOFT)
+    axes.tick_params(colors=_SOFT, length=0, pad=6)
+    axes.locator_params(axis="x", nbins=6)
+    axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+    axes.grid(axis="y", color=_LINE, linewidth=1)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_LINE)
+    return axes
+
+
+def _chart(title: str, axes: Axes) -> Chart:
+    """The axes' figure as an SVG element that refers to nothing outside itself."""
+    import matplotlib
+
+    lines = [line for line in axes.get_lines() if len(line.get_xdata())]  # type: ignore[arg-type]
+    legend = tuple((str(line.get_label()), _COLOURS[str(line.get_color())]) for line in lines)
+    figure, buffer = axes.get_figure(root=True), io.StringIO()
+    assert figure is not None, title
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\s(xmlns(:\w+)?|version)="[^"]*"', "", text)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    for colour, name in _COLOURS.items():
+        text = text.replace(colour, f"var({name})")
+    return Chart(title, legend, text.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1))

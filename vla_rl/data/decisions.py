@@ -1,0 +1,118 @@
+"""Demonstrations as the decisions (tokens) of an action space, and into replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vla_rl.data.files import Episode
+from vla_rl.envs import horizon
+from vla_rl.specs import ActionSpace
+
+if TYPE_CHECKING:
+    from vla_rl.replay import ReplayBuffer
+
+Ground = Callable[[dict[str, Any]], dict[str, np.ndarray]]
+"""A batched observation -> its cached features, arrays [B, ...]."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The N decisions of one episode, in order; a decision spans one step, or a chunk of H.
+
+    `when` int64 [N + 1]: the step at which each decision is taken, then the episode's length.
+    `tokens`, `labels` int64 [N, K]: the executed and the expert's decision. `reward` float32 [N]: the
+    sum over the decision's steps. `terminated`, `truncated` bool [N].
+    """
+
+    when: np.ndarray
+    tokens: np.ndarray
+    labels: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+
+def to_decisions(episode: Episode, action_space: ActionSpace) -> Decisions:
+    """An episode in the tokens of a bound action space.
+
+    A chunk of H steps is decided at steps 0, H, 2H, ...; the last one is filled up by repeating the
+    episode's last action.
+
+    Raises:
+        ValueError: the action space cannot encode an action of the episode.
+    """
+    stride = horizon(action_space)
+    begins = np.arange(0, len(episode), stride)
+
+    def encode(actions: np.ndarray) -> np.ndarray:
+        within = np.minimum(begins[:, None] + np.arange(stride), len(actions) - 1)
+        rows = (actions[steps] if stride > 1 else actions[steps[0]] for steps in within)
+        return np.stack([action_space.encode(row) for row in rows]).astype(np.int64)
+
+    return Decisions(
+        when=np.append(begins, len(episode)),
+        tokens=encode(episode.action),
+        labels=encode(episode.label),
+        reward=np.add.reduceat(episode.reward, begins).astype(np.float32),
+        terminated=np.logical_or.reduceat(episode.terminated, begins),
+        truncated=np.logical_or.reduceat(episode.truncated, begins),
+    )
+
+
+def fill(
+    replay: ReplayBuffer,
+    episodes: Iterable[Episode],
+    action_space: ActionSpace,
+    ground: Ground | None = None,
+    batch_size: int = 64,
+) -> int:
+    """Put every decision of the episodes into a replay buffer of one lane, as demonstrations with labels.
+
+    Args:
+        replay: a buffer of one lane.
+        episodes: complete episodes; each adds a row a decision and the row of its last observation.
+        action_space: bound to the environment's actions.
+        ground: computes the features that replay caches with each frame; called on at most
+            `batch_size` observations at a time.
+
+    Returns:
+        The number of decisions added.
+    """
+    added = 0
+    for episode in episodes:
+        decisions = to_decisions(episode, action_space)
+        features = _features(episode, decisions.when, ground, batch_size)
+        idle = np.zeros((1, decisions.tokens.shape[1]), np.int64)
+        for row, step in enumerate(decisions.when.tolist()):
+            final = row == len(decisions)
+            at = slice(row, row + 1)
+            replay.add(
+                episode.observation([step]),
+                idle if final else decisions.tokens[at],
+                np.zeros(1, np.float32) if final else decisions.reward[at],
+                np.zeros(1, np.bool_) if final else decisions.terminated[at],
+                np.zeros(1, np.bool_) if final else decisions.truncated[at],
+                final=np.asarray([final]),
+                features=None if features is None else {key: value[at] for key, value in features.items()},
+                labels=idle if final else decisions.labels[at],
+                demo=True,
+            )
+        added += len(decisions)
+    return added
+
+
+def _features(
+    episode: Episode, when: np.ndarray, ground: Ground | None, batch_size: int
+) -> dict[str, np.ndarray] | None:
+    """The features of the episode's observations at the steps `when`, arrays [N + 1, ...]."""
+    if ground is None:
+        return None
+    parts = [ground(episode.observation(when[i : i + batch_size])) for i in range(0, len(when), batch_size)]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

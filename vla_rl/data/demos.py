@@ -1,0 +1,18 @@
+"""Demonstrations: recorded from a scripted expert, read back safely, fed into replay as decisions."""
+
+from vla_rl.data.decisions import Decisions, fill, to_decisions
+from vla_rl.data.files import DemonstrationError, Demonstrations, Episode, load, save
+from vla_rl.data.record import demonstrate, record
+
+__all__ = [
+    "Decisions",
+    "DemonstrationError",
+    "Demonstrations",
+    "Episode",
+    "demonstrate",
+    "fill",
+    "load",
+    "record",
+    "save",
+    "to_decisions",
+]

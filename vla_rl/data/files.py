@@ -1,0 +1,235 @@
+"""Demonstrations on disk: written whole, read back with every claim checked.
+
+A folder holds `meta.json` and one `episode_000000.npz` an episode (plain arrays, never pickled):
+one array a key of the observation with T + 1 entries (images uint8, state float32), `action` [T, ...]
+that was executed, `label` [T, ...] that the expert would have done there, `reward` float32 [T],
+`terminated` and `truncated` bool [T]. Instructions and seeds are in `meta.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla_rl.envs import ObservationShape
+from vla_rl.specs import STATE
+
+FORMAT = "vla_rl/demonstrations"
+VERSION = 1
+_HEADER = 4096  # bytes that an .npy header may take beside its data
+_DAMAGE = (
+    OSError, EOFError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+_OUTCOME = {"reward": np.float32, "terminated": np.bool_, "truncated": np.bool_}
+
+
+class DemonstrationError(ValueError):
+    """Demonstrations that cannot be read or do not fit; the message names the file and the key."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One demonstration of T steps.
+
+    `observations`: key -> [T + 1, ...], images uint8 and state float32, the last entry the episode's
+    own last observation. `action`, `label` [T, ...]: what was executed, and the expert's clean action in
+    the same state. `reward` float32 [T]; `terminated`, `truncated` bool [T], True at most at the end.
+    """
+
+    task: str
+    seed: int
+    observations: dict[str, np.ndarray]
+    action: np.ndarray
+    label: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    def observation(self, index: np.ndarray | Sequence[int]) -> dict[str, Any]:
+        """The batched observation of some time steps (0 to T): arrays [B, ...] and the task B times."""
+        index = np.asarray(index, np.int64)
+        return {key: value[index] for key, value in self.observations.items()} | {"task": [self.task] * len(index)}
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Episodes of one environment, and where they came from (`meta`: env, noise, seed, tried)."""
+
+    episodes: tuple[Episode, ...]
+    shape: ObservationShape
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return iter(self.episodes)
+
+    @property
+    def steps(self) -> int:
+        """Simulator steps in all episodes together."""
+        return sum(map(len, self.episodes))
+
+
+def save(demonstrations: Demonstrations, folder: Path) -> Path:
+    """Write a new folder of demonstrations: whole, or not at all.
+
+    Raises:
+        FileExistsError: something lies at `folder` already; nothing is overwritten.
+    """
+    with _new_folder(Path(folder)) as temporary:
+        rows = []
+        for number, episode in enumerate(demonstrations.episodes):
+            np.savez_compressed(temporary / _file(number), allow_pickle=False, **_arrays(episode))
+            rows.append({"task": episode.task, "seed": episode.seed, "length": len(episode)})
+        first = demonstrations.episodes[0].action
+        meta = demonstrations.meta | {
+            "format": FORMAT,
+            "version": VERSION,
+            "images": {key: list(shape) for key, shape in demonstrations.shape.images.items()},
+            "state": demonstrations.shape.state,
+            "action": {"shape": list(first.shape[1:]), "dtype": first.dtype.str},
+            "episodes": rows,
+        }
+        (temporary / "meta.json").write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    return Path(folder)
+
+
+def load(folder: str | Path, expected: ObservationShape | None = None) -> Demonstrations:
+    """The demonstrations in `folder`; with `expected`, only if they hold the observations that a run needs.
+
+    Raises:
+        DemonstrationError: a file or key is missing, damaged, of a wrong shape or dtype, or the cameras
+            or the state are not the expected ones. The message names the file and the key.
+    """
+    folder = Path(folder)
+    meta = _read_meta(folder / "meta.json")
+    with _naming(folder / "meta.json"):
+        shape = ObservationShape({key: tuple(size) for key, size in meta["images"].items()}, int(meta["state"]))
+        action = np.dtype(meta["action"]["dtype"]), tuple(meta["action"]["shape"])
+        rows = [(str(row["task"]), int(row["seed"]), int(row["length"])) for row in meta["episodes"]]
+    if action[0].kind not in "biuf":
+        raise DemonstrationError(f"{folder / 'meta.json'}: action: dtype {action[0]} is not a plain number")
+    if expected is not None:
+        check_fit(shape, expected, folder)
+    episodes = []
+    for number, (task, seed, length) in enumerate(rows):
+        wanted = _wanted(length, shape, *action)
+        arrays = _read_arrays(folder / _file(number), wanted)
+        observations = {key: arrays.pop(key) for key in list(arrays) if key in shape.images or key == STATE}
+        episodes.append(Episode(task=task, seed=seed, observations=observations, **arrays))
+    if not episodes:
+        raise DemonstrationError(f"{folder / 'meta.json'}: holds no episodes")
+    return Demonstrations(tuple(episodes), shape, meta)
+
+
+def check_fit(shape: ObservationShape, expected: ObservationShape, folder: Path) -> None:
+    """Raises DemonstrationError, naming the key, where recorded observations are not those expected."""
+    keys = {**shape.images, STATE: (shape.state,)}
+    wanted = {**expected.images, STATE: (expected.state,)}
+    for key in sorted(keys.keys() | wanted.keys()):
+        got = keys.get(key, "nothing")
+        want = wanted.get(key, "nothing")
+        if got != want:
+            raise DemonstrationError(
+                f"{folder}: {key}: recorded {got}, but the run's environment gives {want}; "
+                "record demonstrations with the run's own sensors (`vla-rl demos` with the same config)"
+            )
+
+
+def _file(number: int) -> str:
+    return f"episode_{number:06d}.npz"
+
+
+def _arrays(episode: Episode) -> dict[str, np.ndarray]:
+    rest = {key: getattr(episode, key) for key in ("action", "label", *_OUTCOME)}
+    return {**episode.observations, **rest}
+
+
+def _wanted(length: int, shape: ObservationShape, dtype: np.dtype, action: tuple[int, ...]) -> dict[str, Any]:
+    """What an episode's file must hold: key -> (dtype, shape)."""
+    wanted: dict[str, Any] = {key: (np.dtype(np.uint8), (length + 1, *size)) for key, size in shape.images.items()}
+    if shape.state:
+        wanted[STATE] = (np.dtype(np.float32), (length + 1, shape.state))
+    wanted |= {key: (dtype, (length, *action)) for key in ("action", "label")}
+    return wanted | {key: (np.dtype(kind), (length,)) for key, kind in _OUTCOME.items()}
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DemonstrationError(f"{path}: no such file; is {path.parent} a folder of demonstrations?")
+    with _naming(path):
+        meta = json.loads(path.read_text("utf-8"))
+    found = (meta.get("format"), meta.get("version")) if isinstance(meta, dict) else None
+    if found != (FORMAT, VERSION):
+        raise DemonstrationError(f"{path}: expected format {FORMAT!r}, version {VERSION}, found {found}")
+    return meta
+
+
+def _read_arrays(path: Path, wanted: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> dict[str, np.ndarray]:
+    """The arrays of one file, each checked; sizes are checked before anything is unpacked."""
+    if not path.is_file():
+        raise DemonstrationError(f"{path}: no such file, though meta.json lists this episode")
+    arrays = {}
+    with _naming(path), zipfile.ZipFile(path) as archive:
+        sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+        for key, (dtype, shape) in wanted.items():
+            if key not in sizes:
+                raise DemonstrationError(f"{path}: lacks the key {key!r}; it holds {sorted(sizes)}")
+            if sizes[key] > dtype.itemsize * int(np.prod(shape)) + _HEADER:
+                raise DemonstrationError(f"{path}: {key}: {sizes[key]} bytes are too many for {dtype} {list(shape)}")
+            with archive.open(f"{key}.npy") as stream:
+                array = np.lib.format.read_array(stream, allow_pickle=False)
+            if (array.dtype, array.shape) != (dtype, shape):
+                raise DemonstrationError(
+                    f"{path}: {key}: expected {dtype} {list(shape)}, got {array.dtype} {list(array.shape)}"
+                )
+            if dtype.kind == "f" and not np.isfinite(array).all():
+                raise DemonstrationError(f"{path}: {key}: holds values that are not finite")
+            arrays[key] = array
+        if (arrays["terminated"] | arrays["truncated"])[:-1].any():
+            raise DemonstrationError(f"{path}: terminated, truncated: the episode goes on after its end")
+    return arrays
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn what a damaged file raises into an error that names it."""
+    try:
+        yield
+    except DemonstrationError:
+        raise
+    except _DAMAGE as error:
+        reason = f"lacks the key {error}" if isinstance(error, KeyError) else str(error)
+        raise DemonstrationError(f"{path}: damaged or incomplete: {reason}") from error
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name once the block ends well."""
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; name another folder, or remove it first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.parent / f".{folder.name}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

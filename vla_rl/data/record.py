@@ -1,0 +1,133 @@
+"""Recording demonstrations from an environment's scripted expert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vla_rl import envs, specs
+from vla_rl.data.files import Demonstrations, Episode, save
+from vla_rl.envs import ObservationShape
+from vla_rl.registry import ConfigError
+from vla_rl.specs import TASK
+
+if TYPE_CHECKING:
+    from vla_rl.config import RunConfig
+
+TRIES = 10
+"""At most this many episodes are tried for each that is wanted."""
+
+
+def record(run: RunConfig) -> Path:
+    """Record `run.demos.episodes` successful episodes of the scripted expert into `run.demos.path`.
+
+    Raises:
+        ConfigError: the environment has no scripted expert, or succeeds too rarely.
+        FileExistsError: the folder exists already.
+        ValueError: a seed is held out for evaluation.
+    """
+    path = run.demos.folder
+    if path.exists():
+        raise FileExistsError(f"demos.path: {path} exists already; name another folder, or remove it first")
+    env = envs.make_env(run.env.id, run.env.sensors, run.env.kwargs, run.plugins)
+    try:
+        demonstrations = demonstrate(env, run.demos.episodes, run.demos.noise, run.demos.seed)
+    finally:
+        env.close()
+    return save(demonstrations, path)
+
+
+def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int = 0) -> Demonstrations:
+    """The first `episodes` successful episodes of the expert, on seeds from `seed` on.
+
+    With `noise` the expert is pushed off its path, so that its labels also show how to come back:
+    to an action of a Box, Gaussian noise of `noise` times half the Box's range is added, and the sum is
+    clipped to the Box; in any other space, a uniformly random action replaces the expert's with
+    probability `noise`. The label is always what the expert itself would have done in that state.
+
+    Raises:
+        ConfigError: the environment has no scripted expert, or it succeeds in fewer than 1 of `TRIES`
+            episodes.
+    """
+    specs.check_training_seed(seed, episodes * TRIES)
+    name = env.spec.id if env.spec else type(env.unwrapped).__name__
+    if not hasattr(env.unwrapped, "expert_action"):
+        raise ConfigError(
+            f"env.id: {name} has no scripted expert (a method `expert_action()`), so nothing can be recorded; "
+            "record with another environment, or train from reward alone"
+        )
+    kept: list[Episode] = []
+    tried = 0
+    with _progress() as progress:
+        bar = progress.add_task(f"demonstrations of {name}", total=episodes, rate="")
+        while len(kept) < episodes:
+            if tried == episodes * TRIES:
+                raise ConfigError(
+                    f"demos: the expert of {name} succeeded in only {len(kept)} of {tried} episodes with "
+                    f"noise {noise}; lower demos.noise, or check the environment"
+                )
+            episode, success = play(env, seed + tried, noise)
+            tried += 1
+            if success:
+                kept.append(episode)
+            progress.update(bar, completed=len(kept), rate=f"{len(kept)} of {tried} tried succeeded")
+    meta = {"env": name, "noise": noise, "seed": seed, "tried": tried}
+    return Demonstrations(tuple(kept), ObservationShape.of(env.observation_space), meta)
+
+
+def play(env: gymnasium.Env, seed: int, noise: float) -> tuple[Episode, bool]:
+    """One episode of the expert, and whether it succeeded. The same seed gives the same episode."""
+    rng = np.random.default_rng((seed, 1))
+    env.action_space.seed(seed)
+    observation, _ = env.reset(seed=seed)
+    task = str(observation[TASK])
+    seen, steps, ended = [observation], [], False
+    while not ended:
+        label = env.unwrapped.expert_action()  # type: ignore[attr-defined]
+        action = perturbed(label, env.action_space, noise, rng)
+        observation, reward, terminated, truncated, info = env.step(action)
+        seen.append(observation)
+        steps.append((action, label, reward, terminated, truncated))
+        ended = terminated or truncated
+    actions, labels, rewards, terminations, truncations = zip(*steps, strict=True)
+    episode = Episode(
+        task=task,
+        seed=seed,
+        observations={key: np.stack([row[key] for row in seen]) for key in observation if key != TASK},
+        action=_numbers(actions, env.action_space),
+        label=_numbers(labels, env.action_space),
+        reward=np.asarray(rewards, np.float32),
+        terminated=np.asarray(terminations, np.bool_),
+        truncated=np.asarray(truncations, np.bool_),
+    )
+    return episode, envs.succeeded(info) and not info.get("invalid", False)
+
+
+def perturbed(action: Any, space: gymnasium.Space, noise: float, rng: np.random.Generator) -> Any:
+    """`action` with the noise that `demonstrate` describes; `action` itself where `noise` is 0."""
+    if noise == 0:
+        return action
+    if isinstance(space, gymnasium.spaces.Box):
+        reach = (space.high.astype(np.float64) - space.low) / 2
+        if not np.isfinite(reach).all():
+            raise ConfigError(f"demos.noise: {space} has no bounds to scale noise by; set it to 0")
+        moved = action + noise * reach * rng.standard_normal(space.shape)
+        return np.clip(moved, space.low, space.high).astype(space.dtype)
+    return space.sample() if rng.random() < noise else action
+
+
+def _numbers(actions: tuple[Any, ...], space: gymnasium.Space) -> np.ndarray:
+    """Actions as one plain array [T, ...]."""
+    array = np.asarray(actions, space.dtype if isinstance(space, gymnasium.spaces.Box) else None)
+    if array.dtype.kind not in "biuf":
+        raise ConfigError(f"demos: actions of {space} are not plain numbers, so they cannot be recorded")
+    return array
+
+
+def _progress() -> Progress:
+    text = TextColumn("{task.fields[rate]}")
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), text, TimeRemainingColumn())

@@ -1,0 +1,338 @@
+"""Success on held-out seeds, with intervals: one episode a seed, over environments stepped together."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from scipy.stats import binomtest
+
+from vla_rl.envs import succeeded
+from vla_rl.registry import ConfigError
+from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, TASK, VALIDATION_SEEDS
+
+if TYPE_CHECKING:
+    from vla_rl.config import RunConfig
+
+Actor = Callable[[dict[str, Any]], tuple[np.ndarray, dict[str, Any]]]
+"""A batched observation -> tokens int64 [B, K] and what is known of them, such as {"q": float [B]}."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One evaluation episode.
+
+    `task`: the instruction. `success`: at the end of the episode. `length`: simulator steps.
+    `invalid`: the environment, not the policy, failed; such an episode counts neither way.
+    `tokens` int64 [N, K]: the N decisions. `q` [N]: the critic's value of each; empty without a critic.
+    `frames`: N + 1 uint8 frames [H, W, 3], the last one after the end; None unless the episode was filmed.
+    """
+
+    seed: int
+    task: str
+    success: bool
+    sum_reward: float
+    max_reward: float
+    length: int
+    invalid: bool
+    tokens: np.ndarray
+    q: tuple[float, ...] = ()
+    frames: tuple[np.ndarray, ...] | None = None
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """The episodes of one policy in one environment, in the order of their seeds, and the time they took."""
+
+    env: str
+    outcomes: tuple[Outcome, ...]
+    seconds: float = 0.0
+
+    @property
+    def valid(self) -> tuple[Outcome, ...]:
+        """The episodes that count."""
+        return tuple(outcome for outcome in self.outcomes if not outcome.invalid)
+
+    @property
+    def n_invalid(self) -> int:
+        """Episodes that the environment spoilt."""
+        return len(self.outcomes) - len(self.valid)
+
+    @property
+    def successes(self) -> int:
+        """Successful episodes."""
+        return sum(outcome.success for outcome in self.valid)
+
+    @property
+    def pc_success(self) -> float:
+        """Success in percent; NaN without a valid episode."""
+        return percent(self.successes, len(self.valid))
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The 95% Wilson interval of `pc_success`, in percent."""
+        return wilson(self.successes, len(self.valid))
+
+    def films(self, success: bool) -> list[Outcome]:
+        """The filmed successes, or the filmed failures."""
+        return [outcome for outcome in self.valid if outcome.frames is not None and outcome.success == success]
+
+
+def percent(successes: int, episodes: int) -> float:
+    """`successes` of `episodes` in percent; NaN of none."""
+    return 100.0 * successes / episodes if episodes else math.nan
+
+
+def wilson(successes: int, episodes: int) -> tuple[float, float]:
+    """The 95% Wilson score interval of a success rate, in percent; (0, 100) without an episode."""
+    if episodes == 0:
+        return 0.0, 100.0
+    interval = binomtest(successes, episodes).proportion_ci(0.95, method="wilson")
+    return 100.0 * float(interval.low), 100.0 * float(interval.high)
+
+
+def check_seeds(seeds: Iterable[int]) -> list[int]:
+    """The seeds as a list, if training uses none of them.
+
+    They must all be held out, or all be validation seeds (which choose among checkpoints, so that what
+    is reported in the end was used for no choice).
+
+    Raises:
+        ValueError: none; one twice; one that training may use; both kinds mixed.
+    """
+    seeds = [int(seed) for seed in seeds]
+    wrong = next((s for s in seeds if s not in HELD_OUT_SEEDS and s not in VALIDATION_SEEDS), None)
+    if wrong is not None or not seeds:
+        raise ValueError(
+            f"evaluation needs held-out seeds, from {HELD_OUT_SEEDS.start} to {HELD_OUT_SEEDS.stop - 1}; "
+            f"got {'none' if wrong is None else wrong}"
+        )
+    if len({seed in HELD_OUT_SEEDS for seed in seeds}) > 1:
+        raise ValueError("evaluation seeds must be all held out or all for validation, not mixed")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"evaluation seeds must differ from one another; {len(seeds) - len(set(seeds))} repeat")
+    return seeds
+
+
+def evaluate(
+    actor: Actor,
+    make_env: Callable[[], gymnasium.Env],
+    seeds: Iterable[int],
+    num_envs: int = 8,
+    films: int = 0,
+    on_episode: Callable[[Outcome], None] | None = None,
+) -> EvalResult:
+    """Run exactly one episode for each seed.
+
+    An environment whose episode ends takes the next seed at once, so the actor's batch stays full. What
+    a deterministic actor scores does not depend on `num_envs`.
+
+    Args:
+        actor: called on the observations of all running episodes, batched.
+        make_env: makes an environment that takes tokens int64 [K].
+        seeds: the episodes; see `check_seeds`.
+        num_envs: episodes that run together, at least 1.
+        films: keep the frames of this many successes and as many failures, those of the first seeds.
+        on_episode: called with each episode as it ends.
+
+    Raises:
+        ValueError: a seed that training may use, no seeds, or `num_envs` < 1.
+    """
+    seeds = check_seeds(seeds)
+    if num_envs < 1:
+        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    started = time.monotonic()
+    waiting = deque(seeds)
+    done: dict[int, Outcome] = {}
+    envs: list[gymnasium.Env] = []
+    try:
+        envs.extend(make_env() for _ in range(min(num_envs, len(seeds))))
+        running = [_Episode(env, waiting.popleft(), films > 0) for env in envs]
+        name = _name(envs[0])
+        while running:
+            tokens, info = actor(_stacked([episode.observation for episode in running]))
+            q = info.get("q")
+            for row, episode in enumerate(running):
+                episode.step(np.asarray(tokens[row]), None if q is None else float(q[row]))
+            for episode in [episode for episode in running if episode.ended]:
+                outcome = done[episode.seed] = episode.outcome()
+                if on_episode:
+                    on_episode(outcome)
+                _forget_frames(done, seeds, films)
+            running = _continued(running, waiting, films > 0)
+    finally:
+        for env in envs:
+            env.close()
+    return EvalResult(name, tuple(done[seed] for seed in seeds), time.monotonic() - started)
+
+
+def keep_films(result: EvalResult, total: int) -> EvalResult:
+    """At most `total` films, half of them failures where there are enough of both kinds."""
+    successes, failures = result.films(True), result.films(False)
+    lost = failures[: max(total // 2, total - len(successes))]
+    kept = {outcome.seed for outcome in (*lost, *successes[: total - len(lost)])}
+    outcomes = (o if o.seed in kept else dataclasses.replace(o, frames=None) for o in result.outcomes)
+    return dataclasses.replace(result, outcomes=tuple(outcomes))
+
+
+def refilmed(result: EvalResult, make_env: Callable[[], gymnasium.Env]) -> EvalResult:
+    """The films again in better pictures: the decisions of each repeated in an environment that renders.
+
+    A film stays as it is where the environment does not render, or does not repeat the episode.
+    """
+    if not any(outcome.frames for outcome in result.outcomes):
+        return result
+    try:
+        env = make_env()
+    except (ConfigError, ValueError):
+        return result
+    try:
+        outcomes = tuple(_refilm(outcome, env) if outcome.frames else outcome for outcome in result.outcomes)
+    finally:
+        env.close()
+    return dataclasses.replace(result, outcomes=outcomes)
+
+
+def _refilm(outcome: Outcome, env: gymnasium.Env) -> Outcome:
+    if env.render_mode != "rgb_array":
+        return outcome
+    env.reset(seed=outcome.seed)
+    frames, total = [_picture(env)], 0.0
+    info: dict[str, Any] = {}
+    for tokens in outcome.tokens:
+        _, reward, terminated, truncated, info = env.step(tokens)
+        total += float(reward)
+        frames.append(_picture(env))
+        if terminated or truncated:
+            break
+    same = len(frames) == len(outcome.tokens) + 1 and total == outcome.sum_reward
+    return (
+        dataclasses.replace(outcome, frames=tuple(frames)) if same and succeeded(info) == outcome.success else outcome
+    )
+
+
+def _picture(env: gymnasium.Env) -> np.ndarray:
+    return np.array(env.render(), np.uint8)
+
+
+def evaluate_checkpoint(run: RunConfig) -> Path:
+    """Evaluate `run.eval.checkpoint` on held-out seeds, print a table, and write what a person looks at.
+
+    Returns `run.run_dir`, with `eval_info.json`, `videos/` and `report.html` in it.
+
+    Raises:
+        ConfigError: no checkpoint is given, or the environment does not suit the config.
+        FileNotFoundError: the checkpoint is not there.
+    """
+    from vla_rl import build, compare, results
+    from vla_rl.actor import load_actor
+
+    if run.eval.checkpoint is None or run.run_dir is None:
+        raise ConfigError("eval.checkpoint: give a checkpoint, such as outputs/train/<date>/<run>/checkpoints/last")
+    checkpoint, best_of = run.eval.checkpoint, run.eval.best_of
+    actor = load_actor(checkpoint, run.device, best_of, run.plugins)
+    face = build.interface(run)
+    make = partial(build.token_env, build.env_factory(run), face.tokens)
+    seeds = HELD_OUT_SEEDS[run.eval.seed : run.eval.seed + run.eval.episodes]
+    with results.episode_bar(run.env.id, len(seeds)) as on_episode:
+        result = evaluate(actor, make, seeds, run.eval.num_envs, run.eval.videos, on_episode)
+    make_rendering = partial(build.token_env, build.env_factory(run, render_mode="rgb_array"), face.tokens)
+    result = refilmed(keep_films(result, run.eval.videos), make_rendering)
+    acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
+    results.write(result, run.run_dir, {"checkpoint": str(checkpoint), "acting": acting})
+    results.print_table([result])
+    print(f"report: {compare.write_evaluation(run, result, checkpoint, acting)}")
+    return run.run_dir
+
+
+@dataclass
+class _Episode:
+    """An episode under way."""
+
+    env: gymnasium.Env
+    seed: int
+    filmed: bool
+    observation: Any = None
+    ended: bool = False
+    info: dict[str, Any] = field(default_factory=dict)
+    rewards: list[float] = field(default_factory=list)
+    tokens: list[np.ndarray] = field(default_factory=list)
+    q: list[float] = field(default_factory=list)
+    frames: list[np.ndarray] = field(default_factory=list)
+    length: int = 0
+
+    def __post_init__(self) -> None:
+        self.observation, _ = self.env.reset(seed=self.seed)
+        self._film()
+
+    def step(self, tokens: np.ndarray, q: float | None) -> None:
+        try:
+            self.observation, reward, terminated, truncated, self.info = self.env.step(tokens)
+        except Exception as error:
+            error.add_note(f"in the evaluation episode of seed {self.seed}, decision {len(self.tokens)}")
+            raise
+        self.rewards.append(float(reward))
+        self.tokens.append(tokens)
+        self.q.extend([] if q is None else [q])
+        self.length += int(self.info.get("steps", 1))
+        self.ended = bool(terminated or truncated)
+        self._film()
+
+    def outcome(self) -> Outcome:
+        return Outcome(
+            seed=self.seed,
+            task=str(self.observation[TASK]),
+            success=succeeded(self.info),
+            sum_reward=sum(self.rewards),
+            max_reward=max(self.rewards),
+            length=self.length,
+            invalid=bool(self.info.get("invalid", False)),
+            tokens=np.stack(self.tokens),
+            q=tuple(self.q),
+            frames=tuple(self.frames) if self.filmed else None,
+        )
+
+    def _film(self) -> None:
+        if self.filmed:
+            camera = next(key for key in self.observation if key.startswith(IMAGES))
+            self.frames.append(np.array(self.observation[camera], np.uint8))
+
+
+def _continued(running: list[_Episode], waiting: deque[int], filmed: bool) -> list[_Episode]:
+    """The episodes that go on; an ended one gives its environment to the next seed."""
+    following = []
+    for episode in running:
+        if not episode.ended:
+            following.append(episode)
+        elif waiting:
+            following.append(_Episode(episode.env, waiting.popleft(), filmed))
+    return following
+
+
+def _forget_frames(done: dict[int, Outcome], seeds: Sequence[int], films: int) -> None:
+    """Keep the frames of the first `films` successes and failures, so that memory does not grow with the seeds."""
+    for success in (True, False):
+        filmed = [seed for seed in seeds if seed in done and done[seed].frames is not None]
+        kind = [seed for seed in filmed if done[seed].success == success and not done[seed].invalid]
+        for seed in set(kind[films:]) | {seed for seed in filmed if done[seed].invalid}:
+            done[seed] = dataclasses.replace(done[seed], frames=None)
+
+
+def _stacked(observations: Sequence[Any]) -> dict[str, Any]:
+    """Observations as one batch: arrays [B, ...], instructions a list of B."""
+    keys = observations[0].keys()
+    columns = {key: [observation[key] for observation in observations] for key in keys}
+    return {key: list(map(str, column)) if key == TASK else np.stack(column) for key, column in columns.items()}
+
+
+def _name(env: gymnasium.Env) -> str:
+    return env.spec.id if env.spec else type(env.unwrapped).__name__

@@ -115,3 +115,8 @@ def make_vector(make: Any, count: int, workers: bool = False) -> VectorEnv:
 def batched(observation: Mapping[str, Any]) -> dict[str, Any]:
     """One observation as a batch of one."""
     return {key: [value] if isinstance(value, str) else np.asarray(value)[None] for key, value in observation.items()}
+
+
+def succeeded(info: Mapping[str, Any]) -> bool:
+    """Whether an episode ended in success: `is_success`, or `success` as some environments call it."""
+    return bool(info.get("is_success", info.get("success", False)))

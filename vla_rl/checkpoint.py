@@ -1,0 +1,319 @@
+"""Checkpoints that survive a kill at any moment, and the rule that a folder holds one run at a time.
+
+    <run>/.lock                             who writes here
+    <run>/checkpoints/<step>/               a generation: complete, and never changed again
+        pretrained_model/  training_state/  its parts
+        manifest.json                       size and SHA-256 of every file; written last
+    <run>/checkpoints/last -> <step>        moved when the generation is whole
+
+A generation is written beside its place under a hidden name, flushed to the disk, and renamed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from safetensors import SafetensorError
+
+from vla_rl.registry import ConfigError
+from vla_rl.state import load_state, rng_state, save_state, set_rng_state
+
+__all__ = [
+    "DamagedError",
+    "Generation",
+    "claim",
+    "latest",
+    "load_state",
+    "policy_folder",
+    "rng_state",
+    "save",
+    "save_state",
+    "set_rng_state",
+    "verify",
+]
+
+CHECKPOINTS, LAST, LOCK, MANIFEST = "checkpoints", "last", ".lock", "manifest.json"
+POLICY = "pretrained_model"
+UNFINISHED = ".part-"
+"""Prefix of what is being written or deleted; whatever a killed run left of it is swept by the next save."""
+_STEP = re.compile(r"\d{6,}")
+
+
+class DamagedError(ValueError):
+    """A checkpoint's file is missing, cut short or altered. The message names it."""
+
+
+class Run(Protocol):
+    """What `claim` needs of a run's config."""
+
+    @property
+    def run_dir(self) -> Path | None: ...
+
+    @property
+    def resume(self) -> bool: ...
+
+    def save(self, folder: Path) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A whole checkpoint. folder: holds one folder a part. step: when it was made."""
+
+    folder: Path
+    step: int
+
+
+# Writing ----------------------------------------------------------------------------------------------
+
+
+def save(run_dir: Path, step: int, parts: Mapping[str, Callable[[Path], object]], keep: int | None = None) -> Path:
+    """Write a generation: each part's function writes its files into the folder that it is given.
+
+    Whenever the process dies, either the generations from before or the new one too are whole. A whole
+    generation of this step that is there already is kept as it is. With `keep`, older generations beyond
+    that number (this one included) are deleted afterwards. Of several processes only the first writes.
+
+    Returns:
+        The generation's folder.
+
+    Raises:
+        OSError: the disk is full or failing; what was begun is gone, what was there before is not.
+        ValueError: `keep` below 1, or a negative step.
+    """
+    if step < 0 or (keep is not None and keep < 1):
+        raise ValueError(f"expected step >= 0 and keep >= 1, got step {step} and keep {keep}")
+    folder = run_dir / CHECKPOINTS
+    target = folder / f"{step:06d}"
+    if not _is_first_process():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    if not _is_whole(target):
+        draft = folder / f"{UNFINISHED}{target.name}"
+        try:
+            _write(draft, step, parts)
+            _discard(target)
+            draft.rename(target)
+        except BaseException as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            if isinstance(error, (OSError, SafetensorError)):
+                raise OSError(f"{target}: the checkpoint could not be written ({error}); older ones stand") from error
+            raise
+        _flush(folder)
+    _point_last(folder, target.name)
+    if keep is not None:
+        older = [generation for generation in _generations(folder) if generation.step <= step]
+        for generation in older[keep:]:
+            _discard(generation.folder)
+    return target
+
+
+def _write(draft: Path, step: int, parts: Mapping[str, Callable[[Path], object]]) -> None:
+    for name, write in parts.items():
+        (draft / name).mkdir(parents=True)
+        write(draft / name)
+    files = {}
+    for path in sorted(path for path in draft.rglob("*") if path.is_file()):
+        files[path.relative_to(draft).as_posix()] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        _flush(path)
+    manifest = draft / MANIFEST
+    content = {"version": 1, "step": step, "files": files}
+    manifest.write_text(json.dumps(content | {"sha256": _digest_of(content)}, indent=1), "utf-8")
+    _flush(manifest)
+    for path in draft.rglob("*"):
+        if path.is_dir():
+            _flush(path)
+    _flush(draft)
+
+
+def _point_last(folder: Path, name: str) -> None:
+    link = folder / f"{UNFINISHED}{LAST}"
+    link.symlink_to(name)
+    link.replace(folder / LAST)
+    _flush(folder)
+
+
+def _discard(folder: Path) -> None:
+    """Delete a generation such that no half of it is ever seen."""
+    if folder.exists():
+        gone = folder.with_name(f"{UNFINISHED}old-{folder.name}")
+        folder.rename(gone)
+        shutil.rmtree(gone)
+
+
+def _sweep(folder: Path) -> None:
+    for path in folder.glob(f"{UNFINISHED}*"):
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        else:
+            shutil.rmtree(path)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold what was written to a file or folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _is_first_process() -> bool:
+    # As torchrun and `accelerate launch` number the processes of a run.
+    return os.environ.get("RANK", "0") == "0"
+
+
+# Reading ----------------------------------------------------------------------------------------------
+
+
+def latest(run_dir: Path) -> Generation | None:
+    """The newest whole generation of a run, or None where none was ever made.
+
+    A damaged one is passed over, with a warning that names the file.
+
+    Raises:
+        DamagedError: there are generations, but none is whole.
+    """
+    problems = []
+    for generation in _generations(run_dir / CHECKPOINTS):
+        try:
+            verify(generation.folder)
+        except DamagedError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            warnings.warn(f"{problem}; going back to the checkpoint of step {generation.step}", stacklevel=2)
+        return generation
+    if problems:
+        raise DamagedError("no checkpoint is whole: " + "; ".join(problems))
+    return None
+
+
+def verify(folder: Path) -> None:
+    """Compare a generation with its manifest.
+
+    Raises:
+        DamagedError: the manifest, or a file that it lists, is missing or altered.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        if manifest.pop("sha256") != _digest_of(manifest):
+            raise ValueError("altered since it was written (its own SHA-256 differs)")
+        expected = {folder / name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{path}: cannot be read: {error}") from error
+    for file, (size, digest) in expected.items():
+        if not file.is_file():
+            raise DamagedError(f"{file}: missing")
+        if file.stat().st_size != size:
+            raise DamagedError(f"{file}: expected {size} bytes, got {file.stat().st_size}")
+        if _digest(file) != digest:
+            raise DamagedError(f"{file}: altered since it was written (its SHA-256 differs)")
+
+
+def policy_folder(checkpoint: Path) -> Path:
+    """The saved policy of a checkpoint: of a run's folder (its last), a generation, or the policy's folder itself.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it lies in a generation that is not whole.
+    """
+    places = (checkpoint / CHECKPOINTS / LAST / POLICY, checkpoint / LAST / POLICY, checkpoint / POLICY, checkpoint)
+    found = next((place for place in places if place.is_dir()), None)
+    is_run = found == checkpoint and (checkpoint / CHECKPOINTS).is_dir()
+    if found is None or is_run:
+        raise FileNotFoundError(
+            f"no checkpoint in {checkpoint}; expected a folder such as RUN/{CHECKPOINTS}/{LAST}, or its {POLICY}"
+        )
+    if (found.parent / MANIFEST).is_file():
+        verify(found.parent)
+    return found.resolve()
+
+
+def _generations(folder: Path) -> list[Generation]:
+    """All of a run's generations, newest first."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    found = [Generation(path, int(path.name)) for path in paths if path.is_dir() and _STEP.fullmatch(path.name)]
+    return sorted(found, key=lambda generation: -generation.step)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify(folder)
+    except DamagedError:
+        return False
+    return True
+
+
+# Who may write ----------------------------------------------------------------------------------------
+
+
+def claim(run: Run) -> Path:
+    """Take a run's folder for this process until it ends, and write the run's config there.
+
+    Of several processes of one run only the first takes it.
+
+    Raises:
+        ConfigError: the folder is not empty and `resume` is off; `resume` is on and there is no folder; or
+            another live process has it, which is named.
+    """
+    folder = run.run_dir
+    if folder is None:
+        raise ConfigError("run_dir: a run needs a folder, got none")
+    if not _is_first_process():
+        return folder
+    if run.resume and not folder.is_dir():
+        raise ConfigError(f"run_dir: {folder} does not exist, so there is no run to resume")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"run_dir: {folder} is a file")
+    folder.mkdir(parents=True, exist_ok=True)
+    # A folder that no run ever locked is somebody else's: leave no lock in it.
+    if (folder / LOCK).exists() or run.resume:
+        _lock(folder)
+    if not run.resume and any(path.name != LOCK for path in folder.iterdir()):
+        raise ConfigError(
+            f"run_dir: {folder} exists and is not empty; resume=true goes on with the run in it, another run_dir "
+            "starts a new one"
+        )
+    _lock(folder)
+    run.save(folder)
+    return folder
+
+
+def _lock(folder: Path) -> None:
+    """Hold `.lock` until the process ends, however it ends.
+
+    The handle stays open on purpose. A record lock belongs to this process alone: workers that it forked
+    and that outlive it do not keep the folder locked, and the process may claim the folder again.
+    """
+    path = folder / LOCK
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip() or "another process"
+        os.close(handle)
+        raise ConfigError(f"run_dir: {folder} is in use by {holder}") from error
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -105,6 +105,7 @@ class Backbone(nn.Module):
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named below, with the others
             trust_remote_code=False,
             attn_implementation="sdpa",
             dtype=getattr(torch, dtype),
@@ -285,9 +286,11 @@ def _add_slot_tokens(model: Any, tokenizer: Any) -> None:
 
 def _refuse_strangers(source: str, info: dict[str, Any]) -> None:
     """Raise ValueError where weights and model do not match key by key."""
-    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
-    wrong = {kind: sorted(map(str, info.get(kind) or ())) for kind in kinds}
-    said = [f"{kind.replace('_', ' ')}: {', '.join(keys[:8])}" for kind, keys in wrong.items() if keys]
+    said = []
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        names = sorted(key if isinstance(key, str) else str(key[0]) for key in info.get(kind) or ())
+        if names:
+            said.append(f"{kind.replace('_', ' ')}: {', '.join(names[:8])}")
     if said:
         raise ValueError(f"the weights of {source} do not fit its config; {'; '.join(said)}")
 

@@ -81,5 +81,6 @@ class Features:
         return cls(state=state, **{name: v if name == "mask" else v.float() for name, v in values.items()})
 
     def _map(self, change: Any) -> Features:
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Features(**{name: None if value is None else change(value) for name, value in values.items()})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {name: None if value is None else change(value) for name, value in values.items()}
+        return Features(**changed)

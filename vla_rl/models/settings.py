@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from vla_rl import registry
 from vla_rl.paths import shipped
 
 if TYPE_CHECKING:
@@ -112,24 +110,3 @@ class PolicySettings:
             raise ValueError(f"train must be 'head', 'lora' or 'all'; got {self.train!r}")
         if self.stack < 1:
             raise ValueError(f"stack must be at least 1; got {self.stack}")
-
-
-def policy_settings(config: Mapping[str, Any], plugins: Sequence[str] = (), stack: int = 1) -> PolicySettings:
-    """The settings that a config's `policy` part describes: the keys backbone, head, train and lora.
-
-    Raises:
-        ConfigError: an unknown key or name, a value of another type; the full path is named.
-    """
-    known = ("backbone", "head", "train", "lora")
-    for key in config:
-        if key not in known:
-            raise registry.ConfigError(f"policy.{key}: unknown key; {registry.nearest(key, known)}")
-    values: dict[str, Any] = {
-        "backbone": registry.build("backbones", config.get("backbone", "tiny"), plugins, "policy.backbone"),
-        "head": registry.validated(HeadSettings, config.get("head") or {}, "policy.head"),
-        "lora": registry.validated(LoraSettings, config.get("lora") or {}, "policy.lora"),
-    }
-    try:
-        return PolicySettings(**values, train=config.get("train", "head"), stack=stack)
-    except ValueError as error:
-        raise registry.ConfigError(f"policy: {error}") from error

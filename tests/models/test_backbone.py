@@ -1,0 +1,194 @@
+"""One wrapper, several families: sequences, reloading, and what is refused."""
+
+import json
+
+import pytest
+import torch
+from families import FAMILIES, Random, parts
+from safetensors.torch import load_file, save_file
+
+from vla_rl.models.backbone import POINTER_TOKEN, SELF_TOKEN, TEXT_LIMIT, Backbone
+from vla_rl.models.pointers import MENTIONS, Pointers, cell_centres
+from vla_rl.models.processor import pixels_to_floats
+
+
+@pytest.fixture
+def backbone() -> Backbone:
+    torch.manual_seed(0)
+    return Random().load()
+
+
+def pixels(backbone: Backbone, rows: int, views: int = 1) -> torch.Tensor:
+    images = torch.randint(0, 256, (rows, views, 32, 32, 3), dtype=torch.uint8)
+    return pixels_to_floats(images, backbone.image_size, backbone.mean, backbone.std)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_encodes_views_and_reloads_to_identical_outputs(family, tmp_path):
+    torch.manual_seed(0)
+    backbone = Random(family).load()
+    assert backbone.grid == (4, 4)
+    prompt = backbone.prompt(["reach the red cube", "go"], views=2)
+    views = pixels(backbone, 2, 2)
+    with torch.no_grad():
+        encoded = backbone(views, prompt)
+        alone = backbone(views[1:], backbone.prompt(["go"], views=2))
+    assert encoded.visual_BVND.shape == (2, 2, 16, 32)
+    assert encoded.slots_BSD.shape == (2, MENTIONS + 1, 32)
+    assert torch.equal(encoded.slots_BSD[0], encoded.tokens_BTD[0, -MENTIONS - 1 :])
+    # Padding changes nothing.
+    assert torch.allclose(encoded.slots_BSD[1], alone.slots_BSD[0], atol=1e-5)
+    backbone.save(tmp_path)
+    again = Backbone.load(tmp_path)
+    with torch.no_grad():
+        same = again(views, again.prompt(["reach the red cube", "go"], views=2))
+    assert torch.equal(same.tokens_BTD, encoded.tokens_BTD)
+    assert torch.equal(same.visual_BVND, encoded.visual_BVND)
+    assert (again.mean, again.std, again.image_size) == (backbone.mean, backbone.std, backbone.image_size)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_visual_tokens_are_what_enters_the_language_model_and_lie_row_by_row(family):
+    torch.manual_seed(0)
+    backbone = Random(family).load()
+    views = pixels(backbone, 1, 2)
+    prompt = backbone.prompt(["go"], views=2)
+    seen = []
+    base = backbone.model.model
+    language = getattr(base, "text_model", None) or base.language_model
+    hook = language.register_forward_pre_hook(lambda m, a, k: seen.append(k["inputs_embeds"]), with_kwargs=True)
+    with torch.no_grad():
+        encoded = backbone(views, prompt)
+        hook.remove()
+        changed = views.clone()
+        changed[0, 1, :, 8:16, 16:24] += 1.0  # row 1, column 2 of the second view
+        other = backbone(changed, prompt)
+    image = prompt.ids_BT[0] == 2
+    assert torch.allclose(seen[0][0, image].view(2, 16, -1), encoded.visual_BVND[0], atol=1e-6)
+    moved = (other.visual_BVND - encoded.visual_BVND)[0].norm(dim=-1)
+    assert moved[0].max() < 1e-5
+    assert moved[1].argmax() == 1 * 4 + 2
+
+
+def test_the_sequence_is_images_instruction_pointers_self(backbone):
+    prompt = backbone.prompt(["go", "reach it"], views=2)
+    ids = prompt.ids_BT[0].tolist()
+    pointer, own = backbone.tokenizer.convert_tokens_to_ids([POINTER_TOKEN, SELF_TOKEN])
+    assert ids.count(2) == 32
+    assert ids[prompt.slots_BS[0, 0] - 2 :][: 2 + MENTIONS + 1] == [
+        *backbone.tokenizer("go", add_special_tokens=False).input_ids, *[pointer] * MENTIONS, own,
+    ]  # fmt: skip
+    assert prompt.mask_BT.sum(1).tolist() == (prompt.slots_BS[:, -1] + 1).tolist()
+
+
+def test_the_same_instructions_give_the_same_prompt_object(backbone):
+    with torch.inference_mode():
+        first = backbone.prompt(["go", "stay"])
+    assert backbone.prompt(["go", "stay"]) is first
+    # Made in inference mode, and still good for a gradient.
+    backbone(pixels(backbone, 2), first).tokens_BTD.sum().backward()
+
+
+@pytest.mark.parametrize("text", ["a\0b", "push \U0001f916 \u05d0\u05d1", "<image><ptr><self>", ""])
+def test_odd_text_is_text(backbone, text):
+    prompt = backbone.prompt([text])
+    ids = prompt.ids_BT[0, : prompt.slots_BS[0, 0]].tolist()
+    opening = len(ids) - len(text.encode())
+    assert backbone.tokenizer.decode(ids[opening:]) == text
+    assert ids.count(2) == 16
+
+
+def test_too_long_an_instruction_is_refused_with_the_limit(backbone):
+    limit = backbone.text_limit()
+    assert 0 < limit <= TEXT_LIMIT
+    backbone.prompt(["x" * limit])
+    with pytest.raises(ValueError, match=f"at most {limit}"):
+        backbone.prompt(["x" * (limit + 1)])
+    with pytest.raises(ValueError, match=f"at most {backbone.text_limit(3)}"):
+        backbone.prompt(["x" * limit], views=3)
+
+
+def test_missing_and_unexpected_weights_are_named(backbone, tmp_path):
+    backbone.save(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    name = next(key for key in weights if "patch_embedding.weight" in key)
+    save_file({key: value for key, value in weights.items() if key != name}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"missing keys: \S*patch_embedding\.weight"):
+        Backbone.load(tmp_path)
+    save_file({**weights, "model.stranger": torch.zeros(1)}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"unexpected keys: model\.stranger"):
+        Backbone.load(tmp_path)
+    save_file({**weights, name: torch.zeros(1, 2)}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"mismatched keys: \S*patch_embedding\.weight"):
+        Backbone.load(tmp_path)
+
+
+def test_image_sizes_that_the_model_cannot_see_are_refused():
+    with pytest.raises(ValueError, match="multiple of 8; nearest: 40"):
+        Backbone.from_config(*parts("idefics3"), image_size=41)
+    with pytest.raises(ValueError, match="images of 32 only"):
+        Backbone.from_config(*parts("llava"), image_size=64)
+    assert Backbone.from_config(*parts("qwen2_5_vl"), image_size=64).grid == (8, 8)
+
+
+def test_an_unknown_family_is_refused_with_those_known(backbone):
+    backbone.model.config.__class__ = type("Other", (), {"model_type": "other"})
+    with pytest.raises(ValueError, match=r"'other' is not supported; known: idefics3"):
+        Backbone(backbone.model, backbone.tokenizer)
+
+
+def test_a_black_image_is_an_image(backbone):
+    with torch.no_grad():
+        encoded = backbone(torch.zeros(1, 1, 3, 32, 32), backbone.prompt(["go"]))
+    assert torch.isfinite(encoded.tokens_BTD).all()
+
+
+def test_pixels_become_floats_by_size_mean_and_std():
+    images = torch.full((2, 4, 6, 3), 255, dtype=torch.uint8)
+    floats = pixels_to_floats(images, 2, (0.5, 0.0, 1.0), (0.5, 1.0, 0.5))
+    assert floats.shape == (2, 3, 2, 2)
+    assert torch.allclose(floats[0, :, 0, 0], torch.tensor([1.0, 1.0, 0.0]), atol=1e-6)
+    for wrong in (images.float(), images[..., :2], images[0, 0]):
+        with pytest.raises(ValueError, match="uint8"):
+            pixels_to_floats(wrong, 2, (0, 0, 0), (1, 1, 1))
+
+
+def test_pointers_point_into_the_cell_that_answers(tmp_path):
+    torch.manual_seed(0)
+    pointers = Pointers(16)
+    grid = (3, 5)
+    slots, visual = torch.randn(2, 5, 16), torch.randn(2, 2, 15, 16)
+    found = pointers(slots, visual, grid)
+    assert found.places_BVS2.shape == (2, 2, 5, 2)
+    assert found.places_BVS2.abs().max() <= 1
+    # With all the weight on one cell, the place lies in that cell.
+    with torch.no_grad():
+        pointers.query.weight.mul_(200)
+    found = pointers(slots, visual, grid)
+    best = found.logits_BVSN.argmax(-1)
+    inside = (found.places_BVS2 - cell_centres(grid)[best]).abs() * torch.tensor([5.0, 3.0])
+    sure = found.logits_BVSN.softmax(-1).amax(-1) > 0.9999
+    assert sure.any()
+    assert inside[sure].max() <= 1.001
+    pointers.save(tmp_path)
+    same = Pointers.load(tmp_path, 16)(slots, visual, grid)
+    assert torch.equal(same.places_BVS2, found.places_BVS2)
+    with pytest.raises(ValueError, match="width 8"):
+        Pointers.load(tmp_path, 8)
+
+
+def test_a_folder_without_pointers_gets_fresh_ones_and_a_warning(tmp_path, caplog):
+    Pointers.load(tmp_path, 16)
+    assert "point at nothing" in caplog.text
+
+
+def test_cell_centres_run_row_by_row_from_the_top_left():
+    assert cell_centres((1, 2)).tolist() == [[-0.5, 0.0], [0.5, 0.0]]
+    assert cell_centres((2, 1)).tolist() == [[0.0, -0.5], [0.0, 0.5]]
+
+
+def test_preprocessor_numbers_of_a_foreign_folder_are_used(backbone, tmp_path):
+    backbone.save(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}))
+    assert Backbone.load(tmp_path).mean == (0, 0, 0)

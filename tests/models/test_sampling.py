@@ -1,0 +1,107 @@
+"""Decisions under a grammar: never a forbidden token, probabilities that add up, exact entropies."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from vla_rl.actions import Binned, Choice, Chunk, Compose, Variant, allowed
+from vla_rl.models import sampling
+
+GRAMMAR = Variant([Binned(3), Choice()]).bind(spaces.OneOf([spaces.Box(-1, 1, (2,)), spaces.Discrete(4)]))
+FREE = Binned((2, 3, 4)).bind(spaces.Box(-1, 1, (3,)))
+SPACES = {
+    "grammar": GRAMMAR,
+    "free": FREE,
+    "chunk": Chunk(Binned(3), 2).bind(spaces.Box(-1, 1, (1,))),
+    "compose": Compose([Binned(2), Choice()]).bind(spaces.Tuple([spaces.Box(-1, 1, (2,)), spaces.Discrete(3)])),
+}
+
+
+def random_logits(space, rows=2, scale=1.5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [scale * torch.randn(rows, slot.choices, generator=generator) for slot in space.slots]
+
+
+def noise(space, rows, n, seed=0):
+    most = max(slot.choices for slot in space.slots)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(rows, n, len(space.slots), most, generator=generator).clamp_(1e-6, 1 - 1e-6)
+
+
+def every_sequence(space):
+    return torch.tensor(list(itertools.product(*(range(slot.choices) for slot in space.slots))))
+
+
+@pytest.fixture(params=SPACES)
+def space(request):
+    return SPACES[request.param]
+
+
+def test_samples_obey_the_masks(space):
+    tokens, _ = sampling.sample(space, random_logits(space), noise(space, 2, 200))
+    assert all(allowed(space, decision) for decision in tokens.flatten(0, 1).numpy())
+    decoded = [space.decode(decision) for decision in tokens[0, :5].numpy()]
+    assert len(decoded) == 5
+
+
+def test_probabilities_of_all_sequences_add_to_one(space):
+    every = every_sequence(space)
+    log_prob = sampling.log_prob(space, random_logits(space), every.expand(2, -1, -1))
+    assert torch.allclose(log_prob.exp().sum(1), torch.ones(2), atol=1e-5)
+    forbidden = [not allowed(space, decision) for decision in every.numpy()]
+    assert log_prob[:, forbidden].exp().sum() == 0
+
+
+def test_samples_come_with_their_log_prob_and_follow_it(space):
+    logits = random_logits(space)
+    tokens, log_prob = sampling.sample(space, logits, noise(space, 2, 20_000))
+    assert torch.equal(log_prob, sampling.log_prob(space, logits, tokens))
+    every = every_sequence(space)
+    wanted = sampling.log_prob(space, logits, every.expand(2, -1, -1)).exp()
+    strides = torch.tensor([int(np.prod([s.choices for s in space.slots[k + 1 :]])) for k in range(len(space.slots))])
+    for row in range(2):
+        counts = torch.bincount((tokens[row] * strides).sum(-1), minlength=len(every)) / 20_000
+        assert (counts - wanted[row]).abs().max() < 0.02
+
+
+def test_the_same_noise_gives_the_same_decisions_however_the_rows_are_cut(space):
+    logits, drawn = random_logits(space, 4), noise(space, 4, 3)
+    joint, _ = sampling.sample(space, logits, drawn)
+    halves = [sampling.sample(space, [each[i : i + 2] for each in logits], drawn[i : i + 2])[0] for i in (0, 2)]
+    assert torch.equal(joint, torch.cat(halves))
+
+
+def test_greedy_takes_the_best_allowed_token_of_each_slot(space):
+    logits = random_logits(space, 6)
+    tokens = sampling.greedy(space, logits)
+    for row in range(6):
+        chosen: list[int] = []
+        for k, _slot in enumerate(space.slots):
+            mask = space.mask(np.asarray([chosen], np.int64).reshape(1, k))
+            values = logits[k][row].clone()
+            if mask is not None:
+                values[~torch.from_numpy(mask[0])] = -torch.inf
+            chosen.append(int(values.argmax()))
+        assert tokens[row].tolist() == chosen
+
+
+def test_entropy_and_divergence_match_enumeration(space):
+    logits, others = random_logits(space), random_logits(space, seed=1)
+    every = every_sequence(space).expand(2, -1, -1)
+    p, q = (sampling.log_prob(space, each, every) for each in (logits, others))
+    samples, _ = sampling.sample(space, logits, noise(space, 2, 20_000))
+    entropy = sampling.entropy(space, logits, samples)
+    kl = sampling.divergence(space, logits, others, samples)
+    tolerance = 0.05 if space is GRAMMAR else 1e-4
+    assert torch.allclose(entropy, -(p.exp() * p).sum(1), atol=tolerance)
+    assert torch.allclose(kl, (p.exp() * (p - q)).sum(1), atol=tolerance)
+
+
+def test_gradient_through_a_grammar_is_finite():
+    logits = [each.requires_grad_() for each in random_logits(GRAMMAR)]
+    tokens, _ = sampling.sample(GRAMMAR, logits, noise(GRAMMAR, 2, 8))
+    sampling.log_prob(GRAMMAR, logits, tokens).sum().backward()
+    assert all(torch.isfinite(each.grad).all() for each in logits)

@@ -17,8 +17,7 @@ from typing import Any
 from vla_rl.registry import SetupError
 
 HELP = """MuJoCo cannot draw: no usable OpenGL on this machine without a screen.
-  EGL: {egl}
-  OSMesa: {osmesa}
+  {reason}
 On Debian or Ubuntu, as root, one of these suffices (scripts/quickstart.sh installs the first by itself):
   apt-get install libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri      # EGL (with an NVIDIA driver: libegl1 libgl1)
   apt-get install libosmesa6 libgl1                                # OSMesa
@@ -113,7 +112,7 @@ def choose() -> str:
     osmesa = probe_osmesa()
     if not osmesa:
         return "osmesa"
-    raise MissingGLError(HELP.format(egl=egl, osmesa=osmesa))
+    raise MissingGLError(HELP.format(reason=f"EGL: {egl}\n  OSMesa: {osmesa}"))
 
 
 @functools.cache
@@ -133,5 +132,4 @@ def context_class() -> type:
     try:
         return importlib.import_module(module).GLContext
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
-        reason = f"MUJOCO_GL={chosen} cannot be used: {error}"
-        raise MissingGLError(HELP.format(egl=reason, osmesa=reason)) from error
+        raise MissingGLError(HELP.format(reason=f"MUJOCO_GL={chosen} cannot be used: {error}")) from error

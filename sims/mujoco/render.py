@@ -24,6 +24,7 @@ class Renderer:
         self._model = model
         self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + _SPARE_GEOMS)
         self._scene.flags[:] = 0  # no shadow, reflection, skybox, fog or haze: the scene has none
+        self._scene.flags[int(mujoco.mjtRndFlag.mjRND_CULL_FACE)] = 1
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED.value
@@ -70,7 +71,7 @@ def _make_context(width: int, height: int) -> Any:
     except (ImportError, RuntimeError) as error:
         if isinstance(error, gl.MissingGLError):
             raise
-        raise gl.MissingGLError(gl.HELP.format(egl=error, osmesa=error)) from error
+        raise gl.MissingGLError(gl.HELP.format(reason=error)) from error
 
 
 def _free(context_gl: Any, context: mujoco.MjrContext) -> None:

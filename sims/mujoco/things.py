@@ -71,7 +71,7 @@ def scatter(rng: np.random.Generator, count: int, half: float, apart: float) -> 
     Raises:
         ValueError: no room for so many.
     """
-    for _ in range(100):
+    for _ in range(20):
         places = np.empty((0, 2))
         for candidate in rng.uniform(-half, half, size=(20 * count, 2)):
             if np.all(np.linalg.norm(places - candidate, axis=1) >= apart):

@@ -24,6 +24,7 @@ WORKSPACE_LOW = np.array([-0.25, -0.25, 0.012])
 WORKSPACE_HIGH = np.array([0.25, 0.25, 0.25])
 """Where the commanded position may be, metres."""
 
+_BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC")]
 _SHOWN, _HIDDEN = 0, 4  # geom groups; MuJoCo draws 0 to 2
 _SLOTS = ("thing", "block", "mark")
 
@@ -145,7 +146,7 @@ class World:
     @property
     def diverged(self) -> bool:
         """Whether MuJoCo met numbers it could not go on with since the last reset, and started over by itself."""
-        return bool(self.data.warning[int(mujoco.mjtWarning.mjWARN_BADQACC)].number)
+        return bool(self.data.warning.number[_BAD_NUMBERS].any())
 
     def object_position(self, slot: str) -> np.ndarray:
         """The centre of what `slot` shows [3], metres."""

@@ -26,8 +26,8 @@ PHRASES = (
     "touch the {}",
     "move to the {}",
     "go to the {}",
-    "move the gripper to the {}",
-    "put the gripper on the {}",
+    "move over to the {}",
+    "get to the {}",
 )
 
 

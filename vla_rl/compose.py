@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 from yaml import YAMLError
 
 from vla_rl import paths
@@ -68,7 +68,8 @@ def compose(groups: Sequence[Override], config_dir: Path | None) -> DictConfig:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         raise ConfigError(f"{group}: no config file {name!r}; {nearest(name, error.options or ())}") from error
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(_one_line(error)) from error
+        named = " ".join(f"{each.key_or_group}={each.value()}" for each in groups) or CONFIG_FILE
+        raise ConfigError(f"{named}: {_one_line(error)}") from error
     OmegaConf.set_struct(tree, False)
     return tree
 
@@ -132,6 +133,12 @@ def plain(tree: DictConfig) -> dict[str, Any]:
 
 
 def _one_line(error: BaseException) -> str:
+    """What an error says; Hydra hides some causes behind an empty one."""
+    cause = error.__cause__ or error.__context__
+    if not str(error) and cause is not None:
+        return _one_line(cause)
+    if isinstance(error, KeyValidationError):
+        return "a key is empty or is not text"
     # OmegaConf puts its own bookkeeping on the lines after the first.
     text = str(error).partition("\n")[0] if isinstance(error, OmegaConfBaseException) else str(error)
     return " ".join(text.split())

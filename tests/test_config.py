@@ -1,0 +1,218 @@
+"""A run's config: composed, checked with the full path, saved, and read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from vla_rl import config, paths, registry
+from vla_rl.config import RunConfig
+from vla_rl.registry import ConfigError
+
+
+def refusal(*overrides: str, **options: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.load(overrides, **options)
+    return str(caught.value)
+
+
+def keys(values: Any, prefix: str = "") -> set[str]:
+    if not isinstance(values, dict):
+        return {prefix.rstrip(".")}
+    return {prefix.rstrip(".")}.union(*(keys(value, f"{prefix}{key}.") for key, value in values.items()))
+
+
+def test_the_shipped_config_lists_every_key() -> None:
+    run = config.load()
+    shipped = OmegaConf.to_container(OmegaConf.load(paths.shipped("configs") / "config.yaml"))
+    assert isinstance(shipped, dict)
+    groups = {"defaults", "env", "policy", "algorithm"}
+    assert set(shipped) | groups == set(RunConfig.model_fields) | {"defaults"}
+    for part in set(RunConfig.model_fields) - groups - {"action_space"}:
+        assert keys(run.model_dump(mode="json")[part]) == keys(shipped[part])
+
+
+@pytest.mark.parametrize("group", ["env", "policy", "algorithm", "experiment"])
+def test_every_shipped_file_of_a_group_makes_a_run(group: str) -> None:
+    files = sorted((paths.shipped("configs") / group).glob("*.yaml"))
+    assert files
+    for file in files:
+        needed = ["policy.backbone.source=somewhere"] if file.stem in ("pretrained", "smolvlm") else []
+        assert config.load([f"{group}={file.stem}", *needed])
+
+
+def test_overrides_are_typed_and_the_last_one_counts() -> None:
+    run = config.load(
+        ["train.steps=7", "sft.lr=1e-4", "train.steps=8", "plugins=[my_sensors]", "+env.kwargs.a=[1,{b: 2}]"]
+    )
+    assert (run.train.steps, run.sft.lr, run.plugins) == (8, 1e-4, ["my_sensors"])
+    assert run.env.kwargs["a"] == [1, {"b": 2}]
+
+
+def test_a_component_in_an_override_takes_the_others_place_whole() -> None:
+    run = config.load(["action_space.bins=5", "action_space={type: chunk, horizon: 2, inner: {type: binned}}"])
+    assert registry.describe(run.action_space, "action_spaces")["inner"]["bins"] == 11
+    assert config.load(["env.sensors.0.width=32"]).env.sensors[0]["width"] == 32  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trian.steps=3", "trian: unknown key (got {'steps': 3}); did you mean 'train'?"),
+        ("train.stepz=3", "train.stepz: unknown key (got 3); did you mean 'steps'?"),
+        ("batch_size=3", "batch_size: unknown key (got 3); did you mean 'sft.batch_size'?"),
+        ("train.steps=-1", "train.steps: Input should be greater than 0 (got -1)"),
+        ("train.steps=1.5", "train.steps: Input should be a valid integer"),
+        ("train.steps=1e6", "train.steps: a whole number is needed; write 1000000 (got 1000000.0)"),
+        ("sft.lr='1e-4'", "sft.lr: a number is needed, and '1e-4' is text; write 0.0001 without quotes (got '1e-4')"),
+        ("sft.lr=nan", "sft.lr: Input should be a finite number"),
+        ("seed=true", "seed: Input should be a valid integer (got True)"),
+        ("train=5", "train: Input should be an object (got 5)"),
+        ("device=gpu", "device: Input should be 'auto', 'cpu' or 'cuda' (got 'gpu')"),
+        ("plugins=[a,3]", "plugins[1]: Input should be a valid string (got 3)"),
+        ("env=puhs", "env: no config file 'puhs'; did you mean 'push'?"),
+        ("env.sensors.0.widht=3", "env.sensors[0].widht: unknown key; did you mean 'width'?"),
+        ("env.sensors.0.width=3.5", "env.sensors[0].width: Input should be a valid integer (got 3.5)"),
+        (
+            "env.sensors=[{type: camra}]",
+            "env.sensors[0].type: unknown name 'camra' among sensors; did you",
+        ),
+        ("env.sensors=[camera]", "env.sensors[0]: Input should be an object (got 'camera')"),
+        ("env.sensors.9.width=3", "env.sensors.9.width: cannot be set to 3"),
+        ("action_space.binz=3", "action_space.binz: unknown key; did you mean 'bins'?"),
+        ("action_space={type: 'os:system'}", "action_space.type: 'os:system' lies in module 'os', which the run's"),
+        ("algorithm.gama=1", "algorithm.gama: unknown key; did you mean 'gamma'?"),
+        ("algorithm.gamma=3", "algorithm: gamma must lie in [0, 1], got 3.0"),
+        ("policy.head.widht=3", "policy.head.widht: unknown key; did you mean 'width'?"),
+        (
+            "policy.backbone.type=tinny",
+            "policy.backbone.type: unknown name 'tinny' among backbones; did you",
+        ),
+        ("policy.train=heads", "policy.train: Input should be 'head', 'lora' or 'all' (got 'heads')"),
+        ("seed=${train.stepz}", "seed: Interpolation key 'train.stepz' not found"),
+        ("seed=???", "seed: Missing mandatory value: seed"),
+        ("run_dir=", "run_dir: 'run_dir=' gives no value; write run_dir=null for none"),
+        ("=5", "cannot read '=5': the key is empty"),
+        ("train.=5", "cannot read 'train.=5': expected key=value"),
+        ("train.steps 5", "cannot read 'train.steps 5': expected key=value"),
+        ("~env.kwargs", "env.kwargs: keys cannot be deleted"),
+        ("seed=1,2", "seed: one value a run; got 'seed=1,2'"),
+        ("resume=true", "resume: give run_dir=FOLDER too"),
+    ],
+)
+def test_a_wrong_override_is_refused_with_path_value_and_nearest(override: str, message: str) -> None:
+    said = refusal(override)
+    assert said.startswith(message)
+    assert "\n" not in said
+
+
+def test_more_than_one_problem_is_counted() -> None:
+    assert refusal("train.steps=0", "seed=-1", "sft.lr=0").endswith("(and 2 more)")
+
+
+def test_a_config_cannot_be_changed() -> None:
+    run = config.load()
+    with pytest.raises(ValueError, match="frozen"):
+        run.train.steps = 3  # type: ignore[misc]
+
+
+def test_folders_are_named_by_command_date_env_and_policy() -> None:
+    run = config.load(["env=push"], command="sft")
+    assert run.run_dir is not None
+    assert run.run_dir.parts[:2] == ("outputs", "sft")
+    assert run.run_dir.name.endswith("_push_tiny")
+    assert run.demos.folder == Path("outputs/demos/push")
+
+
+def test_a_saved_config_is_the_same_run(tmp_path: Path) -> None:
+    run = config.load(
+        ["train.minutes=1.5", "action_space={type: chunk, horizon: 2, inner: {type: binned}}", "sft.lr=1e-7"]
+    )
+    file = run.save(tmp_path)
+    assert file == tmp_path / "config.yaml"
+    again = config.load([f"run_dir={run.run_dir}"], base=file)
+    assert again == run
+
+
+class TestUsersFolder:
+    """`--config-dir`: the user's own groups, beside the shipped ones."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "it's mine" / "env").mkdir(parents=True)
+        return tmp_path / "it's mine"
+
+    def test_its_files_can_be_chosen(self, folder: Path) -> None:
+        (folder / "env" / "mine.yaml").write_text("id: me/Own-v0\nsensors: null\nkwargs: {}\n")
+        run = config.load(["env=mine"], config_dir=folder)
+        assert (run.env.name, run.env.sensors) == ("own", None)
+        assert config.load(["env=push"], config_dir=folder).env.name == "push"
+
+    def test_an_env_file_may_bring_its_action_space(self, folder: Path) -> None:
+        text = "# @package _global_\nenv: {id: me/Own-v0, sensors: null, kwargs: {}}\naction_space: {type: choice}\n"
+        (folder / "env" / "mine.yaml").write_text(text)
+        run = config.load(["env=mine"], config_dir=folder)
+        assert registry.describe(run.action_space, "action_spaces")["type"] == "choice"
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("id: a\nid: b\n", "found duplicate key id"),
+            ("id: a\nsensors: null\nkwargs: {}\nsteps: 3\n", "env.steps: unknown key"),
+            ("id: a\nsensors: null\nkwargs: {}\n: 3\n", "env=mine: a key is empty"),
+            ('id: a\nsensors: null\nkwargs: {}\n"": 3\n', "env.: unknown key"),
+            ("id: a\nsensors: null\n", "env.kwargs: missing"),
+            ("id: [a\n", "while parsing"),
+        ],
+    )
+    def test_a_faulty_file_is_refused(self, folder: Path, text: str, message: str) -> None:
+        (folder / "env" / "mine.yaml").write_text(text)
+        assert message in refusal("env=mine", config_dir=folder)
+
+    def test_a_folder_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
+        assert "is not a folder" in refusal(config_dir=tmp_path / "none")
+
+
+class TestResume:
+    """`resume=true run_dir=FOLDER` goes on with the saved config."""
+
+    @pytest.fixture
+    def saved(self, tmp_path: Path) -> RunConfig:
+        run = config.load([f"run_dir={tmp_path / 'run'}", "train.steps=50", "env=push"])
+        run.save(tmp_path / "run")
+        return run
+
+    def test_it_is_the_saved_run_with_the_commands_values(self, saved: RunConfig) -> None:
+        run = config.load(["resume=true", f"run_dir={saved.run_dir}", "train.minutes=2"])
+        assert run.resume
+        assert (run.env.name, run.train.steps, run.train.minutes) == ("push", 50, 2.0)
+        assert run.run_dir == saved.run_dir
+
+    def test_a_command_that_chooses_a_group_composes_afresh(self, saved: RunConfig) -> None:
+        run = config.load(["resume=true", f"run_dir={saved.run_dir}", "env=reach"])
+        assert (run.env.name, run.train.steps) == ("reach", config.load().train.steps)
+
+    def test_a_folder_without_a_run_is_refused(self, tmp_path: Path) -> None:
+        assert "holds no config.yaml" in refusal("resume=true", f"run_dir={tmp_path}")
+
+    def test_a_saved_config_cannot_widen_what_may_be_imported(self, saved: RunConfig) -> None:
+        assert saved.run_dir is not None
+        saved.model_copy(update={"plugins": ["evil"]}).save(saved.run_dir)
+        arguments = ("resume=true", f"run_dir={saved.run_dir}")
+        assert "needs the modules ['evil']; give plugins=[evil]" in refusal(*arguments)
+        assert config.load([*arguments, "plugins=[evil]"]).plugins == ["evil"]
+
+    def test_a_damaged_file_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "config.yaml").write_text("seed: [1\n")
+        assert refusal("resume=true", f"run_dir={tmp_path}").startswith(str(tmp_path / "config.yaml"))
+
+    def test_eval_starts_from_the_config_of_the_checkpoints_run(self, saved: RunConfig) -> None:
+        assert saved.run_dir is not None
+        policy = saved.run_dir / "checkpoints" / "000050" / "pretrained_model"
+        policy.mkdir(parents=True)
+        run = config.load([f"eval.checkpoint={policy}", "eval.episodes=3"], command="eval")
+        assert (run.env.name, run.eval.checkpoint, run.eval.episodes) == ("push", policy, 3)
+        assert run.run_dir != saved.run_dir

@@ -162,7 +162,7 @@ class TestUsersFolder:
         [
             ("id: a\nid: b\n", "found duplicate key id"),
             ("id: a\nsensors: null\nkwargs: {}\nsteps: 3\n", "env.steps: unknown key"),
-            ("id: a\nsensors: null\nkwargs: {}\n: 3\n", "env=mine: a key is empty"),
+            ("id: a\nsensors: null\nkwargs: {}\nnull: 3\n", "env=mine: a key is empty"),
             ('id: a\nsensors: null\nkwargs: {}\n"": 3\n', "env.: unknown key"),
             ("id: a\nsensors: null\n", "env.kwargs: missing"),
             ("id: [a\n", "while parsing"),

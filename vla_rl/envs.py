@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium
@@ -64,6 +65,15 @@ def horizon(tokens: ActionSpace) -> int:
     return int(getattr(tokens, "horizon", 1))
 
 
+def register_installed() -> None:
+    """Let every installed package register its environments (entry points `gymnasium.envs`).
+
+    Gymnasium before 1.0 did this on import; now whoever knows only an id has to.
+    """
+    for point in entry_points(group="gymnasium.envs"):
+        point.load()()
+
+
 def make_env(
     env_id: str,
     sensors: Sequence[Any] | None = None,
@@ -79,6 +89,8 @@ def make_env(
     options = dict(kwargs or {})
     if sensors is not None:
         options |= {"sensors": list(sensors), "plugins": tuple(plugins)}
+    if env_id not in gymnasium.registry:
+        register_installed()
     if env_id not in gymnasium.registry:
         close = difflib.get_close_matches(env_id, gymnasium.registry, n=1, cutoff=0.0)
         raise ConfigError(f"env.id: no environment {env_id!r} is registered; did you mean {close[0]!r}?")

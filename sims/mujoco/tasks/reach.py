@@ -26,7 +26,7 @@ PHRASES = (
     "touch the {}",
     "move to the {}",
     "go to the {}",
-    "move over to the {}",
+    "approach the {}",
     "get to the {}",
 )
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vla_rl import compare, report, results
-from vla_rl.compare import Candidate
+from vla_rl import config, report, results
 from vla_rl.evaluate import EvalResult, Outcome
+from vla_rl.page import FRAMES, Film, Report, Score, page
 from vla_rl.specs import HELD_OUT_SEEDS
 
 TASK = "push <script>alert('&')</script> to the \"mark\""
@@ -32,18 +32,18 @@ METRICS = [
 ]
 
 
-def film(frames: int, size: int = 64, success: bool = True) -> report.Film:
+def film(frames: int, size: int = 64, success: bool = True) -> Film:
     pictures = [np.full((size, size, 3), 5 * step, np.uint8) for step in range(frames)]
-    return report.Film(TASK, success, pictures, tuple(0.1 * step for step in range(frames - 1)), "seed 1000003")
+    return Film(TASK, success, pictures, tuple(0.1 * step for step in range(frames - 1)), "seed 1000003")
 
 
-def a_report(**changes) -> report.Report:
+def a_report(**changes) -> Report:
     scores = [
-        report.Score("Start & before", "vla_rl/Reach-v0", 38, 100),
-        report.Score("After", "vla_rl/Reach-v0", 97, 99),
+        Score("Start & before", "vla_rl/Reach-v0", 38, 100),
+        Score("After", "vla_rl/Reach-v0", 97, 99),
     ]
     parts = {"title": "Reach <1>", "scores": scores, "films": [film(5), film(30, 300, False)], "metrics": METRICS}
-    return report.Report(**(parts | changes))
+    return Report(**(parts | changes))
 
 
 class Seen(HTMLParser):
@@ -82,51 +82,51 @@ class Seen(HTMLParser):
 
 
 def test_the_page_refers_to_nothing_outside_itself() -> None:
-    page = report.page(a_report())
-    assert not re.search(r"https?:|//[a-z]|@import", page)
-    seen = Seen(page)
+    html = page(a_report())
+    assert not re.search(r"https?:|//[a-z]|@import", html)
+    seen = Seen(html)
     assert seen.references
     assert all(reference.startswith(("data:image/", "#")) for reference in seen.references)
     assert "script" not in seen.tags
-    assert "default-src 'none'" in page
+    assert "default-src 'none'" in html
 
 
 def test_every_picture_is_inside_and_opens() -> None:
-    page = report.page(a_report())
-    pictures = [r for r in Seen(page).references if r.startswith("data:")]
-    assert len(pictures) == 5 + report.FRAMES
+    html = page(a_report())
+    pictures = [r for r in Seen(html).references if r.startswith("data:")]
+    assert len(pictures) == 5 + FRAMES
     sizes = {Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).size for uri in pictures}
     assert sizes == {(64, 64), (256, 256)}
 
 
 def test_first_and_last_frame_and_values_are_shown() -> None:
-    text = Seen(report.page(a_report(films=[film(30)]))).text
+    text = Seen(page(a_report(films=[film(30)]))).text
     assert "Q 0.00" in text
     assert "29end" in text
     assert "Q 0.10" not in text
 
 
 def test_text_is_escaped() -> None:
-    page = report.page(a_report(summary={"a<b": "<img src=x>"}, subtitle="<i>"))
-    seen = Seen(page)
-    assert "<script>" not in page
+    html = page(a_report(summary={"a<b": "<img src=x>"}, subtitle="<i>"))
+    seen = Seen(html)
+    assert "<script>" not in html
     assert TASK in seen.text
     assert "<img src=x>" in seen.text
     assert "Start & before" in seen.text
 
 
 def test_table_holds_success_and_interval() -> None:
-    text = Seen(report.page(a_report())).text
+    text = Seen(page(a_report())).text
     for part in ("38 of 100", "38 %", "29.1 to 47.8", "97 of 99", "98.0 %", "92.9 to 99.4"):
         assert part in text
 
 
 def test_learning_curves_appear_where_there_are_metrics() -> None:
-    assert "svg" not in Seen(report.page(a_report(metrics=()))).tags
-    page = report.page(a_report())
-    assert Seen(page).tags.count("svg") == 2
-    assert report.page(a_report()) == page
-    assert Seen(report.page(a_report(metrics=[{"step": 1, "q/mean": float("nan")}]))).tags.count("svg") == 0
+    assert "svg" not in Seen(page(a_report(metrics=()))).tags
+    html = page(a_report())
+    assert Seen(html).tags.count("svg") == 2
+    assert page(a_report()) == html
+    assert Seen(page(a_report(metrics=[{"step": 1, "q/mean": float("nan")}]))).tags.count("svg") == 0
 
 
 def test_a_line_cut_short_is_left_out_of_the_metrics(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_line_cut_short_is_left_out_of_the_metrics(tmp_path: Path) -> None:
         report.read_metrics(path)
 
 
-def evaluation(folder: Path, wins: int, moved: str = "") -> Path:
+def result(wins: int) -> EvalResult:
     outcomes = tuple(
         Outcome(
             HELD_OUT_SEEDS[i], TASK, i < wins, float(i < wins), float(i < wins), 3, False, np.zeros((3, 1), np.int64),
@@ -147,24 +147,37 @@ def evaluation(folder: Path, wins: int, moved: str = "") -> Path:
         )
         for i in range(10)
     )  # fmt: skip
-    results.write(EvalResult("vla_rl/Reach-v0", outcomes, 1.0), folder, {"acting": "greedy"})
+    return EvalResult("vla_rl/Reach-v0", outcomes, 1.0)
+
+
+def evaluation(folder: Path, wins: int) -> Path:
+    results.write(result(wins), folder, {"acting": "greedy"})
     return folder
 
 
-def test_policies_that_were_evaluated_apart_come_together(tmp_path: Path) -> None:
-    before, after = evaluation(tmp_path / "sft", 4), evaluation(tmp_path / "rl", 9)
-    after = after.rename(tmp_path / "moved")
-    candidates = [Candidate("Start", before, "8 demonstrations"), Candidate("After", after)]
-    path = compare.compare(tmp_path / "report.html", "Both", candidates, {"seed": 0})
-    seen = Seen(path.read_text("utf-8"))
-    for part in ("4 of 10", "9 of 10", "8 demonstrations, greedy", "Q 0.25", "Successes", "Failures", TASK):
-        assert part in seen.text
-    assert sum(reference.startswith("data:") for reference in seen.references) == 8
+def test_the_score_of_an_earlier_evaluation_is_read(tmp_path: Path) -> None:
+    folder = evaluation(tmp_path / "sft", 4)
+    assert report.read_score(folder, "Start") == Score("Start", "vla_rl/Reach-v0", 4, 10, "greedy")
+    assert report.read_score(folder, "Start", "8 demonstrations").note == "8 demonstrations"
 
 
 def test_a_missing_or_damaged_evaluation_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"eval_info\.json: no such file"):
-        compare.compare(tmp_path / "r.html", "x", [Candidate("a", tmp_path)])
-    (tmp_path / "eval_info.json").write_text(json.dumps({"overall": {}}))
-    with pytest.raises(ValueError, match=r"eval_info\.json: damaged"):
-        compare.compare(tmp_path / "r.html", "x", [Candidate("a", tmp_path)])
+        report.read_score(tmp_path, "a")
+    for wrong in ("{", "[]", json.dumps({"overall": {}})):
+        (tmp_path / "eval_info.json").write_text(wrong)
+        with pytest.raises(ValueError, match=r"eval_info\.json: damaged"):
+            report.read_score(tmp_path, "a")
+
+
+def test_films_and_the_learning_curve_of_a_checkpoints_run_are_shown(tmp_path: Path) -> None:
+    run = config.load([f"run_dir={tmp_path / 'eval'}"], command="eval")
+    checkpoint = tmp_path / "rl" / "checkpoints" / "000800" / "pretrained_model"
+    checkpoint.mkdir(parents=True)
+    (tmp_path / "rl" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in METRICS))
+    path = report.write_evaluation(run, result(9), checkpoint, "greedy", before=[Score("Start", "x", 3, 10)])
+    seen = Seen(path.read_text("utf-8"))
+    for part in ("3 of 10", "9 of 10", "step 800", "Q 0.25", "Successes", "Failures", TASK, run.env.id):
+        assert part in seen.text
+    assert seen.tags.count("svg") == 2
+    assert sum(reference.startswith("data:") for reference in seen.references) == 8

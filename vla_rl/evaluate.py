@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -22,6 +21,7 @@ from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, TASK, VALIDATION_SEEDS
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
+    from vla_rl.page import Score
 
 Actor = Callable[[dict[str, Any]], tuple[np.ndarray, dict[str, Any]]]
 """A batched observation -> tokens int64 [B, K] and what is known of them, such as {"q": float [B]}."""
@@ -224,16 +224,17 @@ def _picture(env: gymnasium.Env) -> np.ndarray:
     return np.array(env.render(), np.uint8)
 
 
-def evaluate_checkpoint(run: RunConfig) -> Path:
+def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequence[Score] = ()) -> EvalResult:
     """Evaluate `run.eval.checkpoint` on held-out seeds, print a table, and write what a person looks at.
 
-    Returns `run.run_dir`, with `eval_info.json`, `videos/` and `report.html` in it.
+    `eval_info.json`, `videos/` and `report.html` go into `run.run_dir`. The report calls the policy `label`,
+    and shows the scores `before`, of other policies on the same seeds, first.
 
     Raises:
         ConfigError: no checkpoint is given, or the environment does not suit the config.
         FileNotFoundError: the checkpoint is not there.
     """
-    from vla_rl import build, compare, results
+    from vla_rl import build, report, results
     from vla_rl.actor import load_actor
 
     if run.eval.checkpoint is None or run.run_dir is None:
@@ -250,8 +251,8 @@ def evaluate_checkpoint(run: RunConfig) -> Path:
     acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
     results.write(result, run.run_dir, {"checkpoint": str(checkpoint), "acting": acting})
     results.print_table([result])
-    print(f"report: {compare.write_evaluation(run, result, checkpoint, acting)}")
-    return run.run_dir
+    print(f"report: {report.write_evaluation(run, result, checkpoint, acting, label, before)}")
+    return result
 
 
 @dataclass

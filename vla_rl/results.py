@@ -59,8 +59,8 @@ def eval_info(results: Sequence[EvalResult], videos: Sequence[Mapping[int, str]]
 def print_table(results: Sequence[EvalResult]) -> None:
     """Success and its interval, a line a task."""
     table = Table(title="held-out seeds", title_justify="left")
-    table.add_column("task")
-    for name in ("episodes", "success", "95% interval", "mean reward", "mean length"):
+    table.add_column("task", no_wrap=True)
+    for name in ("episodes", "success", "95% interval", "mean length"):
         table.add_column(name, justify="right")
     for result in results:
         low, high = result.ci95
@@ -71,7 +71,6 @@ def print_table(results: Sequence[EvalResult]) -> None:
             f"{result.successes} of {len(result.valid)}{invalid}",
             f"{result.pc_success:.1f} %",
             f"{low:.1f} to {high:.1f}",
-            f"{numbers['avg_sum_reward']:.2f}",
             f"{numbers['avg_length']:.1f}",
         )
     Console().print(table)

@@ -55,9 +55,3 @@ def _even(picture: np.ndarray) -> np.ndarray:
     """Without an odd last row or column, which yuv420p cannot hold."""
     height, width = picture.shape[:2]
     return np.ascontiguousarray(picture[: height - height % 2, : width - width % 2])
-
-
-def read_video(path: Path) -> list[np.ndarray]:
-    """The frames of a video, uint8 [H, W, 3]."""
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

@@ -18,9 +18,9 @@ from vla_rl.registry import SetupError
 
 HELP = """MuJoCo cannot draw: no usable OpenGL on this machine without a screen.
   {reason}
-On Debian or Ubuntu, as root, one of these suffices (scripts/quickstart.sh installs the first by itself):
-  apt-get install libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri      # EGL (with an NVIDIA driver: libegl1 libgl1)
-  apt-get install libosmesa6 libgl1                                # OSMesa
+On Debian or Ubuntu, as root, `bash scripts/system_packages.sh` installs what is needed (quickstart.sh calls it), or:
+  apt-get install libegl1 libgl1 libgl1-mesa-dri      # EGL (with an NVIDIA driver: libegl1 libgl1)
+  apt-get install libosmesa6                          # OSMesa
 MUJOCO_GL=egl, osmesa or glfw makes the choice by hand."""
 
 

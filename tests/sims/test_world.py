@@ -128,7 +128,7 @@ def test_without_opengl_one_message_names_the_packages():
     finished = drawing(hiding("libEGL", "libOSMesa"))
     assert finished.returncode != 0
     message = finished.stderr.partition("MissingGLError")[2]
-    for package in ("libegl1", "libgl1-mesa-dri", "libosmesa6", "scripts/quickstart.sh"):
+    for package in ("libegl1", "libgl1-mesa-dri", "libosmesa6", "scripts/system_packages.sh"):
         assert package in message
     assert "During handling" not in finished.stderr
 

@@ -127,6 +127,12 @@ def test_folders_are_named_by_command_date_env_and_policy() -> None:
     assert run.demos.folder == Path("outputs/demos/push")
 
 
+def test_several_processes_must_be_told_their_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert refusal().startswith("run_dir: null; give it where several processes work together")
+    assert config.load(["run_dir=here"]).run_dir == Path("here")
+
+
 def test_a_saved_config_is_the_same_run(tmp_path: Path) -> None:
     run = config.load(
         ["train.minutes=1.5", "action_space={type: chunk, horizon: 2, inner: {type: binned}}", "sft.lr=1e-7"]

@@ -7,6 +7,7 @@ default stands in `configs/config.yaml`, so that file lists every key there is.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -247,6 +248,8 @@ def validate(values: Mapping[str, Any], command: str = "train") -> RunConfig:
         run = RunConfig.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         raise ConfigError(_message(error)) from error
+    if run.run_dir is None and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ConfigError("run_dir: null; give it where several processes work together, so that they share a folder")
     name = f"{run.env.name}_{run.policy.name}"
     run_dir = run.run_dir or Path("outputs", command, time.strftime("%Y-%m-%d"), f"{time.strftime('%H-%M-%S')}_{name}")
     demos = run.demos.model_copy(update={"path": run.demos.path or Path("outputs", "demos", run.env.name)})

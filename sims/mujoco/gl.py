@@ -122,12 +122,12 @@ def context_class() -> type:
     Raises:
         MissingGLError: nothing can draw, or what MUJOCO_GL names cannot.
     """
+    # One 64x64 frame is too little work to share: Mesa's worker threads cost a third of it, and fight for
+    # the cores with other environments. Mesa reads this once, when the probe first wakes it.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     chosen = choose()
     if chosen:
         os.environ["MUJOCO_GL"] = chosen
-    # One 64x64 frame is too little work to share: Mesa's worker threads cost a third of it, and fight for
-    # the cores with other environments.
-    os.environ.setdefault("LP_NUM_THREADS", "0")
     module = f"mujoco.{chosen}" if chosen in ("egl", "osmesa", "glfw") else "mujoco.gl_context"
     try:
         return importlib.import_module(module).GLContext

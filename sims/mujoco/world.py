@@ -123,7 +123,7 @@ class World:
         mujoco.mj_camlight(self.model, self.data)
 
     def _command(self, position: np.ndarray) -> None:
-        self._commanded = np.clip(position, WORKSPACE_LOW, WORKSPACE_HIGH)
+        self._commanded = np.minimum(np.maximum(position, WORKSPACE_LOW), WORKSPACE_HIGH)
         self.data.ctrl[:] = self._commanded - self._gripper_home
 
     # Physics facts

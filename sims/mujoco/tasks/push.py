@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -84,7 +85,7 @@ class Push:
     def success(self, world: World, goal: Goal) -> bool:
         """The block's centre is within RADIUS of the mark's."""
         block, mark = (world.object_position(slot)[:2] for slot in goal.slots)
-        return bool(np.linalg.norm(block - mark) <= RADIUS)
+        return math.dist(block, mark) <= RADIUS
 
     def expert(self, world: World, goal: Goal) -> np.ndarray:
         """Go over everything to behind the block, go down, push; start again when the block slips away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -65,7 +66,7 @@ class Reach:
 
     def success(self, world: World, goal: Goal) -> bool:
         """The tip is within RADIUS of the target's upper side."""
-        return bool(np.linalg.norm(world.object_top(goal.slots[0]) - world.tip_position) <= RADIUS)
+        return math.dist(world.object_top(goal.slots[0]), world.tip_position) <= RADIUS
 
     def expert(self, world: World, goal: Goal) -> np.ndarray:
         """Straight there along the table, staying overhead until the target is below."""

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from tests.fakes import LINE, Walker
-from vla_rl import results
+from vla_rl import config, results
 from vla_rl.actions.binned import Binned
 from vla_rl.envs import TokenEnv
-from vla_rl.evaluate import EvalResult, Outcome, evaluate, keep_films, refilmed, wilson
+from vla_rl.evaluate import EvalResult, Outcome, evaluate, evaluate_checkpoint, keep_films, refilmed, wilson
+from vla_rl.registry import ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, VALIDATION_SEEDS
 
 SEEDS = HELD_OUT_SEEDS[:11]
@@ -156,3 +157,53 @@ def test_eval_info_has_lerobots_keys_and_the_interval(tmp_path: Path) -> None:
         assert len(frames) == 5
         assert min(frames[0].shape[:2]) > 200
         assert abs(int(frames[3].mean()) - 60) < 6
+
+
+class Fitting:
+    """A policy that fits five bins only."""
+
+    def check_fits(self, action_space, cameras, state_dim: int) -> None:
+        if action_space.slots[0].choices != 5:
+            raise ValueError(f"the policy was made for 5 bins; the run has {action_space.slots}")
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Evaluate a lazy walker as if it came from a checkpoint."""
+    actor = Walker(lazy=True)
+    actor.policy = Fitting()  # type: ignore[attr-defined]
+    monkeypatch.setattr("vla_rl.actor.load_actor", lambda folder, device, best_of, plugins: actor)
+
+    def run(*overrides: str) -> EvalResult:
+        settings = [f"env.id={LINE}", "env.sensors=null", "env.kwargs={}", f"run_dir={tmp_path}/eval"]
+        settings += [f"eval.checkpoint={tmp_path}/checkpoints/000100", "eval.episodes=11", *overrides]
+        return evaluate_checkpoint(config.load(settings, command="eval"))
+
+    return run
+
+
+def test_a_checkpoint_leaves_numbers_films_and_a_report(evaluated, tmp_path: Path, capsys) -> None:
+    result = evaluated("action_space.bins=5", "eval.videos=3", "eval.seed=40")
+    assert [outcome.seed for outcome in result.outcomes] == list(HELD_OUT_SEEDS[40:51])
+    info = json.loads((tmp_path / "eval" / "eval_info.json").read_text())
+    assert info["overall"]["pc_success"] == result.pc_success
+    assert info["about"]["acting"] == "greedy"
+    assert len(list((tmp_path / "eval").rglob("*.mp4"))) == 3
+    assert "step 100" in (tmp_path / "eval" / "report.html").read_text("utf-8")
+    assert f"{result.pc_success:.1f} %" in capsys.readouterr().out
+
+
+def test_an_evaluation_is_not_overwritten(evaluated) -> None:
+    evaluated("action_space.bins=5", "eval.videos=0")
+    with pytest.raises(FileExistsError, match="holds an evaluation already"):
+        evaluated("action_space.bins=5", "eval.videos=0")
+
+
+def test_a_policy_for_other_actions_is_refused(evaluated) -> None:
+    with pytest.raises(ValueError, match="made for 5 bins"):
+        evaluated("action_space.bins=7")
+
+
+def test_a_checkpoint_must_be_given(evaluated) -> None:
+    with pytest.raises(ConfigError, match=r"eval\.checkpoint: give"):
+        evaluated("eval.checkpoint=null")

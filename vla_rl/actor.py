@@ -29,6 +29,11 @@ class Actor:
             raise ValueError(f"eval.best_of={best_of} needs a critic, and this checkpoint holds a policy only; use 0")
         self._algorithm, self._best_of, self._has_critic = algorithm, best_of, has_critic
 
+    @property
+    def policy(self) -> Policy:
+        """What decides."""
+        return self._algorithm.policy
+
     def __call__(self, observation: dict[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Tokens int64 [B, K] for a batched observation, and {"q": float32 [B]} where there is a critic."""
         decision = self._algorithm.act(observation, best_of=max(self._best_of, 1), greedy=self._best_of == 0)

@@ -232,16 +232,21 @@ def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequen
 
     Raises:
         ConfigError: no checkpoint is given, or the environment does not suit the config.
+        ValueError: the policy was made for other cameras, state or actions.
         FileNotFoundError: the checkpoint is not there.
+        FileExistsError: the folder holds an evaluation already.
     """
     from vla_rl import build, report, results
     from vla_rl.actor import load_actor
 
     if run.eval.checkpoint is None or run.run_dir is None:
         raise ConfigError("eval.checkpoint: give a checkpoint, such as outputs/train/<date>/<run>/checkpoints/last")
+    if (run.run_dir / results.INFO_FILE).exists():
+        raise FileExistsError(f"run_dir: {run.run_dir} holds an evaluation already; name another folder, or remove it")
     checkpoint, best_of = run.eval.checkpoint, run.eval.best_of
     actor = load_actor(checkpoint, run.device, best_of, run.plugins)
     face = build.interface(run)
+    actor.policy.check_fits(face.tokens, face.observation.images, face.observation.state)
     make = partial(build.token_env, build.env_factory(run), face.tokens)
     seeds = HELD_OUT_SEEDS[run.eval.seed : run.eval.seed + run.eval.episodes]
     with results.episode_bar(run.env.id, len(seeds)) as on_episode:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -44,8 +44,3 @@ def check_count(field: str, value: int, low: int, high: int) -> None:
     """Raise ValueError unless `low` <= `value` <= `high`."""
     if not low <= value <= high:
         raise ValueError(f"{field} must lie in [{low}, {high}], got {value}")
-
-
-def is_task(found: Any) -> bool:
-    """Whether `found` can serve as a task."""
-    return all(hasattr(found, name) for name in ("scene", "horizon", "begin", "success", "expert"))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from vla_rl.actions import Binned, Choice, Chunk, Compose, Variant, allowed
+from vla_rl.actions import Binned, Choice, Chunk, Compose, Pointer, Variant, allowed
 from vla_rl.models import sampling
 
 GRAMMAR = Variant([Binned(3), Choice()]).bind(spaces.OneOf([spaces.Box(-1, 1, (2,)), spaces.Discrete(4)]))
@@ -105,3 +105,32 @@ def test_gradient_through_a_grammar_is_finite():
     tokens, _ = sampling.sample(GRAMMAR, logits, noise(GRAMMAR, 2, 8))
     sampling.log_prob(GRAMMAR, logits, tokens).sum().backward()
     assert all(torch.isfinite(each.grad).all() for each in logits)
+
+
+def test_smoothed_labels_spread_over_neighbours_and_stay_within_the_grammar(space):
+    logits = random_logits(space)
+    labels = sampling.greedy(space, random_logits(space, seed=3))
+    sharp = sampling.cross_entropy(space, logits, labels)
+    assert torch.allclose(sharp, -sampling.log_prob(space, logits, labels.unsqueeze(1)).squeeze(1))
+    assert torch.allclose(sampling.cross_entropy(space, logits, labels, 0.05), sharp, atol=1e-4)
+    smooth = sampling.cross_entropy(space, logits, labels, 0.7)
+    assert (smooth < 50).all()  # no weight on what the grammar forbids
+    # The best logits under a smoothed label still prefer the label.
+    free = [torch.zeros(2, slot.choices, requires_grad=True) for slot in space.slots]
+    sampling.cross_entropy(space, free, labels, 0.7).sum().backward()
+    for k, each in enumerate(free):
+        assert torch.equal((-each.grad).argmax(-1), labels[:, k])
+
+
+def test_smoothing_a_place_spreads_over_the_grid_and_leaves_choices_sharp():
+    place = Pointer("front", (3, 4)).bind(spaces.Box(-1, 1, (2,)))
+    logits = [torch.zeros(1, 12, requires_grad=True)]
+    sampling.cross_entropy(place, logits, torch.tensor([[5]]), 0.7).sum().backward()
+    pull = -logits[0].grad.view(3, 4)
+    assert pull[1, 1] > pull[1, 0] == pull[1, 2] == pull[0, 1] == pull[2, 1] > pull[0, 0] > pull[1, 3]
+    choice = Choice().bind(spaces.Discrete(4))
+    logits = random_logits(choice)
+    labels = torch.tensor([[1], [3]])
+    assert torch.allclose(
+        sampling.cross_entropy(choice, logits, labels, 2.0), sampling.cross_entropy(choice, logits, labels)
+    )

@@ -222,6 +222,10 @@ class Policy(nn.Module):
         """The log-probability [B, n] of decisions int64 [B, n, K]."""
         return sampling.log_prob(self.action_space, self.logits(features), tokens)
 
+    def imitation_loss(self, features: Features, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+        """[B]: cross-entropy to demonstrated tokens int64 [B, K], spread by `smoothing` bins or cells."""
+        return sampling.cross_entropy(self.action_space, self.logits(features), labels, smoothing)
+
     @torch.no_grad()
     def greedy(self, features: Features) -> torch.Tensor:
         """The most likely token of each slot given those before, int64 [B, K]."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from vla_rl.specs import ActionSpace
+from vla_rl.specs import ActionSpace, Slot
 
 FORBIDDEN = -1e9
 """The logit of a token that the grammar does not allow: finite, so that 0 times it is 0."""
@@ -55,6 +55,45 @@ def log_prob(action_space: ActionSpace, logits: Sequence[torch.Tensor], tokens_B
         log_BnC = torch.log_softmax(logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
         total_Bn = total_Bn - each_BnK[:, :, k] + log_BnC.gather(-1, tokens_BnK[:, :, k : k + 1]).squeeze(-1)
     return total_Bn
+
+
+def cross_entropy(
+    action_space: ActionSpace, logits: Sequence[torch.Tensor], labels_BK: torch.Tensor, smoothing: float = 0.0
+) -> torch.Tensor:
+    """[B]: -log of the labels' probability, or the cross-entropy to labels spread over their neighbours.
+
+    smoothing: standard deviation of the spread in bins, or in cells; slots of kind `choice` stay sharp. For
+    demonstrations only: on a policy's own samples it would blur the policy again and again.
+    """
+    if smoothing <= 0:
+        return -log_prob(action_space, logits, labels_BK.unsqueeze(1)).squeeze(1)
+    masks = dict(_masks(action_space, labels_BK.unsqueeze(1)))
+    total_B = torch.zeros_like(logits[0][:, 0])
+    for k, slot in enumerate(action_space.slots):
+        target_BC, log_BC = _spread(slot, labels_BK[:, k], smoothing), logits[k]
+        if k in masks:
+            mask_BC = masks[k][:, 0]
+            target_BC = target_BC * mask_BC
+            target_BC = target_BC / target_BC.sum(-1, keepdim=True)
+            log_BC = log_BC.masked_fill(~mask_BC, FORBIDDEN)
+        total_B = total_B - (target_BC * torch.log_softmax(log_BC, -1)).sum(-1)
+    return total_B
+
+
+def _spread(slot: Slot, label_B: torch.Tensor, width: float) -> torch.Tensor:
+    """A label as a distribution [B, C]: a Gaussian over neighbouring bins or cells, or the label alone."""
+    token_C = torch.arange(slot.choices, device=label_B.device)
+    if slot.kind == "bin":
+        distance_BC = (token_C - label_B[:, None]).square()
+    elif slot.kind == "place":
+        assert slot.grid is not None
+        columns = slot.grid[1]
+        down_BC = token_C // columns - (label_B // columns)[:, None]
+        across_BC = token_C % columns - (label_B % columns)[:, None]
+        distance_BC = down_BC.square() + across_BC.square()
+    else:
+        return torch.nn.functional.one_hot(label_B, slot.choices).float()
+    return torch.softmax(-distance_BC / (2 * width**2), -1)
 
 
 def entropy(action_space: ActionSpace, logits: Sequence[torch.Tensor], tokens_BnK: torch.Tensor) -> torch.Tensor:

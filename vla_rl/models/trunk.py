@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch.nn import functional
 
@@ -92,6 +90,8 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> None:
     Raises:
         ValueError: the model has none of the named layers.
     """
+    from peft import LoraConfig, inject_adapter_in_model  # here, since importing it takes seconds
+
     ends = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     wanted = sorted(ends & set(settings.modules))
     if not wanted:
@@ -105,6 +105,8 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> None:
 @contextmanager
 def adapters_off(model: nn.Module) -> Iterator[None]:
     """The model as it was before its adapters."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     layers: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     for layer in layers:
         layer.enable_adapters(False)

@@ -44,12 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        from vla_rl.registry import ConfigError
-
         if options.traceback or os.environ.get(DEBUG) or not _is_for_user(error):
             raise
         print(f"vla-rl: error: {error}", file=sys.stderr)
-        if not isinstance(error, ConfigError):
+        if type(error) is ValueError:  # perhaps a fault of the program after all
             print(f"vla-rl: {DEBUG}=1 shows where this came from", file=sys.stderr)
         return USER_ERROR
     return 0

@@ -206,7 +206,7 @@ class Backbone(nn.Module):
         assert prompt.views == V, (prompt.views, V)
         base = self.model.model
         pixels_BV3HW = pixels_BV3HW.to(self.model.dtype)
-        seen = self._family.look(base, pixels_BV3HW)
+        seen, visual_BVND = self._look(pixels_BV3HW)
         tokens_BTD = base(
             input_ids=prompt.ids_BT,
             # Padding on the right changes nothing before it under a causal mask, and no mask is faster.
@@ -215,11 +215,19 @@ class Backbone(nn.Module):
             use_cache=False,
             **self._family.extras(prompt.ids_BT, self._image_token, pixels_BV3HW, self.model.config),
         ).last_hidden_state
-        pooled = seen.pooler_output
-        visual = pooled if isinstance(pooled, torch.Tensor) else torch.cat(tuple(pooled))
-        visual_BVND = visual.reshape(B, V, self.grid[0] * self.grid[1], self.hidden_size)
         index_BSD = prompt.slots_BS[..., None].expand(-1, -1, self.hidden_size)
         return Encoded(tokens_BTD, prompt.mask_BT, visual_BVND, tokens_BTD.gather(1, index_BSD))
+
+    def look(self, pixels_BV3HW: torch.Tensor) -> torch.Tensor:
+        """The image tokens alone: [B, V, N, D], as in `Encoded.visual_BVND`."""
+        return self._look(pixels_BV3HW.to(self.model.dtype))[1]
+
+    def _look(self, pixels_BV3HW: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """The family's image output, and its tokens [B, V, N, D]."""
+        seen = self._family.look(self.model.model, pixels_BV3HW)
+        pooled = seen.pooler_output
+        visual = pooled if isinstance(pooled, torch.Tensor) else torch.cat(tuple(pooled))
+        return seen, visual.reshape(*pixels_BV3HW.shape[:2], self.grid[0] * self.grid[1], self.hidden_size)
 
     def _assemble(self, texts: Sequence[list[int]], views: int) -> Prompt:
         opening = self._opening(views)

@@ -51,9 +51,10 @@ def parts(family: str) -> tuple[Any, Any]:
     """The config and the tokenizer of a family: 32 pixels, a grid of 4 x 4 visual tokens."""
     text: dict[str, Any] = dict(_TEXT)
     if family in ("idefics3", "smolvlm"):
-        kind = Idefics3Config if family == "idefics3" else SmolVLMConfig
+        kind, scale = (Idefics3Config, 1) if family == "idefics3" else (SmolVLMConfig, 2)
+        vision = _VISION | {"patch_size": 8 // scale}
         config = kind(
-            text_config=text | {"model_type": "llama"}, vision_config=_VISION, scale_factor=1, image_token_id=2,
+            text_config=text | {"model_type": "llama"}, vision_config=vision, scale_factor=scale, image_token_id=2,
             tie_word_embeddings=True,
         )  # fmt: skip
         return config, tokenizer("<image>", "<fake_token_around_image>", "<global-img>")

@@ -296,6 +296,17 @@ def test_decisions_have_their_shapes_and_agree():
     assert policy.uniform(5, 2).shape == (5, 2, 3)
 
 
+def test_autocast_leaves_places_and_logits_precise():
+    policy, seen = make(), observation(2)
+    encoded = policy.trunk.backbone(torch.rand(2, 1, 3, 32, 32), policy.trunk.backbone.prompt(["go"] * 2))
+    features, grid = policy.encode(seen), policy.trunk.backbone.grid
+    places = policy.trunk.pointers(encoded.slots_BSD, encoded.visual_BVND, grid).places_BVS2
+    logits = policy.logits(features)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(policy.trunk.pointers(encoded.slots_BSD, encoded.visual_BVND, grid).places_BVS2, places)
+        assert all(torch.equal(a, b) for a, b in zip(policy.logits(features), logits, strict=True))
+
+
 def test_a_fresh_policy_is_all_but_uniform_over_bins():
     policy = make()
     entropy = policy.entropy(policy.encode(observation(4)))

@@ -109,7 +109,11 @@ class ActionHead(nn.Module):
         initialise(self)
 
     def forward(self, readout_BR: torch.Tensor, features: Features) -> list[torch.Tensor]:
-        """K tensors of logits [B, C_k]."""
+        """K tensors of float32 logits [B, C_k]; in float32 under autocast too, so that it reads places precisely."""
+        with torch.autocast(readout_BR.device.type, enabled=False):
+            return self._logits(readout_BR, features)
+
+    def _logits(self, readout_BR: torch.Tensor, features: Features) -> list[torch.Tensor]:
         x_BKW = self.trunk(readout_BR).unsqueeze(1) + self.queries
         if self.attend is not None:
             assert features.tokens is not None, "features without tokens"

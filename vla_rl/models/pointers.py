@@ -63,7 +63,11 @@ class Pointers(nn.Module):
         self.seen = nn.Sequential(nn.Linear(2 * hidden_size, key_size), nn.GELU(), nn.Linear(key_size, 1))
 
     def forward(self, slots_BSD: torch.Tensor, visual_BVND: torch.Tensor, grid: tuple[int, int]) -> Pointed:
-        """Point. Computes in float32, whatever the dtype of the backbone."""
+        """Point. Computes in float32, whatever the backbone's dtype or autocast: bf16 holds a place to 1% only."""
+        with torch.autocast(slots_BSD.device.type, enabled=False):
+            return self._point(slots_BSD, visual_BVND, grid)
+
+    def _point(self, slots_BSD: torch.Tensor, visual_BVND: torch.Tensor, grid: tuple[int, int]) -> Pointed:
         slots_BSD = self.slot_norm(slots_BSD.float())
         visual_BVND = self.visual_norm(visual_BVND.float())
         B, S, _ = slots_BSD.shape

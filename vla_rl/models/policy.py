@@ -200,7 +200,7 @@ class Policy(nn.Module):
 
     def logits(self, features: Features) -> list[torch.Tensor]:
         """K tensors [B, C_k], before any mask."""
-        return [each.float() for each in self.head(self.readout(features), features)]
+        return self.head(self.readout(features), features)
 
     def sample(
         self, features: Features, n: int = 1, noise: torch.Tensor | None = None

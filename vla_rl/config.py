@@ -119,7 +119,6 @@ class SftConfig(_Part):
     batch_size: PositiveInt
     lr: PositiveFloat
     weight_decay: NonNegativeFloat
-    label_smoothing: float = Field(ge=0, lt=1)
     feature_noise: NonNegativeFloat
 
 

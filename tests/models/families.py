@@ -91,7 +91,9 @@ class Random:
 
     def load(self) -> Backbone:
         """Fresh weights from torch's generator."""
-        return Backbone.from_config(*parts(self.family), image_size=32)
+        config, words = parts(self.family)
+        config.get_text_config().vocab_size = len(words)  # no room for `<ptr>` and `<self>`: rows are added
+        return Backbone.from_config(config, words, image_size=32)
 
 
 def observation(

@@ -70,6 +70,16 @@ def test_visual_tokens_are_what_enters_the_language_model_and_lie_row_by_row(fam
     assert moved[1].argmax() == 1 * 4 + 2
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_slot_tokens_get_rows_of_their_own(family):
+    backbone = Random(family).load()
+    weight = backbone.model.get_input_embeddings().weight
+    assert len(weight) == len(backbone.tokenizer)
+    assert torch.allclose(weight[-2:], weight[:-2].mean(0).expand(2, -1))
+    again = Backbone(backbone.model, backbone.tokenizer, 32)
+    assert again.model.get_input_embeddings().weight is weight
+
+
 def test_the_sequence_is_images_instruction_pointers_self(backbone):
     prompt = backbone.prompt(["go", "reach it"], views=2)
     ids = prompt.ids_BT[0].tolist()

@@ -88,6 +88,21 @@ def test_what_trains_is_saved_too_with_its_grounded_copy(train, tmp_path):
     )
 
 
+def test_reloading_never_asks_the_hub(tmp_path, monkeypatch):
+    make(head=TOKENS).save_pretrained(tmp_path)
+    asked = []
+
+    def refuse(*address, **_):
+        asked.append(address)
+        raise OSError("no network here")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    Policy.from_pretrained(tmp_path)
+    assert not asked
+
+
 def test_load_pretrained_puts_weights_back_in_place(tmp_path):
     policy = make(train="lora")
     other = copy.deepcopy(policy)
@@ -356,7 +371,7 @@ def test_places_bins_and_choices_mix_in_one_decision():
 def test_the_gate_to_the_tokens_starts_shut_and_opens():
     policy = make(head=TOKENS)
     features = policy.ground(observation(4))
-    other = Features(**vars(features) | {"tokens": features.tokens + 1})
+    other = Features(**vars(features) | {"tokens": torch.randn_like(features.tokens)})
     assert torch.equal(policy.logits(features)[0], policy.logits(other)[0])
     loss_step(policy, 3)
     assert not torch.equal(policy.logits(features)[0], policy.logits(other)[0])

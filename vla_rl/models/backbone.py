@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AddedToken, AutoConfig, AutoModelForImageTextToText, AutoTokenizer
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known to the Auto classes
 from vla_rl.models.families import family_of, image_size_of
@@ -102,14 +103,15 @@ class Backbone(nn.Module):
                 a family without support; an image size that the model cannot see.
         """
         source = str(source)
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            source,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that they are named below, with the others
-            trust_remote_code=False,
-            attn_implementation="sdpa",
-            dtype=getattr(torch, dtype),
-        )
+        with _quiet(source):
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
+                source,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that they are named below, with the others
+                trust_remote_code=False,
+                attn_implementation="sdpa",
+                dtype=getattr(torch, dtype),
+            )
         model, info = loaded
         _refuse_strangers(source, info)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -148,7 +150,9 @@ class Backbone(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write config, weights, tokenizer and the preprocessor's numbers; `load` gives identical outputs."""
-        self.model.save_pretrained(folder)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with _quiet(folder):
+            self.model.save_pretrained(folder)
         self.save_frame(folder)
 
     def save_frame(self, folder: str | Path) -> None:
@@ -265,6 +269,19 @@ class Backbone(nn.Module):
         if len(ids) > limit:
             raise ValueError(f"instruction of {len(ids)} tokens; this backbone reads at most {limit}: {text[:60]!r}...")
         return ids
+
+
+@contextmanager
+def _quiet(source: str | Path) -> Iterator[None]:
+    """No progress bars for what is already on this disk; a download keeps its own."""
+    if not Path(source).exists() or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def _remember(memory: OrderedDict, key: Any, value: Any, limit: int) -> None:

@@ -134,6 +134,21 @@ def test_missing_and_unexpected_weights_are_named(backbone, tmp_path):
         Backbone.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("/no/such/folder", "no such folder"), ("./nor/this", "no such folder"), ("gpt2", "no such folder"),
+     ("nobody/nothing", "neither a folder nor to be had")],
+)  # fmt: skip
+def test_a_source_that_is_nowhere_is_refused(source, message):
+    with pytest.raises(ValueError, match=message):
+        Backbone.load(source)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"lacks config\.json"):
+        Backbone.load(tmp_path)
+
+
 def test_image_sizes_that_the_model_cannot_see_are_refused():
     with pytest.raises(ValueError, match="multiple of 8; nearest: 40"):
         Backbone.from_config(*parts("idefics3"), image_size=41)

@@ -99,10 +99,12 @@ class Backbone(nn.Module):
         """Load a local folder or a hub id. Never runs code that comes with the weights.
 
         Raises:
-            ValueError: the weights lack what the model needs, or hold what it does not know (named);
-                a family without support; an image size that the model cannot see.
+            ValueError: no such folder, or a hub id that is neither cached nor to be had; the weights lack what
+                the model needs, or hold what it does not know (named); a family without support; an image
+                size that the model cannot see.
         """
         source = str(source)
+        _check_source(source)
         with _quiet(source):
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 source,
@@ -307,6 +309,20 @@ def _add_slot_tokens(model: Any, tokenizer: Any) -> None:
         with torch.no_grad():
             weight = model.get_input_embeddings().weight
             weight[rows:] = weight[:rows].mean(0)  # an average word: near what the model knows
+
+
+def _check_source(source: str) -> None:
+    """Raise ValueError unless `source` is a model's folder, or a hub id whose config can be had."""
+    path = Path(source)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ValueError(f"backbone {source!r}: the folder lacks config.json")
+    if not path.is_dir() and (path.is_absolute() or source.startswith(".") or source.count("/") != 1):
+        raise ValueError(f"backbone {source!r}: no such folder, and not a hub id such as 'owner/name'")
+    try:
+        found = cached_file(source, "config.json")
+    except OSError as error:
+        raise ValueError(f"backbone {source!r}: neither a folder nor to be had from the hub: {error}") from error
+    assert found is not None, source
 
 
 def _refuse_strangers(source: str, info: dict[str, Any]) -> None:

@@ -70,6 +70,8 @@ def test_a_kill_at_any_write_leaves_old_or_new_whole(killed: Path, name: str) ->
             warnings.simplefilter("error")
             generation = checkpoint.latest(run)
         found.append(generation.step if generation else None)
+        for older in (run / "checkpoints").glob("[0-9]*"):
+            checkpoint.verify(older)
         assert generation is None or steps_in(generation.folder) == {generation.step}
         last = run / "checkpoints" / "last"
         assert steps_in(last) in ({2}, {3}) if last.is_symlink() else not before

@@ -1,0 +1,112 @@
+"""A generated picture: pixels, and what the generator knows of the things in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SIZE = 64
+"""Height and width of every picture, in pixels."""
+PATCH = 8
+"""Height and width of a cell of the grid on which things are labelled, in pixels."""
+GRID = SIZE // PATCH
+BARE = -1
+"""The label of a pixel or cell that shows no thing."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a set of pictures may show that training pictures may not."""
+
+    combinations: bool = False
+    """Each picture shows a pair of colour and shape that training never shows."""
+    cameras: bool = False
+    """Cameras stand where none does in training."""
+    backgrounds: bool = False
+    """Tables, floors and screens have hues and patterns, and words a font, that training never shows."""
+    view: str = ""
+    """The camera of all tables, one of `tables.VIEWS`; empty for the mixture."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A pinhole camera: world position [3], rotation [3, 3] (columns: right, up, back), and pixels a unit slope."""
+
+    position: np.ndarray
+    rotation: np.ndarray
+    focal: float
+    """Half-heights of the image a unit of slope: 1 / tan(fovy / 2)."""
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """World points [..., 3] in metres -> places [..., 2] in [-1, 1] where inside the image (x right, y down).
+
+        Points behind the camera give NaN.
+        """
+        local = (np.asarray(points) - self.position) @ self.rotation
+        depth = np.where(local[..., 2] < -1e-6, -local[..., 2], np.nan)
+        return np.stack([local[..., 0], -local[..., 1]], -1) * (self.focal / depth[..., None])
+
+    def on_plane(self, places: np.ndarray, height: np.ndarray) -> np.ndarray:
+        """Places [..., 2] -> world points [..., 3] where their rays cross the horizontal plane at `height` [...]."""
+        slope = np.stack([places[..., 0], -places[..., 1], np.full(places.shape[:-1], -self.focal)], -1)
+        ray = slope @ self.rotation.T
+        reach = (height - self.position[2]) / np.where(np.abs(ray[..., 2]) < 1e-9, 1e-9, ray[..., 2])
+        return self.position + ray * reach[..., None]
+
+    def metres(self, places: np.ndarray, height: np.ndarray) -> np.ndarray:
+        """[..., 2, 2]: how far along the table at `height` the ray of a place moves for a step in x and in y."""
+        step = 1e-3
+        moves = [
+            (self.on_plane(places + shift, height) - self.on_plane(places - shift, height))[..., :2] / (2 * step)
+            for shift in np.eye(2) * step
+        ]
+        return np.stack(moves, -1)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One thing of a picture that words can name."""
+
+    colour: str
+    shape: str
+    place: tuple[float, float]
+    """Its centre in the image: x right, y down, each in [-1, 1]."""
+    pixels: int
+    """How many pixels show it."""
+    height: float = 0.0
+    """Of its centre above the table, metres (tables only)."""
+    word: str = ""
+    """What is written on it (screens only)."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """uint8 pixels [SIZE, SIZE, 3], the things in it, and which thing each cell shows.
+
+    `cells` int8 [GRID * GRID], row by row: the index of the thing that covers most of the cell, or BARE.
+    `self_place`: the gripper's tip or the cursor, or None where the image shows none.
+    """
+
+    image: np.ndarray
+    things: tuple[Thing, ...]
+    cells: np.ndarray
+    kind: str
+    """`table` or `screen`."""
+    camera: str = ""
+    self_place: tuple[float, float] | None = None
+    self_height: float = 0.0
+    view: View | None = field(default=None, compare=False)
+
+
+def cells_of(owner: np.ndarray, things: int, least: int = 10) -> np.ndarray:
+    """int [SIZE, SIZE], the thing that each pixel shows (BARE: none) -> int8 [GRID * GRID], that of each cell.
+
+    A cell shows the thing with the most pixels in it, if those are at least `least`.
+    """
+    blocks = owner.reshape(GRID, PATCH, GRID, PATCH).transpose(0, 2, 1, 3).reshape(GRID * GRID, PATCH * PATCH)
+    counts = (blocks[:, :, None] == np.arange(things)).sum(1)
+    if things == 0:
+        return np.full(GRID * GRID, BARE, np.int8)
+    best = counts.argmax(1)
+    return np.where(counts.max(1) >= least, best, BARE).astype(np.int8)

@@ -1,0 +1,181 @@
+"""Batches of pictures, texts and labels: what `vla_rl.grounding` trains and scores on. Everything is seeded.
+
+A batch is a dict of numpy arrays and lists (B rows, S slots: 4 mentions and the robot, N cells):
+
+| key | value |
+|---|---|
+| images | uint8 [B, 64, 64, 3] |
+| texts, answers, tasks | lists of B str; no answer: "" |
+| places | float32 [B, S, 2] in [-1, 1], x right, y down; 0 where not located |
+| shown | float32 [B, S], 1 where the slot names a thing that the picture shows |
+| referent | float32 [B, 2], the place that the answer is about; NaN where there is none |
+| spoken | dict of int64 [B, S]: by which colour, shape and word the text mentions a thing; 0 no mention, or UNSPOKEN |
+| cells | dict of int64 [B, N]: the colour, the shape and the word that each cell shows; 0 none |
+| metres | float32 [B, S, 2, 2], how far a step of the place moves over the table at the slot's height; NaN on screens |
+| offsets | float32 [B, N, 2], from each cell's centre to that of its thing, in half cells; NaN where bare |
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from sims.grounding.picture import BARE, GRID, Picture, Split
+from sims.grounding.screens import Screens
+from sims.grounding.tables import Tables
+from sims.grounding.texts import ABSENT, Sample, ask, instruct, spoken
+from sims.grounding.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, SHAPES, WORDS
+
+MENTIONS = 4
+SLOTS = MENTIONS + 1
+CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES), "word": 1 + len(WORDS)}
+"""How many values each label of a cell or of a mention has; 0 is a bare cell, no word, no mention."""
+UNSPOKEN = -100
+MAKERS: dict[str, type[Tables] | type[Screens]] = {"table": Tables, "screen": Screens}
+SHARES = {
+    "table": {"point": 0.62, "location": 0.1, "colour": 0.07, "shape": 0.07, "relation": 0.14},
+    "screen": {"point": 0.5, "location": 0.1, "colour": 0.06, "shape": 0.08, "word": 0.16, "relation": 0.1},
+}
+_CHUNK = 500
+_COLOUR_INDEX = {name: i + 1 for i, name in enumerate(COLOURS)}
+_SHAPE_INDEX = {name: i + 1 for i, name in enumerate(SHAPES)}
+_WORD_INDEX = {name: i + 1 for i, name in enumerate(WORDS)}
+
+_INDICES = {"colour": _COLOUR_INDEX, "shape": _SHAPE_INDEX, "word": _WORD_INDEX}
+
+
+def draw(kind: str, split: Split, seed: int, count: int, processes: int = 1) -> list[Picture]:
+    """`count` pictures; the same for the same kind, split and seed, whatever the number of processes.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    if kind not in MAKERS:
+        raise ValueError(f"kind must be one of {', '.join(MAKERS)}; got {kind!r}")
+    jobs = [(kind, split, seed, start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+    if processes <= 1 or len(jobs) == 1:
+        return [picture for job in jobs for picture in _chunk(job)]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        return [picture for chunk in pool.map(_chunk, jobs, chunksize=1) for picture in chunk]
+
+
+def _chunk(job: tuple[str, Split, int, int, int]) -> list[Picture]:
+    kind, split, seed, start, end = job
+    maker = MAKERS[kind](split)
+    pictures = [maker.draw(np.random.default_rng([seed, i])) for i in range(start, end)]
+    maker.close()
+    return pictures
+
+
+def sample(picture: Picture, rng: np.random.Generator, focus: int | None = None) -> Sample | None:
+    """An instruction or a question on a picture, drawn with the kind's SHARES."""
+    shares = SHARES[picture.kind]
+    task = str(rng.choice(list(shares), p=list(shares.values())))
+    found = instruct(picture, rng, focus) if task == "point" else ask(picture, task, rng, focus)
+    return found or instruct(picture, rng, focus)
+
+
+def batches(pictures: Sequence[Picture], size: int, steps: int, seed: int) -> Iterator[dict[str, Any]]:
+    """`steps` batches of fresh texts on pictures in random order; rows of similar length go together."""
+    rng = np.random.default_rng([seed, 1])
+    order: list[int] = []
+    together = 16
+    for start in range(0, steps, together):
+        rows: list[tuple[Picture, Sample]] = []
+        wanted = size * min(together, steps - start)
+        while len(rows) < wanted:
+            if not order:
+                order = rng.permutation(len(pictures)).tolist()
+            picture = pictures[order.pop()]
+            found = sample(picture, rng)
+            if found is not None:
+                rows.append((picture, found))
+        rows.sort(key=lambda row: len(row[1].text) + len(row[1].answer) // 4)
+        for i in rng.permutation(len(rows) // size):
+            yield collate(rows[i * size : (i + 1) * size])
+
+
+def phrasebook(pictures: Sequence[Picture], seed: int, most: int = 10_000) -> list[str]:
+    """Texts and answers such as `batches` gives, for a tokenizer to learn its words from."""
+    rng = np.random.default_rng([seed, 3])
+    few = [pictures[i] for i in rng.permutation(len(pictures))[:most]]
+    found = [text for picture in few if (text := sample(picture, rng)) is not None]
+    return [part for text in found for part in (text.text, text.answer)]
+
+
+def questions(
+    pictures: Sequence[Picture], task: str, seed: int, held_out: bool = False
+) -> list[tuple[Picture, Sample]]:
+    """At most one text of a task for each picture; with `held_out`, on a pair of colour and shape never trained."""
+    rng = np.random.default_rng([seed, 2])
+    rows = []
+    for picture in pictures:
+        focus = None
+        if held_out:
+            pairs = [i for i, t in enumerate(picture.things) if (t.colour, t.shape) in HELD_OUT_COMBINATIONS]
+            if not pairs:
+                continue
+            focus = pairs[0]
+        found = instruct(picture, rng, focus) if task == "point" else ask(picture, task, rng, focus)
+        if found is not None:
+            rows.append((picture, found))
+    return rows
+
+
+def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
+    """Rows -> a batch (see the module's text)."""
+    B = len(rows)
+    places, shown = np.zeros((B, SLOTS, 2), np.float32), np.zeros((B, SLOTS), np.float32)
+    referent = np.full((B, 2), np.nan, np.float32)
+    metres = np.full((B, SLOTS, 2, 2), np.nan, np.float32)
+    for i, (picture, text) in enumerate(rows):
+        for slot, index in enumerate(text.mentions):
+            if index != ABSENT:
+                places[i, slot], shown[i, slot] = picture.things[index].place, 1
+        if picture.self_place is not None:
+            places[i, MENTIONS], shown[i, MENTIONS] = picture.self_place, 1
+        if text.referent is not None:
+            referent[i] = text.referent
+        if picture.view is not None:
+            heights = [picture.things[m].height if m != ABSENT else 0.0 for m in text.mentions]
+            heights += [0.0] * (MENTIONS - len(heights)) + [picture.self_height]
+            metres[i] = picture.view.metres(places[i], np.array(heights))
+    said = {label: np.zeros((B, SLOTS), np.int64) for label in CELL_LABELS}
+    for i, (_, text) in enumerate(rows):
+        for slot, phrase in enumerate(text.phrases):
+            for (label, known), value in zip(_INDICES.items(), spoken(phrase), strict=True):
+                said[label][i, slot] = known[value] if value else UNSPOKEN
+    for values in said.values():
+        values[:, MENTIONS] = UNSPOKEN
+    labels = [cell_labels(picture) for picture, _ in rows]
+    return {
+        "images": np.stack([picture.image for picture, _ in rows]),
+        "texts": [text.text for _, text in rows],
+        "answers": [text.answer for _, text in rows],
+        "tasks": [text.task for _, text in rows],
+        "places": places,
+        "shown": shown,
+        "referent": referent,
+        "metres": metres,
+        "spoken": said,
+        "cells": {key: np.stack([label[key] for label, _ in labels]) for key in CELL_LABELS},
+        "offsets": np.stack([offset for _, offset in labels]),
+    }
+
+
+def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What each cell shows: int64 [N] a label, and offsets float32 [N, 2] (see the module's text)."""
+    things = picture.things
+    colour = np.array([_COLOUR_INDEX[t.colour] for t in things] + [0])
+    shape = np.array([_SHAPE_INDEX[t.shape] for t in things] + [0])
+    word = np.array([_WORD_INDEX.get(t.word, 0) for t in things] + [0])
+    centres = np.array([t.place for t in things] + [(np.nan, np.nan)], np.float32)
+    owner = picture.cells.astype(int)  # BARE, which is -1, takes the last row
+    assert BARE == -1
+    along = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID * 2 - 1
+    cells = np.stack(np.meshgrid(along, along), -1).reshape(-1, 2)
+    labels = {"colour": colour[owner], "shape": shape[owner], "word": word[owner]}
+    return labels, (centres[owner] - cells) * GRID

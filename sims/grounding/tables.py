@@ -1,0 +1,375 @@
+"""Pictures of table tops: random things, materials, lights and cameras, rendered and labelled by MuJoCo."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from sims.grounding.picture import SIZE, Picture, Split, Thing, View, cells_of
+from sims.grounding.vocabulary import (
+    COLOURS,
+    HELD_OUT_AZIMUTHS,
+    HELD_OUT_COMBINATIONS,
+    HELD_OUT_HUES,
+    MARKS,
+    TABLE_SHAPES,
+    allowed,
+    paint,
+)
+from sims.mujoco.render import Renderer
+from vla_rl.paths import shipped
+
+THINGS = 7
+"""Most things on a table."""
+PARTS = 5
+"""Geoms of a thing: a tray has a floor and four walls, the other shapes have one."""
+TEXTURES = ("none", "speckle", "speckle2", "gradient", "stripes", "checker")
+VIEWS = ("front", "front jittered", "top", "side", "orbit")
+_SHARES = (0.22, 0.43, 0.1, 0.1, 0.15)
+_HEIGHTS = {"cube": 1.0, "ball": 1.0, "cylinder": 1.0, "capsule": 0.5, "egg": 0.6}
+
+
+@dataclass
+class _Body:
+    """A thing before it is rendered: footprint radius, half height, centre."""
+
+    colour: str
+    shape: str
+    half: np.ndarray
+    position: np.ndarray
+    yaw: float
+
+
+class Tables:
+    """Renders random table tops. One compiled model serves all of them: sizes, colours and places are written into it.
+
+    Args:
+        split: what may be shown.
+    """
+
+    def __init__(self, split: Split = Split()) -> None:  # noqa: B008 (frozen)
+        self.split = split
+        self.model = _compile()
+        self.data = mujoco.MjData(self.model)
+        self.renderer = Renderer(self.model, SIZE, SIZE)
+        self._geom = {self.model.geom(i).name: i for i in range(self.model.ngeom)}
+        self._texture = {name: self.model.texture(name).id for name in TEXTURES[1:]}
+        self._owner = np.full(self.model.ngeom + 1, -1)
+        for i in range(THINGS):
+            for part in range(PARTS):
+                self._owner[self._geom[f"thing{i}_{part}"]] = i
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self.renderer.close()
+
+    def draw(self, rng: np.random.Generator) -> Picture:
+        """A random picture with 2 to THINGS things."""
+        tip = self._tip(rng)
+        bodies = self._bodies(rng, tip)
+        for i in range(THINGS):
+            self._show(i, bodies[i] if i < len(bodies) else None, rng)
+        self._scenery(rng)
+        self._light(rng)
+        self.data.qpos[:3] = tip - [0.0, 0.0, 0.12]
+        camera, view = self._camera(rng)
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+        image, owner = self._render()
+        return self._label(image, owner, bodies, tip, camera, view)
+
+    def _tip(self, rng: np.random.Generator) -> np.ndarray:
+        height = rng.uniform(0.0, 0.06) if rng.random() < 0.5 else rng.uniform(0.0, 0.24)
+        return np.array([*rng.uniform(-0.27, 0.27, 2), height])
+
+    def _bodies(self, rng: np.random.Generator, tip: np.ndarray) -> list[_Body]:
+        bodies: list[_Body] = []
+        pairs = _pairs(rng, self.split.combinations, int(rng.integers(2, THINGS + 1)))
+        for colour, shape in pairs:
+            half = _half_sizes(shape, rng)
+            for _ in range(20):
+                spot = rng.uniform(-0.24, 0.24, 2)
+                if all(_apart(spot, half, other) for other in bodies):
+                    break
+            else:
+                continue
+            body = _Body(colour, shape, half, np.array([*spot, half[2]]), rng.uniform(-np.pi, np.pi))
+            if shape in ("cube", "bar", "pad", "plate", "tray") and rng.random() < 0.3:
+                body.yaw = 0.0
+            bodies.append(body)
+        _disturb(bodies, tip, rng)
+        return bodies
+
+    def _show(self, index: int, body: _Body | None, rng: np.random.Generator) -> None:
+        """Write a thing into the model; None hides it."""
+        model = self.model
+        first = self._geom[f"thing{index}_0"]
+        parts = slice(first, first + PARTS)
+        model.geom_rgba[parts, 3] = 0.0
+        if body is None:
+            return
+        body_id = model.geom_bodyid[first]
+        model.body_pos[body_id] = body.position
+        model.body_quat[body_id] = [np.cos(body.yaw / 2), 0, 0, np.sin(body.yaw / 2)]
+        for part, (kind, size, position) in enumerate(_geoms(body.shape, body.half)):
+            geom = first + part
+            model.geom_type[geom], model.geom_size[geom] = kind, size
+            model.geom_pos[geom] = position
+            lying = body.shape == "capsule"
+            model.geom_quat[geom] = [np.sqrt(0.5), 0, np.sqrt(0.5), 0] if lying else [1, 0, 0, 0]
+        colour = paint(body.colour, rng)
+        count = part + 1
+        model.geom_rgba[first : first + count, :3] = colour
+        model.geom_rgba[first : first + count, 3] = 1.0
+        material = model.material(f"thing{index}").id
+        model.geom_matid[parts] = material if rng.random() < 0.6 else -1
+        self._finish(material, rng, textures=("none", "none", "none", "speckle", "gradient"))
+
+    def _finish(self, material: int, rng: np.random.Generator, textures: tuple[str, ...]) -> None:
+        name = textures[rng.integers(len(textures))]
+        role = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
+        self.model.mat_texid[material, role] = -1 if name == "none" else self._texture[name]
+        self.model.mat_specular[material] = rng.uniform(0, 1)
+        self.model.mat_shininess[material] = rng.uniform(0, 1)
+        self.model.mat_emission[material] = 0.0 if rng.random() < 0.7 else rng.uniform(0, 0.3)
+
+    def _scenery(self, rng: np.random.Generator) -> None:
+        """Colours and materials of table, floor and gripper."""
+        model = self.model
+        for name in ("table", "floor"):
+            geom = self._geom[name]
+            if self.split.backgrounds:
+                textures: tuple[str, ...] = ("none", "checker")
+                colour = _surface(rng, HELD_OUT_HUES)
+            else:
+                textures = ("none", "none", "none", "speckle", "speckle2", "gradient", "stripes")
+                colour = _surface(rng, None)
+            if not self.split.backgrounds and rng.random() < 0.2:  # as in tabletop.xml, or nearly
+                base = [0.78, 0.72, 0.62] if name == "table" else [0.35, 0.36, 0.4]
+                colour, textures = np.clip(np.array(base) + rng.normal(0, 0.03, 3), 0, 1), ("none",)
+            model.geom_rgba[geom, :3] = colour
+            material = model.material(name).id
+            model.geom_matid[geom] = material if rng.random() < 0.7 else -1
+            self._finish(material, rng, textures)
+        dark, light = np.array([0.22, 0.22, 0.25]), np.array([0.85, 0.85, 0.88])
+        shift = rng.normal(0, 0.04, 3) if rng.random() < 0.5 else np.zeros(3)
+        for name, colour in (("hand", dark), ("stem", dark), ("left_finger", light), ("right_finger", light)):
+            model.geom_rgba[self._geom[name], :3] = np.clip(colour + shift, 0, 1)
+
+    def _light(self, rng: np.random.Generator) -> None:
+        model = self.model
+        plain = rng.random() < 0.3  # as in tabletop.xml
+        ambient, diffuse, key = (0.35, 0.4, 0.5) if plain else rng.uniform((0.2, 0.2, 0.2), (0.5, 0.55, 0.7))
+        tint = np.ones(3) if plain else rng.uniform(0.9, 1.0, 3)
+        model.vis.headlight.ambient[:] = ambient * tint
+        model.vis.headlight.diffuse[:] = diffuse * tint
+        model.vis.headlight.specular[:] = 0.1 if plain else rng.uniform(0, 0.4)
+        light = model.light("key").id
+        model.light_diffuse[light] = key * tint
+        model.light_specular[light] = 0.3 if plain else rng.uniform(0, 0.5)
+        model.light_dir[light] = [-0.25, 0.35, -1] if plain else [*rng.uniform(-0.8, 0.8, 2), -1]
+
+    def _camera(self, rng: np.random.Generator) -> tuple[str, View]:
+        name = self.split.view or VIEWS[rng.choice(len(VIEWS), p=_SHARES)]
+        if self.split.cameras:
+            name = "orbit"
+        model, target = self.model, model_camera(self.model, "view")
+        if name == "orbit":
+            position, rotation, fovy = _orbit(rng, self.split.cameras)
+        else:
+            source = model_camera(model, name.split()[0])
+            position, fovy = model.cam_pos[source].copy(), float(model.cam_fovy[source])
+            rotation = _rotation(model.cam_quat[source])
+            if name != "front":
+                position = position + rng.normal(0, 0.025, 3)
+                rotation = rotation @ _small_turn(rng.normal(0, 0.03, 3))
+                fovy += rng.normal(0, 1.5)
+        model.cam_pos[target] = position
+        mujoco.mju_mat2Quat(model.cam_quat[target], rotation.ravel())
+        model.cam_fovy[target] = fovy
+        return name, View(position, rotation, float(1 / np.tan(np.radians(fovy) / 2)))
+
+    def _render(self) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [SIZE, SIZE, 3], and int [SIZE, SIZE]: which thing each pixel shows, or -1."""
+        camera = model_camera(self.model, "view")
+        image = self.renderer.image(self.data, camera)
+        geoms = self.renderer.geoms(self.data, camera)
+        return image, self._owner[geoms]
+
+    def _label(
+        self, image: np.ndarray, owner: np.ndarray, bodies: list[_Body], tip: np.ndarray, camera: str, view: View
+    ) -> Picture:
+        places = view.project(np.array([body.position for body in bodies] + [tip]))
+        pixels = np.bincount(owner[owner >= 0].ravel(), minlength=len(bodies))
+        things = tuple(
+            Thing(body.colour, body.shape, (float(x), float(y)), int(count), float(body.position[2]))
+            for body, (x, y), count in zip(bodies, places[:-1], pixels, strict=True)
+        )
+        inside = bool(np.all(np.abs(places[-1]) <= 1))
+        return Picture(
+            image=image, things=things, cells=cells_of(owner, len(things)), kind="table", camera=camera,
+            self_place=(float(places[-1, 0]), float(places[-1, 1])) if inside else None,
+            self_height=float(tip[2]), view=view,
+        )  # fmt: skip
+
+
+def model_camera(model: Any, name: str) -> int:
+    """The id of a camera."""
+    return mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name)
+
+
+def _compile() -> Any:
+    spec = mujoco.MjSpec.from_file(str(shipped("assets") / "mujoco" / "tabletop.xml"))
+    built, mark = mujoco.mjtBuiltin, mujoco.mjtMark
+    looks = {
+        "speckle": (built.mjBUILTIN_FLAT, mark.mjMARK_RANDOM, 0.2, 0.75),
+        "speckle2": (built.mjBUILTIN_FLAT, mark.mjMARK_RANDOM, 0.05, 0.5),
+        "gradient": (built.mjBUILTIN_GRADIENT, mark.mjMARK_NONE, 0.0, 0.65),
+        "stripes": (built.mjBUILTIN_FLAT, mark.mjMARK_EDGE, 0.0, 0.7),
+        "checker": (built.mjBUILTIN_CHECKER, mark.mjMARK_NONE, 0.0, 0.75),
+    }
+    for name, (builtin, marks, share, dark) in looks.items():
+        spec.add_texture(
+            name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=builtin, mark=marks, random=share,
+            rgb1=[1, 1, 1], rgb2=[dark] * 3, markrgb=[dark] * 3, width=64, height=64,
+        )  # fmt: skip
+    for name in ("table", "floor", *(f"thing{i}" for i in range(THINGS))):
+        spec.add_material(name=name, texrepeat=[6, 6] if name in ("table", "floor") else [1, 1])
+    for i in range(THINGS):
+        body = spec.worldbody.add_body(name=f"thing{i}")
+        for part in range(PARTS):
+            body.add_geom(
+                name=f"thing{i}_{part}", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.02] * 3, contype=0, conaffinity=0
+            )
+    spec.worldbody.add_camera(name="view")
+    return spec.compile()
+
+
+def _pairs(rng: np.random.Generator, held_out: bool, count: int) -> list[tuple[str, str]]:
+    """Colours and shapes of a table's things: often the same colour, or the same shape, twice."""
+    colours, shapes = tuple(COLOURS), TABLE_SHAPES
+    weights = np.array([3.0 if shape in ("cube", "ball", "cylinder", "mark") else 1.0 for shape in shapes])
+    pairs: list[tuple[str, str]] = []
+    if held_out:
+        held = [pair for pair in sorted(HELD_OUT_COMBINATIONS) if pair[1] in shapes]
+        pairs.append(held[rng.integers(len(held))])
+    while len(pairs) < count:
+        colour = colours[rng.integers(len(colours))]
+        shape = str(rng.choice(shapes, p=weights / weights.sum()))
+        if pairs and rng.random() < 0.2:
+            shape = pairs[rng.integers(len(pairs))][1]
+        elif pairs and rng.random() < 0.15:
+            colour = pairs[rng.integers(len(pairs))][0]
+        if allowed(colour, shape, held_out) and (colour, shape) not in pairs:
+            pairs.append((colour, shape))
+    order = rng.permutation(count)
+    return [pairs[i] for i in order]
+
+
+def _half_sizes(shape: str, rng: np.random.Generator) -> np.ndarray:
+    """Half extents in metres [3]."""
+    size = rng.uniform(0.019, 0.036)
+    if shape in ("cube", "ball"):
+        return np.full(3, size)
+    if shape == "cylinder":
+        return np.array([size, size, rng.uniform(0.016, 0.046)])
+    if shape == "bar":
+        return np.array([rng.uniform(0.04, 0.075), *rng.uniform(0.01, 0.019, 2)])
+    if shape == "capsule":
+        radius = rng.uniform(0.012, 0.02)
+        return np.array([radius + rng.uniform(0.018, 0.03), radius, radius])
+    if shape == "egg":
+        return np.array([rng.uniform(0.028, 0.04), *[rng.uniform(0.016, 0.022)] * 2])
+    if shape == "plate":
+        return np.array([*rng.uniform(0.03, 0.05, 2), rng.uniform(0.006, 0.01)])
+    if shape == "tray":
+        return np.array([*rng.uniform(0.035, 0.055, 2), rng.uniform(0.01, 0.018)])
+    radius = rng.uniform(0.02, 0.055)
+    return np.array([radius, radius, rng.uniform(0.0008, 0.002)])
+
+
+def _geoms(shape: str, half: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """(geom type, size, position) of a shape's parts."""
+    kinds, zero = mujoco.mjtGeom, np.zeros(3)
+    x, y, z = half
+    if shape == "tray":
+        wall, floor = 0.004, 0.002
+        parts = [(np.array([x, y, floor]), np.array([0, 0, floor - z]))]
+        parts += [(np.array([wall, y, z]), np.array([side * (x - wall), 0, 0])) for side in (-1, 1)]
+        parts += [(np.array([x, wall, z]), np.array([0, side * (y - wall), 0])) for side in (-1, 1)]
+        return [(int(kinds.mjGEOM_BOX), size, place) for size, place in parts]
+    if shape == "ball":
+        return [(int(kinds.mjGEOM_SPHERE), np.array([x, 0, 0]), zero)]
+    if shape in ("cylinder", "mark"):
+        return [(int(kinds.mjGEOM_CYLINDER), np.array([x, z, 0]), zero)]
+    if shape == "capsule":
+        return [(int(kinds.mjGEOM_CAPSULE), np.array([y, x - y, 0]), zero)]
+    if shape == "egg":
+        return [(int(kinds.mjGEOM_ELLIPSOID), half, zero)]
+    return [(int(kinds.mjGEOM_BOX), half, zero)]
+
+
+def _apart(spot: np.ndarray, half: np.ndarray, other: _Body) -> bool:
+    reach = max(half[0], half[1]) + max(other.half[0], other.half[1])
+    return bool(np.hypot(*(spot - other.position[:2])) > 0.85 * reach + 0.004)
+
+
+def _disturb(bodies: list[_Body], tip: np.ndarray, rng: np.random.Generator) -> None:
+    """What happens while a robot works: a thing is on a mark, in the air, or the gripper is at it."""
+    solids = [body for body in bodies if body.shape not in MARKS]
+    marks = [body for body in bodies if body.shape in MARKS]
+    if solids and marks and rng.random() < 0.2:
+        body, mark = solids[rng.integers(len(solids))], marks[rng.integers(len(marks))]
+        body.position[:2] = mark.position[:2] + rng.normal(0, 0.02, 2)
+    if solids and rng.random() < 0.06:
+        body = solids[rng.integers(len(solids))]
+        body.position[2] += rng.uniform(0.01, 0.15)
+    if bodies and rng.random() < 0.5:
+        body = bodies[rng.integers(len(bodies))]
+        beside = rng.normal(0, 0.035, 2) if rng.random() < 0.7 else rng.normal(0, 0.008, 2)
+        tip[:2] = np.clip(body.position[:2] + beside, -0.29, 0.29)
+        if rng.random() < 0.5:
+            tip[2] = np.clip(body.position[2] + rng.normal(0.01, 0.015), 0.0, 0.25)
+
+
+def _surface(rng: np.random.Generator, hues: tuple[float, float] | None) -> np.ndarray:
+    """A colour of a table or floor: outside the held-out hues, or inside `hues`."""
+    if hues is not None:
+        hue, saturation, value = rng.uniform(*hues), rng.uniform(0.25, 0.6), rng.uniform(0.3, 0.85)
+    else:
+        low, high = HELD_OUT_HUES
+        hue = (high + 0.03 + rng.random() * (1 - (high - low) - 0.06)) % 1.0
+        saturation = rng.uniform(0, 0.35) if rng.random() < 0.8 else rng.uniform(0.3, 0.6)
+        value = rng.uniform(0.25, 0.95)
+    return np.array(colorsys.hsv_to_rgb(hue, saturation, value))
+
+
+def _orbit(rng: np.random.Generator, held_out: bool) -> tuple[np.ndarray, np.ndarray, float]:
+    """A camera somewhere around the table, looking at it."""
+    low, high = HELD_OUT_AZIMUTHS
+    azimuth = np.radians(rng.uniform(low, high) if held_out else rng.uniform(high, low + 360))
+    elevation, distance = np.radians(rng.uniform(35, 75)), rng.uniform(0.95, 1.25)
+    flat = distance * np.cos(elevation)
+    position = np.array([flat * np.sin(azimuth), -flat * np.cos(azimuth), distance * np.sin(elevation)])
+    back = position - np.array([*rng.normal(0, 0.03, 2), 0.0])
+    back /= np.linalg.norm(back)
+    right = np.cross([0.0, 0.0, 1.0], back)
+    right /= np.linalg.norm(right)
+    return position, np.stack([right, np.cross(back, right), back], 1), float(rng.uniform(36, 46))
+
+
+def _rotation(quaternion: np.ndarray) -> np.ndarray:
+    matrix = np.zeros(9)
+    mujoco.mju_quat2Mat(matrix, quaternion)
+    return matrix.reshape(3, 3)
+
+
+def _small_turn(angles: np.ndarray) -> np.ndarray:
+    quaternion = np.zeros(4)
+    angle = float(np.linalg.norm(angles))
+    mujoco.mju_axisAngle2Quat(quaternion, angles / max(angle, 1e-9), angle)
+    return _rotation(quaternion)

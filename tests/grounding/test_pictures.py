@@ -1,0 +1,180 @@
+"""What generated pictures and texts promise: nothing held out is shown, labels are where the pixels are."""
+
+from __future__ import annotations
+
+import colorsys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from sims.grounding import samples
+from sims.grounding.exams import EXAMS, exam
+from sims.grounding.picture import BARE, GRID, PATCH, SIZE, Picture, Split, View
+from sims.grounding.tables import Tables
+from sims.grounding.texts import ABSENT, TASKS, ask, instruct, spoken
+from sims.grounding.vocabulary import HELD_OUT_AZIMUTHS, HELD_OUT_COMBINATIONS, HELD_OUT_HUES, colour_words, shape_words
+
+KINDS = ("table", "screen")
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, list[Picture]]:
+    return {kind: samples.draw(kind, Split(), seed=5, count=250) for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_never_shows_nor_names_a_held_out_combination(kind: str, drawn: dict[str, list[Picture]]) -> None:
+    assert not {(t.colour, t.shape) for p in drawn[kind] for t in p.things} & HELD_OUT_COMBINATIONS
+    held = [f"{c} {s}" for colour, shape in HELD_OUT_COMBINATIONS for c in colour_words(colour)
+            for s in shape_words(shape) if s not in ("block", "target", "patch")]  # fmt: skip
+    texts = " ; ".join(text for batch in samples.batches(drawn[kind], 20, 30, seed=1) for text in batch["texts"])
+    assert not [phrase for phrase in held if f"{phrase} " in texts.lower()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_exam_of_new_combinations_asks_for_one_of_them_each_time(kind: str) -> None:
+    pictures = samples.draw(kind, Split(combinations=True), seed=9, count=60)
+    rows = samples.questions(pictures, "point", seed=0, held_out=True)
+    assert len(rows) > 30
+    for picture, text in rows:
+        mentioned = {(picture.things[i].colour, picture.things[i].shape) for i in text.mentions if i != ABSENT}
+        assert mentioned & HELD_OUT_COMBINATIONS
+
+
+def test_training_cameras_and_backgrounds_keep_out_of_the_held_out_ranges(drawn: dict[str, list[Picture]]) -> None:
+    for picture in drawn["table"]:
+        x, y = picture.view.position[:2]
+        azimuth = np.degrees(np.arctan2(x, -y)) % 360
+        assert np.hypot(x, y) < 0.15 or not HELD_OUT_AZIMUTHS[0] <= azimuth <= HELD_OUT_AZIMUTHS[1]
+    for picture in drawn["screen"]:
+        hue, saturation, _ = colorsys.rgb_to_hsv(*picture.image[0, 0] / 255.0)
+        assert saturation < 0.1 or not HELD_OUT_HUES[0] < hue < HELD_OUT_HUES[1]
+    for picture in samples.draw("table", Split(cameras=True), seed=1, count=20):
+        x, y = picture.view.position[:2]
+        assert HELD_OUT_AZIMUTHS[0] <= np.degrees(np.arctan2(x, -y)) % 360 <= HELD_OUT_AZIMUTHS[1]
+
+
+def test_a_table_things_pixels_lie_around_its_place(drawn: dict[str, list[Picture]]) -> None:
+    """The cells that show a thing, and the place that words point to, agree."""
+    off = []
+    for picture in drawn["table"]:
+        for i, thing in enumerate(picture.things):
+            cells = np.flatnonzero(picture.cells == i)
+            if len(cells):
+                centre = np.stack([cells % GRID, cells // GRID]).mean(1) + 0.5
+                off.append(np.abs(centre - (np.array(thing.place) + 1) / 2 * GRID).max())
+    assert np.median(off) < 0.6
+    assert np.quantile(off, 0.95) < 1.3
+
+
+def test_the_render_agrees_with_the_projection() -> None:
+    """The centroid of the pixels that segmentation gives to a ball is where its centre projects."""
+    maker, off = Tables(), []
+    for seed in range(60):
+        owner = []
+        render = Tables._render
+
+        def keep(self: Tables, store: list = owner, render=render) -> tuple:
+            store.append(render(self))
+            return store[-1]
+
+        maker._render = keep.__get__(maker)  # type: ignore[method-assign]
+        picture = maker.draw(np.random.default_rng(seed))
+        for i, thing in enumerate(picture.things):
+            pixels = np.argwhere(owner[0][1] == i)
+            if thing.shape == "ball" and len(pixels) > 12:
+                off.append(np.abs(pixels.mean(0)[::-1] + 0.5 - (np.array(thing.place) + 1) * SIZE / 2).max())
+    maker.close()
+    assert len(off) > 20
+    assert np.median(off) < 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_drawing_is_reproducible_one_by_one(kind: str) -> None:
+    first, again = (samples.draw(kind, Split(), seed=3, count=n) for n in (3, 5))
+    for a, b in zip(first, again, strict=False):
+        np.testing.assert_array_equal(a.image, b.image)
+        assert a.things == b.things
+    other = samples.draw(kind, Split(), seed=4, count=1)[0]
+    assert not np.array_equal(first[0].image, other.image)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_mention_things_in_order_and_say_only_what_holds(kind: str, drawn: dict[str, list[Picture]]) -> None:
+    rng = np.random.default_rng(0)
+    for picture in drawn[kind]:
+        text = instruct(picture, rng)
+        if text is None:
+            continue
+        starts = [text.text.lower().find(phrase.lower()) for phrase in text.phrases]
+        assert min(starts) >= 0
+        assert all(a < b for a, b in pairwise(starts)) or len(set(text.phrases)) < len(starts) or kind == "screen"
+        for index, phrase in zip(text.mentions, text.phrases, strict=True):
+            colour, shape, word = spoken(phrase)
+            if index != ABSENT:
+                thing = picture.things[index]
+                assert colour in ("", thing.colour)
+                assert shape in ("", thing.shape)
+                assert word in ("", thing.word)
+
+
+@pytest.mark.parametrize("task", TASKS[1:])
+def test_questions_have_the_answer_that_the_picture_gives(task: str, drawn: dict[str, list[Picture]]) -> None:
+    rng = np.random.default_rng(0)
+    asked = [(p, text) for p in drawn["screen"] if (text := ask(p, task, rng)) is not None]
+    assert len(asked) > 40
+    for picture, text in asked:
+        places = {thing.place: thing for thing in picture.things} | {picture.self_place: None}
+        thing = places[text.referent]
+        if task in ("colour", "shape", "word"):
+            assert text.answer == getattr(thing, task)
+        elif task == "relation":
+            assert text.answer == f"{thing.colour} {thing.shape}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_have_the_documented_shapes(kind: str, drawn: dict[str, list[Picture]]) -> None:
+    (batch,) = samples.batches(drawn[kind], 8, 1, seed=0)
+    assert batch["images"].shape == (8, SIZE, SIZE, 3)
+    assert batch["images"].dtype == np.uint8
+    assert batch["places"].shape == (8, samples.SLOTS, 2)
+    assert np.abs(batch["places"]).max() <= 1
+    assert np.isnan(batch["metres"]).all() == (kind == "screen")
+    for name, count in samples.CELL_LABELS.items():
+        cells, said = batch["cells"][name], batch["spoken"][name]
+        assert cells.shape == (8, GRID * GRID)
+        assert cells.min() >= 0
+        assert max(cells.max(), said.max()) < count
+        assert said.shape == (8, samples.SLOTS)
+    assert np.isnan(batch["offsets"]).any()
+
+
+def test_cells_hold_what_most_of_their_pixels_show() -> None:
+    from sims.grounding.picture import cells_of
+
+    owner = np.full((SIZE, SIZE), BARE)
+    owner[:PATCH, :PATCH] = 1
+    owner[:PATCH, PATCH : PATCH + 2] = 0
+    cells = cells_of(owner, 2)
+    assert cells[0] == 1
+    assert cells[1] == 0
+    assert (cells[2:] == BARE).all()
+
+
+def test_a_view_projects_to_where_its_rays_come_from() -> None:
+    view = View(np.array([0.0, -0.8, 0.7]), np.array([[1, 0, 0], [0, 0.66, -0.75], [0, 0.75, 0.66]]), 2.6)
+    points = np.array([[0.1, 0.05, 0.03], [-0.2, 0.1, 0.03]])
+    places = view.project(points)
+    np.testing.assert_allclose(view.on_plane(places, np.array([0.03, 0.03])), points, atol=0.01)
+    jacobian = view.metres(places, np.array([0.03, 0.03]))
+    moved = view.on_plane(places + [0.01, 0.0], np.array([0.03, 0.03])) - view.on_plane(places, np.array([0.03, 0.03]))
+    np.testing.assert_allclose(jacobian[:, :, 0] * 0.01, moved[:, :2], rtol=0.05, atol=1e-5)
+
+
+def test_an_exam_is_named_and_an_unknown_kind_is_refused() -> None:
+    assert len(EXAMS) == 8
+    papers = exam("screen", count=12)
+    assert set(papers) == set(samples.SHARES["screen"])
+    with pytest.raises(ValueError, match="kind must be one of table, screen"):
+        samples.draw("sofa", Split(), 0, 1)

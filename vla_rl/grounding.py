@@ -1,0 +1,424 @@
+"""Teach a backbone and its pointers where the things are that words name; knows nothing of who draws the pictures.
+
+`ground` takes batches (dicts as `sims.grounding.samples` documents them; any caller may make its own) and goes
+through the very `Backbone.prompt`, `Backbone.forward` and `Pointers` with which a policy acts.
+
+Shapes: B batch, S slots, N visual tokens, T tokens, A tokens of answers, D width, 2 = (x right, y down).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+from torch.nn import functional
+
+from vla_rl.models.backbone import Backbone, Encoded, Prompt
+from vla_rl.models.pointers import Pointed, Pointers, cell_centres
+from vla_rl.models.processor import pixels_to_floats
+from vla_rl.models.tiny import ANSWER, END
+
+Batch = dict[str, Any]
+CARD = "grounding.json"
+HIT = 1 / 16
+"""How far off, as a share of the image's size along each axis, a place still counts as a hit: 4 pixels of 64."""
+_UNLABELLED = -100
+_NUMBER = re.compile(r"<loc_(\d+)>")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train."""
+
+    steps: int
+    learning_rate: float = 2e-3
+    warm_up: int = 60
+    clip: float = 1.0
+    weight_decay: float = 0.01
+    place_weight: float = 5.0
+    """Of the L1 distances, in half images, beside the cross entropies."""
+    cell_weight: float = 2.0
+    """Of the losses of `Reader`; without it the pointers' gradients, useless at first, keep vision from learning."""
+    apart_first: int = 0
+    """For so many of the steps train vision by the cells' labels and text by the mentions', each without the other."""
+    trainable: str = "all"
+    """`all`, or `pointers` only."""
+
+
+class Reader(nn.Module):
+    """Used in training only: reads from each visual token what its cell shows and where the thing's centre is, and
+    from each slot by which words the text mentions its thing. Each half of pointing is thus taught by itself too.
+    """
+
+    def __init__(self, hidden_size: int, labels: dict[str, int]) -> None:
+        super().__init__()
+        self.norm, self.slot_norm = nn.LayerNorm(hidden_size), nn.LayerNorm(hidden_size)
+        self.labels = nn.ModuleDict({name: nn.Linear(hidden_size, count) for name, count in labels.items()})
+        self.spoken = nn.ModuleDict({name: nn.Linear(hidden_size, count) for name, count in labels.items()})
+        self.offset = nn.Linear(hidden_size, 2)
+
+    def mention_loss(self, slots_BSD: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Cross entropy of what the text says of each slot's thing."""
+        slots_BSD = self.slot_norm(slots_BSD)
+        total = slots_BSD.new_zeros(())
+        for name, layer in self.spoken.items():
+            label_BS = torch.as_tensor(batch["spoken"][name], device=slots_BSD.device)
+            total = total + functional.cross_entropy(
+                layer(slots_BSD).flatten(0, 1), label_BS.flatten(), ignore_index=_UNLABELLED
+            )
+        return total
+
+    def cell_loss(self, visual_BND: torch.Tensor, batch: Batch, place_weight: float) -> torch.Tensor:
+        """Cross entropy of each label, and the distance of the offsets where a cell shows a thing."""
+        visual_BND = self.norm(visual_BND)
+        total = visual_BND.new_zeros(())
+        for name, layer in self.labels.items():
+            label_BN = torch.as_tensor(batch["cells"][name], device=visual_BND.device)
+            total = total + _class_loss(layer(visual_BND), label_BN)
+        target_BN2 = torch.as_tensor(batch["offsets"], device=visual_BND.device)
+        known_BN = ~target_BN2[..., 0].isnan()
+        # Offsets come in half cells; a half cell is 1 / sqrt(N) of a half image.
+        distance_BN = (self.offset(visual_BND) - target_BN2.nan_to_num()).abs().sum(-1)
+        per_cell = place_weight / math.sqrt(visual_BND.shape[1])
+        return total + per_cell * _mean(distance_BN, known_BN)
+
+
+def ground(
+    backbone: Backbone,
+    pointers: Pointers,
+    batches: Iterable[Batch],
+    recipe: Recipe,
+    cell_labels: dict[str, int] | None = None,
+    report: Callable[[int, dict[str, float]], None] | None = None,
+) -> float:
+    """Train in place; returns the seconds it took.
+
+    Args:
+        batches: `recipe.steps` of them.
+        cell_labels: name -> number of values of each label in `batch["cells"]`; None trains without them (they
+            need a backbone whose grid is that of the labels).
+        report: called every 100 steps with the mean losses since.
+    """
+    reader = Reader(backbone.hidden_size, cell_labels).to(backbone.device) if cell_labels else None
+    optimiser, schedule = _optimiser(backbone, pointers, reader, recipe)
+    trained = [p for group in optimiser.param_groups for p in group["params"]]
+    backbone.train(recipe.trainable == "all")
+    sums: dict[str, float] = {}
+    start = time.perf_counter()
+    for step, batch in enumerate(batches, 1):
+        if reader is not None and step <= recipe.apart_first:
+            losses = {
+                "cells": reader.cell_loss(look(backbone, batch["images"]), batch, recipe.place_weight),
+                "mentions": reader.mention_loss(read(backbone, batch["texts"]), batch),
+            }
+        else:
+            losses = batch_losses(backbone, pointers, batch, recipe, reader)
+        optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        nn.utils.clip_grad_norm_(trained, recipe.clip)
+        optimiser.step()
+        schedule.step()
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        if report is not None and step % 100 == 0:
+            report(step, {name: value / 100 for name, value in sums.items()})
+            sums = {}
+    backbone.eval()
+    return time.perf_counter() - start
+
+
+def batch_losses(
+    backbone: Backbone, pointers: Pointers, batch: Batch, recipe: Recipe, reader: Reader | None = None
+) -> dict[str, torch.Tensor]:
+    """The losses of a batch by name."""
+    prompt, answers_BA = with_answers(backbone, batch["texts"], batch["answers"])
+    with torch.set_grad_enabled(recipe.trainable == "all"):
+        encoded = encode(backbone, batch["images"], prompt)
+    pointed = pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
+    losses = pointing_losses(pointed, batch, backbone.grid, recipe.place_weight)
+    if reader is not None:
+        visual_BND = encoded.visual_BVND[:, 0].float()
+        losses["mentions"] = reader.mention_loss(encoded.slots_BSD.float(), batch)
+        losses["cells"] = recipe.cell_weight * reader.cell_loss(visual_BND, batch, recipe.place_weight)
+    if answers_BA is not None and recipe.trainable == "all":
+        losses |= answer_losses(backbone, encoded, prompt, answers_BA, batch, recipe.place_weight)
+    return losses
+
+
+def encode(backbone: Backbone, images: np.ndarray, prompt: Prompt) -> Encoded:
+    """Encode uint8 images [B, H, W, 3], one view each."""
+    return backbone(_floats(backbone, images), prompt)
+
+
+def look(backbone: Backbone, images: np.ndarray) -> torch.Tensor:
+    """The visual tokens [B, N, D] of uint8 images [B, H, W, 3], one view each."""
+    return backbone.look(_floats(backbone, images))[:, 0].float()
+
+
+def read(backbone: Backbone, texts: list[str]) -> torch.Tensor:
+    """The slots' last hidden states [B, S, D] of texts without any image."""
+    prompt = backbone.prompt(texts, views=0)
+    tokens_BTD = backbone.model.model(input_ids=prompt.ids_BT, use_cache=False).last_hidden_state
+    return tokens_BTD.gather(1, prompt.slots_BS[..., None].expand(-1, -1, backbone.hidden_size)).float()
+
+
+def _floats(backbone: Backbone, images: np.ndarray) -> torch.Tensor:
+    pixels = torch.as_tensor(images, device=backbone.device)[:, None]
+    return pixels_to_floats(pixels, backbone.image_size, backbone.mean, backbone.std)
+
+
+def pointing_losses(
+    pointed: Pointed, batch: Batch, grid: tuple[int, int], place_weight: float
+) -> dict[str, torch.Tensor]:
+    """Which cell, which place, and whether there is anything to point at, over the slots of the first view."""
+    device = pointed.places_BVS2.device
+    target_BS2 = torch.as_tensor(batch["places"], device=device)
+    shown_BS = torch.as_tensor(batch["shown"], device=device)
+    logits_BSN, places_BS2 = pointed.logits_BVSN[:, 0], pointed.places_BVS2[:, 0]
+    cross_BS = -(soft_cells(target_BS2, grid) * logits_BSN.log_softmax(-1)).sum(-1)
+    distance_BS = (places_BS2 - target_BS2).abs().sum(-1)
+    confidence = functional.binary_cross_entropy_with_logits(pointed.confidence_logit_BVS[:, 0], shown_BS)
+    return {
+        "cell": _mean(cross_BS, shown_BS),
+        "place": place_weight * _mean(distance_BS, shown_BS),
+        "confidence": confidence,
+    }
+
+
+def answer_losses(
+    backbone: Backbone, encoded: Encoded, prompt: Prompt, answers_BA: torch.Tensor, batch: Batch, place_weight: float
+) -> dict[str, torch.Tensor]:
+    """Next tokens of the answers (`answers_BA` int64, _UNLABELLED where none), and where the answer looks."""
+    rows_R = (answers_BA != _UNLABELLED).any(1).nonzero()[:, 0]
+    labels_RA = answers_BA[rows_R]
+    # The token that predicts an answer's first one is the last of the prompt's slots plus `<ans>`.
+    start_R = prompt.slots_BS[rows_R, -1] + 1
+    index_RA = (start_R[:, None] + torch.arange(labels_RA.shape[1], device=start_R.device)).clamp(
+        max=encoded.tokens_BTD.shape[1] - 1
+    )
+    hidden_RAD = encoded.tokens_BTD[rows_R[:, None], index_RA]
+    visual_RND = encoded.visual_BVND[rows_R].flatten(1, 2)
+    mix = backbone.model.mix
+    logits_RAN, place_RA2, feature_RAD = mix.look(hidden_RAD, visual_RND)
+    vocabulary_RAC = backbone.model.lm_head(mix.blend(hidden_RAD, place_RA2, feature_RAD))
+    known_RA = labels_RA != _UNLABELLED
+    tokens = _token_loss(backbone, vocabulary_RAC[known_RA], labels_RA[known_RA])
+    target_R12 = torch.as_tensor(batch["referent"], device=start_R.device)[rows_R][:, None]
+    looks_RA = known_RA & ~target_R12[..., 0].isnan()
+    target_RA2 = target_R12.nan_to_num().expand_as(place_RA2)
+    cross_RA = -(soft_cells(target_RA2, backbone.grid) * logits_RAN.log_softmax(-1)).sum(-1)
+    distance_RA = (place_RA2 - target_RA2).abs().sum(-1)
+    return {"answer": tokens, "look": _mean(cross_RA + place_weight * distance_RA, looks_RA)}
+
+
+def with_answers(backbone: Backbone, texts: list[str], answers: list[str]) -> tuple[Prompt, torch.Tensor | None]:
+    """The prompt of `texts`, with `<ans>` and the answers' tokens after the slots; and the labels [B, A].
+
+    Row b of the labels holds answer b and the end token, _UNLABELLED after that and where there is no answer.
+    """
+    prompt = backbone.prompt(texts)
+    if not any(answers):
+        return prompt, None
+    known = backbone.tokenizer.get_vocab()
+    rows = [
+        [*backbone.tokenizer(text, add_special_tokens=False).input_ids, known[END]] if text else [] for text in answers
+    ]
+    A, T = max(map(len, rows)), prompt.ids_BT.shape[1]
+    lengths = prompt.slots_BS[:, -1].tolist()
+    T_all = max(T, *(length + 1 + len(row) for length, row in zip(lengths, rows, strict=True)))
+    ids = torch.zeros(len(texts), T_all, dtype=torch.long)
+    ids[:, :T] = prompt.ids_BT
+    labels = torch.full((len(texts), A), _UNLABELLED)
+    for i, row in enumerate(rows):
+        if row:
+            after = lengths[i] + 1
+            ids[i, after] = known[ANSWER]
+            ids[i, after + 1 : after + len(row)] = torch.tensor(row[:-1], dtype=torch.long)
+            labels[i, : len(row)] = torch.tensor(row)
+    mask = (
+        torch.arange(T_all) <= torch.tensor([length + len(r) for length, r in zip(lengths, rows, strict=True)])[:, None]
+    )
+    device = prompt.ids_BT.device
+    return replace(prompt, ids_BT=ids.to(device), mask_BT=mask.long().to(device)), labels.to(device)
+
+
+@torch.no_grad()
+def answer(backbone: Backbone, images: np.ndarray, texts: list[str], limit: int = 24) -> list[str]:
+    """Answer questions on uint8 images [B, H, W, 3] greedily, special tokens such as `<loc_7>` included."""
+    prompt = backbone.prompt(texts)
+    known = backbone.tokenizer.get_vocab()
+    said: list[list[int]] = [[] for _ in texts]
+    done = [False] * len(texts)
+    lengths = prompt.slots_BS[:, -1].tolist()
+    for _ in range(limit):
+        rows = [[known[ANSWER], *tokens] for tokens in said]
+        T = max(length + 1 + len(row) for length, row in zip(lengths, rows, strict=True))
+        ids = torch.zeros(len(texts), T, dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : lengths[i] + 1] = prompt.ids_BT[i, : lengths[i] + 1].cpu()
+            ids[i, lengths[i] + 1 : lengths[i] + 1 + len(row)] = torch.tensor(row)
+        encoded = encode(backbone, images, replace(prompt, ids_BT=ids.to(backbone.device)))
+        last = torch.tensor([length + len(row) for length, row in zip(lengths, rows, strict=True)])
+        hidden = encoded.tokens_BTD[torch.arange(len(texts)), last][:, None]
+        mixed = backbone.model.mix(hidden, encoded.visual_BVND.flatten(1, 2))
+        chosen = backbone.model.lm_head(mixed)[:, 0].argmax(-1).tolist()
+        for i, token in enumerate(chosen):
+            done[i] = done[i] or token == known[END]
+            if not done[i]:
+                said[i].append(token)
+        if all(done):
+            break
+    return [backbone.tokenizer.decode(tokens, skip_special_tokens=False) for tokens in said]
+
+
+def soft_cells(places: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Places [..., 2] in [-1, 1] -> weights [..., N] on the up to four nearest cells, bilinear; they sum to 1."""
+    rows, columns = grid
+    centres = cell_centres(grid, places.device)
+    last = places.new_tensor([1 - 1 / columns, 1 - 1 / rows])
+    inside = places.clamp(-last, last)
+    step = places.new_tensor([2 / columns, 2 / rows])
+    near = (1 - (inside[..., None, :] - centres).abs() / step).clamp(min=0)
+    return near.prod(-1)
+
+
+def _token_loss(backbone: Backbone, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross entropy; a location token shares its label with its neighbours."""
+    known = backbone.tokenizer.get_vocab()
+    first, count = known.get("<loc_0>", 0), sum(name.startswith("<loc_") for name in known)
+    target = functional.one_hot(labels, logits.shape[-1]).to(logits.dtype)
+    is_place = (labels >= first) & (labels < first + count)
+    if count and is_place.any():
+        at = torch.arange(count, device=labels.device)
+        near = torch.exp(-0.5 * ((at - (labels[is_place] - first)[:, None]) / 0.7) ** 2)
+        target[is_place, first : first + count] = near / near.sum(-1, keepdim=True)
+    return -(target * logits.log_softmax(-1)).sum(-1).mean()
+
+
+def _class_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of cells, where bare ones (label 0), which are many, weigh together as much as the others."""
+    cross = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    bare = labels.flatten() == 0
+    return 0.5 * (_mean(cross, bare) + _mean(cross, ~bare))
+
+
+def _mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    weights = weights.to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp(min=1)
+
+
+def _optimiser(
+    backbone: Backbone, pointers: Pointers, reader: Reader | None, recipe: Recipe
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    modules: list[nn.Module] = [pointers]
+    if recipe.trainable == "all":
+        modules += [backbone] + ([reader] if reader is not None else [])
+    elif recipe.trainable != "pointers":
+        raise ValueError(f"trainable must be 'all' or 'pointers'; got {recipe.trainable!r}")
+    parameters = [p for module in modules for p in module.parameters()]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
+
+    def rate(step: int) -> float:
+        if step < recipe.apart_first:
+            return 1.5 * min((step + 1) / recipe.warm_up, (recipe.apart_first - step) / recipe.warm_up, 1.0)
+        step, steps = step - recipe.apart_first, recipe.steps - recipe.apart_first
+        along = (step - recipe.warm_up) / max(1, steps - recipe.warm_up)
+        return min((step + 1) / recipe.warm_up, 0.5 * (1 + math.cos(math.pi * min(max(along, 0.0), 1.0))))
+
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+
+
+@torch.no_grad()
+def score_pointing(backbone: Backbone, pointers: Pointers, batches: Iterable[Batch]) -> dict[str, float]:
+    """How well the pointers point, over the slots whose thing is shown.
+
+    Returns:
+        `hit`: share of mentioned things whose place is right within HIT of the image's size on both axes.
+        `first_cm`, `second_cm`, `self_cm`: median distance along the table of the first and the second thing
+        mentioned and of the gripper (NaN on screens); `first_px` ...: the same in the picture, in pixels.
+        `confidence`: share of slots where confidence > 0.5 exactly if the slot's thing is shown.
+    """
+    missed, metres, shown, sure = [], [], [], []
+    for batch in batches:
+        encoded = encode(backbone, batch["images"], backbone.prompt(batch["texts"]))
+        pointed = pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
+        off = pointed.places_BVS2[:, 0].cpu().numpy() - batch["places"]
+        missed.append(off * (batch["images"].shape[1] / 2))
+        metres.append(np.linalg.norm(np.einsum("bsij,bsj->bsi", batch["metres"], off), axis=-1))
+        shown.append(batch["shown"] > 0.5)
+        sure.append(pointed.confidence_logit_BVS[:, 0].cpu().numpy() > 0)
+    off_px, off_m, is_shown = np.concatenate(missed), np.concatenate(metres), np.concatenate(shown)
+    size = batch["images"].shape[1]
+    hits = np.abs(off_px).max(-1) <= HIT * size
+    found = {
+        "hit": float(hits[:, :-1][is_shown[:, :-1]].mean()),
+        "confidence": float((np.concatenate(sure) == is_shown).mean()),
+    }
+    for name, slot in (("first", 0), ("second", 1), ("self", -1)):
+        rows = is_shown[:, slot]
+        found[f"{name}_px"] = _median(np.linalg.norm(off_px[rows, slot], axis=-1))
+        found[f"{name}_cm"] = _median(off_m[rows, slot] * 100)
+    return found
+
+
+def score_answers(backbone: Backbone, batches: Iterable[Batch]) -> float:
+    """Share of right answers: word for word; location tokens may be off by one along each axis."""
+    right = []
+    for batch in batches:
+        said = answer(backbone, batch["images"], batch["texts"])
+        right += [_agrees(a, b) for a, b in zip(said, batch["answers"], strict=True)]
+    return float(np.mean(right)) if right else math.nan
+
+
+def score(backbone: Backbone, pointers: Pointers, papers: dict[str, list[Batch]]) -> dict[str, float]:
+    """The scores of an exam, task -> batches: `score_pointing`'s of the task `point`, and each other task's share."""
+    backbone.eval()
+    found: dict[str, float] = {}
+    for task, batches in papers.items():
+        if task == "point":
+            found |= score_pointing(backbone, pointers, batches)
+        else:
+            found[task] = score_answers(backbone, batches)
+    return found
+
+
+def _agrees(said: str, right: str) -> bool:
+    if not right.startswith("<loc_"):
+        return said == right
+    places = [[int(n) for n in _NUMBER.findall(text)] for text in (said, right)]
+    return len(places[0]) == 2 and all(abs(a - b) <= 1 for a, b in zip(*places, strict=True))
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else math.nan
+
+
+def print_losses(step: int, losses: dict[str, float]) -> None:
+    """A line for `ground`'s report."""
+    print(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in losses.items()), flush=True)
+
+
+def write_card(folder: str | Path, made: dict[str, Any], scores: dict[str, dict[str, float]]) -> None:
+    """Write `grounding.json` beside the weights: how they were made and their scores by exam; and print it."""
+    rounded = {
+        name: {key: None if math.isnan(value) else round(value, 4) for key, value in found.items()}
+        for name, found in scores.items()
+    }
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    text = json.dumps({"made": made, "versions": versions, "scores": rounded}, indent=2)
+    (Path(folder) / CARD).write_text(text + "\n")
+    print(text, flush=True)

@@ -1,0 +1,219 @@
+"""The small vision-language model that ships: stock Idefics3 layers, a three-convolution stem, and a mixing head.
+
+Before the vocabulary, the mixing head adds to each hidden state the image feature that it attends to and the
+place where that lies; without it a model this small hardly learns to say where or which (docs/backbone.md).
+
+Shapes: B batch, N visual tokens of all views, T tokens, D width, K width of a key, H height, W width,
+R centres along an axis, 2 = (x to the right, y down).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers.models.idefics3.configuration_idefics3 import Idefics3Config
+from transformers.models.idefics3.modeling_idefics3 import (
+    Idefics3CausalLMOutputWithPast,
+    Idefics3ForConditionalGeneration,
+)
+
+PAD, END, IMAGE, ANSWER = "<pad>", "<eos>", "<image>", "<ans>"
+LOCATIONS = 32
+"""Location tokens `<loc_0>` ... count from the left, or the top, to the right, or the bottom."""
+SPECIAL = (PAD, END, IMAGE, "<ptr>", "<self>", ANSWER, *(f"<loc_{i}>" for i in range(LOCATIONS)))
+_CENTRES = 32
+
+
+class VlaTinyConfig(Idefics3Config):
+    """An Idefics3 config whose model has the stem and the mixing head."""
+
+    model_type = "vla_tiny"
+
+
+class Stem(nn.Module):
+    """Pixels [B, 3, H, W] -> one vector for each 8 x 8 patch: three convolutions of stride 2."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, width // 2, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(width // 2, width // 2, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(width // 2, width, 3, 2, 1),
+        )
+
+    def forward(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, H, W] -> [B, D, H / 8, W / 8]."""
+        return self.layers(pixels_B3HW)
+
+
+class Mix(nn.Module):
+    """Adds to each hidden state the visual feature that it attends to and the place where that lies."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, 3 * width)
+        self.key = nn.Linear(width, 2 * width)
+        self.feature = nn.Linear(width, width)
+        self.place = nn.Linear(2 * _CENTRES, width)
+
+    def look(
+        self, hidden_BTD: torch.Tensor, visual_BND: torch.Tensor, views: int = 1
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits over cells [B, T, N], place in its view [B, T, 2] in [-1, 1], and attended feature [B, T, D]."""
+        B, T, D = hidden_BTD.shape
+        visual_BND = self.norm(visual_BND)
+        query_BT3K = self.query(hidden_BTD).view(B, T, 3, D)
+        key_BNK, inner_BNK = self.key(visual_BND).split(D, -1)
+        scale = D**-0.5
+        logits_BTN = torch.einsum("btk,bnk->btn", query_BT3K[:, :, 0], key_BNK) * scale
+        offset_BTN2 = torch.tanh(torch.einsum("btck,bnk->btnc", query_BT3K[:, :, 1:], inner_BNK) * scale)
+        weight_BTN = logits_BTN.softmax(-1)
+        side = math.isqrt(visual_BND.shape[1] // views)
+        cells_N2 = _centres(side, visual_BND).repeat(views, 1)
+        place_BT2 = torch.einsum("btn,btnc->btc", weight_BTN, cells_N2 + offset_BTN2 / side)
+        return logits_BTN, place_BT2, weight_BTN @ visual_BND
+
+    def forward(self, hidden_BTD: torch.Tensor, visual_BND: torch.Tensor, views: int = 1) -> torch.Tensor:
+        """The hidden states [B, T, D] that the vocabulary reads."""
+        _, place_BT2, feature_BTD = self.look(hidden_BTD, visual_BND, views)
+        return self.blend(hidden_BTD, place_BT2, feature_BTD)
+
+    def blend(self, hidden_BTD: torch.Tensor, place_BT2: torch.Tensor, feature_BTD: torch.Tensor) -> torch.Tensor:
+        """The hidden states [B, T, D] that the vocabulary reads, from what `look` found."""
+        centres_R = torch.linspace(-1, 1, _CENTRES, device=place_BT2.device, dtype=place_BT2.dtype)
+        near_BT2R = torch.exp(-0.5 * ((place_BT2[..., None] - centres_R) * (_CENTRES / 2)) ** 2)
+        return hidden_BTD + self.feature(feature_BTD) + self.place(near_BT2R.flatten(-2))
+
+
+class VlaTinyForConditionalGeneration(Idefics3ForConditionalGeneration):
+    """Idefics3 with the stem in place of the linear patches and `Mix` before the vocabulary."""
+
+    config_class = VlaTinyConfig
+
+    def __init__(self, config: VlaTinyConfig) -> None:
+        super().__init__(config)
+        vision: Any = config.vision_config
+        self.model.vision_model.embeddings.patch_embedding = Stem(vision.hidden_size)
+        self.mix = Mix(config.get_text_config().hidden_size)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> Idefics3CausalLMOutputWithPast:
+        """As Idefics3's; `pixel_values` float [B, V, 3, H, W] (needed at every step: the model keeps no cache)."""
+        kwargs["return_dict"] = True
+        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, pixel_values=pixel_values, **kwargs)
+        hidden_BTD = outputs.last_hidden_state
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        hidden_BTD = hidden_BTD[:, keep]
+        if outputs.image_hidden_states is not None:
+            B, views = hidden_BTD.shape[0], pixel_values.shape[1] if pixel_values is not None else 1
+            visual_BND = outputs.image_hidden_states.reshape(B, -1, hidden_BTD.shape[-1])
+            hidden_BTD = self.mix(hidden_BTD, visual_BND, views)
+        logits = self.lm_head(hidden_BTD)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.vocab_size)
+        return Idefics3CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+        )
+
+
+def tiny_tokenizer(texts: Iterable[str] = (), merged: int = 600) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer: its special tokens, all bytes, and up to `merged` parts of `texts`' words.
+
+    Words of `texts` become one token or a few; any other text is read byte by byte. Case is folded.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(SPECIAL) + 256 + merged, special_tokens=list(SPECIAL), show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=list(SPECIAL[2:]),
+        padding_side="right",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def tiny_config(vocabulary: int, width: int = 64, layers: int = 2, image_size: int = 64) -> VlaTinyConfig:
+    """The architecture that ships: `width` wide, `layers` for vision and as many for text, patches of 8."""
+    vision = {
+        "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers,
+        "num_attention_heads": 4, "image_size": image_size, "patch_size": 8, "initializer_range": 0.1,
+        "hidden_act": "relu",
+    }  # fmt: skip
+    text = {
+        "model_type": "llama", "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": vocabulary, "pad_token_id": 0,
+        "bos_token_id": None, "eos_token_id": 1, "max_position_embeddings": 1024, "initializer_range": 0.02,
+        "tie_word_embeddings": True, "use_cache": False,
+    }  # fmt: skip
+    return VlaTinyConfig(
+        vision_config=vision, text_config=text, scale_factor=1, image_token_id=SPECIAL.index(IMAGE),
+        tie_word_embeddings=True, use_cache=False,
+    )  # fmt: skip
+
+
+def initialise(model: VlaTinyForConditionalGeneration) -> None:
+    """Set the starting weights that transformers' defaults do not.
+
+    | part | start |
+    |---|---|
+    | vision transformer | normal 0.1 (its config) |
+    | text transformer | normal 0.02 (its config) |
+    | stem | Kaiming normal, so that what a patch shows outweighs where it is |
+    | connector, mix | PyTorch's defaults |
+    | places of patches | sine and cosine of row and column, times 0.3 |
+    """
+    embeddings = model.model.vision_model.embeddings
+    for part in (model.mix, model.model.connector):
+        for module in part.modules():
+            if isinstance(module, nn.Linear | nn.LayerNorm):
+                module.reset_parameters()
+    for module in embeddings.patch_embedding.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+    side, width = embeddings.num_patches_per_side, embeddings.embed_dim
+    index = torch.arange(side * side, dtype=torch.float32)
+    rate = torch.exp(torch.arange(width // 4) * (-math.log(100.0) / (width // 4)))
+    waves = [wave(axis[:, None] * rate) for axis in (index // side, index % side) for wave in (torch.sin, torch.cos)]
+    with torch.no_grad():
+        embeddings.position_embedding.weight.copy_(0.3 * torch.cat(waves, 1))
+
+
+def _centres(side: int, like: torch.Tensor) -> torch.Tensor:
+    """The centres [side * side, 2] of a square grid's cells in [-1, 1], x first, row by row from the top left."""
+    along = (torch.arange(side, device=like.device, dtype=like.dtype) + 0.5) / side * 2 - 1
+    return torch.stack(torch.meshgrid(along, along, indexing="ij"), -1).flip(-1).reshape(-1, 2)
+
+
+AutoConfig.register(VlaTinyConfig.model_type, VlaTinyConfig, exist_ok=True)
+AutoModelForImageTextToText.register(VlaTinyConfig, VlaTinyForConditionalGeneration, exist_ok=True)

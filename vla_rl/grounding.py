@@ -141,7 +141,8 @@ def batch_losses(
     backbone: Backbone, pointers: Pointers, batch: Batch, recipe: Recipe, reader: Reader | None = None
 ) -> dict[str, torch.Tensor]:
     """The losses of a batch by name."""
-    prompt, answers_BA = with_answers(backbone, batch["texts"], batch["answers"])
+    speaks = recipe.trainable == "all" and hasattr(backbone.model, "mix")
+    prompt, answers_BA = with_answers(backbone, batch["texts"], batch["answers"] if speaks else [])
     with torch.set_grad_enabled(recipe.trainable == "all"):
         encoded = encode(backbone, batch["images"], prompt)
     pointed = pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
@@ -150,7 +151,7 @@ def batch_losses(
         visual_BND = encoded.visual_BVND[:, 0].float()
         losses["mentions"] = reader.mention_loss(encoded.slots_BSD.float(), batch)
         losses["cells"] = recipe.cell_weight * reader.cell_loss(visual_BND, batch, recipe.place_weight)
-    if answers_BA is not None and recipe.trainable == "all":
+    if answers_BA is not None:
         losses |= answer_losses(backbone, encoded, prompt, answers_BA, batch, recipe.place_weight)
     return losses
 

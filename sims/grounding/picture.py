@@ -99,7 +99,7 @@ class Picture:
     view: View | None = field(default=None, compare=False)
 
 
-def cells_of(owner: np.ndarray, things: int, least: int = 10) -> np.ndarray:
+def cells_of(owner: np.ndarray, things: int, least: int = 3) -> np.ndarray:
     """int [SIZE, SIZE], the thing that each pixel shows (BARE: none) -> int8 [GRID * GRID], that of each cell.
 
     A cell shows the thing with the most pixels in it, if those are at least `least`.

@@ -36,7 +36,7 @@ CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES), "word": 1 +
 UNSPOKEN = -100
 MAKERS: dict[str, type[Tables] | type[Screens]] = {"table": Tables, "screen": Screens}
 SHARES = {
-    "table": {"point": 0.62, "location": 0.1, "colour": 0.07, "shape": 0.07, "relation": 0.14},
+    "table": {"point": 0.7, "location": 0.08, "colour": 0.06, "shape": 0.06, "relation": 0.1},
     "screen": {"point": 0.5, "location": 0.1, "colour": 0.06, "shape": 0.08, "word": 0.16, "relation": 0.1},
 }
 _CHUNK = 500

@@ -30,7 +30,8 @@ PARTS = 5
 TEXTURES = ("none", "speckle", "speckle2", "gradient", "stripes", "checker")
 VIEWS = ("front", "front jittered", "top", "side", "orbit")
 _SHARES = (0.22, 0.43, 0.1, 0.1, 0.15)
-_HEIGHTS = {"cube": 1.0, "ball": 1.0, "cylinder": 1.0, "capsule": 0.5, "egg": 0.6}
+_WEIGHTS = {"cube": 6.0, "ball": 5.0, "cylinder": 5.0, "mark": 5.0, "bar": 3.0}
+"""How often a shape is drawn; the others 1."""
 
 
 @dataclass
@@ -252,7 +253,7 @@ def _compile() -> Any:
 def _pairs(rng: np.random.Generator, held_out: bool, count: int) -> list[tuple[str, str]]:
     """Colours and shapes of a table's things: often the same colour, or the same shape, twice."""
     colours, shapes = tuple(COLOURS), TABLE_SHAPES
-    weights = np.array([3.0 if shape in ("cube", "ball", "cylinder", "mark") else 1.0 for shape in shapes])
+    weights = np.array([_WEIGHTS.get(shape, 1.0) for shape in shapes])
     pairs: list[tuple[str, str]] = []
     if held_out:
         held = [pair for pair in sorted(HELD_OUT_COMBINATIONS) if pair[1] in shapes]
@@ -272,13 +273,13 @@ def _pairs(rng: np.random.Generator, held_out: bool, count: int) -> list[tuple[s
 
 def _half_sizes(shape: str, rng: np.random.Generator) -> np.ndarray:
     """Half extents in metres [3]."""
-    size = rng.uniform(0.019, 0.036)
+    size = rng.uniform(0.021, 0.036)
     if shape in ("cube", "ball"):
         return np.full(3, size)
     if shape == "cylinder":
-        return np.array([size, size, rng.uniform(0.016, 0.046)])
+        return np.array([size, size, rng.uniform(0.025, 0.046)])
     if shape == "bar":
-        return np.array([rng.uniform(0.04, 0.075), *rng.uniform(0.01, 0.019, 2)])
+        return np.array([rng.uniform(0.04, 0.075), *rng.uniform(0.012, 0.019, 2)])
     if shape == "capsule":
         radius = rng.uniform(0.012, 0.02)
         return np.array([radius + rng.uniform(0.018, 0.03), radius, radius])
@@ -288,7 +289,7 @@ def _half_sizes(shape: str, rng: np.random.Generator) -> np.ndarray:
         return np.array([*rng.uniform(0.03, 0.05, 2), rng.uniform(0.006, 0.01)])
     if shape == "tray":
         return np.array([*rng.uniform(0.035, 0.055, 2), rng.uniform(0.01, 0.018)])
-    radius = rng.uniform(0.02, 0.055)
+    radius = rng.uniform(0.028, 0.055)
     return np.array([radius, radius, rng.uniform(0.0008, 0.002)])
 
 

@@ -168,7 +168,8 @@ def test_a_view_projects_to_where_its_rays_come_from() -> None:
     places = view.project(points)
     np.testing.assert_allclose(view.on_plane(places, np.array([0.03, 0.03])), points, atol=0.01)
     jacobian = view.metres(places, np.array([0.03, 0.03]))
-    moved = view.on_plane(places + [0.01, 0.0], np.array([0.03, 0.03])) - view.on_plane(places, np.array([0.03, 0.03]))
+    height, step = np.array([0.03, 0.03]), np.array([0.01, 0.0])
+    moved = view.on_plane(places + step, height) - view.on_plane(places, height)
     np.testing.assert_allclose(jacobian[:, :, 0] * 0.01, moved[:, :2], rtol=0.05, atol=1e-5)
 
 

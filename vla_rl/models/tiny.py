@@ -44,9 +44,9 @@ class Stem(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(3, width // 2, 3, 2, 1),
             nn.ReLU(),
-            nn.Conv2d(width // 2, width // 2, 3, 2, 1),
-            nn.ReLU(),
             nn.Conv2d(width // 2, width, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 2, 1),
         )
 
     def forward(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
@@ -166,7 +166,7 @@ def tiny_config(vocabulary: int, width: int = 64, layers: int = 2, image_size: i
     """The architecture that ships: `width` wide, `layers` for vision and as many for text, patches of 8."""
     vision = {
         "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers,
-        "num_attention_heads": 4, "image_size": image_size, "patch_size": 8, "initializer_range": 0.1,
+        "num_attention_heads": 4, "image_size": image_size, "patch_size": 8, "initializer_range": 0.05,
         "hidden_act": "relu",
     }  # fmt: skip
     text = {
@@ -186,7 +186,7 @@ def initialise(model: VlaTinyForConditionalGeneration) -> None:
 
     | part | start |
     |---|---|
-    | vision transformer | normal 0.1 (its config) |
+    | vision transformer | normal 0.05 (its config) |
     | text transformer | normal 0.02 (its config) |
     | stem | Kaiming normal, so that what a patch shows outweighs where it is |
     | connector, mix | PyTorch's defaults |

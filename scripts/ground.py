@@ -1,0 +1,54 @@
+"""Train the pointers of any backbone, a local folder or a hub id, on the generated pictures, and score them.
+
+    .venv/bin/python scripts/ground.py HuggingFaceTB/SmolVLM-256M-Instruct --out outputs/smolvlm --image-size 512
+    .venv/bin/python scripts/ground.py my/backbone --out outputs/mine --trainable all --learning-rate 1e-4
+
+The backbone stays as it is, and only `pointers.safetensors` is learned, unless --trainable all.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from sims.grounding.exams import EXAMS, exam
+from sims.grounding.picture import Split
+from sims.grounding.samples import batches, draw
+from vla_rl.grounding import Recipe, ground, print_losses, score_pointing, write_card
+from vla_rl.models.backbone import Backbone
+from vla_rl.models.pointers import Pointers
+
+
+def main() -> None:
+    """Parse the command line and ground the backbone."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("backbone", help="a folder or a hub id")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--image-size", type=int, default=None)
+    parser.add_argument("--trainable", choices=("pointers", "all"), default="pointers")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--tables", type=int, default=20_000)
+    parser.add_argument("--screens", type=int, default=10_000)
+    parser.add_argument("--exam", type=int, default=200, help="pictures in each exam")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    torch.manual_seed(chosen.seed)
+    backbone = Backbone.load(chosen.backbone, chosen.image_size)
+    backbone = backbone.to("cuda" if torch.cuda.is_available() else "cpu")
+    pointers = Pointers.load(chosen.backbone, backbone.hidden_size).to(backbone.device)
+    counts = {"table": chosen.tables, "screen": chosen.screens}
+    pictures = [p for kind, count in counts.items() for p in draw(kind, Split(), chosen.seed, count)]
+    recipe = Recipe(chosen.steps, chosen.learning_rate, trainable=chosen.trainable)
+    stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)
+    seconds = ground(backbone, pointers, stream, recipe, report=print_losses)
+    backbone.save(chosen.out)
+    pointers.save(chosen.out)
+    scores = {name: score_pointing(backbone, pointers, exam(name, chosen.exam)["point"]) for name in EXAMS}
+    write_card(chosen.out, vars(chosen) | {"training_s": seconds}, scores)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The backbone that ships: it loads strictly, is small, and points and answers on fresh pictures as its card says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sims.grounding.exams import EXAMS, exam
+from sims.grounding.picture import Split
+from sims.grounding.samples import CELL_LABELS, batches, draw, questions
+from vla_rl.grounding import CARD, Recipe, answer, batch_losses, encode, ground, score, score_pointing, soft_cells
+from vla_rl.models.backbone import Backbone
+from vla_rl.models.pointers import FILE, Pointers
+from vla_rl.models.tiny import initialise, tiny_config, tiny_tokenizer
+from vla_rl.paths import shipped
+
+FRESH_SEED = 77
+"""Of pictures that neither training nor the card's exams drew."""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return shipped("assets") / "backbones" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def backbone(folder: Path) -> Backbone:
+    return Backbone.load(folder)
+
+
+@pytest.fixture(scope="module")
+def pointers(folder: Path, backbone: Backbone) -> Pointers:
+    assert (folder / FILE).exists()
+    return Pointers.load(folder, backbone.hidden_size)
+
+
+@pytest.fixture(scope="module")
+def card(folder: Path) -> dict:
+    return json.loads((folder / CARD).read_text())
+
+
+def small() -> Backbone:
+    """An untrained backbone of the shipped architecture."""
+    tokenizer = tiny_tokenizer(["reach the red cube", "push the blue ball to the green mark"])
+    made = Backbone.from_config(tiny_config(len(tokenizer), width=32), tokenizer)
+    initialise(made.model)
+    return made
+
+
+def test_the_folder_is_small_and_holds_no_pickle(folder: Path) -> None:
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 8e6
+    assert {file.suffix for file in folder.iterdir()} <= {".json", ".safetensors", ".jinja"}
+
+
+def test_the_card_names_every_exam(card: dict) -> None:
+    assert set(card["scores"]) == set(EXAMS)
+    assert card["made"]["training_s"] > 0
+
+
+@pytest.mark.parametrize("name", ["table, front camera", "screen"])
+def test_fresh_pictures_score_as_the_card_says(name: str, backbone: Backbone, pointers: Pointers, card: dict) -> None:
+    """A little under the card: a tenth of its questions, other pictures."""
+    found, said = score(backbone, pointers, exam(name, count=120, seed=FRESH_SEED)), card["scores"][name]
+    for key in ("hit", "confidence"):
+        assert found[key] >= said[key] - 0.08, key
+    for key in ("first_px", "second_px", "self_px"):
+        assert found[key] <= 1.5 * said[key] + 0.1, key
+    for key in ("location", "colour", "shape", "relation"):
+        assert found[key] >= said[key] - 0.2, key
+
+
+@pytest.mark.parametrize("name", ["table, new combinations", "table, new cameras", "table, new backgrounds"])
+def test_what_training_never_showed_scores_as_the_card_says(
+    name: str, backbone: Backbone, pointers: Pointers, card: dict
+) -> None:
+    found = score_pointing(backbone, pointers, exam(name, count=120, seed=FRESH_SEED)["point"])
+    assert found["hit"] >= card["scores"][name]["hit"] - 0.12
+
+
+def test_it_answers_in_words(backbone: Backbone) -> None:
+    (picture, asked), *_ = questions(draw("screen", Split(), seed=1_234_567, count=20), "colour", seed=0)
+    said = answer(backbone, picture.image[None], [asked.text])
+    assert said[0].isalpha()
+
+
+def test_saved_weights_come_back_exactly(tmp_path: Path) -> None:
+    made = small()
+    made.save(tmp_path)
+    again = Backbone.load(tmp_path)
+    images, texts = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8), ["reach the red cube", "go"]
+    with torch.no_grad():
+        first, second = (encode(each, images, each.prompt(texts)) for each in (made, again))
+    assert torch.equal(first.tokens_BTD, second.tokens_BTD)
+    assert torch.equal(first.visual_BVND, second.visual_BVND)
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected"])
+def test_weights_that_do_not_fit_are_refused(change: str, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    file = tmp_path / "copy" / "model.safetensors"
+    weights = load_file(file)
+    stem = next(name for name in weights if "patch_embedding" in name)
+    weights["other" if change == "unexpected" else stem] = weights.pop(stem)
+    if change == "unexpected":
+        weights[stem] = weights["other"]
+    else:
+        del weights[stem]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"{change} keys"):
+        Backbone.load(tmp_path / "copy")
+
+
+def test_the_model_computes_logits_and_a_loss_like_any_other() -> None:
+    made = small()
+    prompt = made.prompt(["reach the red cube"])
+    pixels = torch.zeros(1, 1, 3, 64, 64)
+    out = made.model(input_ids=prompt.ids_BT, pixel_values=pixels, labels=prompt.ids_BT)
+    assert out.logits.shape == (1, prompt.ids_BT.shape[1], len(made.tokenizer))
+    assert torch.isfinite(out.loss)
+    last = made.model(input_ids=prompt.ids_BT, pixel_values=pixels, logits_to_keep=1).logits
+    torch.testing.assert_close(last[:, 0], out.logits[:, -1])
+
+
+def test_a_text_of_unknown_words_is_read_by_its_bytes() -> None:
+    made = small()
+    ids = made.tokenizer("Zwölf Äpfel 🍎", add_special_tokens=False).input_ids
+    assert made.tokenizer.decode(ids).strip() == "zwölf äpfel 🍎"
+
+
+def test_training_learns_and_is_reproducible() -> None:
+    pictures = draw("screen", Split(), seed=2, count=64)
+
+    def losses() -> list[float]:
+        torch.manual_seed(0)
+        made = small()
+        pointers, seen = Pointers(made.hidden_size), []
+        recipe = Recipe(steps=30, apart_first=10)
+        ground(made, pointers, batches(pictures, 16, 30, seed=0), recipe, CELL_LABELS)
+        for batch in batches(pictures, 32, 1, seed=1):
+            seen = [float(v) for v in batch_losses(made, pointers, batch, recipe).values()]
+        return seen
+
+    torch.manual_seed(0)
+    made = small()
+    (batch,) = batches(pictures, 32, 1, seed=1)
+    before = [float(v) for v in batch_losses(made, Pointers(made.hidden_size), batch, Recipe(1)).values()]
+    after = losses()
+    assert after == losses()
+    assert sum(after) < 0.8 * sum(before)
+
+
+def test_pointers_alone_train_on_a_frozen_backbone() -> None:
+    made = small()
+    pointers, before = Pointers(made.hidden_size), {k: v.clone() for k, v in made.state_dict().items()}
+    pictures = draw("screen", Split(), seed=2, count=32)
+    query = pointers.query.weight.detach().clone()
+    ground(made, pointers, batches(pictures, 16, 3, seed=0), Recipe(steps=3, trainable="pointers"))
+    assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
+    assert not torch.equal(query, pointers.query.weight)
+    with pytest.raises(ValueError, match="trainable must be 'all' or 'pointers'; got 'head'"):
+        ground(made, pointers, batches(pictures, 16, 1, seed=0), Recipe(steps=1, trainable="head"))
+
+
+def test_soft_cells_average_to_the_place() -> None:
+    places = torch.tensor([[0.3, -0.2], [0.0, 0.0], [-1.0, 0.99]])
+    weights = soft_cells(places, (8, 8))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3))
+    along = (torch.arange(8) + 0.5) / 4 - 1
+    centres = torch.stack(torch.meshgrid(along, along, indexing="ij"), -1).flip(-1).reshape(-1, 2)
+    torch.testing.assert_close((weights @ centres)[:2], places[:2])

@@ -10,7 +10,7 @@ import torch
 
 from vla_rl.learner import MAX_BAD_STEPS, Learner
 
-SCRIPT = '''
+SCRIPT = """
 import sys, torch
 from safetensors.torch import save_file
 from vla_rl.learner import Learner
@@ -29,7 +29,7 @@ for _ in range(5):
     norm = learner.step(loss, optimizer, clip=0.5)
 if learner.rank == 0:
     save_file({**net.state_dict(), "norm": norm}, sys.argv[1])
-'''
+"""
 
 
 def weights_after(tmp_path: Path, processes: int) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ import mujoco
 import numpy as np
 import torch
 
-from vla_rl import build
+from vla_rl import build, config
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.algorithms.rows import Rows
@@ -22,8 +23,18 @@ from vla_rl.replay import ReplayBuffer
 ROUNDS = 7
 
 
-def smoke(run: RunConfig) -> dict[str, float]:
-    """The numbers of `vla-rl bench smoke`.
+def smoke(as_json: bool = False) -> None:
+    """Print the numbers of `measure` for the Reach quick-start, as one JSON object or as a table."""
+    found = measure(config.load(["experiment=reach"], command="bench"))
+    if as_json:
+        print(json.dumps({name: round(value, 4) for name, value in found.items()}))
+        return
+    for name, value in found.items():
+        print(f"{name:20} {value:10.3f}")
+
+
+def measure(run: RunConfig) -> dict[str, float]:
+    """Ratios and rates of one machine in one run.
 
     `env_share`: steps/s of the environment over those of a loop of `mj_step` and `mujoco.Renderer` on its own
     model. `learner_share`: updates/s over those of the same modules' forward and backward written out by hand on
@@ -148,9 +159,7 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
     loss = losses.categorical_loss(logits, losses.hl_gauss(target, critic.edges, settings.sigma), rows.weight)
     descend(loss, algorithm.critic_optimizer, settings.clip)
     with torch.no_grad():
-        torch._foreach_lerp_(
-            list(algorithm.target.parameters()), list(critic.parameters()), settings.target_ema
-        )
+        torch._foreach_lerp_(list(algorithm.target.parameters()), list(critic.parameters()), settings.target_ema)
     count[0] += 1
     if count[0] % settings.critic_updates:
         return

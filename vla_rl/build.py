@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import gymnasium
+import numpy as np
 
-from vla_rl import envs, registry
+from vla_rl import envs
 from vla_rl.config import RunConfig
 from vla_rl.data import demos
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import ObservationShape, TokenEnv
 from vla_rl.learner import Learner
 from vla_rl.models.policy import Policy
-from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
-from vla_rl.specs import ActionSpace
+from vla_rl.specs import STATE, ActionSpace
 
 
 @dataclass(frozen=True)
@@ -66,26 +66,19 @@ def learner(run: RunConfig) -> Learner:
     return Learner(device=run.device, mixed_precision=run.mixed_precision, seed=run.seed)
 
 
-def policy_settings(run: RunConfig) -> PolicySettings:
-    """The policy's components, built from the config."""
-    return PolicySettings(
-        backbone=registry.build("backbones", run.policy.backbone, run.plugins, "policy.backbone"),
-        head=registry.validated(HeadSettings, run.policy.head, "policy.head"),
-        train=run.policy.train,
-        lora=registry.validated(LoraSettings, run.policy.lora, "policy.lora"),
-        stack=run.replay.stack,
-    )
-
-
-def fresh_policy(run: RunConfig, face: Interface) -> Policy:
-    """A policy of the config, its head untrained."""
-    return Policy.build(
-        policy_settings(run),
+def fresh_policy(run: RunConfig, face: Interface, episodes: Demonstrations | None = None) -> Policy:
+    """A policy of the config, its head untrained; it normalises the state as the demonstrations spread it."""
+    policy = Policy.build(
+        run.policy.settings(run.plugins, run.replay.stack),
         action_space=face.tokens,
         cameras=face.observation.images,
         state_dim=face.observation.state,
         seed=run.seed,
     )
+    if episodes is not None and face.observation.state:
+        states = np.concatenate([episode.observations[STATE] for episode in episodes])
+        policy.set_state_normalization(states.mean(0), states.std(0))
+    return policy
 
 
 def replay(run: RunConfig, face: Interface, policy: Policy, capacity: int, lanes: int) -> ReplayBuffer:

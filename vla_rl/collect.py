@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from vla_rl.algorithms.parl import Decision
+from vla_rl.history import FrameHistory
 from vla_rl.log import Log
 from vla_rl.replay import ReplayBuffer
 from vla_rl.specs import check_training_seed
@@ -24,15 +25,17 @@ class Collector:
     Args:
         envs: environments that take tokens int64 [K].
         replay: with one lane for each environment.
-        seed: of the first resets; outside the held-out seeds.
+        seed: of the first lane's first reset, the next lane's is one more; all training seeds.
     """
 
     def __init__(self, envs: VectorEnv, replay: ReplayBuffer, seed: int, recent: int = 100) -> None:
         self.envs, self.replay = envs, replay
         lanes = envs.num_envs
-        observation, _ = envs.reset(seed=[check_training_seed(seed + lane) for lane in range(lanes)])
+        observation, _ = envs.reset(seed=check_training_seed(seed, lanes))
         self._observation: dict[str, Any] = observation
         self._final = np.zeros(lanes, bool)
+        self._fresh = np.ones(lanes, bool)
+        self._history = FrameHistory(replay.stack)
         self._recent: deque[bool] = deque(maxlen=recent)
         self.episodes = 0
 
@@ -45,7 +48,7 @@ class Collector:
         """One decision in every environment; returns how many transitions that made."""
         observation, final = self._observation, self._final
         with log.timed("act"):
-            decision = act(observation)
+            decision = act(self._history.push(observation, self._fresh))
         with log.timed("step"):
             following, reward, terminated, truncated, info = self.envs.step(decision.tokens)
         self.replay.add(
@@ -60,7 +63,7 @@ class Collector:
         ended = (terminated | truncated) & ~final
         self._recent.extend(info["is_success"][ended].tolist() if ended.any() else ())
         self.episodes += int(ended.sum())
-        self._observation, self._final = following, ended
+        self._observation, self._final, self._fresh = following, ended, final
         return int((~final).sum())
 
     def statistics(self) -> dict[str, float]:

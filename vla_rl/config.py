@@ -113,12 +113,16 @@ class DemosConfig(_Part):
 
 
 class SftConfig(_Part):
-    """The supervised start. feature_noise: standard deviation added to the pointed-at places."""
+    """The supervised start. feature_noise: standard deviation added to the pointed-at places.
+
+    label_smoothing: demonstrated bins and cells are spread over their neighbours, by so many bins.
+    """
 
     steps: PositiveInt
     batch_size: PositiveInt
     lr: PositiveFloat
     weight_decay: NonNegativeFloat
+    label_smoothing: NonNegativeFloat
     feature_noise: NonNegativeFloat
 
 

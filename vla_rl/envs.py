@@ -30,10 +30,10 @@ class ObservationShape:
         if not isinstance(space, gymnasium.spaces.Dict):
             raise ValueError(f"expected a Dict observation space, got {space}")
         images = {key: tuple(part.shape or ()) for key, part in space.items() if key.startswith(IMAGES)}
-        for key, wanted in ((f"{IMAGES}<camera>", bool(images)), (TASK, TASK in space.keys())):
+        for key, wanted in ((f"{IMAGES}<camera>", bool(images)), (TASK, TASK in space.spaces)):
             if not wanted:
                 raise ValueError(f"the policy needs {key!r} among the observations, got {list(space.keys())}")
-        state = space[STATE].shape if STATE in space.keys() else (0,)
+        state = space[STATE].shape if STATE in space.spaces else (0,)
         return cls(images=images, state=int(np.prod(state or (0,))))
 
 
@@ -98,6 +98,8 @@ def make_env(
         return gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True, **options)
     except TypeError as error:
         raise ConfigError(f"env.kwargs: {env_id} does not take these settings: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"env: {error}") from error
 
 
 def bind_tokens(config: Any, space: gymnasium.Space, plugins: Sequence[str] = ()) -> ActionSpace:

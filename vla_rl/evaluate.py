@@ -6,16 +6,18 @@ import dataclasses
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 from scipy.stats import binomtest
 
-from vla_rl.envs import succeeded
+from vla_rl.envs import batched, succeeded
+from vla_rl.history import FrameHistory
 from vla_rl.registry import ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, TASK, VALIDATION_SEEDS
 
@@ -130,6 +132,7 @@ def evaluate(
     num_envs: int = 8,
     films: int = 0,
     on_episode: Callable[[Outcome], None] | None = None,
+    stack: int = 1,
 ) -> EvalResult:
     """Run exactly one episode for each seed.
 
@@ -143,6 +146,7 @@ def evaluate(
         num_envs: episodes that run together, at least 1.
         films: keep the frames of this many successes and as many failures, those of the first seeds.
         on_episode: called with each episode as it ends.
+        stack: frames of each camera that the actor sees at once.
 
     Raises:
         ValueError: a seed that training may use, no seeds, or `num_envs` < 1.
@@ -156,10 +160,10 @@ def evaluate(
     envs: list[gymnasium.Env] = []
     try:
         envs.extend(make_env() for _ in range(min(num_envs, len(seeds))))
-        running = [_Episode(env, waiting.popleft(), films > 0) for env in envs]
+        running = [_Episode(env, waiting.popleft(), films > 0, FrameHistory(stack)) for env in envs]
         name = _name(envs[0])
         while running:
-            tokens, info = actor(_stacked([episode.observation for episode in running]))
+            tokens, info = actor(_joined([episode.seen for episode in running]))
             q = info.get("q")
             for row, episode in enumerate(running):
                 episode.step(np.asarray(tokens[row]), None if q is None else float(q[row]))
@@ -250,7 +254,7 @@ def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequen
     make = partial(build.token_env, build.env_factory(run), face.tokens)
     seeds = HELD_OUT_SEEDS[run.eval.seed : run.eval.seed + run.eval.episodes]
     with results.episode_bar(run.env.id, len(seeds)) as on_episode:
-        result = evaluate(actor, make, seeds, run.eval.num_envs, run.eval.videos, on_episode)
+        result = evaluate(actor, make, seeds, run.eval.num_envs, run.eval.videos, on_episode, run.replay.stack)
     make_rendering = partial(build.token_env, build.env_factory(run, render_mode="rgb_array"), face.tokens)
     result = refilmed(keep_films(result, run.eval.videos), make_rendering)
     acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
@@ -267,7 +271,9 @@ class _Episode:
     env: gymnasium.Env
     seed: int
     filmed: bool
+    history: FrameHistory
     observation: Any = None
+    seen: dict[str, Any] = field(default_factory=dict)
     ended: bool = False
     info: dict[str, Any] = field(default_factory=dict)
     rewards: list[float] = field(default_factory=list)
@@ -278,7 +284,7 @@ class _Episode:
 
     def __post_init__(self) -> None:
         self.observation, _ = self.env.reset(seed=self.seed)
-        self._film()
+        self._look(fresh=True)
 
     def step(self, tokens: np.ndarray, q: float | None) -> None:
         try:
@@ -291,7 +297,7 @@ class _Episode:
         self.q.extend([] if q is None else [q])
         self.length += int(self.info.get("steps", 1))
         self.ended = bool(terminated or truncated)
-        self._film()
+        self._look(fresh=False)
 
     def outcome(self) -> Outcome:
         return Outcome(
@@ -307,7 +313,8 @@ class _Episode:
             frames=tuple(self.frames) if self.filmed else None,
         )
 
-    def _film(self) -> None:
+    def _look(self, fresh: bool) -> None:
+        self.seen = self.history.push(batched(self.observation), np.array([fresh]))
         if self.filmed:
             camera = next(key for key in self.observation if key.startswith(IMAGES))
             self.frames.append(np.array(self.observation[camera], np.uint8))
@@ -320,7 +327,7 @@ def _continued(running: list[_Episode], waiting: deque[int], filmed: bool) -> li
         if not episode.ended:
             following.append(episode)
         elif waiting:
-            following.append(_Episode(episode.env, waiting.popleft(), filmed))
+            following.append(_Episode(episode.env, waiting.popleft(), filmed, episode.history))
     return following
 
 
@@ -333,11 +340,11 @@ def _forget_frames(done: dict[int, Outcome], seeds: Sequence[int], films: int) -
             done[seed] = dataclasses.replace(done[seed], frames=None)
 
 
-def _stacked(observations: Sequence[Any]) -> dict[str, Any]:
-    """Observations as one batch: arrays [B, ...], instructions a list of B."""
+def _joined(observations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Batches of one as one batch: arrays [B, ...], instructions a list of B."""
     keys = observations[0].keys()
     columns = {key: [observation[key] for observation in observations] for key in keys}
-    return {key: list(map(str, column)) if key == TASK else np.stack(column) for key, column in columns.items()}
+    return {key: list(chain(*column)) if key == TASK else np.concatenate(column) for key, column in columns.items()}
 
 
 def _name(env: gymnasium.Env) -> str:

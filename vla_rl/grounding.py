@@ -335,7 +335,7 @@ def _optimiser(
 
     def rate(step: int) -> float:
         if step < recipe.apart_first:
-            return 1.5 * min((step + 1) / recipe.warm_up, (recipe.apart_first - step) / recipe.warm_up, 1.0)
+            return 2 * min((step + 1) / recipe.warm_up, (recipe.apart_first - step) / recipe.warm_up, 1.0)
         step, steps = step - recipe.apart_first, recipe.steps - recipe.apart_first
         along = (step - recipe.warm_up) / max(1, steps - recipe.warm_up)
         return min((step + 1) / recipe.warm_up, 0.5 * (1 + math.cos(math.pi * min(max(along, 0.0), 1.0))))

@@ -64,7 +64,9 @@ class Learner:
         if not torch.isfinite(norm):
             self._bad_steps += 1
             if self._bad_steps >= MAX_BAD_STEPS:
-                raise FloatingPointError(f"the gradient was not finite {MAX_BAD_STEPS} times in a row; the loss is {loss.item()}")
+                raise FloatingPointError(
+                    f"the gradient was not finite {MAX_BAD_STEPS} times in a row; the loss is {loss.item()}"
+                )
             optimizer.zero_grad(set_to_none=True)
             return norm
         self._bad_steps = 0

@@ -9,14 +9,12 @@ import numpy as np
 import torch
 
 from vla_rl import build, checkpoint
-from vla_rl.algorithms import losses
 from vla_rl.algorithms.rows import Rows
-from vla_rl.config import RunConfig
+from vla_rl.config import RunConfig, SftConfig
 from vla_rl.learner import Learner
 from vla_rl.log import Log
 from vla_rl.models.policy import Policy
 from vla_rl.replay import ReplayBuffer
-from vla_rl.specs import STATE
 
 
 def sft(run: RunConfig) -> Path:
@@ -25,10 +23,7 @@ def sft(run: RunConfig) -> Path:
     face = build.interface(run)
     learner = build.learner(run)
     episodes = build.demonstrations(run, face)
-    policy = build.fresh_policy(run, face).to(learner.device)
-    if STATE in episodes.episodes[0].observations:
-        states = np.concatenate([episode.observations[STATE] for episode in episodes])
-        policy.set_state_normalization(states.mean(0), states.std(0))
+    policy = build.fresh_policy(run, face, episodes).to(learner.device)
     folder = checkpoint.claim(run)
     demos = build.demo_replay(run, face, policy, episodes)
     with Log(folder, None, run.sft.steps, "supervised start") as log:
@@ -45,7 +40,7 @@ def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfi
     for step in range(settings.steps):
         batch = demos.sample(settings.batch_size, rng, images=not policy.frozen_trunk)
         rows = Rows.of(batch, policy, learner.device)
-        log.update(imitation_step(policy, rows, learner, optimizer, settings.feature_noise))
+        log.update(imitation_step(policy, rows, learner, optimizer, settings))
         schedule.step()
         if step % 50 == 49 or step + 1 == settings.steps:
             line = log.write(step + 1)
@@ -54,15 +49,13 @@ def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfi
 
 
 def imitation_step(
-    policy: Policy, rows: Rows, learner: Learner, optimizer: Any, feature_noise: float, clip: float = 1.0
+    policy: Policy, rows: Rows, learner: Learner, optimizer: Any, settings: SftConfig, clip: float = 1.0
 ) -> dict[str, torch.Tensor]:
-    """One step on -log pi(label | features), the places of the features jittered by `feature_noise` (std)."""
+    """One step on the cross-entropy to the labels, spread over neighbours, from places with noise."""
     with learner.autocast():
         features = rows.grounded if policy.frozen_trunk else policy.encode(rows.observation)
-        if feature_noise > 0:
-            features = features.jittered(feature_noise)
-        log_prob = policy.log_prob(features, rows.labels.unsqueeze(1)).squeeze(1).float()
-        everything = torch.ones_like(log_prob, dtype=torch.bool)
-        loss = losses.imitation_loss(log_prob, everything, log_prob.new_ones(()))
+        if settings.feature_noise > 0:
+            features = features.jittered(settings.feature_noise)
+        loss = policy.imitation_loss(features, rows.labels, settings.label_smoothing).float().mean()
     norm = learner.step(loss, optimizer, clip)
     return {"sft/loss": loss.detach(), "sft/grad_norm": norm}

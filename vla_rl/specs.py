@@ -38,7 +38,8 @@ def check_training_seed(seed: int, episodes: int = 1) -> int:
     if seed < 0 or seed + episodes > TRAINING_SEEDS.stop:
         raise ValueError(
             f"training seeds must lie in [0, {TRAINING_SEEDS.stop}); got {seed} for {episodes} episode(s). "
-            f"Seeds from {VALIDATION_SEEDS.start} on are kept for validation, from {HELD_OUT_SEEDS.start} on for evaluation."
+            f"Seeds from {VALIDATION_SEEDS.start} on are kept for validation, and from {HELD_OUT_SEEDS.start} on "
+            "for evaluation."
         )
     return seed
 

@@ -19,11 +19,13 @@ from vla_rl.actor import Actor
 from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.collect import Collector
 from vla_rl.config import RunConfig
+from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import make_vector
 from vla_rl.evaluate import evaluate
 from vla_rl.learner import Learner
 from vla_rl.log import Log
 from vla_rl.models.policy import Policy
+from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer, sample_mixed
 from vla_rl.specs import VALIDATION_SEEDS
 
@@ -103,7 +105,10 @@ def make_world(run: RunConfig) -> World:
     torch.manual_seed(run.seed)
     face = build.interface(run)
     learner = build.learner(run)
-    policy = start_policy(run, face)
+    episodes = build.demonstrations(run, face)
+    policy = start_policy(run, face, episodes)
+    if run.algorithm.kl_weight > 0 and run.train.checkpoint is None:
+        raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
     reference = copy.deepcopy(policy).requires_grad_(False) if run.train.checkpoint else None
     algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference)
     replay = build.replay(run, face, policy, run.replay.capacity, run.train.num_envs)
@@ -119,20 +124,20 @@ def make_world(run: RunConfig) -> World:
         algorithm=algorithm,
         collector=Collector(envs, replay, seed=100_000 + 100 * seed),
         replay=replay,
-        demos=build.demo_replay(run, face, policy, build.demonstrations(run, face)),
+        demos=build.demo_replay(run, face, policy, episodes),
         face=face,
         rng=np.random.default_rng(seed),
     )
 
 
-def start_policy(run: RunConfig, face: build.Interface) -> Policy:
+def start_policy(run: RunConfig, face: build.Interface, episodes: Demonstrations) -> Policy:
     """The policy of `train.checkpoint`, or a fresh one.
 
     Raises:
         ConfigError: the checkpoint's policy does not fit the run's observations or actions.
     """
     if run.train.checkpoint is None:
-        return build.fresh_policy(run, face)
+        return build.fresh_policy(run, face, episodes)
     policy = Policy.from_pretrained(checkpoint.policy_folder(run.train.checkpoint), plugins=run.plugins)
     policy.check_fits(face.tokens, face.observation.images, face.observation.state)
     return policy
@@ -143,7 +148,7 @@ def validate(world: World) -> dict[str, float]:
     count = world.run.train.eval_episodes
     make = partial(build.token_env, build.env_factory(world.run), world.face.tokens)
     seeds = VALIDATION_SEEDS[:count]
-    result = evaluate(Actor(world.algorithm), make, seeds, world.run.eval.num_envs)
+    result = evaluate(Actor(world.algorithm), make, seeds, world.run.eval.num_envs, stack=world.run.replay.stack)
     return {"eval/pc_success": result.pc_success, "eval/episodes": float(count)}
 
 

@@ -27,9 +27,7 @@ def categorical_loss(logits_EBZ: Tensor, target_BZ: Tensor, weight_B: Tensor) ->
     return (cross_entropy * weight_B).mean()
 
 
-def td_target(
-    reward_B: Tensor, discount_B: Tensor, next_value_B: Tensor, return_B: Tensor, mc_weight: float
-) -> Tensor:
+def td_target(reward_B: Tensor, discount_B: Tensor, next_value_B: Tensor, return_B: Tensor, mc_weight: float) -> Tensor:
     """w G + (1 - w) (R_n + discount V'), where the observed return G is known; the backup alone elsewhere.
 
     `discount` is gamma^m and 0 after termination; G is NaN while its episode runs.

@@ -41,12 +41,11 @@ class ParlAlgorithm:
         settings: the hyperparameters.
         policy: the actor; its frozen, grounded features are what the critic reads.
         learner: device, precision and processes.
-        reference: the policy of the supervised start, which `kl_weight` ties the actor to.
+        reference: the policy of the supervised start, which `kl_weight` ties the actor to; learning needs it
+            where `kl_weight` > 0.
     """
 
     def __init__(self, settings: Parl, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
-        if settings.kl_weight > 0 and reference is None:
-            raise ValueError("algorithm.kl_weight: needs the policy of a supervised start to stay close to")
         self.settings, self.policy, self.learner = settings, policy.to(learner.device), learner
         self.reference = reference.to(learner.device).eval() if reference is not None else None
         self.readout = Readout.like(policy).to(learner.device)
@@ -59,9 +58,7 @@ class ParlAlgorithm:
             value_range=settings.value_range,
         ).to(learner.device)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
-        self.critic_optimizer = learner.optimizer(
-            self.critic.parameters(), settings.critic_lr, settings.weight_decay
-        )
+        self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
         self.updates = 0
 
@@ -154,6 +151,7 @@ class ParlAlgorithm:
             imitation = losses.imitation_loss(log_prob[:, -1], rows.demo, demo_share)
             loss = improvement + settings.bc_weight * imitation
             if settings.kl_weight > 0:
+                assert self.reference is not None, "kl_weight without a reference"
                 kl = policy.kl(features, self._reference_logits(rows)).mean()
                 loss = loss + settings.kl_weight * kl
         norm = self.learner.step(loss, self.actor_optimizer, settings.clip)
@@ -189,7 +187,8 @@ class ParlAlgorithm:
     @torch.no_grad()
     def update_target(self) -> None:
         """The target critic follows by an exponential average, in float32."""
-        online, target = list(self.critic.parameters()), list(self.target.parameters())
+        online: list[Tensor] = list(self.critic.parameters())
+        target: list[Tensor] = list(self.target.parameters())
         torch._foreach_lerp_(target, online, self.settings.target_ema)
 
     # --- state ----------------------------------------------------------------------------------------------
@@ -230,7 +229,8 @@ class ParlAlgorithm:
     def _reference_logits(self, rows: Rows) -> list[Tensor]:
         assert self.reference is not None
         with torch.no_grad():
-            return self.reference.logits(rows.grounded if self.reference.frozen_trunk else self.reference.encode(rows.observation))
+            seen = rows.grounded if self.reference.frozen_trunk else self.reference.encode(rows.observation)
+            return self.reference.logits(seen)
 
     def _noise(self, rows: int, samples: int) -> Tensor:
         slots = self.policy.slots

@@ -88,7 +88,7 @@ def fill(
     added = 0
     for episode in episodes:
         decisions = to_decisions(episode, action_space)
-        features = _features(episode, decisions.when, ground, batch_size)
+        features = _features(episode, decisions.when, ground, batch_size, replay.stack)
         idle = np.zeros((1, decisions.tokens.shape[1]), np.int64)
         for row, step in enumerate(decisions.when.tolist()):
             final = row == len(decisions)
@@ -109,10 +109,10 @@ def fill(
 
 
 def _features(
-    episode: Episode, when: np.ndarray, ground: Ground | None, batch_size: int
+    episode: Episode, when: np.ndarray, ground: Ground | None, batch_size: int, stack: int
 ) -> dict[str, np.ndarray] | None:
     """The features of the episode's observations at the steps `when`, arrays [N + 1, ...]."""
     if ground is None:
         return None
-    parts = [ground(episode.observation(when[i : i + batch_size])) for i in range(0, len(when), batch_size)]
+    parts = [ground(episode.observation(when[i : i + batch_size], stack)) for i in range(0, len(when), batch_size)]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from vla_rl.envs import ObservationShape
+from vla_rl.history import stacked_times
 from vla_rl.specs import STATE
 
 FORMAT = "vla_rl/demonstrations"
@@ -60,10 +61,15 @@ class Episode:
     def __len__(self) -> int:
         return len(self.reward)
 
-    def observation(self, index: np.ndarray | Sequence[int]) -> dict[str, Any]:
-        """The batched observation of some time steps (0 to T): arrays [B, ...] and the task B times."""
+    def observation(self, index: np.ndarray | Sequence[int], stack: int = 1) -> dict[str, Any]:
+        """The batched observation of some time steps (0 to T): arrays [B, ...] and the task B times.
+
+        With `stack` > 1 images are [B, stack, H, W, 3], older frames first.
+        """
         index = np.asarray(index, np.int64)
-        return {key: value[index] for key, value in self.observations.items()} | {"task": [self.task] * len(index)}
+        frames = stacked_times(index, stack) if stack > 1 else index
+        columns = {key: value[index if key == STATE else frames] for key, value in self.observations.items()}
+        return columns | {"task": [self.task] * len(index)}
 
 
 @dataclass(frozen=True)

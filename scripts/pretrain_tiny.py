@@ -1,7 +1,7 @@
 """Make the tiny backbone that ships: draw pictures, train, score, save. docs/backbone.md tells what comes out.
 
 .venv/bin/python scripts/pretrain_tiny.py                       # what ships: assets/backbones/tiny
-.venv/bin/python scripts/pretrain_tiny.py --steps 300 --tables 2000 --screens 1000 --out outputs/try
+.venv/bin/python scripts/pretrain_tiny.py --steps 300 --apart 100 --tables 2000 --screens 1000 --out outputs/try
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--out", default="assets/backbones/tiny")
     parser.add_argument("--tables", type=int, default=30_000, help="pictures of tables")
     parser.add_argument("--screens", type=int, default=12_000, help="pictures of screens")
-    parser.add_argument("--steps", type=int, default=5500)
+    parser.add_argument("--apart", type=int, default=2000, help="steps that teach vision and text each by itself")
+    parser.add_argument("--steps", type=int, default=8500, help="in all")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
@@ -50,7 +51,7 @@ def main() -> None:
     backbone = Backbone.from_config(tiny_config(len(tokenizer), chosen.width), tokenizer)
     initialise(backbone.model)
     pointers = Pointers(backbone.hidden_size)
-    recipe = Recipe(chosen.steps, apart_first=chosen.steps // 8)
+    recipe = Recipe(chosen.steps, apart_first=chosen.apart)
     stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)
     training = ground(backbone, pointers, stream, recipe, CELL_LABELS, print_losses)
     backbone.save(chosen.out)

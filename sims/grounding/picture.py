@@ -84,7 +84,8 @@ class Thing:
 class Picture:
     """uint8 pixels [SIZE, SIZE, 3], the things in it, and which thing each cell shows.
 
-    `cells` int8 [GRID * GRID], row by row: the index of the thing that covers most of the cell, or BARE.
+    `cells` int8 [GRID * GRID], row by row: the index of the thing that covers most of the cell, or BARE;
+    len(things) stands for the gripper's hand and fingers, or the cursor.
     `self_place`: the gripper's tip or the cursor, or None where the image shows none.
     """
 

@@ -27,11 +27,11 @@ from sims.grounding.picture import BARE, GRID, Picture, Split
 from sims.grounding.screens import Screens
 from sims.grounding.tables import Tables
 from sims.grounding.texts import ABSENT, Sample, ask, instruct, spoken
-from sims.grounding.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, SHAPES, WORDS
+from sims.grounding.vocabulary import COLOURS, CURSOR, GRIPPER, HELD_OUT_COMBINATIONS, SHAPES, WORDS
 
 MENTIONS = 4
 SLOTS = MENTIONS + 1
-CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES), "word": 1 + len(WORDS)}
+CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word": 1 + len(WORDS)}
 """How many values each label of a cell or of a mention has; 0 is a bare cell, no word, no mention."""
 UNSPOKEN = -100
 MAKERS: dict[str, type[Tables] | type[Screens]] = {"table": Tables, "screen": Screens}
@@ -41,7 +41,7 @@ SHARES = {
 }
 _CHUNK = 500
 _COLOUR_INDEX = {name: i + 1 for i, name in enumerate(COLOURS)}
-_SHAPE_INDEX = {name: i + 1 for i, name in enumerate(SHAPES)}
+_SHAPE_INDEX = {name: i + 1 for i, name in enumerate((*SHAPES, GRIPPER, CURSOR))}
 _WORD_INDEX = {name: i + 1 for i, name in enumerate(WORDS)}
 
 _INDICES = {"colour": _COLOUR_INDEX, "shape": _SHAPE_INDEX, "word": _WORD_INDEX}
@@ -169,10 +169,12 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
 def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What each cell shows: int64 [N] a label, and offsets float32 [N, 2] (see the module's text)."""
     things = picture.things
-    colour = np.array([_COLOUR_INDEX[t.colour] for t in things] + [0])
-    shape = np.array([_SHAPE_INDEX[t.shape] for t in things] + [0])
-    word = np.array([_WORD_INDEX.get(t.word, 0) for t in things] + [0])
-    centres = np.array([t.place for t in things] + [(np.nan, np.nan)], np.float32)
+    robot = _SHAPE_INDEX[GRIPPER if picture.kind == "table" else CURSOR]
+    nowhere = (np.nan, np.nan)
+    colour = np.array([_COLOUR_INDEX[t.colour] for t in things] + [0, 0])
+    shape = np.array([_SHAPE_INDEX[t.shape] for t in things] + [robot, 0])
+    word = np.array([_WORD_INDEX.get(t.word, 0) for t in things] + [0, 0])
+    centres = np.array([t.place for t in things] + [picture.self_place or nowhere, nowhere], np.float32)
     owner = picture.cells.astype(int)  # BARE, which is -1, takes the last row
     assert BARE == -1
     along = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID * 2 - 1

@@ -68,7 +68,7 @@ class Screens:
             taken.append(box)
             place = _draw_widget(pen, marks, len(things), shape, box, (shade, ground), word, font, rng)
             things.append(Thing(colour, shape, place, 0, word=word))
-        tip = _draw_cursor(pen, rng) if rng.random() < 0.8 else None
+        tip = _draw_cursor(pen, marks, len(things), rng) if rng.random() < 0.8 else None
         return _finish(np.asarray(image), np.asarray(owner), things, tip)
 
     def _pairs(self, rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
@@ -93,12 +93,12 @@ class Screens:
 
 def _finish(image: np.ndarray, owner: np.ndarray, things: list[Thing], tip: tuple[float, float] | None) -> Picture:
     shown = np.where(owner == 255, BARE, owner.astype(int))
-    counts = np.bincount(shown[shown >= 0].ravel(), minlength=len(things))
+    counts = np.bincount(shown[shown >= 0].ravel(), minlength=len(things) + 1)[:-1]
     seen = tuple(
         Thing(thing.colour, thing.shape, thing.place, int(count), word=thing.word)
         for thing, count in zip(things, counts, strict=True)
     )
-    return Picture(image, seen, cells_of(shown, len(things)), "screen", self_place=tip)
+    return Picture(image, seen, cells_of(shown, len(things) + 1), "screen", self_place=tip)
 
 
 def _ground(rng: np.random.Generator, held_out: bool) -> np.ndarray:
@@ -233,13 +233,16 @@ def _draw_ticked(
     return _middle(knob)
 
 
-def _draw_cursor(pen: ImageDraw.ImageDraw, rng: np.random.Generator) -> tuple[float, float]:
+def _draw_cursor(
+    pen: ImageDraw.ImageDraw, marks: ImageDraw.ImageDraw, index: int, rng: np.random.Generator
+) -> tuple[float, float]:
     """An arrow; returns the place of its tip."""
     x, y = (int(v) for v in rng.integers(1, SIZE - 6, 2))
     long = int(rng.integers(7, 11))
     inner, outer = ((0, 0, 0), (255, 255, 255)) if rng.random() < 0.6 else ((255, 255, 255), (0, 0, 0))
     arrow = [(x, y), (x, y + long), (x + 0.3 * long, y + 0.72 * long), (x + 0.7 * long, y + 0.7 * long)]
     pen.polygon(arrow, fill=inner, outline=outer)
+    marks.polygon(arrow, fill=index, outline=index)
     return (x + 0.5) / SIZE * 2 - 1, (y + 0.5) / SIZE * 2 - 1
 
 

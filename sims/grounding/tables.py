@@ -9,7 +9,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from sims.grounding.picture import SIZE, Picture, Split, Thing, View, cells_of
+from sims.grounding.picture import BARE, SIZE, Picture, Split, Thing, View, cells_of
 from sims.grounding.vocabulary import (
     COLOURS,
     HELD_OUT_AZIMUTHS,
@@ -59,7 +59,8 @@ class Tables:
         self.renderer = Renderer(self.model, SIZE, SIZE)
         self._geom = {self.model.geom(i).name: i for i in range(self.model.ngeom)}
         self._texture = {name: self.model.texture(name).id for name in TEXTURES[1:]}
-        self._owner = np.full(self.model.ngeom + 1, -1)
+        self._owner = np.full(self.model.ngeom + 1, BARE)
+        self._owner[[self._geom[name] for name in ("hand", "left_finger", "right_finger")]] = THINGS
         for i in range(THINGS):
             for part in range(PARTS):
                 self._owner[self._geom[f"thing{i}_{part}"]] = i
@@ -195,7 +196,7 @@ class Tables:
         return name, View(position, rotation, float(1 / np.tan(np.radians(fovy) / 2)))
 
     def _render(self) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [SIZE, SIZE, 3], and int [SIZE, SIZE]: which thing each pixel shows, or -1."""
+        """uint8 [SIZE, SIZE, 3], and int [SIZE, SIZE], what each pixel shows: a thing, BARE, or THINGS (the gripper)."""
         camera = model_camera(self.model, "view")
         image = self.renderer.image(self.data, camera)
         geoms = self.renderer.geoms(self.data, camera)
@@ -205,14 +206,15 @@ class Tables:
         self, image: np.ndarray, owner: np.ndarray, bodies: list[_Body], tip: np.ndarray, camera: str, view: View
     ) -> Picture:
         places = view.project(np.array([body.position for body in bodies] + [tip]))
-        pixels = np.bincount(owner[owner >= 0].ravel(), minlength=len(bodies))
+        owner = np.where(owner == THINGS, len(bodies), owner)
+        pixels = np.bincount(owner[owner >= 0].ravel(), minlength=len(bodies) + 1)[:-1]
         things = tuple(
             Thing(body.colour, body.shape, (float(x), float(y)), int(count), float(body.position[2]))
             for body, (x, y), count in zip(bodies, places[:-1], pixels, strict=True)
         )
         inside = bool(np.all(np.abs(places[-1]) <= 1))
         return Picture(
-            image=image, things=things, cells=cells_of(owner, len(things)), kind="table", camera=camera,
+            image=image, things=things, cells=cells_of(owner, len(things) + 1), kind="table", camera=camera,
             self_place=(float(places[-1, 0]), float(places[-1, 1])) if inside else None,
             self_height=float(tip[2]), view=view,
         )  # fmt: skip

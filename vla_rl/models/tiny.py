@@ -199,6 +199,7 @@ def initialise(model: VlaTinyForConditionalGeneration) -> None:
                 module.reset_parameters()
     for module in embeddings.patch_embedding.modules():
         if isinstance(module, nn.Conv2d):
+            assert module.bias is not None
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             nn.init.zeros_(module.bias)
     side, width = embeddings.num_patches_per_side, embeddings.embed_dim

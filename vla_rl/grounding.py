@@ -47,7 +47,7 @@ class Recipe:
     weight_decay: float = 0.01
     place_weight: float = 5.0
     """Of the L1 distances, in half images, beside the cross entropies."""
-    cell_weight: float = 2.0
+    cell_weight: float = 6.0
     """Of the losses of `Reader`; without it the pointers' gradients, useless at first, keep vision from learning."""
     apart_first: int = 0
     """For so many of the steps train vision by the cells' labels and text by the mentions', each without the other."""

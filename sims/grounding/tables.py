@@ -196,7 +196,7 @@ class Tables:
         return name, View(position, rotation, float(1 / np.tan(np.radians(fovy) / 2)))
 
     def _render(self) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [SIZE, SIZE, 3], and int [SIZE, SIZE], what each pixel shows: a thing, BARE, or THINGS (the gripper)."""
+        """uint8 [SIZE, SIZE, 3], and int [SIZE, SIZE], what each pixel shows: a thing, BARE, THINGS (the gripper)."""
         camera = model_camera(self.model, "view")
         image = self.renderer.image(self.data, camera)
         geoms = self.renderer.geoms(self.data, camera)

@@ -279,7 +279,7 @@ def answer(backbone: Backbone, images: np.ndarray, texts: list[str], limit: int 
                 said[i].append(token)
         if all(done):
             break
-    return [backbone.tokenizer.decode(tokens, skip_special_tokens=False) for tokens in said]
+    return [backbone.tokenizer.decode(tokens, skip_special_tokens=False).strip() for tokens in said]
 
 
 def soft_cells(places: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

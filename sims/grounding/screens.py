@@ -69,7 +69,7 @@ class Screens:
             place = _draw_widget(pen, marks, len(things), shape, box, (shade, ground), word, font, rng)
             things.append(Thing(colour, shape, place, 0, word=word))
         tip = _draw_cursor(pen, marks, len(things), rng) if rng.random() < 0.8 else None
-        return _finish(np.asarray(image), np.asarray(owner), things, tip)
+        return _finish(np.array(image), np.array(owner), things, tip)
 
     def _pairs(self, rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
         held = [pair for pair in sorted(HELD_OUT_COMBINATIONS) if pair[1] in SCREEN_SHAPES]

@@ -85,7 +85,7 @@ def test_what_training_never_showed_scores_as_the_card_says(
 
 def test_it_answers_in_words(backbone: Backbone) -> None:
     (picture, asked), *_ = questions(draw("screen", Split(), seed=1_234_567, count=20), "colour", seed=0)
-    said = answer(backbone, picture.image[None], [asked.text])
+    said = answer(backbone, np.stack([picture.image]), [asked.text])
     assert said[0].isalpha()
 
 
@@ -106,9 +106,8 @@ def test_weights_that_do_not_fit_are_refused(change: str, folder: Path, tmp_path
     file = tmp_path / "copy" / "model.safetensors"
     weights = load_file(file)
     stem = next(name for name in weights if "patch_embedding" in name)
-    weights["other" if change == "unexpected" else stem] = weights.pop(stem)
     if change == "unexpected":
-        weights[stem] = weights["other"]
+        weights["other"] = weights[stem].clone()
     else:
         del weights[stem]
     save_file(weights, file, metadata={"format": "pt"})
@@ -119,7 +118,7 @@ def test_weights_that_do_not_fit_are_refused(change: str, folder: Path, tmp_path
 def test_the_model_computes_logits_and_a_loss_like_any_other() -> None:
     made = small()
     prompt = made.prompt(["reach the red cube"])
-    pixels = torch.zeros(1, 1, 3, 64, 64)
+    pixels = torch.rand(1, 1, 3, 64, 64)  # not zeros: the stock model drops such images as padding
     out = made.model(input_ids=prompt.ids_BT, pixel_values=pixels, labels=prompt.ids_BT)
     assert out.logits.shape == (1, prompt.ids_BT.shape[1], len(made.tokenizer))
     assert torch.isfinite(out.loss)

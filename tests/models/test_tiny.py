@@ -135,23 +135,18 @@ def test_a_text_of_unknown_words_is_read_by_its_bytes() -> None:
 def test_training_learns_and_is_reproducible() -> None:
     pictures = draw("screen", Split(), seed=2, count=64)
 
-    def losses() -> list[float]:
+    def losses(steps: int) -> list[float]:
         torch.manual_seed(0)
         made = small()
-        pointers, seen = Pointers(made.hidden_size), []
-        recipe = Recipe(steps=30, apart_first=10)
-        ground(made, pointers, batches(pictures, 16, 30, seed=0), recipe, CELL_LABELS)
-        for batch in batches(pictures, 32, 1, seed=1):
-            seen = [float(v) for v in batch_losses(made, pointers, batch, recipe).values()]
-        return seen
+        pointers, recipe = Pointers(made.hidden_size), Recipe(steps, apart_first=steps // 3, warm_up=4)
+        ground(made, pointers, batches(pictures, 8, steps, seed=0), recipe, CELL_LABELS)
+        (batch,) = batches(pictures, 32, 1, seed=1)
+        with torch.no_grad():
+            return [float(v) for v in batch_losses(made, pointers, batch, recipe).values()]
 
-    torch.manual_seed(0)
-    made = small()
-    (batch,) = batches(pictures, 32, 1, seed=1)
-    before = [float(v) for v in batch_losses(made, Pointers(made.hidden_size), batch, Recipe(1)).values()]
-    after = losses()
-    assert after == losses()
-    assert sum(after) < 0.8 * sum(before)
+    after = losses(15)
+    assert after == losses(15)
+    assert sum(after) < sum(losses(0))
 
 
 def test_pointers_alone_train_on_a_frozen_backbone() -> None:

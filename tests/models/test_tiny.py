@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from families import Random
 from safetensors.torch import load_file, save_file
 
 from sims.grounding.exams import EXAMS, exam
@@ -159,6 +160,25 @@ def test_pointers_alone_train_on_a_frozen_backbone() -> None:
     assert not torch.equal(query, pointers.query.weight)
     with pytest.raises(ValueError, match="trainable must be 'all' or 'pointers'; got 'head'"):
         ground(made, pointers, batches(pictures, 16, 1, seed=0), Recipe(steps=1, trainable="head"))
+
+
+@pytest.mark.parametrize("family", ["smolvlm", "qwen2_5_vl"])
+@pytest.mark.parametrize("trainable", ["pointers", "all"])
+def test_other_backbones_are_grounded_by_the_same_code(family: str, trainable: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    other = Random(family).load()
+    pointers, pictures = Pointers(other.hidden_size), draw("screen", Split(), seed=2, count=16)
+    recipe, seen = Recipe(steps=12, learning_rate=3e-3, warm_up=2, trainable=trainable), []
+    (batch,) = batches(pictures, 16, 1, seed=1)
+    ground(other, pointers, [batch] * 12, recipe)
+    for each in (Pointers(other.hidden_size), pointers):
+        with torch.no_grad():
+            seen.append(sum(float(v) for v in batch_losses(other, each, batch, recipe).values()))
+    assert seen[1] < seen[0]
+    other.save(tmp_path)
+    pointers.save(tmp_path)
+    again, found = Backbone.load(tmp_path, image_size=32), Pointers.load(tmp_path, other.hidden_size)
+    np.testing.assert_equal(score_pointing(again, found, [batch]), score_pointing(other, pointers, [batch]))
 
 
 def test_soft_cells_average_to_the_place() -> None:

@@ -24,6 +24,7 @@ def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="assets/backbones/tiny")
+    parser.add_argument("--start", help="a folder whose weights to go on from, instead of fresh ones")
     parser.add_argument("--tables", type=int, default=30_000, help="pictures of tables")
     parser.add_argument("--screens", type=int, default=10_000, help="pictures of screens")
     parser.add_argument("--apart", type=int, default=5000, help="steps that teach vision and text each by itself")
@@ -47,10 +48,14 @@ def main() -> None:
     pictures = tables + draw("screen", Split(), chosen.seed, chosen.screens, chosen.processes)
     drawing = time.perf_counter() - start
     print(f"drew {len(pictures)} pictures in {drawing:.0f} s", flush=True)
-    tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))
-    backbone = Backbone.from_config(tiny_config(len(tokenizer), chosen.width), tokenizer)
-    initialise(backbone.model)
-    pointers = Pointers(backbone.hidden_size)
+    if chosen.start:
+        backbone = Backbone.load(chosen.start)
+        pointers = Pointers.load(chosen.start, backbone.hidden_size)
+    else:
+        tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))
+        backbone = Backbone.from_config(tiny_config(len(tokenizer), chosen.width), tokenizer)
+        initialise(backbone.model)
+        pointers = Pointers(backbone.hidden_size)
     recipe = Recipe(chosen.steps, apart_first=chosen.apart)
     stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)
     training = ground(backbone, pointers, stream, recipe, CELL_LABELS, print_losses)

@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from vla_rl.models.backbone import Backbone, Encoded, Prompt
-from vla_rl.models.pointers import Pointed, Pointers, cell_centres
+from vla_rl.models.pointers import Pointed, Pointers
 from vla_rl.models.processor import pixels_to_floats
 from vla_rl.models.tiny import ANSWER, END
 
@@ -47,7 +47,7 @@ class Recipe:
     weight_decay: float = 0.01
     place_weight: float = 5.0
     """Of the L1 distances, in half images, beside the cross entropies."""
-    cell_weight: float = 6.0
+    cell_weight: float = 4.0
     """Of the losses of `Reader`; without it the pointers' gradients, useless at first, keep vision from learning."""
     apart_first: int = 0
     """For so many of the steps train vision by the cells' labels and text by the mentions', each without the other."""
@@ -186,7 +186,7 @@ def pointing_losses(
     target_BS2 = torch.as_tensor(batch["places"], device=device)
     shown_BS = torch.as_tensor(batch["shown"], device=device)
     logits_BSN, places_BS2 = pointed.logits_BVSN[:, 0], pointed.places_BVS2[:, 0]
-    cross_BS = -(soft_cells(target_BS2, grid) * logits_BSN.log_softmax(-1)).sum(-1)
+    cross_BS = _cell_cross(logits_BSN, target_BS2, grid)
     distance_BS = (places_BS2 - target_BS2).abs().sum(-1)
     confidence = functional.binary_cross_entropy_with_logits(pointed.confidence_logit_BVS[:, 0], shown_BS)
     return {
@@ -217,7 +217,7 @@ def answer_losses(
     target_R12 = torch.as_tensor(batch["referent"], device=start_R.device)[rows_R][:, None]
     looks_RA = known_RA & ~target_R12[..., 0].isnan()
     target_RA2 = target_R12.nan_to_num().expand_as(place_RA2)
-    cross_RA = -(soft_cells(target_RA2, backbone.grid) * logits_RAN.log_softmax(-1)).sum(-1)
+    cross_RA = _cell_cross(logits_RAN, target_RA2, backbone.grid)
     distance_RA = (place_RA2 - target_RA2).abs().sum(-1)
     return {"answer": tokens, "look": _mean(cross_RA + place_weight * distance_RA, looks_RA)}
 
@@ -282,15 +282,20 @@ def answer(backbone: Backbone, images: np.ndarray, texts: list[str], limit: int 
     return [backbone.tokenizer.decode(tokens, skip_special_tokens=False).strip() for tokens in said]
 
 
-def soft_cells(places: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Places [..., 2] in [-1, 1] -> weights [..., N] on the up to four nearest cells, bilinear; they sum to 1."""
+def cells_at(places: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Places [..., 2] in [-1, 1] -> int64 [...], the cells of the grid that hold them, row by row.
+
+    One cell, not a soft mixture of the nearest: where the place lies inside it is for the offset to say, which is a
+    linear thing to learn; the logarithm of a mixture's weights is not, and cost a pixel of precision.
+    """
     rows, columns = grid
-    centres = cell_centres(grid, places.device)
-    last = places.new_tensor([1 - 1 / columns, 1 - 1 / rows])
-    inside = places.clamp(-last, last)
-    step = places.new_tensor([2 / columns, 2 / rows])
-    near = (1 - (inside[..., None, :] - centres).abs() / step).clamp(min=0)
-    return near.prod(-1)
+    share = ((places + 1) / 2).clamp(0, 1 - 1e-6)
+    return (share[..., 1] * rows).long() * columns + (share[..., 0] * columns).long()
+
+
+def _cell_cross(logits: torch.Tensor, places: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Cross entropy [...] of logits [..., N] over cells."""
+    return -logits.log_softmax(-1).gather(-1, cells_at(places, grid)[..., None])[..., 0]
 
 
 def _token_loss(backbone: Backbone, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.picture import Split
 from sims.grounding.samples import CELL_LABELS, batches, draw, questions
-from vla_rl.grounding import CARD, Recipe, answer, batch_losses, encode, ground, score, score_pointing, soft_cells
+from vla_rl.grounding import CARD, Recipe, answer, batch_losses, cells_at, encode, ground, score, score_pointing
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import FILE, Pointers
 from vla_rl.models.tiny import initialise, tiny_config, tiny_tokenizer
@@ -181,10 +181,7 @@ def test_other_backbones_are_grounded_by_the_same_code(family: str, trainable: s
     np.testing.assert_equal(score_pointing(again, found, [batch]), score_pointing(other, pointers, [batch]))
 
 
-def test_soft_cells_average_to_the_place() -> None:
-    places = torch.tensor([[0.3, -0.2], [0.0, 0.0], [-1.0, 0.99]])
-    weights = soft_cells(places, (8, 8))
-    torch.testing.assert_close(weights.sum(-1), torch.ones(3))
-    along = (torch.arange(8) + 0.5) / 4 - 1
-    centres = torch.stack(torch.meshgrid(along, along, indexing="ij"), -1).flip(-1).reshape(-1, 2)
-    torch.testing.assert_close((weights @ centres)[:2], places[:2])
+def test_a_place_lies_in_its_cell() -> None:
+    places = torch.tensor([[-1.0, -1.0], [-0.9, 0.99], [0.01, -0.3], [1.0, 1.0]])
+    assert cells_at(places, (8, 8)).tolist() == [0, 56, 2 * 8 + 4, 63]
+    assert cells_at(places, (2, 4)).tolist() == [0, 4, 2, 7]

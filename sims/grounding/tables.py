@@ -29,7 +29,10 @@ PARTS = 5
 """Geoms of a thing: a tray has a floor and four walls, the other shapes have one."""
 TEXTURES = ("none", "speckle", "speckle2", "gradient", "stripes", "checker")
 VIEWS = ("front", "front jittered", "top", "side", "orbit")
-_SHARES = (0.22, 0.43, 0.1, 0.1, 0.15)
+_SHARES = (0.15, 0.35, 0.15, 0.15, 0.2)
+_FAMILIAR_SHARES = (0.6, 0.4, 0.0, 0.0, 0.0)
+_FAMILIAR = 0.5
+"""How often table, floor, light and camera are all as in tabletop.xml, or nearly: where policies will act."""
 _WEIGHTS = {"cube": 6.0, "ball": 5.0, "cylinder": 5.0, "mark": 5.0, "bar": 3.0}
 """How often a shape is drawn; the others 1."""
 
@@ -57,6 +60,7 @@ class Tables:
         self.model = _compile()
         self.data = mujoco.MjData(self.model)
         self.renderer = Renderer(self.model, SIZE, SIZE)
+        self._familiar = False
         self._geom = {self.model.geom(i).name: i for i in range(self.model.ngeom)}
         self._texture = {name: self.model.texture(name).id for name in TEXTURES[1:]}
         self._owner = np.full(self.model.ngeom + 1, BARE)
@@ -71,6 +75,7 @@ class Tables:
 
     def draw(self, rng: np.random.Generator) -> Picture:
         """A random picture with 2 to THINGS things."""
+        self._familiar = not (self.split.backgrounds or self.split.cameras) and rng.random() < _FAMILIAR
         tip = self._tip(rng)
         bodies = self._bodies(rng, tip)
         for i in range(THINGS):
@@ -128,7 +133,7 @@ class Tables:
         model.geom_rgba[first : first + count, :3] = colour
         model.geom_rgba[first : first + count, 3] = 1.0
         material = model.material(f"thing{index}").id
-        model.geom_matid[parts] = material if rng.random() < 0.6 else -1
+        model.geom_matid[parts] = material if rng.random() < (0.2 if self._familiar else 0.6) else -1
         self._finish(material, rng, textures=("none", "none", "none", "speckle", "gradient"))
 
     def _finish(self, material: int, rng: np.random.Generator, textures: tuple[str, ...]) -> None:
@@ -150,9 +155,9 @@ class Tables:
             else:
                 textures = ("none", "none", "none", "speckle", "speckle2", "gradient", "stripes")
                 colour = _surface(rng, None)
-            if not self.split.backgrounds and rng.random() < 0.2:  # as in tabletop.xml, or nearly
+            if self._familiar or (not self.split.backgrounds and rng.random() < 0.2):  # as in tabletop.xml, or nearly
                 base = [0.78, 0.72, 0.62] if name == "table" else [0.35, 0.36, 0.4]
-                colour, textures = np.clip(np.array(base) + rng.normal(0, 0.03, 3), 0, 1), ("none",)
+                colour, textures = np.clip(np.array(base) + rng.normal(0, 0.02, 3), 0, 1), ("none",)
             model.geom_rgba[geom, :3] = colour
             material = model.material(name).id
             model.geom_matid[geom] = material if rng.random() < 0.7 else -1
@@ -164,7 +169,7 @@ class Tables:
 
     def _light(self, rng: np.random.Generator) -> None:
         model = self.model
-        plain = rng.random() < 0.3  # as in tabletop.xml
+        plain = self._familiar or rng.random() < 0.3  # as in tabletop.xml
         ambient, diffuse, key = (0.35, 0.4, 0.5) if plain else rng.uniform((0.2, 0.2, 0.2), (0.5, 0.55, 0.7))
         tint = np.ones(3) if plain else rng.uniform(0.9, 1.0, 3)
         model.vis.headlight.ambient[:] = ambient * tint
@@ -176,7 +181,8 @@ class Tables:
         model.light_dir[light] = [-0.25, 0.35, -1] if plain else [*rng.uniform(-0.8, 0.8, 2), -1]
 
     def _camera(self, rng: np.random.Generator) -> tuple[str, View]:
-        name = self.split.view or VIEWS[rng.choice(len(VIEWS), p=_SHARES)]
+        shares = _FAMILIAR_SHARES if self._familiar else _SHARES
+        name = self.split.view or VIEWS[rng.choice(len(VIEWS), p=shares)]
         if self.split.cameras:
             name = "orbit"
         model, target = self.model, model_camera(self.model, "view")

@@ -73,7 +73,7 @@ def test_a_table_things_pixels_lie_around_its_place(drawn: dict[str, list[Pictur
 def test_the_render_agrees_with_the_projection() -> None:
     """The centroid of the pixels that segmentation gives to a ball is where its centre projects."""
     maker, off = Tables(), []
-    for seed in range(60):
+    for seed in range(120):
         owner: list = []
         render = Tables._render
 

@@ -20,8 +20,8 @@ from vla_rl.models.tiny import initialise, tiny_config, tiny_tokenizer
 OPTIONS = {
     "tables": (30_000, "pictures of tables"),
     "screens": (10_000, "pictures of screens"),
-    "apart": (4000, "steps that teach vision and text each by itself"),
-    "steps": (10_000, "steps in all"),
+    "apart": (4500, "steps that teach vision and text each by itself"),
+    "steps": (12_000, "steps in all"),
     "batch": (32, "texts a step"),
     "seed": (0, "of pictures, texts and weights"),
     "threads": (1, "of PyTorch; the steps are small"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -14,10 +15,11 @@ from vla_rl.data import demos
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import ObservationShape, TokenEnv
 from vla_rl.learner import Learner
+from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
-from vla_rl.specs import STATE, ActionSpace
+from vla_rl.specs import ActionSpace
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,14 @@ def interface(run: RunConfig) -> Interface:
         env.close()
 
 
-def learner(run: RunConfig) -> Learner:
-    """Device, precision and processes."""
-    return Learner(device=run.device, mixed_precision=run.mixed_precision, seed=run.seed)
+def learner(run: RunConfig, folder: Path | None = None) -> Learner:
+    """Device, precision and processes; with the folder of a run, its tracker too."""
+    tracker = run.tracker if folder else None
+    return Learner(run.device, run.mixed_precision, run.seed, tracker=tracker, folder=folder)
 
 
 def fresh_policy(run: RunConfig, face: Interface, episodes: Demonstrations | None = None) -> Policy:
-    """A policy of the config, its head untrained; it normalises the state as the demonstrations spread it."""
+    """A policy of the config, its head untrained; it normalises what it reads as the demonstrations spread."""
     policy = Policy.build(
         run.policy.settings(run.plugins, run.replay.stack),
         action_space=face.tokens,
@@ -75,9 +78,10 @@ def fresh_policy(run: RunConfig, face: Interface, episodes: Demonstrations | Non
         state_dim=face.observation.state,
         seed=run.seed,
     )
-    if episodes is not None and face.observation.state:
-        states = np.concatenate([episode.observations[STATE] for episode in episodes])
-        policy.set_state_normalization(states.mean(0), states.std(0))
+    if episodes is not None:
+        stack = run.replay.stack
+        seen = [policy.ground(episode.observation(np.arange(len(episode)), stack)) for episode in episodes]
+        policy.set_normalization(Features.concatenate(seen))
     return policy
 
 

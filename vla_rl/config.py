@@ -175,6 +175,7 @@ class RunConfig(_Part):
     plugins: list[str]
     run_dir: Path | None
     resume: bool
+    tracker: str | None
     env: EnvConfig
     action_space: Any
     policy: PolicyConfig

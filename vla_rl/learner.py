@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,14 +26,26 @@ class Learner:
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
         mixed_precision: "no", "bf16" or "fp16".
         seed: of the noise; the same in every process.
+        tracker: one of accelerate's, by name, such as "tensorboard" or "wandb"; it writes into `folder`.
     """
 
-    def __init__(self, device: str = "auto", mixed_precision: str = "no", seed: int = 0) -> None:
+    def __init__(
+        self,
+        device: str = "auto",
+        mixed_precision: str = "no",
+        seed: int = 0,
+        tracker: str | None = None,
+        folder: Path | None = None,
+    ) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
-        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)
+        self.accelerator = Accelerator(
+            cpu=device == "cpu", mixed_precision=mixed_precision, log_with=tracker, project_dir=folder
+        )
+        if tracker is not None:
+            self.accelerator.init_trackers("tracker")
         self.device = self.accelerator.device
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self._generator = torch.Generator().manual_seed(seed)

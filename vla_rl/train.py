@@ -56,6 +56,8 @@ class World:
             settings.batch_size,
             settings.demo_share,
             self.rng,
+            # Where observed returns alone are the target, an episode counts once it has ended.
+            finished_only=settings.mc_weight == 1.0,
             images=not self.policy.frozen_trunk,
         )
 
@@ -68,7 +70,7 @@ def train(run: RunConfig) -> Path:
         SystemExit: code `INTERRUPTED` after SIGTERM or Ctrl-C, with a checkpoint written.
     """
     folder = checkpoint.claim(run)
-    world = make_world(run)
+    world = make_world(run, folder)
     step = restore(folder, world)
     stop = Stop()
     deadline = time.monotonic() + 60 * run.train.minutes if run.train.minutes else float("inf")
@@ -100,11 +102,11 @@ def train(run: RunConfig) -> Path:
     return last
 
 
-def make_world(run: RunConfig) -> World:
-    """Build every part of the run, once."""
+def make_world(run: RunConfig, folder: Path) -> World:
+    """Build every part of the run, once; its tracker writes into `folder`."""
     torch.manual_seed(run.seed)
     face = build.interface(run)
-    learner = build.learner(run)
+    learner = build.learner(run, folder)
     episodes = build.demonstrations(run, face)
     policy = start_policy(run, face, episodes)
     if run.algorithm.kl_weight > 0 and run.train.checkpoint is None:

@@ -58,7 +58,7 @@ def changed(before: dict, after: dict) -> set[str]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_saves_and_reloads_to_identical_logits(family, tmp_path):
     policy = make(family=family, head=TOKENS)
-    policy.set_state_normalization(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([2.0, 0.5, 0.0]))
+    policy.set_normalization(policy.encode(observation(5)))
     loss_step(policy, 1)
     policy.save_pretrained(tmp_path)
     before = torch.random.get_rng_state()
@@ -107,7 +107,7 @@ def test_load_pretrained_puts_weights_back_in_place(tmp_path):
     policy = make(train="lora")
     other = copy.deepcopy(policy)
     loss_step(other)
-    other.set_state_normalization(torch.ones(3), torch.ones(3))
+    other.set_normalization(other.encode(observation(5)).detach())
     other.save_pretrained(tmp_path)
     parameters = policy.trainable_parameters()
     policy.load_pretrained(tmp_path)
@@ -252,9 +252,23 @@ def test_without_places_and_tokens_only_pointers_are_cached():
     assert make().cached_features() == {"places": ((SLOTS, 2), "float32"), "confidence": ((SLOTS,), "float32")}
 
 
-def test_the_readout_gates_by_confidence_and_normalises_the_state():
+def test_the_readout_is_measured_in_the_spread_of_the_demonstrations():
     readout = Readout(cameras=1, stack=1, state_dim=2)
-    readout.set_state_normalization(torch.tensor([1.0, 7.0]), torch.tensor([0.5, 0.0]))
+    confidence = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0]]).expand(64, -1)
+    state = torch.stack([torch.randn(64) * 3 + 1, torch.full((64,), 7.0)], 1)
+    features = Features(torch.rand(64, SLOTS, 2) * 0.4, confidence, state)
+    readout.set_normalization(features)
+    rows = readout(features)
+    seen = [*range(4), 15, 16, 35]  # two places, their difference, the first state entry
+    assert torch.allclose(rows[:, seen].mean(0), torch.zeros(len(seen)), atol=1e-4)
+    assert torch.allclose(rows[:, seen].std(0, unbiased=False), torch.ones(len(seen)), atol=1e-3)
+    assert rows[:, 36].abs().max() == 0  # constant: only shifted
+    far = Features(features.places[:1], confidence[:1], torch.tensor([[1e6, 7.0]]))
+    assert readout(far).abs().max() == 10
+
+
+def test_the_readout_gates_by_confidence():
+    readout = Readout(cameras=1, stack=1, state_dim=2)
     places = torch.rand(1, SLOTS, 2) * 2 - 1
     confidence = torch.tensor([[1.0, 0.5, 0.0, 0.0, 0.0]])
     row = readout(Features(places, confidence, torch.tensor([[2.0, 7.5]])))[0]
@@ -262,7 +276,7 @@ def test_the_readout_gates_by_confidence_and_normalises_the_state():
     assert torch.equal(row[:2], places[0, 0])
     assert torch.equal(row[4:10], torch.zeros(6))  # not there: no say
     assert torch.allclose(row[15:17], 4 * 0.5 * (places[0, 1] - places[0, 0]))
-    assert row[-2:].tolist() == [2.0, 0.5]
+    assert row[-2:].tolist() == [2.0, 7.5]
 
 
 @pytest.mark.parametrize(

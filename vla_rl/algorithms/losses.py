@@ -44,7 +44,7 @@ def raise_to_return(q_B: Tensor, return_B: Tensor) -> Tensor:
 
 def candidate_weights(q_BN: Tensor, scale: Tensor) -> Tensor:
     """softmax(Q / scale) over the candidates; `scale` > 0 is in units of value."""
-    return torch.softmax(q_BN / scale.clamp_min(1e-6), dim=-1)
+    return torch.softmax(q_BN / scale, dim=-1)
 
 
 def improvement_loss(weights_BN: Tensor, log_prob_BN: Tensor) -> Tensor:

@@ -127,9 +127,12 @@ class ParlAlgorithm:
 
     @torch.no_grad()
     def target_value(self, rows: Rows) -> Tensor:
-        """[B] the mix of observed return and n-step backup that the critics learn."""
+        """[B] the mix of observed return and n-step backup that the critics learn.
+
+        Where the return alone counts (`mc_weight` 1), the rows must be of finished episodes.
+        """
         settings = self.settings
-        if settings.mc_weight == 1.0 and bool(torch.isfinite(rows.returns).all()):
+        if settings.mc_weight == 1.0:
             return rows.returns
         features = self._actor_features(rows.next_grounded, rows.next_observation)
         noise = self._noise(len(rows), settings.backup_samples)
@@ -180,7 +183,7 @@ class ParlAlgorithm:
         replayed = losses.raise_to_return(q[:, -1], rows.returns)
         q = torch.cat([q[:, :-1], replayed.unsqueeze(1)], dim=1)
         spread = self.learner.mean(q[:, :-1].std(dim=1).mean())
-        weights = losses.candidate_weights(q, settings.temperature * spread)
+        weights = losses.candidate_weights(q, (settings.temperature * spread).clamp_min(settings.least_temperature))
         effective = 1.0 / weights.square().sum(1)
         return candidates, weights, {"q/spread": spread, "actor/effective_candidates": effective.mean()}
 

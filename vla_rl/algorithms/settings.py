@@ -20,7 +20,8 @@ class Parl:
     mc_weight: share of the observed return in the critic's target; the rest is the n-step backup.
     backup, backup_samples: the value of a next state is the max or mean of this many samples' values.
     candidates, uniform_candidates: the policy's own and uniformly random candidates of the actor's loss.
-    temperature: in units of the batch's mean standard deviation of Q over the candidates.
+    temperature: in units of the batch's mean standard deviation of Q over the candidates; least_temperature, in
+        units of value, keeps noise from deciding where all candidates are worth the same.
     bc_weight, kl_weight: the anchors: cross-entropy on demonstrations, KL(policy || supervised start).
     critic_updates: critic updates for one update of the actor.
     warmup_updates: critic updates before the actor's first.
@@ -34,6 +35,7 @@ class Parl:
     candidates: int = 16
     uniform_candidates: int = 0
     temperature: float = 0.5
+    least_temperature: float = 0.01
     bc_weight: float = 0.3
     kl_weight: float = 0.0
     demo_share: float = 0.25

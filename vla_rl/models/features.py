@@ -6,7 +6,7 @@ N visual tokens of a view, D width of the backbone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -58,6 +58,12 @@ class Features:
         changed = self._map(lambda value: value)
         changed.places = self.places + std * torch.randn_like(self.places)
         return changed
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Features]) -> Features:
+        """The rows of all, in order."""
+        values = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
+        return cls(**{name: None if each[0] is None else torch.cat(each) for name, each in values.items()})
 
     def pack(self) -> dict[str, np.ndarray]:
         """Everything but the state as arrays for replay; wide features in half precision."""

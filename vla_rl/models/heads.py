@@ -24,19 +24,21 @@ if TYPE_CHECKING:
 
 DIFFERENCE_GAIN = 4.0
 """Differences of places are small where it matters most: near contact."""
-STATE_FLOOR, STATE_LIMIT = 1e-3, 10.0
+POINTER_FLOOR, STATE_FLOOR = 0.05, 1e-3
+"""What spreads less in the demonstrations is not stretched further: half images; the state's own units."""
+LIMIT = 10.0
 _KEY = 32
 
 
 class Readout(nn.Module):
-    """Confidence-gated places, confidences, gated differences and normalised state: what head and critic read.
+    """Confidence-gated places, confidences, gated differences and the state, normalised: what head and critic read.
 
     Differences: of every pair of slots within a view, and of each slot between successive frames of a camera.
     No weights, so that policy and critic share one.
     """
 
-    state_mean: torch.Tensor
-    state_std: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
     pairs: torch.Tensor
 
     def __init__(self, cameras: int, stack: int, state_dim: int) -> None:
@@ -47,9 +49,9 @@ class Readout(nn.Module):
             if view % stack:
                 pairs += [(view * SLOTS + s, (view - 1) * SLOTS + s) for s in range(SLOTS)]
         self.register_buffer("pairs", torch.tensor(pairs, dtype=torch.long).T.contiguous(), persistent=False)
-        self.register_buffer("state_mean", torch.zeros(state_dim))
-        self.register_buffer("state_std", torch.ones(state_dim))
         self.size = views * SLOTS * 3 + 2 * len(pairs) + state_dim
+        self.register_buffer("mean", torch.zeros(self.size))
+        self.register_buffer("std", torch.ones(self.size))
 
     @classmethod
     def like(cls, policy: Policy) -> Readout:
@@ -57,22 +59,30 @@ class Readout(nn.Module):
         return policy.readout
 
     def forward(self, features: Features) -> torch.Tensor:
-        """float32 [B, R]."""
+        """float32 [B, R], each entry in units of its spread in the demonstrations, at most LIMIT."""
+        return ((self.raw(features) - self.mean) / self.std).clamp(-LIMIT, LIMIT)
+
+    def raw(self, features: Features) -> torch.Tensor:
+        """float32 [B, R] in the units of image and state."""
         confidence = features.confidence
         gated = features.places * confidence.unsqueeze(-1)
         i, j = self.pairs
         both = (confidence[:, i] * confidence[:, j] * DIFFERENCE_GAIN).unsqueeze(-1)
         differences = (features.places[:, i] - features.places[:, j]) * both
-        state = (features.state - self.state_mean) / self.state_std
-        state = state.clamp(-STATE_LIMIT, STATE_LIMIT)
-        return torch.cat([gated.flatten(1), confidence, differences.flatten(1), state], 1)
+        return torch.cat([gated.flatten(1), confidence, differences.flatten(1), features.state], 1)
 
-    def set_state_normalization(self, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """Take the state's mean and standard deviation [P]; a constant entry is only shifted."""
-        assert mean.shape == std.shape == self.state_mean.shape, (mean.shape, std.shape, self.state_mean.shape)
-        std = torch.as_tensor(std, dtype=torch.float32)
-        self.state_mean.copy_(torch.as_tensor(mean, dtype=torch.float32))
-        self.state_std.copy_(torch.where(std < STATE_FLOOR, torch.ones_like(std), std))
+    def set_normalization(self, features: Features) -> None:
+        """Take mean and spread from features of demonstrations; what hardly varies there is only shifted.
+
+        Without it the places, which vary by tenths, weigh little beside the state (Reach from 8 demonstrations,
+        true places with a pixel of noise: 17% success instead of 65%).
+        """
+        raw = self.raw(features)
+        std = raw.std(0, unbiased=False)
+        pointing = self.size - features.state.shape[1]
+        floor = torch.where(torch.arange(self.size, device=std.device) < pointing, POINTER_FLOOR, STATE_FLOOR)
+        self.mean.copy_(raw.mean(0))
+        self.std.copy_(torch.where(std < floor, torch.ones_like(std), std))
 
 
 class ActionHead(nn.Module):

@@ -166,9 +166,9 @@ class Policy(nn.Module):
             cached["visual"] = ((self.views, backbone.grid[0] * backbone.grid[1], width), "float16")
         return cached
 
-    def set_state_normalization(self, mean: Any, std: Any) -> None:
-        """Take the state's mean and standard deviation [P] from demonstrations."""
-        self.readout.set_state_normalization(torch.as_tensor(mean), torch.as_tensor(std))
+    def set_normalization(self, features: Features) -> None:
+        """Take the spread of everything that is read from features of demonstrations."""
+        self.readout.set_normalization(features)
 
     # --- observations to features ---------------------------------------------------------------------------
 

@@ -1,0 +1,192 @@
+"""The algorithm on decisions whose right answer is known, and on several processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from safetensors.torch import load_file
+
+from vla_rl.actions import Binned
+from vla_rl.algorithms.parl import ParlAlgorithm
+from vla_rl.algorithms.settings import Parl
+from vla_rl.learner import Learner
+from vla_rl.models.policy import Policy
+from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings, Pretrained
+from vla_rl.replay import Batch
+from vla_rl.specs import STATE, TASK
+from vla_rl.state import load_state, save_state
+
+BINS, STATES = 5, 4
+SETTINGS = Parl(
+    warmup_updates=0,
+    critic_updates=1,
+    batch_size=64,
+    actor_batch_size=64,
+    critic_width=32,
+    critic_lr=3e-3,
+    bc_weight=0.0,
+)
+
+
+def make(folder: Path, settings: Parl = SETTINGS, train: str = "head") -> ParlAlgorithm:
+    space = Binned(BINS).bind(spaces.Box(-1, 1, (2,)))
+    wanted = PolicySettings(Pretrained(str(folder)), HeadSettings(width=32), train, LoraSettings(rank=2, alpha=4.0))
+    policy = Policy.build(wanted, space, ["front"], STATES, seed=0)
+    return settings.build(policy=policy, learner=Learner(device="cpu", seed=1))
+
+
+def bandit(algorithm: ParlAlgorithm, rows: int, seed: int, images: bool = False) -> Batch:
+    """One-step episodes: the state says which bin of the first slot pays; the second slot does not matter."""
+    rng = np.random.default_rng(seed)
+    right = rng.integers(STATES, size=rows)
+    tokens = rng.integers(BINS, size=(rows, 2))
+    reward = (tokens[:, 0] == right).astype(np.float32)
+    observation = {STATE: np.eye(STATES, dtype=np.float32)[right], TASK: ["x"] * rows}
+    shapes = algorithm.policy.cached_features()
+    features = {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in shapes.items()}
+    if images:
+        pixels = rng.integers(0, 256, size=(rows, 64, 64, 3)).astype(np.uint8)
+        observation, features = {**observation, "observation.images.front": pixels}, {}
+    return Batch(
+        observation=observation,
+        next_observation=observation,
+        tokens=tokens,
+        labels=tokens,
+        reward=reward,
+        discount=np.zeros(rows, np.float32),
+        returns=reward,
+        features=features,
+        next_features=features,
+        demo=np.zeros(rows, bool),
+        weight=np.ones(rows, np.float32),
+        index=np.arange(rows),
+    )
+
+
+def accuracy(algorithm: ParlAlgorithm) -> float:
+    batch = bandit(algorithm, 64, seed=99)
+    from vla_rl.algorithms.rows import Rows
+
+    rows = Rows.of(batch, algorithm.policy, algorithm.learner.device)
+    right = torch.from_numpy(batch.observation[STATE].argmax(1))
+    return float((algorithm.policy.greedy(rows.grounded)[:, 0] == right).float().mean())
+
+
+def test_it_finds_the_decision_that_pays(random_backbone: Path) -> None:
+    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "actor_lr": 3e-3, "warmup_updates": 100}))
+    for step in range(250):
+        metrics = algorithm.update(bandit(algorithm, 64, seed=step))
+    assert accuracy(algorithm) == 1.0
+    assert abs(float(metrics["q/minus_return"])) < 0.1
+    assert float(metrics["q/spread"]) > 0
+
+
+def test_the_actor_waits_for_the_warm_up_and_the_demonstrations_anchor_it(random_backbone: Path) -> None:
+    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "warmup_updates": 3}))
+    before = [p.detach().clone() for p in algorithm.policy.trainable_parameters()]
+    for step in range(3):
+        assert "actor/improvement" not in algorithm.update(bandit(algorithm, 64, seed=step))
+    assert all(torch.equal(a, b) for a, b in zip(before, algorithm.policy.trainable_parameters(), strict=True))
+    assert "actor/improvement" in algorithm.update(bandit(algorithm, 64, seed=4))
+
+
+def test_the_critic_never_moves_the_trunk(random_backbone: Path) -> None:
+    algorithm = make(random_backbone, train="all")
+    from vla_rl.algorithms.rows import Rows
+
+    rows = Rows.of(bandit(algorithm, 16, seed=0, images=True), algorithm.policy, algorithm.learner.device)
+    before = {name: value.clone() for name, value in algorithm.policy.state_dict().items()}
+    algorithm.update_critic(rows)
+    assert all(torch.equal(value, before[name]) for name, value in algorithm.policy.state_dict().items())
+    assert all(parameter.grad is None for parameter in algorithm.policy.parameters())
+    algorithm.update_actor(rows)
+    after = algorithm.policy.state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("trunk.") for name in moved)
+    assert not any(name.startswith("frozen.") for name in moved)
+
+
+def test_best_of_many_takes_the_highest_value(random_backbone: Path) -> None:
+    algorithm = make(random_backbone)
+    for step in range(60):
+        algorithm.update(bandit(algorithm, 64, seed=step))
+    rng = np.random.default_rng(0)
+    observation = {
+        "observation.images.front": rng.integers(0, 256, size=(8, 64, 64, 3)).astype(np.uint8),
+        STATE: np.eye(STATES, dtype=np.float32)[np.arange(8) % STATES],
+        TASK: ["x"] * 8,
+    }
+    one, many = algorithm.act(observation), algorithm.act(observation, best_of=32)
+    assert many.q.mean() > one.q.mean()
+    assert many.tokens.shape == (8, 2)
+
+
+def test_a_restored_algorithm_makes_the_same_update(random_backbone: Path, tmp_path: Path) -> None:
+    first, second = make(random_backbone), make(random_backbone)
+    for step in range(3):
+        first.update(bandit(first, 64, seed=step))
+    first.policy.save_pretrained(tmp_path)
+    second.policy.load_pretrained(tmp_path)
+    save_state(tmp_path / "state", first.state_dict())
+    second.load_state_dict(load_state(tmp_path / "state"))
+    batch = bandit(first, 64, seed=7)
+    a, b = first.update(batch), second.update(batch)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from safetensors.torch import save_file
+from tests.algorithms.test_parl import bandit, make
+
+algorithm = make(Path(sys.argv[1]))
+learner = algorithm.learner
+share = 64 // learner.processes
+for step in range(3):
+    joint = bandit(algorithm, 64, seed=step)
+    joint.demo[::4] = True
+    algorithm.update(joint.rows(slice(learner.rank * share, (learner.rank + 1) * share)))
+if learner.rank == 0:
+    parts = {"policy": algorithm.policy.head, "critic": algorithm.critic, "target": algorithm.target}
+    save_file({f"{k}.{n}": v.contiguous() for k, m in parts.items() for n, v in m.state_dict().items()}, sys.argv[2])
+"""
+
+
+def test_two_processes_update_like_one_with_the_joint_batch(random_backbone: Path, tmp_path: Path) -> None:
+    script = tmp_path / "update.py"
+    script.write_text(SCRIPT)
+    found = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.safetensors"
+        launch = ["accelerate.commands.launch", "--cpu", "--num_processes", str(processes), "--num_machines", "1"]
+        command = [
+            sys.executable,
+            "-m",
+            *launch,
+            "--main_process_port",
+            "0",
+            str(script),
+            str(random_backbone),
+            str(out),
+        ]
+        root = str(Path(__file__).resolve().parents[2])
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        found.append(load_file(out))
+    one, two = found
+    for name, value in one.items():
+        assert torch.allclose(value.float(), two[name].float(), atol=2e-5), name
+
+
+@pytest.mark.parametrize("wrong", [{"gamma": 1.5}, {"candidates": 0}, {"value_range": (1.0, 0.0)}])
+def test_settings_out_of_range_are_named(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Parl(**wrong)

@@ -1,0 +1,42 @@
+"""What several tests share: no hub, and a small backbone with random weights."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def random_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny backbone that was never trained."""
+    import torch
+
+    from vla_rl.models.backbone import Backbone
+    from vla_rl.models.pointers import Pointers
+    from vla_rl.models.tiny import tiny_config, tiny_tokenizer
+
+    folder = tmp_path_factory.mktemp("backbone")
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer(["reach the red cube"])
+    backbone = Backbone.from_config(tiny_config(len(tokenizer), width=16, layers=1), tokenizer)
+    backbone.save(folder)
+    Pointers(backbone.hidden_size, key_size=8).save(folder)
+    return folder
+
+
+@pytest.fixture
+def quick(random_backbone: Path, tmp_path: Path) -> list[str]:
+    """Overrides for a run of seconds on Reach; demonstrations lie in the test's folder."""
+    return [
+        "experiment=smoke",
+        "device=cpu",
+        f"policy.backbone={{type: pretrained, source: '{random_backbone}'}}",
+        f"demos.path={tmp_path}/demos",
+        "algorithm.warmup_updates=4",
+        "algorithm.batch_size=32",
+        "algorithm.actor_batch_size=16",
+        "algorithm.critic_width=32",
+        "train.updates_per_step=0.5",
+    ]

@@ -1,0 +1,149 @@
+"""The whole way in small: demonstrations, supervised start, training, interruption, resuming."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vla_rl import checkpoint, config, train
+from vla_rl.data.record import record
+from vla_rl.registry import ConfigError
+from vla_rl.sft import sft
+
+METRICS = {
+    "critic/loss",
+    "critic/grad_norm",
+    "actor/grad_norm",
+    "q/mean",
+    "q/return",
+    "q/spread",
+    "policy/entropy",
+    "policy/kl",
+    "time/act",
+    "time/step",
+    "time/learn",
+    "train/success_rate",
+}
+
+
+@pytest.fixture
+def started(quick: list[str], tmp_path: Path) -> list[str]:
+    """The overrides of a run from a supervised start."""
+    record(config.load(quick, command="demos"))
+    start = sft(config.load([*quick, f"run_dir={tmp_path}/sft"], command="sft"))
+    return [*quick, f"train.checkpoint={start}", f"run_dir={tmp_path}/run"]
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def command(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "vla_rl.cli", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_run_learns_logs_saves_and_goes_on(started: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    last = train.train(config.load(started))
+    assert last == folder / "checkpoints" / f"{lines(folder)[-1]['step']:06d}"
+    assert (folder / "checkpoints" / "last").resolve() == last.resolve()
+    assert {path.name for path in last.iterdir()} == {"pretrained_model", "training_state", "manifest.json"}
+    assert set().union(*lines(folder)) >= METRICS
+    assert list(folder.rglob("events.out.tfevents.*"))
+
+    with pytest.raises(ConfigError, match="resume=true"):
+        train.train(config.load(started))
+
+    before = checkpoint.load_state(last / "training_state")
+    further = train.train(config.load([f"run_dir={folder}", "resume=true", "train.steps=96"]))
+    after = checkpoint.load_state(further / "training_state")
+    assert int(further.name) >= 96
+    assert after["algorithm"]["updates"] > before["algorithm"]["updates"]
+    assert [line["step"] for line in lines(folder)] == sorted(line["step"] for line in lines(folder))
+
+
+def test_what_a_resumed_run_starts_from_is_what_was_saved(started: list[str], tmp_path: Path) -> None:
+    run = config.load(started)
+    last = train.train(run)
+    world = train.make_world(run, tmp_path)
+    assert train.restore(tmp_path / "run", world) == int(last.name)
+    saved = checkpoint.load_state(last / "training_state")
+    for part in ("critic", "target"):
+        for name, value in getattr(world.algorithm, part).state_dict().items():
+            assert torch.equal(value, saved["algorithm"][part][name]), name
+    moments = world.algorithm.actor_optimizer.state_dict()["state"][0]["exp_avg"]
+    assert torch.equal(moments, saved["algorithm"]["actor_optimizer"]["state"][0]["exp_avg"])
+    assert len(world.replay) > 0
+    assert world.rng.bit_generator.state == saved["rng"]["generator"]
+    world.collector.close()
+
+
+def test_sigterm_saves_and_resume_goes_on(started: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = command("train", *started, "train.steps=1000000", "train.log_every=8")
+    assert process.stderr is not None
+    while not (folder / "metrics.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == train.INTERRUPTED, errors
+    assert "resume=true" in errors
+    generation = checkpoint.latest(folder)
+    assert generation is not None
+    assert generation.step > 0
+
+    resumed = command("train", f"run_dir={folder}", "resume=true", f"train.steps={generation.step + 16}")
+    _, errors = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, errors
+    final = checkpoint.latest(folder)
+    assert final is not None
+    assert final.step >= generation.step + 16
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["env.sensors=[{type: camera, name: frnt, width: 64, height: 64}, {type: instruction}]"], "front"),
+        (["action_space={type: binned, bins: [5, 5]}"], "3"),
+        (["train.stepz=3"], "steps"),
+        (["env.id=vla_rl/Raech-v0"], "vla_rl/Reach-v0"),
+        (["algorithm.kl_weight=0.1"], "train.checkpoint"),
+    ],
+)
+def test_a_user_s_error_is_one_line_that_names_the_good_value(
+    quick: list[str], overrides: list[str], said: str
+) -> None:
+    record(config.load(quick, command="demos"))
+    process = command("train", *quick, *overrides)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    message = [line for line in errors.splitlines() if line.startswith("vla-rl: error:")]
+    assert len(message) == 1
+    assert said in message[0]
+    assert "Traceback" not in errors
+
+
+def test_lora_trains_adapters_from_images(started: list[str], tmp_path: Path) -> None:
+    overrides = [text for text in started if not text.startswith(("train.checkpoint", "run_dir"))]
+    run = config.load([*overrides, "policy.train=lora", f"run_dir={tmp_path}/lora", "algorithm.batch_size=16"])
+    train.train(run)
+    assert any("actor/grad_norm" in line for line in lines(tmp_path / "lora"))
+
+
+def test_stacked_frames_go_the_whole_way(started: list[str], tmp_path: Path) -> None:
+    overrides = [text for text in started if not text.startswith(("train.checkpoint", "run_dir"))]
+    run = config.load([*overrides, "replay.stack=2", f"run_dir={tmp_path}/stacked", "train.eval_every=32"])
+    train.train(run)
+    assert any("eval/pc_success" in line for line in lines(tmp_path / "stacked"))

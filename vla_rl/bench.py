@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+# `mujoco.Renderer`, the roof, asks for this before mujoco is first imported; our environments do not.
+os.environ.setdefault("MUJOCO_GL", "egl")
 
 import mujoco
 import numpy as np
@@ -24,8 +28,8 @@ ROUNDS = 7
 
 
 def smoke(as_json: bool = False) -> None:
-    """Print the numbers of `measure` for the Reach quick-start, as one JSON object or as a table."""
-    found = measure(config.load(["experiment=reach"], command="bench"))
+    """Print the numbers of `measure` for the Push quick-start, as one JSON object or as a table."""
+    found = measure(config.load(["experiment=push"], command="bench"))
     if as_json:
         print(json.dumps({name: round(value, 4) for name, value in found.items()}))
         return
@@ -135,7 +139,8 @@ def fill_randomly(
 
 def learner_share(algorithm: ParlAlgorithm, replay: ReplayBuffer, repeats: int = 16) -> float:
     """Updates/s of the algorithm, from a replay batch on, over those of the same work written out by hand."""
-    batch = replay.sample(algorithm.settings.batch_size, np.random.default_rng(0), images=False)
+    rng = np.random.default_rng(0)
+    batch = replay.sample(algorithm.settings.batch_size, rng, finished_only=True, images=False)
     algorithm.updates = algorithm.settings.warmup_updates
     by_hand = partial(update_by_hand, algorithm, Rows.of(batch, algorithm.policy, algorithm.learner.device), [0])
     ours: Callable[[], Any] = partial(algorithm.update, batch)
@@ -150,11 +155,13 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
     slots = policy.slots
     most = max(slot.choices for slot in slots)
     with torch.no_grad():
-        noise = torch.rand(len(rows), settings.backup_samples, len(slots), most).clamp_(1e-6, 1 - 1e-6)
-        tokens, _ = policy.sample(rows.next_grounded, settings.backup_samples, noise)
-        q = critic.value(algorithm.target(algorithm.readout(rows.next_grounded), tokens)).amin(0)
-        value = (q.amax(1) if settings.backup == "max" else q.mean(1)).clamp(0, 1)
-        target = losses.td_target(rows.reward, rows.discount, value, rows.returns, settings.mc_weight)
+        target = rows.returns
+        if settings.mc_weight < 1:
+            noise = torch.rand(len(rows), settings.backup_samples, len(slots), most).clamp_(1e-6, 1 - 1e-6)
+            tokens, _ = policy.sample(rows.next_grounded, settings.backup_samples, noise)
+            q = critic.value(algorithm.target(algorithm.readout(rows.next_grounded), tokens)).amin(0)
+            value = (q.amax(1) if settings.backup == "max" else q.mean(1)).clamp(0, 1)
+            target = losses.td_target(rows.reward, rows.discount, value, rows.returns, settings.mc_weight)
     logits = critic(algorithm.readout(rows.grounded), rows.tokens.unsqueeze(1)).squeeze(2)
     loss = losses.categorical_loss(logits, losses.hl_gauss(target, critic.edges, settings.sigma), rows.weight)
     descend(loss, algorithm.critic_optimizer, settings.clip)

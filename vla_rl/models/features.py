@@ -62,8 +62,9 @@ class Features:
     @classmethod
     def concatenate(cls, parts: Sequence[Features]) -> Features:
         """The rows of all, in order."""
-        values = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
-        return cls(**{name: None if each[0] is None else torch.cat(each) for name, each in values.items()})
+        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
+        joined: dict[str, Any] = {name: None if c[0] is None else torch.cat(c) for name, c in columns.items()}
+        return cls(**joined)
 
     def pack(self) -> dict[str, np.ndarray]:
         """Everything but the state as arrays for replay; wide features in half precision."""

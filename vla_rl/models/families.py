@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from einops import repeat
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
@@ -76,10 +77,15 @@ def _qwen_look(base: Any, pixels: torch.Tensor) -> Any:
     """The patches in the order of the family's image processor: by merged cell, then inside it."""
     vision = base.config.vision_config
     patch, merge, frames = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
-    cells = pixels.shape[-1] // (patch * merge)
-    x = pixels.reshape(-1, 3, cells, merge, patch, cells, merge, patch).permute(0, 2, 5, 3, 6, 1, 4, 7)
-    x = x.unsqueeze(6).expand(*x.shape[:6], frames, *x.shape[6:])
-    x = x.reshape(-1, 3 * frames * patch * patch)
+    x = repeat(
+        pixels,
+        "b v c (row my py) (column mx px) -> (b v row column my mx) (c frame py px)",
+        my=merge,
+        py=patch,
+        mx=merge,
+        px=patch,
+        frame=frames,
+    )
     return base.get_image_features(x, image_grid_thw=_qwen_grid(pixels, base.config), return_dict=True)
 
 

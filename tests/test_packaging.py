@@ -117,3 +117,31 @@ def test_the_installed_wheel_trains_outside_the_repository(wheel: Path, tmp_path
     run("train", "experiment=smoke", "demos.path=demos", "run_dir=rl", "train.checkpoint=sft/checkpoints/last")
     run("eval", "eval.checkpoint=rl/checkpoints/last", "eval.episodes=2", "run_dir=eval")
     assert (work / "eval" / "eval_info.json").is_file()
+
+
+SB3 = """
+import gymnasium
+import sims  # registers the environments
+from stable_baselines3 import SAC
+
+env = gymnasium.make("vla_rl/Reach-v0")
+camera = env.observation_space["observation.images.front"]
+env = gymnasium.wrappers.TransformObservation(env, lambda seen: seen["observation.images.front"], camera)
+model = SAC("CnnPolicy", env, buffer_size=200, learning_starts=20, batch_size=8)
+model.learn(30)
+print("steps", model.num_timesteps)
+"""
+
+
+@pytest.mark.slow
+def test_stable_baselines3_trains_on_the_environment_as_it_is(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    constraints = tmp_path / "torch.txt"
+    constraints.write_text("torch==2.13.0\n")
+    subprocess.run([*pip, "-c", str(constraints), "torch"], check=True)
+    subprocess.run([*pip, "-c", str(constraints), str(wheel), "stable-baselines3"], check=True)
+    done = subprocess.run([python, "-c", SB3], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "steps 30" in done.stdout

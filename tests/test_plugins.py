@@ -87,6 +87,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The user's file, where Python finds it; `my_module.canary` appears beside it when it is imported."""
     file = tmp_path / "my_module.py"
     file.write_text(MODULE)
+    sys.modules.pop("my_module", None)  # another test's
     monkeypatch.syspath_prepend(tmp_path)
     yield file
     sys.modules.pop("my_module", None)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vla_rl import config
-from vla_rl.evaluate import EvalResult, evaluate_checkpoint
-from vla_rl.report import Score
+from vla_rl.evaluate import EvalResult, evaluate_checkpoint, percent, wilson
+from vla_rl.report import Score, read_score
 
 
 def vla_rl(command: str, *overrides: str) -> None:
@@ -27,13 +27,6 @@ def vla_rl(command: str, *overrides: str) -> None:
         raise SystemExit(code)
 
 
-def score_of(folder: Path, policy: str, env: str, note: str) -> Score:
-    """The score that an evaluation has written into its folder."""
-    overall = json.loads((folder / "eval_info.json").read_text())["overall"]
-    episodes = overall["n_episodes"]
-    return Score(policy, env, round(overall["pc_success"] * episodes / 100), episodes, note, overall["n_invalid"])
-
-
 def env_steps(metrics: Path) -> int:
     """How many decisions the training took."""
     return int(json.loads(metrics.read_text().splitlines()[-1])["step"])
@@ -41,8 +34,6 @@ def env_steps(metrics: Path) -> int:
 
 def write_result(folder: Path, scores: dict[str, EvalResult | Score], **rest: Any) -> None:
     """`result.json`: each policy's success in percent with its 95% interval, and the rest."""
-    from vla_rl.evaluate import percent, wilson
-
     result: dict[str, Any] = {}
     for name, score in scores.items():
         successes, episodes = score.successes, len(score.valid) if isinstance(score, EvalResult) else score.episodes
@@ -73,8 +64,8 @@ def main() -> None:
 
     greedy = (*common, f"eval.checkpoint={rl}/checkpoints/last", f"run_dir={out}/eval_rl")
     run = config.load(greedy, command="eval")
-    before = score_of(out / "eval_sft", "supervised start", run.env.id, "greedy")
-    sampled = score_of(out / "eval_best_of", "after reinforcement learning", run.env.id, "best of 16 by Q")
+    before = read_score(out / "eval_sft", "supervised start", "greedy")
+    sampled = read_score(out / "eval_best_of", "after reinforcement learning", "best of 16 by Q")
     after = evaluate_checkpoint(run, "after reinforcement learning", before=(before, sampled))
     write_result(
         out,

@@ -71,6 +71,8 @@ def train(run: RunConfig) -> Path:
     """
     folder = checkpoint.claim(run)
     world = make_world(run, folder)
+    if world.learner.rank == 0:
+        print(world.replay.describe())
     step = restore(folder, world)
     stop = Stop()
     deadline = time.monotonic() + 60 * run.train.minutes if run.train.minutes else float("inf")

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from vla_rl import registry
+from vla_rl.actions import horizon
 from vla_rl.registry import ConfigError
 from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace
 
@@ -58,11 +59,6 @@ class TokenEnv(gymnasium.Wrapper):
             if terminated or truncated:
                 break
         return observation, total, terminated, truncated, {**info, "steps": steps}
-
-
-def horizon(tokens: ActionSpace) -> int:
-    """How many simulator steps one decision commands."""
-    return int(getattr(tokens, "horizon", 1))
 
 
 def register_installed() -> None:

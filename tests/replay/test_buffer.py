@@ -167,14 +167,6 @@ def test_batches_that_are_held_are_never_overwritten() -> None:
     assert all(np.array_equal(images, copy) for images, copy in zip(held, copies, strict=True))
 
 
-def test_state_statistics_are_those_of_the_live_rows() -> None:
-    mean, std = make_plain(capacity=10, rows=23).state_statistics()
-    live = np.arange(13, 23)
-    np.testing.assert_allclose(mean, [live.mean()] * 2)
-    np.testing.assert_allclose(std, [live.std()] * 2, rtol=1e-6)
-    assert mean.dtype == std.dtype == np.float32
-
-
 def test_a_batch_without_images_keeps_the_rest() -> None:
     buffer = make_plain()
     batch = buffer.sample(8, np.random.default_rng(0), images=False)

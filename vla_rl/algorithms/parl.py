@@ -20,7 +20,6 @@ from vla_rl.algorithms.rows import Rows
 from vla_rl.algorithms.settings import Parl
 from vla_rl.learner import Learner
 from vla_rl.models.features import Features
-from vla_rl.models.heads import Readout
 from vla_rl.models.policy import Policy
 from vla_rl.replay.batch import Batch
 
@@ -48,7 +47,8 @@ class ParlAlgorithm:
     def __init__(self, settings: Parl, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
         self.settings, self.policy, self.learner = settings, policy.to(learner.device), learner
         self.reference = reference.to(learner.device).eval() if reference is not None else None
-        self.readout = Readout.like(policy).to(learner.device)
+        # The policy's own, without weights: its normalisation is the same for actor and critic.
+        self.readout = policy.readout
         self.critic = Critic(
             self.readout.size,
             policy.slots,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vla_rl.actions import horizon
 from vla_rl.data.files import Episode
-from vla_rl.envs import horizon
 from vla_rl.specs import ActionSpace
 
 if TYPE_CHECKING:

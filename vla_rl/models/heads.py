@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -18,9 +17,6 @@ from vla_rl.models.features import Features
 from vla_rl.models.pointers import MENTIONS, SLOTS, cell_centres
 from vla_rl.models.settings import HeadSettings
 from vla_rl.specs import Slot
-
-if TYPE_CHECKING:
-    from vla_rl.models.policy import Policy
 
 DIFFERENCE_GAIN = 4.0
 """Differences of places are small where it matters most: near contact."""
@@ -52,11 +48,6 @@ class Readout(nn.Module):
         self.size = views * SLOTS * 3 + 2 * len(pairs) + state_dim
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("std", torch.ones(self.size))
-
-    @classmethod
-    def like(cls, policy: Policy) -> Readout:
-        """The policy's own: whoever sets its normalisation or loads its weights changes it for all readers."""
-        return policy.readout
 
     def forward(self, features: Features) -> torch.Tensor:
         """float32 [B, R], each entry in units of its spread in the demonstrations, at most LIMIT."""

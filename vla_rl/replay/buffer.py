@@ -109,17 +109,6 @@ class ReplayBuffer:
             f"all else {plan['row_bytes'] - plan['frame_bytes'] - plan['feature_bytes']} bytes a row)"
         )
 
-    def state_statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the state over the rows alive, float32 [P] each.
-
-        Raises:
-            NothingToSampleError: the replay is empty.
-        """
-        if not len(self):
-            raise NothingToSampleError("replay holds no rows to take statistics of")
-        state = self._columns["state"][: len(self)].astype(np.float64)
-        return state.mean(axis=0).astype(np.float32), state.std(axis=0).astype(np.float32)
-
     # Adding ---------------------------------------------------------------------------------------
 
     def add(

@@ -56,8 +56,8 @@ class Learner:
         return self.accelerator.autocast()
 
     def optimizer(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float = 0.0) -> Any:
-        """AdamW over `parameters`, fused where the device offers it."""
-        adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=self.device.type == "cuda")
+        """AdamW over `parameters`, one fused kernel a step."""
+        adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
         return self.accelerator.prepare_optimizer(adam)
 
     def step(self, loss: Tensor, optimizer: Any, clip: float) -> Tensor:

@@ -37,6 +37,8 @@ class Renderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         # Runs at exit too, and there before the modules that `free` needs are gone.
         self.close = weakref.finalize(self, _free, self._gl, self._context)
+        # At exit the display may be gone before us, and the process frees all of it anyway.
+        self.close.atexit = False
 
     def image(self, data: mujoco.MjData, camera: int) -> np.ndarray:
         """What `camera` sees: uint8 [height, width, 3], a fresh array."""

@@ -18,10 +18,10 @@ from vla_rl.models.pointers import Pointers
 from vla_rl.models.tiny import initialise, tiny_config, tiny_tokenizer
 
 OPTIONS = {
-    "tables": (30_000, "pictures of tables"),
-    "screens": (10_000, "pictures of screens"),
-    "apart": (4500, "steps that teach vision and text each by itself"),
-    "steps": (12_000, "steps in all"),
+    "tables": (50_000, "pictures of tables"),
+    "screens": (12_000, "pictures of screens"),
+    "apart": (5000, "steps that teach vision and text each by itself"),
+    "steps": (24_000, "steps in all"),
     "batch": (32, "texts a step"),
     "seed": (0, "of pictures, texts and weights"),
     "threads": (1, "of PyTorch; the steps are small"),

@@ -158,7 +158,7 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
         target = rows.returns
         if settings.mc_weight < 1:
             noise = torch.rand(len(rows), settings.backup_samples, len(slots), most).clamp_(1e-6, 1 - 1e-6)
-            tokens, _ = policy.sample(rows.next_grounded, settings.backup_samples, noise)
+            tokens = policy.sample(rows.next_grounded, settings.backup_samples, noise)
             q = critic.value(algorithm.target(algorithm.readout(rows.next_grounded), tokens)).amin(0)
             value = (q.amax(1) if settings.backup == "max" else q.mean(1)).clamp(0, 1)
             target = losses.td_target(rows.reward, rows.discount, value, rows.returns, settings.mc_weight)
@@ -171,14 +171,15 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
     if count[0] % settings.critic_updates:
         return
     few = rows.thin(settings.actor_batch_size)
+    choices = policy.logits(few.grounded)
     with torch.no_grad():
         noise = torch.rand(len(few), settings.candidates, len(slots), most).clamp_(1e-6, 1 - 1e-6)
-        tokens, _ = policy.sample(few.grounded, settings.candidates, noise)
+        tokens = policy.sample(choices, settings.candidates, noise)
         tokens = torch.cat([tokens, few.tokens.unsqueeze(1)], 1)
         q = critic.value(critic(algorithm.readout(few.grounded), tokens)).amin(0)
         scale = (settings.temperature * q.std(1).mean()).clamp_min(settings.least_temperature)
         weights = losses.candidate_weights(q, scale)
-    log_prob = policy.log_prob(few.grounded, torch.cat([tokens, few.labels.unsqueeze(1)], 1))
+    log_prob = policy.log_prob(choices, torch.cat([tokens, few.labels.unsqueeze(1)], 1))
     loss = losses.improvement_loss(weights, log_prob[:, :-1]) - settings.bc_weight * log_prob[:, -1].mean()
     descend(loss, algorithm.actor_optimizer, settings.clip)
 

@@ -188,10 +188,13 @@ def pointing_losses(
     logits_BSN, places_BS2 = pointed.logits_BVSN[:, 0], pointed.places_BVS2[:, 0]
     cross_BS = _cell_cross(logits_BSN, target_BS2, grid)
     distance_BS = (places_BS2 - target_BS2).abs().sum(-1)
+    extents_BS2 = torch.as_tensor(batch["extents"], device=device)
+    size_BS = (pointed.extents_BVS2[:, 0] - extents_BS2).abs().sum(-1)
     confidence = functional.binary_cross_entropy_with_logits(pointed.confidence_logit_BVS[:, 0], shown_BS)
     return {
         "cell": _mean(cross_BS, shown_BS),
         "place": place_weight * _mean(distance_BS, shown_BS),
+        "extent": place_weight * _mean(size_BS, shown_BS),
         "confidence": confidence,
     }
 
@@ -356,14 +359,18 @@ def score_pointing(backbone: Backbone, pointers: Pointers, batches: Iterable[Bat
         `hit`: share of mentioned things whose place is right within HIT of the image's size on both axes.
         `first_cm`, `second_cm`, `self_cm`: median distance along the table of the first and the second thing
         mentioned and of the gripper (NaN on screens); `first_px` ...: the same in the picture, in pixels.
+        `extent_px`: median error of a mentioned thing's half width and half height, in pixels.
         `confidence`: share of slots where confidence > 0.5 exactly if the slot's thing is shown.
     """
-    missed, metres, shown, sure = [], [], [], []
+    missed, metres, shown, sure, sizes = [], [], [], [], []
     for batch in batches:
         encoded = encode(backbone, batch["images"], backbone.prompt(batch["texts"]))
         pointed = pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
         off = pointed.places_BVS2[:, 0].cpu().numpy() - batch["places"]
         missed.append(off * (batch["images"].shape[1] / 2))
+        sizes.append(
+            np.abs(pointed.extents_BVS2[:, 0].cpu().numpy() - batch["extents"]) * (batch["images"].shape[1] / 2)
+        )
         metres.append(np.linalg.norm(np.einsum("bsij,bsj->bsi", batch["metres"], off), axis=-1))
         shown.append(batch["shown"] > 0.5)
         sure.append(pointed.confidence_logit_BVS[:, 0].cpu().numpy() > 0)
@@ -373,6 +380,7 @@ def score_pointing(backbone: Backbone, pointers: Pointers, batches: Iterable[Bat
     found = {
         "hit": float(hits[:, :-1][is_shown[:, :-1]].mean()),
         "confidence": float((np.concatenate(sure) == is_shown).mean()),
+        "extent_px": _median(np.concatenate(sizes)[:, :-1][is_shown[:, :-1]]),
     }
     for name, slot in (("first", 0), ("second", 1), ("self", -1)):
         rows = is_shown[:, slot]

@@ -75,15 +75,16 @@ def train(run: RunConfig) -> Path:
         print(world.replay.describe())
     step = restore(folder, world)
     stop = Stop()
-    deadline = time.monotonic() + 60 * run.train.minutes if run.train.minutes else float("inf")
+    begun, seconds = time.monotonic(), 60 * run.train.minutes if run.train.minutes else float("inf")
     due = Schedule(step)
     owed = 0.0
     with Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0) as log:
-        while step < run.train.steps and not stop.asked and time.monotonic() < deadline:
+        while step < run.train.steps and not stop.asked and time.monotonic() < begun + seconds:
             made = world.collector.step(world.algorithm.act, log)
             step, owed = step + made, owed + made * run.train.updates_per_step
             if step < run.train.learning_starts:
                 owed = 0.0
+            world.algorithm.anneal(min(max(step / run.train.steps, (time.monotonic() - begun) / seconds), 1.0))
             with log.timed("learn"):
                 for _ in range(int(owed)):
                     log.update(world.algorithm.update(world.batch()))

@@ -72,6 +72,8 @@ class Thing:
     shape: str
     place: tuple[float, float]
     """Its centre in the image: x right, y down, each in [-1, 1]."""
+    extent: tuple[float, float]
+    """Half its width and half its height in the image, hidden parts included; in half images, in [0, 1]."""
     pixels: int
     """How many pixels show it."""
     height: float = 0.0

@@ -8,6 +8,7 @@ A batch is a dict of numpy arrays and lists (B rows, S slots: 4 mentions and the
 | texts, answers, tasks | lists of B str; no answer: "" |
 | places | float32 [B, S, 2] in [-1, 1], x right, y down; 0 where not located |
 | shown | float32 [B, S], 1 where the slot names a thing that the picture shows |
+| extents | float32 [B, S, 2] in [0, 1], half the width and height in half images; 0 as above, and of the robot |
 | referent | float32 [B, 2], the place that the answer is about; NaN where there is none |
 | spoken | dict of int64 [B, S]: by which colour, shape and word the text mentions a thing; 0 no mention, or UNSPOKEN |
 | cells | dict of int64 [B, N]: the colour, the shape and the word that each cell shows; 0 none |
@@ -129,12 +130,14 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
     """Rows -> a batch (see the module's text)."""
     B = len(rows)
     places, shown = np.zeros((B, SLOTS, 2), np.float32), np.zeros((B, SLOTS), np.float32)
+    extents = np.zeros((B, SLOTS, 2), np.float32)
     referent = np.full((B, 2), np.nan, np.float32)
     metres = np.full((B, SLOTS, 2, 2), np.nan, np.float32)
     for i, (picture, text) in enumerate(rows):
         for slot, index in enumerate(text.mentions):
             if index != ABSENT:
-                places[i, slot], shown[i, slot] = picture.things[index].place, 1
+                thing = picture.things[index]
+                places[i, slot], extents[i, slot], shown[i, slot] = thing.place, thing.extent, 1
         if picture.self_place is not None:
             places[i, MENTIONS], shown[i, MENTIONS] = picture.self_place, 1
         if text.referent is not None:
@@ -157,6 +160,7 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
         "answers": [text.answer for _, text in rows],
         "tasks": [text.task for _, text in rows],
         "places": places,
+        "extents": extents,
         "shown": shown,
         "referent": referent,
         "metres": metres,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -66,8 +67,8 @@ class Screens:
             if box is None:
                 continue
             taken.append(box)
-            place = _draw_widget(pen, marks, len(things), shape, box, (shade, ground), word, font, rng)
-            things.append(Thing(colour, shape, place, 0, word=word))
+            shown = _draw_widget(pen, marks, len(things), shape, box, (shade, ground), word, font, rng)
+            things.append(Thing(colour, shape, _middle(shown), _half(shown), 0, word=word))
         tip = _draw_cursor(pen, marks, len(things), rng) if rng.random() < 0.8 else None
         return _finish(np.array(image), np.array(owner), things, tip)
 
@@ -94,10 +95,7 @@ class Screens:
 def _finish(image: np.ndarray, owner: np.ndarray, things: list[Thing], tip: tuple[float, float] | None) -> Picture:
     shown = np.where(owner == 255, BARE, owner.astype(int))
     counts = np.bincount(shown[shown >= 0].ravel(), minlength=len(things) + 1)[:-1]
-    seen = tuple(
-        Thing(thing.colour, thing.shape, thing.place, int(count), word=thing.word)
-        for thing, count in zip(things, counts, strict=True)
-    )
+    seen = tuple(replace(thing, pixels=int(count)) for thing, count in zip(things, counts, strict=True))
     return Picture(image, seen, cells_of(shown, len(things) + 1), "screen", self_place=tip)
 
 
@@ -163,31 +161,31 @@ def _draw_widget(
     word: str,
     font: ImageFont.FreeTypeFont,
     rng: np.random.Generator,
-) -> tuple[float, float]:
-    """Draw on the image and on the map of owners; returns the widget's place."""
+) -> Box:
+    """Draw on the image and on the map of owners; returns the box that a click must hit."""
     shade, ground = shades
     fill, ink = _bytes(shade), _ink(shade)
     edge = _ink(ground)
     marks.rectangle(box, fill=index)
     if shape == "label":
         _write(pen, word, font, (box[0] + 1, box[1] + 1), fill)
-        return _middle(box)
+        return box
     if shape == "button":
         outline = edge if rng.random() < 0.4 else None
         pen.rounded_rectangle(box, radius=int(rng.integers(2, 5)), fill=fill, outline=outline)
         _write_centred(pen, word, font, box, ink)
-        return _middle(box)
+        return box
     if shape == "field":
         pen.rectangle(box, fill=fill, outline=edge)
         _write(pen, word, font, (box[0] + 3, _level(word, font, box)), ink)
-        return _middle(box)
+        return box
     if shape in _TICKED:
         return _draw_ticked(pen, shape, box, (fill, ink, edge), word, font, rng)
     if shape in ("triangle", "diamond", "circle"):
         marks.rectangle(box, fill=255)
     for brush, colour in ((pen, fill), (marks, index)):
         _draw_shape(brush, shape, box, colour)
-    return _middle(box)
+    return box
 
 
 def _draw_shape(pen: ImageDraw.ImageDraw, shape: str, box: Box, fill: tuple[int, int, int] | int) -> None:
@@ -211,7 +209,7 @@ def _draw_ticked(
     word: str,
     font: ImageFont.FreeTypeFont,
     rng: np.random.Generator,
-) -> tuple[float, float]:
+) -> Box:
     """A checkbox or a radio button, ticked or not, its word to the right."""
     fill, ink, edge = colours
     reach = (font.getbbox(word)[2] - font.getbbox(word)[0] + 3) if word else 0
@@ -230,7 +228,7 @@ def _draw_ticked(
             pen.ellipse((knob[0] + 2, knob[1] + 2, knob[2] - 2, knob[3] - 2), fill=ink)
     if word:
         _write(pen, word, font, (knob[2] + 3, _level(word, font, box)), edge)
-    return _middle(knob)
+    return knob
 
 
 def _draw_cursor(
@@ -274,6 +272,10 @@ def _ink(shade: np.ndarray) -> tuple[int, int, int]:
 
 def _middle(box: Box) -> tuple[float, float]:
     return (box[0] + box[2] + 1) / SIZE - 1, (box[1] + box[3] + 1) / SIZE - 1
+
+
+def _half(box: Box) -> tuple[float, float]:
+    return (box[2] - box[0] + 1) / SIZE, (box[3] - box[1] + 1) / SIZE
 
 
 def _bytes(shade: np.ndarray) -> tuple[int, int, int]:

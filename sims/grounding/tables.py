@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import mujoco
@@ -215,7 +216,9 @@ class Tables:
         owner = np.where(owner == THINGS, len(bodies), owner)
         pixels = np.bincount(owner[owner >= 0].ravel(), minlength=len(bodies) + 1)[:-1]
         things = tuple(
-            Thing(body.colour, body.shape, (float(x), float(y)), int(count), float(body.position[2]))
+            Thing(
+                body.colour, body.shape, (float(x), float(y)), _extent(body, view), int(count), float(body.position[2])
+            )
             for body, (x, y), count in zip(bodies, places[:-1], pixels, strict=True)
         )
         inside = bool(np.all(np.abs(places[-1]) <= 1))
@@ -271,7 +274,7 @@ def _pairs(rng: np.random.Generator, held_out: bool, count: int) -> list[tuple[s
         shape = str(rng.choice(shapes, p=weights / weights.sum()))
         if pairs and rng.random() < 0.2:
             shape = pairs[rng.integers(len(pairs))][1]
-        elif pairs and rng.random() < 0.15:
+        elif pairs and rng.random() < 0.3:
             colour = pairs[rng.integers(len(pairs))][0]
         if allowed(colour, shape, held_out) and (colour, shape) not in pairs:
             pairs.append((colour, shape))
@@ -320,6 +323,30 @@ def _geoms(shape: str, half: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarr
     if shape == "egg":
         return [(int(kinds.mjGEOM_ELLIPSOID), half, zero)]
     return [(int(kinds.mjGEOM_BOX), half, zero)]
+
+
+def _extent(body: _Body, view: View) -> tuple[float, float]:
+    """Half the width and half the height of a thing in the image."""
+    x, y, z = (_hull(body.shape) * body.half).T
+    turned = np.stack([x * np.cos(body.yaw) - y * np.sin(body.yaw), x * np.sin(body.yaw) + y * np.cos(body.yaw), z], -1)
+    places = np.clip(np.nan_to_num(view.project(body.position + turned)), -1, 1)
+    width, height = np.ptp(places, axis=0) / 2
+    return float(width), float(height)
+
+
+@cache
+def _hull(shape: str) -> np.ndarray:
+    """Points [P, 3] whose convex hull is about that of a shape with half extents of 1."""
+    turns = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    circle = np.stack([np.cos(turns), np.sin(turns)], -1)
+    if shape in ("ball", "egg", "capsule"):
+        levels = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 9))
+    else:
+        levels = np.array([-1.0, 1.0])
+        if shape not in ("cylinder", "mark"):
+            return np.array([(x, y, z) for x in levels for y in levels for z in levels])
+        return np.array([(*point, z) for point in circle for z in levels])
+    return np.array([(*(point * np.sqrt(1 - z**2)), z) for point in circle for z in levels])
 
 
 def _apart(spot: np.ndarray, half: np.ndarray, other: _Body) -> bool:

@@ -96,6 +96,14 @@ def test_the_actor_waits_for_the_warm_up_and_the_demonstrations_anchor_it(random
     assert "actor/improvement" in algorithm.update(bandit(algorithm, 64, seed=4))
 
 
+def test_the_learning_rates_fall_in_a_straight_line(random_backbone: Path) -> None:
+    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "final_lr": 0.1}))
+    for done, share in ((0.0, 1.0), (0.5, 0.55), (1.0, 0.1)):
+        algorithm.anneal(done)
+        rates = [o.param_groups[0]["lr"] for o in (algorithm.critic_optimizer, algorithm.actor_optimizer)]
+        assert rates == pytest.approx([algorithm.settings.critic_lr * share, algorithm.settings.actor_lr * share])
+
+
 def test_the_critic_never_moves_the_trunk(random_backbone: Path) -> None:
     algorithm = make(random_backbone, train="all")
     from vla_rl.algorithms.rows import Rows

@@ -182,3 +182,21 @@ def test_an_exam_is_named_and_an_unknown_kind_is_refused() -> None:
     assert set(papers) == set(samples.SHARES["screen"])
     with pytest.raises(ValueError, match="kind must be one of table, screen"):
         samples.draw("sofa", Split(), 0, 1)
+
+
+def test_an_extent_is_half_of_what_the_thing_covers():
+    tables = Tables(Split(view="top"))
+    agree = []
+    for seed in range(12):
+        picture = tables.draw(np.random.default_rng(seed))
+        _, owner = tables._render()
+        for index, thing in enumerate(picture.things):
+            rows, columns = np.nonzero(owner == index)
+            if not len(rows):
+                continue
+            seen = np.array([np.ptp(columns) + 1, np.ptp(rows) + 1]) / 2
+            full = np.array(thing.extent) * SIZE / 2
+            assert (seen <= full + 1.5).all(), thing
+            agree.append((np.abs(seen - full) <= 1).all())
+    tables.close()
+    assert np.mean(agree) > 0.7  # the others are partly hidden, or outside

@@ -1,6 +1,7 @@
 """One wrapper, several families: sequences, reloading, and what is refused."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from families import FAMILIES, Random, parts
 from safetensors.torch import load_file, save_file
 
 from vla_rl.models.backbone import POINTER_TOKEN, SELF_TOKEN, TEXT_LIMIT, Backbone
-from vla_rl.models.pointers import MENTIONS, Pointers, cell_centres
+from vla_rl.models.pointers import MENTIONS, Pointers, around_best, cell_centres
 from vla_rl.models.processor import pixels_to_floats
 
 
@@ -179,6 +180,16 @@ def test_pixels_become_floats_by_size_mean_and_std():
             pixels_to_floats(wrong, 2, (0, 0, 0), (1, 1, 1))
 
 
+def test_a_pointer_that_doubts_between_two_things_chooses_one():
+    logits = torch.full((1, 1, 1, 15), -9.0)
+    logits[..., 0], logits[..., 1], logits[..., 14] = 5.0, 4.0, 4.9  # the two ends of a grid of 3 x 5
+    weight = around_best(logits, (3, 5))[0, 0, 0]
+    assert weight.sum() == pytest.approx(1)
+    assert weight[14] == 0
+    assert weight[0] / weight[1] == pytest.approx(math.e, rel=1e-4)
+    assert weight[[0, 1, 5, 6]].min() > 0 == weight[2:5].max()
+
+
 def test_pointers_point_into_the_cell_that_answers(tmp_path):
     torch.manual_seed(0)
     pointers = Pointers(16)
@@ -187,6 +198,7 @@ def test_pointers_point_into_the_cell_that_answers(tmp_path):
     found = pointers(slots, visual, grid)
     assert found.places_BVS2.shape == (2, 2, 5, 2)
     assert found.places_BVS2.abs().max() <= 1
+    assert ((found.extents_BVS2 > 0) & (found.extents_BVS2 < 1)).all()
     # With all the weight on one cell, the place lies in that cell.
     with torch.no_grad():
         pointers.query.weight.mul_(200)

@@ -249,33 +249,39 @@ def test_packed_features_are_what_replay_was_told_and_unpack_to_the_same(space):
 
 
 def test_without_places_and_tokens_only_pointers_are_cached():
-    assert make().cached_features() == {"places": ((SLOTS, 2), "float32"), "confidence": ((SLOTS,), "float32")}
+    assert make().cached_features() == {
+        "places": ((SLOTS, 2), "float32"),
+        "extents": ((SLOTS, 2), "float32"),
+        "confidence": ((SLOTS,), "float32"),
+    }
 
 
 def test_the_readout_is_measured_in_the_spread_of_the_demonstrations():
     readout = Readout(cameras=1, stack=1, state_dim=2)
     confidence = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0]]).expand(64, -1)
     state = torch.stack([torch.randn(64) * 3 + 1, torch.full((64,), 7.0)], 1)
-    features = Features(torch.rand(64, SLOTS, 2) * 0.4, confidence, state)
+    features = Features(torch.rand(64, SLOTS, 2) * 0.4, torch.rand(64, SLOTS, 2) * 0.1, confidence, state)
     readout.set_normalization(features)
     rows = readout(features)
-    seen = [*range(4), 15, 16, 35]  # two places, their difference, the first state entry
+    seen = [*range(4), *range(10, 14), 25, 26, 45]  # two places, their extents, difference, the first state entry
     assert torch.allclose(rows[:, seen].mean(0), torch.zeros(len(seen)), atol=1e-4)
     assert torch.allclose(rows[:, seen].std(0, unbiased=False), torch.ones(len(seen)), atol=1e-3)
-    assert rows[:, 36].abs().max() == 0  # constant: only shifted
-    far = Features(features.places[:1], confidence[:1], torch.tensor([[1e6, 7.0]]))
+    assert rows[:, 46].abs().max() == 0  # constant: only shifted
+    far = Features(features.places[:1], features.extents[:1], confidence[:1], torch.tensor([[1e6, 7.0]]))
     assert readout(far).abs().max() == 10
 
 
 def test_the_readout_gates_by_confidence():
     readout = Readout(cameras=1, stack=1, state_dim=2)
-    places = torch.rand(1, SLOTS, 2) * 2 - 1
+    places, extents = torch.rand(1, SLOTS, 2) * 2 - 1, torch.rand(1, SLOTS, 2)
     confidence = torch.tensor([[1.0, 0.5, 0.0, 0.0, 0.0]])
-    row = readout(Features(places, confidence, torch.tensor([[2.0, 7.5]])))[0]
-    assert readout.size == len(row) == 10 + 5 + 20 + 2
+    row = readout(Features(places, extents, confidence, torch.tensor([[2.0, 7.5]])))[0]
+    assert readout.size == len(row) == 10 + 10 + 5 + 20 + 2
     assert torch.equal(row[:2], places[0, 0])
     assert torch.equal(row[4:10], torch.zeros(6))  # not there: no say
-    assert torch.allclose(row[15:17], 4 * 0.5 * (places[0, 1] - places[0, 0]))
+    assert torch.allclose(row[10:12], 4 * extents[0, 0])
+    assert torch.equal(row[14:20], torch.zeros(6))
+    assert torch.allclose(row[25:27], 4 * 0.5 * (places[0, 1] - places[0, 0]))
     assert row[-2:].tolist() == [2.0, 7.5]
 
 
@@ -305,7 +311,7 @@ def test_a_policy_needs_no_state():
     policy = make(state=0)
     seen = observation(2)
     del seen["observation.state"]
-    assert policy.sample(policy.encode(seen), 2)[0].shape == (2, 2, 3)
+    assert policy.sample(policy.encode(seen), 2).shape == (2, 2, 3)
 
 
 # --- decisions ----------------------------------------------------------------------------------------------
@@ -314,9 +320,9 @@ def test_a_policy_needs_no_state():
 def test_decisions_have_their_shapes_and_agree():
     policy = make(MIXED)
     features = policy.encode(observation(4))
-    tokens, log_prob = policy.sample(features, 7)
+    tokens = policy.sample(features, 7)
     assert tokens.shape == (4, 7, 3)
-    assert torch.allclose(policy.log_prob(features, tokens), log_prob)
+    assert torch.equal(policy.log_prob(policy.logits(features), tokens), policy.log_prob(features, tokens))
     greedy = policy.greedy(features)
     assert (policy.log_prob(features, greedy.unsqueeze(1)) <= 0).all()
     assert policy.entropy(features).shape == (4,)

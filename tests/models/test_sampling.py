@@ -41,7 +41,7 @@ def space(request):
 
 
 def test_samples_obey_the_masks(space):
-    tokens, _ = sampling.sample(space, random_logits(space), noise(space, 2, 200))
+    tokens = sampling.sample(space, random_logits(space), noise(space, 2, 200))
     assert all(allowed(space, decision) for decision in tokens.flatten(0, 1).numpy())
     decoded = [space.decode(decision) for decision in tokens[0, :5].numpy()]
     assert len(decoded) == 5
@@ -55,10 +55,9 @@ def test_probabilities_of_all_sequences_add_to_one(space):
     assert log_prob[:, forbidden].exp().sum() == 0
 
 
-def test_samples_come_with_their_log_prob_and_follow_it(space):
+def test_samples_follow_their_probabilities(space):
     logits = random_logits(space)
-    tokens, log_prob = sampling.sample(space, logits, noise(space, 2, 20_000))
-    assert torch.equal(log_prob, sampling.log_prob(space, logits, tokens))
+    tokens = sampling.sample(space, logits, noise(space, 2, 20_000))
     every = every_sequence(space)
     wanted = sampling.log_prob(space, logits, every.expand(2, -1, -1)).exp()
     strides = torch.tensor([int(np.prod([s.choices for s in space.slots[k + 1 :]])) for k in range(len(space.slots))])
@@ -69,8 +68,8 @@ def test_samples_come_with_their_log_prob_and_follow_it(space):
 
 def test_the_same_noise_gives_the_same_decisions_however_the_rows_are_cut(space):
     logits, drawn = random_logits(space, 4), noise(space, 4, 3)
-    joint, _ = sampling.sample(space, logits, drawn)
-    halves = [sampling.sample(space, [each[i : i + 2] for each in logits], drawn[i : i + 2])[0] for i in (0, 2)]
+    joint = sampling.sample(space, logits, drawn)
+    halves = [sampling.sample(space, [each[i : i + 2] for each in logits], drawn[i : i + 2]) for i in (0, 2)]
     assert torch.equal(joint, torch.cat(halves))
 
 
@@ -92,17 +91,20 @@ def test_entropy_and_divergence_match_enumeration(space):
     logits, others = random_logits(space), random_logits(space, seed=1)
     every = every_sequence(space).expand(2, -1, -1)
     p, q = (sampling.log_prob(space, each, every) for each in (logits, others))
-    samples, _ = sampling.sample(space, logits, noise(space, 2, 20_000))
+    samples = sampling.sample(space, logits, noise(space, 2, 20_000))
     entropy = sampling.entropy(space, logits, samples)
     kl = sampling.divergence(space, logits, others, samples)
+    assert sampling.has_grammar(space) == (space is GRAMMAR)
     tolerance = 0.05 if space is GRAMMAR else 1e-4
+    if space is not GRAMMAR:
+        assert torch.equal(sampling.entropy(space, logits, None), entropy)
     assert torch.allclose(entropy, -(p.exp() * p).sum(1), atol=tolerance)
     assert torch.allclose(kl, (p.exp() * (p - q)).sum(1), atol=tolerance)
 
 
 def test_gradient_through_a_grammar_is_finite():
     logits = [each.requires_grad_() for each in random_logits(GRAMMAR)]
-    tokens, _ = sampling.sample(GRAMMAR, logits, noise(GRAMMAR, 2, 8))
+    tokens = sampling.sample(GRAMMAR, logits, noise(GRAMMAR, 2, 8))
     sampling.log_prob(GRAMMAR, logits, tokens).sum().backward()
     assert all(torch.isfinite(each.grad).all() for each in logits)
 

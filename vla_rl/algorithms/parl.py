@@ -20,7 +20,7 @@ from vla_rl.algorithms.rows import Rows
 from vla_rl.algorithms.settings import Parl
 from vla_rl.learner import Learner
 from vla_rl.models.features import Features
-from vla_rl.models.policy import Policy
+from vla_rl.models.policy import Logits, Policy
 from vla_rl.replay.batch import Batch
 
 
@@ -77,7 +77,7 @@ class ParlAlgorithm:
         if greedy:
             tokens = self.policy.greedy(features).unsqueeze(1)
         else:
-            tokens, _ = self.policy.sample(features, best_of, self._noise(rows, best_of))
+            tokens = self.policy.sample(features, best_of, self._noise(rows, best_of))
             tokens = self._explore(tokens) if best_of == 1 else tokens
         q = self._q(self.critic, grounded, tokens)
         best = q.argmax(dim=1, keepdim=True)
@@ -136,7 +136,7 @@ class ParlAlgorithm:
             return rows.returns
         features = self._actor_features(rows.next_grounded, rows.next_observation)
         noise = self._noise(len(rows), settings.backup_samples)
-        tokens, _ = self.policy.sample(features, settings.backup_samples, noise)
+        tokens = self.policy.sample(features, settings.backup_samples, noise)
         q = self._q(self.target, rows.next_grounded, tokens)
         value = q.amax(1) if settings.backup == "max" else q.mean(1)
         value = value.clamp(0.0, 1.0)
@@ -145,17 +145,19 @@ class ParlAlgorithm:
     def update_actor(self, rows: Rows) -> dict[str, Tensor]:
         """Imitate the candidates that the critic prefers, held by demonstrations and the supervised start."""
         settings, policy = self.settings, self.policy
-        features = self._actor_features(rows.grounded, rows.observation)
-        tokens, weights, statistics = self.weigh_candidates(features, rows)
+        with self.learner.autocast():
+            logits = policy.logits(self._actor_features(rows.grounded, rows.observation))
+        fixed = [each.detach() for each in logits]
+        tokens, weights, statistics = self.weigh_candidates(fixed, rows)
         demo_share = self.learner.mean(rows.demo.float().mean())
         with self.learner.autocast():
-            log_prob = policy.log_prob(features, torch.cat([tokens, rows.labels.unsqueeze(1)], dim=1)).float()
+            log_prob = policy.log_prob(logits, torch.cat([tokens, rows.labels.unsqueeze(1)], dim=1)).float()
             improvement = losses.improvement_loss(weights, log_prob[:, :-1])
             imitation = losses.imitation_loss(log_prob[:, -1], rows.demo, demo_share)
             loss = improvement + settings.bc_weight * imitation
             if settings.kl_weight > 0:
                 assert self.reference is not None, "kl_weight without a reference"
-                kl = policy.kl(features, self._reference_logits(rows)).mean()
+                kl = policy.kl(logits, self._reference_logits(rows)).mean()
                 loss = loss + settings.kl_weight * kl
         norm = self.learner.step(loss, self.actor_optimizer, settings.clip)
         with torch.no_grad():
@@ -163,17 +165,17 @@ class ParlAlgorithm:
                 "actor/improvement": improvement.detach(),
                 "actor/imitation": imitation.detach(),
                 "actor/grad_norm": norm,
-                "policy/entropy": policy.entropy(features).mean(),
+                "policy/entropy": policy.entropy(fixed).mean(),
             }
             if self.reference is not None:
-                metrics["policy/kl"] = policy.kl(features, self._reference_logits(rows)).mean()
+                metrics["policy/kl"] = policy.kl(fixed, self._reference_logits(rows)).mean()
         return metrics | statistics
 
     @torch.no_grad()
-    def weigh_candidates(self, features: Features, rows: Rows) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def weigh_candidates(self, logits: Logits, rows: Rows) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Candidates int64 [B, N, K] (samples, uniform ones, the replayed action last) and their weights [B, N]."""
         settings, policy = self.settings, self.policy
-        tokens, _ = policy.sample(features, settings.candidates, self._noise(len(rows), settings.candidates))
+        tokens = policy.sample(logits, settings.candidates, self._noise(len(rows), settings.candidates))
         parts = [tokens]
         if settings.uniform_candidates:
             noise = self._noise(len(rows), settings.uniform_candidates)
@@ -193,6 +195,17 @@ class ParlAlgorithm:
         online: list[Tensor] = list(self.critic.parameters())
         target: list[Tensor] = list(self.target.parameters())
         torch._foreach_lerp_(target, online, self.settings.target_ema)
+
+    def anneal(self, done: float) -> None:
+        """Set the learning rates for a run of which the share `done` in [0, 1] is over."""
+        settings = self.settings
+        share = 1.0 - (1.0 - settings.final_lr) * done
+        for optimizer, rate in (
+            (self.critic_optimizer, settings.critic_lr),
+            (self.actor_optimizer, settings.actor_lr),
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
 
     # --- state ----------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ class Parl:
     bc_weight, kl_weight: the anchors: cross-entropy on demonstrations, KL(policy || supervised start).
     critic_updates: critic updates for one update of the actor.
     warmup_updates: critic updates before the actor's first.
+    final_lr: both learning rates fall in a straight line to this share of theirs at the end of the run; 1: never.
     epsilon: probability that a decision, while collecting, is uniformly random.
     """
 
@@ -45,6 +46,7 @@ class Parl:
     batch_size: int = 256
     critic_lr: float = 1e-3
     actor_lr: float = 3e-4
+    final_lr: float = 1.0
     weight_decay: float = 1e-4
     clip: float = 1.0
     target_ema: float = 0.02
@@ -56,7 +58,7 @@ class Parl:
     epsilon: float = 0.0
 
     def __post_init__(self) -> None:
-        unit = ("gamma", "mc_weight", "demo_share", "target_ema", "epsilon")
+        unit = ("gamma", "mc_weight", "demo_share", "final_lr", "target_ema", "epsilon")
         for name in unit:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")

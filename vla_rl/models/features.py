@@ -15,7 +15,10 @@ import torch
 
 from vla_rl.specs import STATE
 
-_STORED = {"places": torch.float32, "confidence": torch.float32, "tokens": torch.float16, "visual": torch.float16}
+_STORED = {
+    "places": torch.float32, "extents": torch.float32, "confidence": torch.float32,
+    "tokens": torch.float16, "visual": torch.float16,
+}  # fmt: skip
 
 
 @dataclass
@@ -27,6 +30,8 @@ class Features:
 
     places: torch.Tensor
     """float32 [B, V * S, 2] in [-1, 1]: x to the right, y down in its view."""
+    extents: torch.Tensor
+    """float32 [B, V * S, 2] in [0, 1]: half the width and height in its view, in half images."""
     confidence: torch.Tensor
     """float32 [B, V * S], a probability."""
     state: torch.Tensor

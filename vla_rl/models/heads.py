@@ -19,7 +19,7 @@ from vla_rl.models.settings import HeadSettings
 from vla_rl.specs import Slot
 
 DIFFERENCE_GAIN = 4.0
-"""Differences of places are small where it matters most: near contact."""
+"""Differences of places are small where it matters most: near contact. Extents are small altogether."""
 POINTER_FLOOR, STATE_FLOOR = 0.05, 1e-3
 """What spreads less in the demonstrations is not stretched further: half images; the state's own units."""
 LIMIT = 10.0
@@ -27,7 +27,7 @@ _KEY = 32
 
 
 class Readout(nn.Module):
-    """Confidence-gated places, confidences, gated differences and the state, normalised: what head and critic read.
+    """Confidence-gated places, extents and differences, confidences, and the state, normalised: what all heads read.
 
     Differences: of every pair of slots within a view, and of each slot between successive frames of a camera.
     No weights, so that policy and critic share one.
@@ -45,7 +45,7 @@ class Readout(nn.Module):
             if view % stack:
                 pairs += [(view * SLOTS + s, (view - 1) * SLOTS + s) for s in range(SLOTS)]
         self.register_buffer("pairs", torch.tensor(pairs, dtype=torch.long).T.contiguous(), persistent=False)
-        self.size = views * SLOTS * 3 + 2 * len(pairs) + state_dim
+        self.size = views * SLOTS * 5 + 2 * len(pairs) + state_dim
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("std", torch.ones(self.size))
 
@@ -57,10 +57,11 @@ class Readout(nn.Module):
         """float32 [B, R] in the units of image and state."""
         confidence = features.confidence
         gated = features.places * confidence.unsqueeze(-1)
+        extents = features.extents * (confidence * DIFFERENCE_GAIN).unsqueeze(-1)
         i, j = self.pairs
         both = (confidence[:, i] * confidence[:, j] * DIFFERENCE_GAIN).unsqueeze(-1)
         differences = (features.places[:, i] - features.places[:, j]) * both
-        return torch.cat([gated.flatten(1), confidence, differences.flatten(1), features.state], 1)
+        return torch.cat([gated.flatten(1), extents.flatten(1), confidence, differences.flatten(1), features.state], 1)
 
     def set_normalization(self, features: Features) -> None:
         """Take mean and spread from features of demonstrations; what hardly varies there is only shifted.

@@ -1,4 +1,4 @@
-"""Named pointers: where in each view lies the thing that a `<ptr>` or `<self>` token stands for, and is it there?
+"""Named pointers: where in each view lies the thing that a `<ptr>` or `<self>` token stands for, how large, if at all?
 
 They sit on any backbone's tokens: the last hidden state of a slot token asks, the image tokens before the
 language model answer.
@@ -23,6 +23,8 @@ MENTIONS = 4
 SLOTS = MENTIONS + 1
 
 FILE = "pointers.safetensors"
+_SMALL = 2.0
+"""Extents start at sigmoid(-2) = 0.12 of half an image."""
 _log = logging.getLogger(__name__)
 
 
@@ -32,10 +34,12 @@ class Pointed:
 
     places_BVS2: torch.Tensor
     """In [-1, 1] over the view's image: x to the right, y down."""
+    extents_BVS2: torch.Tensor
+    """In (0, 1): half the thing's width and height, in half images. `<self>` points with a point, which has none."""
     confidence_logit_BVS: torch.Tensor
     """Its sigmoid is the probability that the slot names a thing and the view shows it."""
     logits_BVSN: torch.Tensor
-    """Over the view's visual tokens; their softmax weighs the places."""
+    """Over the view's visual tokens; their softmax around the best one weighs the places."""
     offsets_BVSN2: torch.Tensor
     """In (-1, 1): the place inside each cell, in half cells from its centre."""
 
@@ -48,17 +52,32 @@ def cell_centres(grid: tuple[int, int], device: torch.device | str | None = None
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flip(-1).reshape(rows * columns, 2)
 
 
+def around_best(logits_BVSN: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """The softmax of the best token's logit and its neighbours' on the grid (up to eight); 0 elsewhere.
+
+    Where two things look alike, the mean over all tokens lies between them, where nothing is. Of the tiny backbone's
+    pointers on Reach this brought those off by more than 3 of 64 pixels from 13% to 7.5%.
+    """
+    rows, columns = grid
+    device = logits_BVSN.device
+    row_N = torch.arange(rows, device=device).repeat_interleave(columns)
+    column_N = torch.arange(columns, device=device).repeat(rows)
+    best_BVS1 = logits_BVSN.argmax(-1, keepdim=True)
+    far_BVSN = ((row_N - row_N[best_BVS1]).abs() > 1) | ((column_N - column_N[best_BVS1]).abs() > 1)
+    return logits_BVSN.masked_fill(far_BVSN, -torch.inf).softmax(-1)
+
+
 class Pointers(nn.Module):
-    """For each slot and view: softmax over that view's visual tokens, an offset inside the cell, a confidence."""
+    """For each slot and view: a softmax around the best visual token, an offset in its cell, extent, confidence."""
 
     def __init__(self, hidden_size: int, key_size: int = 64) -> None:
         super().__init__()
         self.hidden_size, self.key_size = hidden_size, key_size
         self.slot_norm = nn.LayerNorm(hidden_size)
         self.visual_norm = nn.LayerNorm(hidden_size)
-        # One product gives a query for the cell, one for the offset's x and one for its y; the bias of the
-        # offsets' queries leaves the visual token alone a say.
-        self.query = nn.Linear(hidden_size, 3 * key_size)
+        # One product gives the queries for the cell, the offset's x and y, the width and the height; the bias of
+        # the last four leaves the visual token alone a say.
+        self.query = nn.Linear(hidden_size, 5 * key_size)
         self.key = nn.Linear(hidden_size, 2 * key_size)
         self.seen = nn.Sequential(nn.Linear(2 * hidden_size, key_size), nn.GELU(), nn.Linear(key_size, 1))
 
@@ -73,18 +92,20 @@ class Pointers(nn.Module):
         B, S, _ = slots_BSD.shape
         V = visual_BVND.shape[1]
         scale = self.key_size**-0.5
-        query_BS3K = self.query(slots_BSD).view(B, S, 3, self.key_size)
+        query_BS5K = self.query(slots_BSD).view(B, S, 5, self.key_size)
         key_BVNK, inner_BVNK = self.key(visual_BVND).split(self.key_size, -1)
-        logits_BVSN = torch.einsum("bsk,bvnk->bvsn", query_BS3K[:, :, 0], key_BVNK) * scale
-        offsets_BVSN2 = torch.tanh(torch.einsum("bsck,bvnk->bvsnc", query_BS3K[:, :, 1:], inner_BVNK) * scale)
-        weight_BVSN = logits_BVSN.softmax(-1)
+        logits_BVSN = torch.einsum("bsk,bvnk->bvsn", query_BS5K[:, :, 0], key_BVNK) * scale
+        inner_BVSN4 = torch.einsum("bsck,bvnk->bvsnc", query_BS5K[:, :, 1:], inner_BVNK) * scale
+        offsets_BVSN2 = torch.tanh(inner_BVSN4[..., :2])
+        weight_BVSN = around_best(logits_BVSN, grid)
         rows, columns = grid
         half_cell = visual_BVND.new_tensor([1 / columns, 1 / rows])
         cells_BVSN2 = cell_centres(grid, visual_BVND.device) + offsets_BVSN2 * half_cell
         places_BVS2 = torch.einsum("bvsn,bvsnc->bvsc", weight_BVSN, cells_BVSN2)
+        extents_BVS2 = torch.einsum("bvsn,bvsnc->bvsc", weight_BVSN, torch.sigmoid(inner_BVSN4[..., 2:] - _SMALL))
         attended_BVSD = weight_BVSN @ visual_BVND
         pair = torch.cat([slots_BSD[:, None].expand(B, V, S, -1), attended_BVSD], -1)
-        return Pointed(places_BVS2, self.seen(pair)[..., 0], logits_BVSN, offsets_BVSN2)
+        return Pointed(places_BVS2, extents_BVS2, self.seen(pair)[..., 0], logits_BVSN, offsets_BVSN2)
 
     def save(self, folder: str | Path) -> None:
         """Write `pointers.safetensors` into a backbone's folder."""

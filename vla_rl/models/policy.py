@@ -25,6 +25,8 @@ from vla_rl.models.settings import PolicySettings
 from vla_rl.models.trunk import Trunk, adapters_off, add_lora
 from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace, Slot
 
+Logits = list[torch.Tensor]
+"""Of each slot k, [B, C_k], before any mask."""
 _ENTROPY_SAMPLES = 16
 
 
@@ -53,6 +55,7 @@ class Policy(nn.Module):
         self.cameras = tuple(name.removeprefix(IMAGES) for name in cameras)
         if not self.cameras:
             raise ValueError("a policy needs at least one camera among env.sensors")
+        self._has_grammar = sampling.has_grammar(action_space)
         self.trunk = Trunk(backbone, pointers)
         self.frozen: Trunk | None = None
         self._set_trainable()
@@ -157,6 +160,7 @@ class Policy(nn.Module):
         width, backbone = self.trunk.backbone.hidden_size, self.trunk.backbone
         cached: dict[str, tuple[tuple[int, ...], str]] = {
             "places": ((self.views * SLOTS, 2), "float32"),
+            "extents": ((self.views * SLOTS, 2), "float32"),
             "confidence": ((self.views * SLOTS,), "float32"),
         }
         if self._text_tokens is not None:
@@ -198,48 +202,52 @@ class Policy(nn.Module):
 
     # --- features to decisions ------------------------------------------------------------------------------
 
-    def logits(self, features: Features) -> list[torch.Tensor]:
+    def logits(self, features: Features) -> Logits:
         """K tensors [B, C_k], before any mask."""
         return self.head(self.readout(features), features)
 
-    def sample(
-        self, features: Features, n: int = 1, noise: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """n decisions a row, int64 [B, n, K], and their log-probability [B, n].
+    # What follows takes features, or the logits that they gave, so that one pass of the head serves many questions.
+
+    def sample(self, seen: Features | Logits, n: int = 1, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """n decisions a row, int64 [B, n, K].
 
         noise: uniform in (0, 1), [B, n, K, Cmax]; the same noise gives the same decisions.
         """
-        noise = self._noise(len(features), n) if noise is None else noise
-        return sampling.sample(self.action_space, self.logits(features), noise)
+        logits = self._logits(seen)
+        noise = self._noise(len(logits[0]), n) if noise is None else noise
+        return sampling.sample(self.action_space, logits, noise)
 
     def uniform(self, rows: int, n: int = 1, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Decisions int64 [rows, n, K], each token uniform among those that the grammar allows."""
         noise = self._noise(rows, n) if noise is None else noise
         zeros = [torch.zeros(rows, slot.choices, device=noise.device) for slot in self.slots]
-        return sampling.sample(self.action_space, zeros, noise)[0]
+        return sampling.sample(self.action_space, zeros, noise)
 
-    def log_prob(self, features: Features, tokens: torch.Tensor) -> torch.Tensor:
+    def log_prob(self, seen: Features | Logits, tokens: torch.Tensor) -> torch.Tensor:
         """The log-probability [B, n] of decisions int64 [B, n, K]."""
-        return sampling.log_prob(self.action_space, self.logits(features), tokens)
+        return sampling.log_prob(self.action_space, self._logits(seen), tokens)
 
-    def imitation_loss(self, features: Features, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+    def imitation_loss(self, seen: Features | Logits, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
         """[B]: cross-entropy to demonstrated tokens int64 [B, K], spread by `smoothing` bins or cells."""
-        return sampling.cross_entropy(self.action_space, self.logits(features), labels, smoothing)
+        return sampling.cross_entropy(self.action_space, self._logits(seen), labels, smoothing)
 
     @torch.no_grad()
-    def greedy(self, features: Features) -> torch.Tensor:
+    def greedy(self, seen: Features | Logits) -> torch.Tensor:
         """The most likely token of each slot given those before, int64 [B, K]."""
-        return sampling.greedy(self.action_space, self.logits(features))
+        return sampling.greedy(self.action_space, self._logits(seen))
 
-    def entropy(self, features: Features) -> torch.Tensor:
+    def entropy(self, seen: Features | Logits) -> torch.Tensor:
         """[B] in nats; estimated on a few samples where the action space has a grammar."""
-        logits = self.logits(features)
+        logits = self._logits(seen)
         return sampling.entropy(self.action_space, logits, self._prefixes(logits))
 
-    def kl(self, features: Features, reference_logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    def kl(self, seen: Features | Logits, reference_logits: Logits) -> torch.Tensor:
         """KL(policy || reference) [B]; estimated on a few samples where the action space has a grammar."""
-        logits = self.logits(features)
+        logits = self._logits(seen)
         return sampling.divergence(self.action_space, logits, reference_logits, self._prefixes(logits))
+
+    def _logits(self, seen: Features | Logits) -> Logits:
+        return self.logits(seen) if isinstance(seen, Features) else seen
 
     # --- parts ----------------------------------------------------------------------------------------------
 
@@ -296,8 +304,10 @@ class Policy(nn.Module):
         return noise.clamp_(1e-6, 1 - 1e-6).to(self.device)
 
     @torch.no_grad()
-    def _prefixes(self, logits: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Decisions to average a grammar's conditionals over; the same noise each time, and no global noise."""
+    def _prefixes(self, logits: Logits) -> torch.Tensor | None:
+        """Decisions to average a grammar's conditionals over, where there is one; the same noise each time."""
+        if not self._has_grammar:
+            return None
         generator = torch.Generator().manual_seed(0)
         noise = self._noise(len(logits[0]), _ENTROPY_SAMPLES, generator)
-        return sampling.sample(self.action_space, logits, noise)[0]
+        return sampling.sample(self.action_space, logits, noise)

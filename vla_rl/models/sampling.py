@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from vla_rl.specs import ActionSpace, Slot
@@ -18,10 +19,8 @@ FORBIDDEN = -1e9
 """The logit of a token that the grammar does not allow: finite, so that 0 times it is 0."""
 
 
-def sample(
-    action_space: ActionSpace, logits: Sequence[torch.Tensor], noise_BnKC: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gumbel-max: tokens int64 [B, n, K] and their log-probability [B, n].
+def sample(action_space: ActionSpace, logits: Sequence[torch.Tensor], noise_BnKC: torch.Tensor) -> torch.Tensor:
+    """Gumbel-max: tokens int64 [B, n, K].
 
     Args:
         logits: K tensors [B, C_k].
@@ -33,7 +32,7 @@ def sample(
     for k, mask_BnC in _masks(action_space, tokens_BnK):
         masked = logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN)
         tokens_BnK[:, :, k] = (masked + gumbel_BnKC[:, :, k, : masked.shape[-1]]).argmax(-1)
-    return tokens_BnK, log_prob(action_space, logits, tokens_BnK)
+    return tokens_BnK
 
 
 def greedy(action_space: ActionSpace, logits: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -96,8 +95,13 @@ def _spread(slot: Slot, label_B: torch.Tensor, width: float) -> torch.Tensor:
     return torch.softmax(-distance_BC / (2 * width**2), -1)
 
 
-def entropy(action_space: ActionSpace, logits: Sequence[torch.Tensor], tokens_BnK: torch.Tensor) -> torch.Tensor:
-    """[B] in nats: exact without a grammar; with one, the mean over the sampled prefixes `tokens_BnK`."""
+def has_grammar(action_space: ActionSpace) -> bool:
+    """Whether any slot's tokens are ever masked."""
+    return any(action_space.mask(np.zeros((1, k), np.int64)) is not None for k in range(len(action_space.slots)))
+
+
+def entropy(action_space: ActionSpace, logits: Sequence[torch.Tensor], tokens_BnK: torch.Tensor | None) -> torch.Tensor:
+    """[B] in nats: exact without a grammar (tokens None); with one, the mean over the sampled prefixes `tokens_BnK`."""
     zeros = [torch.zeros_like(each) for each in logits]
     return -divergence(action_space, logits, zeros, tokens_BnK, subtract=False)
 
@@ -106,14 +110,14 @@ def divergence(
     action_space: ActionSpace,
     logits: Sequence[torch.Tensor],
     others: Sequence[torch.Tensor],
-    tokens_BnK: torch.Tensor,
+    tokens_BnK: torch.Tensor | None,
     subtract: bool = True,
 ) -> torch.Tensor:
     """KL(logits || others) [B], or the negative entropy of `logits` without `subtract`."""
     log_BKC, other_BKC = torch.log_softmax(pad(logits), -1), torch.log_softmax(pad(others), -1)
     each_BK = (log_BKC.exp() * (log_BKC - subtract * other_BKC)).sum(-1)
     total_B = each_BK.sum(-1)
-    for k, mask_BnC in _masks(action_space, tokens_BnK):
+    for k, mask_BnC in _masks(action_space, tokens_BnK) if tokens_BnK is not None else ():
         log_BnC = torch.log_softmax(logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
         other_BnC = torch.log_softmax(others[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
         masked_B = (log_BnC.exp() * (log_BnC - subtract * other_BnC)).sum(-1).mean(1)

@@ -36,8 +36,20 @@ class VlaTinyConfig(Idefics3Config):
     model_type = "vla_tiny"
 
 
+class Refine(nn.Module):
+    """A convolution beside a shortcut, where a pixel is worth four: shapes of a few pixels are told apart here."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, 1, 1)
+
+    def forward(self, x_BDHW: torch.Tensor) -> torch.Tensor:
+        """float [B, D, H, W] -> the same shape."""
+        return torch.relu(x_BDHW + self.conv(x_BDHW))
+
+
 class Stem(nn.Module):
-    """Pixels [B, 3, H, W] -> one vector for each 8 x 8 patch: three convolutions of stride 2."""
+    """Pixels [B, 3, H, W] -> one vector for each 8 x 8 patch: three convolutions of stride 2, one of stride 1."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -46,6 +58,7 @@ class Stem(nn.Module):
             nn.ReLU(),
             nn.Conv2d(width // 2, width, 3, 2, 1),
             nn.ReLU(),
+            Refine(width),
             nn.Conv2d(width, width, 3, 2, 1),
         )
 

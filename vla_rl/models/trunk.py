@@ -58,6 +58,7 @@ class Trunk(nn.Module):
         pointed = self.pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
         features = Features(
             places=pointed.places_BVS2.flatten(1, 2),
+            extents=pointed.extents_BVS2.flatten(1, 2),
             confidence=pointed.confidence_logit_BVS.sigmoid().flatten(1, 2),
             state=state,
         )

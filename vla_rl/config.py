@@ -66,12 +66,14 @@ class PolicyConfig(_Part):
     """What acts. backbone: a registered backbone. head, lora: fields of HeadSettings and LoraSettings.
 
     train: what the actor's loss changes: the head only, LoRA in the backbone too, or everything.
+    views: whether the backbone reads the cameras' pictures apart, each beside the instruction, or together.
     """
 
     backbone: Component
     head: dict[str, Any]
     train: Literal["head", "lora", "all"]
     lora: dict[str, Any]
+    views: Literal["apart", "together"]
 
     def settings(self, plugins: Sequence[str] = (), stack: int = 1) -> PolicySettings:
         """What `Policy.build` wants. Raises ConfigError."""
@@ -81,6 +83,7 @@ class PolicyConfig(_Part):
             train=self.train,
             lora=registry.validated(LoraSettings, self.lora, "policy.lora"),
             stack=stack,
+            views=self.views,
         )
 
     @property

@@ -232,6 +232,23 @@ def test_cameras_and_stacked_frames_are_views(stack):
     assert not torch.allclose(other.visual[:, -1], features.visual[:, -1], atol=1e-3)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_views_apart_are_read_as_one_would_be_and_views_together_see_each_other(family):
+    seen = observation(2, ("front", "side"))
+    apart, together = (
+        make(family=family, cameras=("front", "side"), head=TOKENS, views=v) for v in ("apart", "together")
+    )
+    alone = [make(family=family, cameras=(name,), head=TOKENS).encode(seen) for name in ("front", "side")]
+    both, joint = apart.encode(seen), together.encode(seen)
+    for name in ("places", "extents", "confidence", "tokens"):
+        expected = torch.cat([getattr(features, name) for features in alone], 1)
+        assert torch.allclose(getattr(both, name), expected, atol=1e-4), name
+    assert torch.equal(both.mask, torch.cat([features.mask for features in alone], 1))
+    assert both.tokens.shape[1] == apart.cached_features()["tokens"][0][0]
+    assert joint.tokens.shape[1] == together.cached_features()["tokens"][0][0] < both.tokens.shape[1]
+    assert not torch.allclose(joint.confidence, both.confidence, atol=1e-6)
+
+
 @pytest.mark.parametrize("space", [BINS, MIXED])
 def test_packed_features_are_what_replay_was_told_and_unpack_to_the_same(space):
     policy = make(space, head=TOKENS)
@@ -421,6 +438,7 @@ def test_pixels_become_floats_in_one_function_only():
         (lambda: LoraSettings(rank=0), "rank"),
         (lambda: PolicySettings(Random(), train="some"), "train"),  # type: ignore[arg-type]
         (lambda: PolicySettings(Random(), stack=0), "stack"),
+        (lambda: PolicySettings(Random(), views="beside"), "views"),  # type: ignore[arg-type]
     ],
 )
 def test_settings_refuse_what_makes_no_sense(wrong, message):

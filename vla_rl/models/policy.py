@@ -56,7 +56,7 @@ class Policy(nn.Module):
         if not self.cameras:
             raise ValueError("a policy needs at least one camera among env.sensors")
         self._has_grammar = sampling.has_grammar(action_space)
-        self.trunk = Trunk(backbone, pointers)
+        self.trunk = Trunk(backbone, pointers, settings.views == "together")
         self.frozen: Trunk | None = None
         self._set_trainable()
         self.readout = Readout(len(self.cameras), settings.stack, state_dim)

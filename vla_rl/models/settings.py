@@ -97,6 +97,8 @@ class PolicySettings:
     backbone: a component of the group `backbones`; it needs `load() -> Backbone`.
     train: "head" (the trunk stays frozen and its features are cached), "lora" or "all".
     stack: how many successive frames of each camera it sees, the newest last.
+    views: "apart" (the backbone reads each view beside the instruction by itself: the tiny one was taught so) or
+        "together" (all in one sequence, for backbones that were taught on several images).
     """
 
     backbone: Any
@@ -104,8 +106,11 @@ class PolicySettings:
     train: Literal["head", "lora", "all"] = "head"
     lora: LoraSettings = field(default_factory=LoraSettings)
     stack: int = 1
+    views: Literal["apart", "together"] = "apart"
 
     def __post_init__(self) -> None:
+        if self.views not in ("apart", "together"):
+            raise ValueError(f"views must be 'apart' or 'together'; got {self.views!r}")
         if self.train not in ("head", "lora", "all"):
             raise ValueError(f"train must be 'head', 'lora' or 'all'; got {self.train!r}")
         if self.stack < 1:

@@ -40,6 +40,7 @@ def save(policy: Policy, folder: Path) -> None:
         "train": settings.train,
         "lora": dataclasses.asdict(settings.lora),
         "stack": settings.stack,
+        "views": settings.views,
         "key_size": policy.trunk.pointers.key_size,
         "dtype": str(policy.trunk.backbone.model.dtype).removeprefix("torch."),
         "action_space": registry.describe(policy.action_space, "action_spaces"),
@@ -63,6 +64,7 @@ def load(folder: Path, plugins: Sequence[str]) -> Policy:
         train=config["train"],
         lora=registry.validated(LoraSettings, config["lora"], "lora"),
         stack=config["stack"],
+        views=config["views"],
     )
     action_space = registry.build("action_spaces", config["action_space"], plugins, f"{folder / _CONFIG}: action_space")
     with torch.random.fork_rng(devices=[]):

@@ -21,11 +21,14 @@ from vla_rl.models.settings import LoraSettings
 
 
 class Trunk(nn.Module):
-    """One call from uint8 images and instructions to features; acting and learning both make it."""
+    """One call from uint8 images and instructions to features; acting and learning both make it.
 
-    def __init__(self, backbone: Backbone, pointers: Pointers) -> None:
+    together: whether one sequence holds all views of a row; else each view has its own, with the instruction.
+    """
+
+    def __init__(self, backbone: Backbone, pointers: Pointers, together: bool = False) -> None:
         super().__init__()
-        self.backbone, self.pointers = backbone, pointers
+        self.backbone, self.pointers, self.together = backbone, pointers, together
 
     def forward(
         self,
@@ -53,25 +56,29 @@ class Trunk(nn.Module):
             frames = image.unsqueeze(1) if image.ndim == 4 else image
             views.append(pixels_to_floats(frames, backbone.image_size, backbone.mean, backbone.std))
         pixels_BV3HW = torch.cat(views, 1)
-        prompt = backbone.prompt(texts, pixels_BV3HW.shape[1])
-        encoded = backbone(pixels_BV3HW, prompt)
+        B, V = pixels_BV3HW.shape[:2]
+        beside = V if self.together else 1
+        prompt = backbone.prompt([text for text in texts for _ in range(V // beside)], beside)
+        encoded = backbone(pixels_BV3HW.reshape(-1, beside, *pixels_BV3HW.shape[2:]), prompt)
         pointed = self.pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
         features = Features(
-            places=pointed.places_BVS2.flatten(1, 2),
-            extents=pointed.extents_BVS2.flatten(1, 2),
-            confidence=pointed.confidence_logit_BVS.sigmoid().flatten(1, 2),
+            places=pointed.places_BVS2.reshape(B, -1, 2),
+            extents=pointed.extents_BVS2.reshape(B, -1, 2),
+            confidence=pointed.confidence_logit_BVS.sigmoid().reshape(B, -1),
             state=state,
         )
         if text_tokens is not None:
-            length = self.sequence_length(pixels_BV3HW.shape[1], text_tokens)
-            features.tokens, features.mask = _padded(encoded.tokens_BTD.float(), encoded.mask_BT.bool(), length)
+            length = backbone.overhead(beside) + text_tokens
+            tokens, mask = _padded(encoded.tokens_BTD.float(), encoded.mask_BT.bool(), length)
+            features.tokens, features.mask = tokens.reshape(B, -1, backbone.hidden_size), mask.reshape(B, -1)
         if visual:
-            features.visual = encoded.visual_BVND.float()
+            features.visual = encoded.visual_BVND.float().reshape(B, V, -1, backbone.hidden_size)
         return features
 
     def sequence_length(self, views: int, text_tokens: int) -> int:
-        """Tokens of a sequence with so many views and an instruction of so many tokens."""
-        return self.backbone.overhead(views) + text_tokens
+        """Tokens that `Features.tokens` holds of so many views and an instruction of at most so many tokens."""
+        beside = views if self.together else 1
+        return (self.backbone.overhead(beside) + text_tokens) * (views // beside)
 
     def train(self, mode: bool = True) -> Trunk:
         """Stays in evaluation mode: acting and learning must see the same features, so no dropout."""

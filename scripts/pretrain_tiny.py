@@ -12,7 +12,8 @@ import torch
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.picture import Split
 from sims.grounding.samples import CELL_LABELS, batches, draw, phrasebook
-from vla_rl.grounding import Recipe, ground, print_losses, score, write_card
+from vla_rl.grounding import Recipe, ground, print_losses
+from vla_rl.grounding_scores import score, write_card
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.tiny import initialise, tiny_config, tiny_tokenizer

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.picture import Split
 from sims.grounding.samples import CELL_LABELS, batches, draw, questions
-from vla_rl.grounding import CARD, Recipe, answer, batch_losses, cells_at, encode, ground, score, score_pointing
+from vla_rl.grounding import Recipe, batch_losses, cells_at, encode, ground
+from vla_rl.grounding_scores import CARD, answer, score, score_pointing
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import FILE, Pointers
 from vla_rl.models.tiny import initialise, tiny_config, tiny_tokenizer

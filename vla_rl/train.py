@@ -80,7 +80,7 @@ def train(run: RunConfig) -> Path:
     owed = 0.0
     with Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0) as log:
         while step < run.train.steps and not stop.asked and time.monotonic() < begun + seconds:
-            made = world.collector.step(world.algorithm.act, log)
+            made = world.collector.step(world.algorithm.explore, log)
             step, owed = step + made, owed + made * run.train.updates_per_step
             if step < run.train.learning_starts:
                 owed = 0.0

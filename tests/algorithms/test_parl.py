@@ -135,6 +135,26 @@ def test_best_of_many_takes_the_highest_value(random_backbone: Path) -> None:
     assert many.tokens.shape == (8, 2)
 
 
+def test_while_collecting_shares_of_the_rows_are_greedy_and_random(random_backbone: Path) -> None:
+    observation = {
+        "observation.images.front": np.zeros((64, 64, 64, 3), np.uint8), STATE: np.zeros((64, STATES), np.float32),
+        TASK: ["x"] * 64,
+    }  # fmt: skip
+    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "greedy_share": 0.5}))
+    greedy, explored = algorithm.act(observation, greedy=True), algorithm.explore(observation)
+    assert np.array_equal(explored.tokens[:32], greedy.tokens[:32])
+    assert len(np.unique(explored.tokens[32:], axis=0)) > 5
+    with torch.no_grad():  # a policy that is sure of its decision
+        algorithm.policy.head.bias[:, 0] = 100.0
+    assert (algorithm.explore(observation).tokens == 0).all()
+    straying = make(random_backbone, Parl(**{**vars(SETTINGS), "epsilon": 0.5}))
+    with torch.no_grad():
+        straying.policy.head.bias[:, 0] = 100.0
+    share = (straying.explore(observation).tokens != 0).any(1).mean()
+    assert 0.25 < share < 0.75
+    assert (straying.act(observation).tokens == 0).all()
+
+
 def test_a_restored_algorithm_makes_the_same_update(random_backbone: Path, tmp_path: Path) -> None:
     first, second = make(random_backbone), make(random_backbone)
     for step in range(3):

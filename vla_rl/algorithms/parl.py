@@ -69,29 +69,42 @@ class ParlAlgorithm:
         """Decide for a batch of observations.
 
         `greedy` takes the policy's most likely tokens; otherwise `best_of` samples are drawn and the one of the
-        highest Q is taken (1: plain sampling, with `epsilon` of the decisions uniformly random).
+        highest Q is taken.
         """
-        grounded = self.policy.ground(observation)
-        features = grounded if self.policy.frozen_trunk else self.policy.encode(observation)
-        rows = len(features)
+        grounded, features = self._see(observation)
         if greedy:
-            tokens = self.policy.greedy(features).unsqueeze(1)
-        else:
-            tokens = self.policy.sample(features, best_of, self._noise(rows, best_of))
-            tokens = self._explore(tokens) if best_of == 1 else tokens
-        q = self._q(self.critic, grounded, tokens)
+            return self._decide(grounded, self.policy.greedy(features).unsqueeze(1))
+        return self._decide(grounded, self.policy.sample(features, best_of, self._noise(len(features), best_of)))
+
+    @torch.no_grad()
+    def explore(self, observation: dict[str, Any]) -> Decision:
+        """Decide while collecting: samples, `epsilon` of them uniformly random, the first `greedy_share` greedy."""
+        settings = self.settings
+        grounded, features = self._see(observation)
+        rows = len(features)
+        tokens = self.policy.sample(features, 1, self._noise(rows, 1))
+        if settings.epsilon > 0:
+            random = self.policy.uniform(rows, 1, self._noise(rows, 1))
+            strays = self.learner.uniform(rows) < settings.epsilon
+            tokens = torch.where(strays[:, None, None], random, tokens)
+        greedy = round(settings.greedy_share * rows)
+        if greedy:
+            tokens = torch.cat([self.policy.greedy(features.rows(slice(greedy))).unsqueeze(1), tokens[greedy:]])
+        return self._decide(grounded, tokens)
+
+    def _see(self, observation: dict[str, Any]) -> tuple[Features, Features]:
+        """The frozen features, and those that the actor reads."""
+        grounded = self.policy.ground(observation)
+        return grounded, grounded if self.policy.frozen_trunk else self.policy.encode(observation)
+
+    def _decide(self, grounded: Features, tokens_BNK: Tensor) -> Decision:
+        """The candidate of the highest Q."""
+        q = self._q(self.critic, grounded, tokens_BNK)
         best = q.argmax(dim=1, keepdim=True)
-        chosen = tokens.gather(1, best.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])).squeeze(1)
+        chosen = tokens_BNK.gather(1, best.unsqueeze(-1).expand(-1, -1, tokens_BNK.shape[-1])).squeeze(1)
         return Decision(
             tokens=chosen.cpu().numpy(), q=q.gather(1, best).squeeze(1).cpu().numpy(), features=grounded.pack()
         )
-
-    def _explore(self, tokens_BNK: Tensor) -> Tensor:
-        if self.settings.epsilon == 0:
-            return tokens_BNK
-        random = self.policy.uniform(tokens_BNK.shape[0], 1, self._noise(tokens_BNK.shape[0], 1))
-        explore = self.learner.uniform(tokens_BNK.shape[0]) < self.settings.epsilon
-        return torch.where(explore[:, None, None], random, tokens_BNK)
 
     # --- learning -------------------------------------------------------------------------------------------
 

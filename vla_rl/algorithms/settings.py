@@ -27,6 +27,9 @@ class Parl:
     warmup_updates: critic updates before the actor's first.
     final_lr: both learning rates fall in a straight line to this share of theirs at the end of the run; 1: never.
     epsilon: probability that a decision, while collecting, is uniformly random.
+    greedy_share: of the environments that, while collecting, take the most likely decision: a greedy policy runs in
+        circles where a sampling one stumbles out, and the critic has to see that (as Ape-X gives each actor its own
+        epsilon, arXiv 1803.00933).
     """
 
     gamma: float = 0.9
@@ -56,9 +59,10 @@ class Parl:
     value_range: tuple[float, float] = (-0.1, 1.1)
     sigma: float = 0.035
     epsilon: float = 0.0
+    greedy_share: float = 0.0
 
     def __post_init__(self) -> None:
-        unit = ("gamma", "mc_weight", "demo_share", "final_lr", "target_ema", "epsilon")
+        unit = ("gamma", "mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share")
         for name in unit:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")

@@ -91,6 +91,25 @@ class CommandedPosition:
 
 
 @dataclass(frozen=True)
+class TrackingError:
+    """How far the tip trails where it has been told to go: float32 [3], metres, commanded minus actual.
+
+    In free space it tells the velocity, in contact the force. It lies in the two positions too, but what varies by
+    centimetres is hard to see in a difference of numbers that vary by decimetres.
+    """
+
+    name: str = "tracking_error"
+
+    def spec(self, world: World) -> SensorSpec:
+        """Three metres."""
+        return _metres()
+
+    def read(self, world: World) -> np.ndarray:
+        """The commanded position minus the tip's, now."""
+        return (world.commanded_position - world.tip_position).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Instruction:
     """What the task asks for, in words."""
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from vla_rl.actions import Binned
 from vla_rl.algorithms.parl import ParlAlgorithm
+from vla_rl.algorithms.rows import Rows
 from vla_rl.algorithms.settings import Parl
 from vla_rl.learner import Learner
 from vla_rl.models.policy import Policy
@@ -71,8 +72,6 @@ def bandit(algorithm: ParlAlgorithm, rows: int, seed: int, images: bool = False)
 
 def accuracy(algorithm: ParlAlgorithm) -> float:
     batch = bandit(algorithm, 64, seed=99)
-    from vla_rl.algorithms.rows import Rows
-
     rows = Rows.of(batch, algorithm.policy, algorithm.learner.device)
     right = torch.from_numpy(batch.observation[STATE].argmax(1))
     return float((algorithm.policy.greedy(rows.grounded)[:, 0] == right).float().mean())
@@ -106,8 +105,6 @@ def test_the_learning_rates_fall_in_a_straight_line(random_backbone: Path) -> No
 
 def test_the_critic_never_moves_the_trunk(random_backbone: Path) -> None:
     algorithm = make(random_backbone, train="all")
-    from vla_rl.algorithms.rows import Rows
-
     rows = Rows.of(bandit(algorithm, 16, seed=0, images=True), algorithm.policy, algorithm.learner.device)
     before = {name: value.clone() for name, value in algorithm.policy.state_dict().items()}
     algorithm.update_critic(rows)
@@ -153,6 +150,20 @@ def test_while_collecting_shares_of_the_rows_are_greedy_and_random(random_backbo
     share = (straying.explore(observation).tokens != 0).any(1).mean()
     assert 0.25 < share < 0.75
     assert (straying.act(observation).tokens == 0).all()
+
+
+@pytest.mark.parametrize("believes", [True, False])
+def test_self_imitation_raises_the_replayed_action_to_what_followed_it(random_backbone: Path, believes: bool) -> None:
+    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "self_imitation": believes}))
+    batch = bandit(algorithm, 16, seed=0)
+    batch.returns = np.where(np.arange(16) < 8, 1.0, 0.0).astype(np.float32)
+    rows = Rows.of(batch, algorithm.policy, algorithm.learner.device)
+    logits = algorithm.policy.logits(rows.grounded)
+    tokens, weights, _ = algorithm.weigh_candidates(logits, rows)
+    assert torch.equal(tokens[:, -1], rows.tokens)
+    replayed = weights[:, -1]
+    assert bool((replayed[:8] > 0.99).all()) == believes  # an untrained critic's values lie close together, below 1
+    assert (replayed[8:] < 0.9).all()
 
 
 def test_a_restored_algorithm_makes_the_same_update(random_backbone: Path, tmp_path: Path) -> None:

@@ -69,6 +69,16 @@ def test_observation_holds_what_the_sensors_say(env):
     assert env.render().shape == (256, 256, 3)
 
 
+def test_the_tracking_error_is_what_the_tip_lacks_of_the_command(env):
+    made = gymnasium.make(env.spec.id, sensors=("tracking_error", "instruction"))
+    made.reset(seed=0)
+    errors = np.array([made.step(np.array([1.0, 0, 0]))[0][STATE] for _ in range(4)])
+    world = made.unwrapped.world
+    np.testing.assert_allclose(errors[-1], world.commanded_position - world.tip_position, atol=1e-6)
+    assert (errors[:, 0] > 0.005).all()  # on its way, the tip trails by centimetres
+    assert (np.abs(errors[:, 1:]) < 0.005).all()
+
+
 def test_one_seed_gives_one_episode_bit_by_bit(env):
     other = gymnasium.make(env.spec.id)
     other.reset(seed=99)

@@ -195,8 +195,9 @@ class ParlAlgorithm:
             parts.append(policy.uniform(len(rows), settings.uniform_candidates, noise))
         candidates = torch.cat([*parts, rows.tokens.unsqueeze(1)], dim=1)
         q = self._q(self.critic, rows.grounded, candidates)
-        replayed = losses.raise_to_return(q[:, -1], rows.returns)
-        q = torch.cat([q[:, :-1], replayed.unsqueeze(1)], dim=1)
+        if settings.self_imitation:
+            replayed = losses.raise_to_return(q[:, -1], rows.returns)
+            q = torch.cat([q[:, :-1], replayed.unsqueeze(1)], dim=1)
         spread = self.learner.mean(q[:, :-1].std(dim=1).mean())
         weights = losses.candidate_weights(q, (settings.temperature * spread).clamp_min(settings.least_temperature))
         effective = 1.0 / weights.square().sum(1)

@@ -20,6 +20,8 @@ class Parl:
     mc_weight: share of the observed return in the critic's target; the rest is the n-step backup.
     backup, backup_samples: the value of a next state is the max or mean of this many samples' values.
     candidates, uniform_candidates: the policy's own and uniformly random candidates of the actor's loss.
+    self_imitation: whether the replayed action counts as worth at least the return that followed it (arXiv
+        1806.05635): quick where luck is rare; in long noisy episodes it clones whatever happened before a success.
     temperature: in units of the batch's mean standard deviation of Q over the candidates; least_temperature, in
         units of value, keeps noise from deciding where all candidates are worth the same.
     bc_weight, kl_weight: the anchors: cross-entropy on demonstrations, KL(policy || supervised start).
@@ -38,6 +40,7 @@ class Parl:
     backup_samples: int = 8
     candidates: int = 16
     uniform_candidates: int = 0
+    self_imitation: bool = True
     temperature: float = 0.5
     least_temperature: float = 0.01
     bc_weight: float = 0.3

@@ -31,10 +31,10 @@ PARTS = 5
 TEXTURES = ("none", "speckle", "speckle2", "gradient", "stripes", "checker")
 VIEWS = ("front", "front jittered", "top", "side", "orbit")
 _SHARES = (0.15, 0.35, 0.15, 0.15, 0.2)
-_FAMILIAR_SHARES = (0.4, 0.25, 0.0, 0.35, 0.0)
+_FAMILIAR_SHARES = (0.6, 0.4, 0.0, 0.0, 0.0)
 _FAMILIAR = 0.5
 """How often table, floor, light and camera are all as in tabletop.xml, or nearly: where policies will act."""
-_WEIGHTS = {"cube": 6.0, "ball": 5.0, "cylinder": 5.0, "mark": 5.0, "bar": 5.0}
+_WEIGHTS = {"cube": 6.0, "ball": 5.0, "cylinder": 5.0, "mark": 5.0, "bar": 3.0}
 """How often a shape is drawn; the others 1."""
 
 

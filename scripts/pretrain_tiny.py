@@ -23,6 +23,8 @@ OPTIONS = {
     "screens": (12_000, "pictures of screens"),
     "apart": (5000, "steps that teach vision and text each by itself"),
     "steps": (24_000, "steps in all"),
+    "rate": (2e-3, "highest learning rate"),
+    "familiar": (0.5, "share of the tables that look like those where policies will act"),
     "batch": (32, "texts a step"),
     "seed": (0, "of pictures, texts and weights"),
     "threads": (1, "of PyTorch; the steps are small"),
@@ -37,13 +39,17 @@ def main() -> None:
     parser.add_argument("--out", default="assets/backbones/tiny")
     parser.add_argument("--start", help="a folder whose weights to go on from, instead of fresh ones")
     for name, (value, text) in OPTIONS.items():
-        parser.add_argument(f"--{name}", type=int, default=value, help=f"{text} ({value})")
+        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{text} ({value})")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
     start = time.perf_counter()
     counts = {"table": chosen.tables, "screen": chosen.screens}
-    pictures = [p for kind, n in counts.items() for p in draw(kind, Split(), chosen.seed, n, chosen.processes)]
+    pictures = [
+        p
+        for kind, n in counts.items()
+        for p in draw(kind, Split(familiar=chosen.familiar), chosen.seed, n, chosen.processes)
+    ]
     drawing = time.perf_counter() - start
     if chosen.start:
         backbone = Backbone.load(chosen.start)
@@ -53,7 +59,7 @@ def main() -> None:
         initialise(backbone.model)
     pointers = Pointers.load(chosen.start, backbone.hidden_size) if chosen.start else Pointers(backbone.hidden_size)
     stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)
-    recipe = Recipe(chosen.steps, apart_first=chosen.apart)
+    recipe = Recipe(chosen.steps, chosen.rate, apart_first=chosen.apart)
     training = ground(backbone, pointers, stream, recipe, CELL_LABELS, print_losses)
     backbone.save(chosen.out)
     pointers.save(chosen.out)

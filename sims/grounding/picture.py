@@ -27,6 +27,8 @@ class Split:
     """Tables, floors and screens have hues and patterns, and words a font, that training never shows."""
     view: str = ""
     """The camera of all tables, one of `tables.VIEWS`; empty for the mixture."""
+    familiar: float = 0.5
+    """How often table, floor, light and camera are as in tabletop.xml, or nearly: where policies will act."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word":
 UNSPOKEN = -100
 MAKERS: dict[str, type[Tables] | type[Screens]] = {"table": Tables, "screen": Screens}
 SHARES = {
-    "table": {"point": 0.7, "location": 0.08, "colour": 0.06, "shape": 0.06, "relation": 0.1},
+    "table": {"point": 0.8, "location": 0.05, "colour": 0.04, "shape": 0.04, "relation": 0.07},
     "screen": {"point": 0.5, "location": 0.1, "colour": 0.06, "shape": 0.08, "word": 0.16, "relation": 0.1},
 }
 _CHUNK = 500

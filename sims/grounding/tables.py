@@ -31,10 +31,8 @@ PARTS = 5
 TEXTURES = ("none", "speckle", "speckle2", "gradient", "stripes", "checker")
 VIEWS = ("front", "front jittered", "top", "side", "orbit")
 _SHARES = (0.15, 0.35, 0.15, 0.15, 0.2)
-_FAMILIAR_SHARES = (0.6, 0.4, 0.0, 0.0, 0.0)
-_FAMILIAR = 0.5
-"""How often table, floor, light and camera are all as in tabletop.xml, or nearly: where policies will act."""
-_WEIGHTS = {"cube": 6.0, "ball": 5.0, "cylinder": 5.0, "mark": 5.0, "bar": 3.0}
+_FAMILIAR_SHARES = (0.4, 0.25, 0.0, 0.35, 0.0)
+_WEIGHTS = {"cube": 6.0, "ball": 5.0, "cylinder": 5.0, "mark": 5.0, "bar": 5.0}
 """How often a shape is drawn; the others 1."""
 
 
@@ -76,7 +74,7 @@ class Tables:
 
     def draw(self, rng: np.random.Generator) -> Picture:
         """A random picture with 2 to THINGS things."""
-        self._familiar = not (self.split.backgrounds or self.split.cameras) and rng.random() < _FAMILIAR
+        self._familiar = not (self.split.backgrounds or self.split.cameras) and rng.random() < self.split.familiar
         tip = self._tip(rng)
         bodies = self._bodies(rng, tip)
         for i in range(THINGS):

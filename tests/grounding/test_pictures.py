@@ -200,3 +200,12 @@ def test_an_extent_is_half_of_what_the_thing_covers():
             agree.append((np.abs(seen - full) <= 1).all())
     tables.close()
     assert np.mean(agree) > 0.7  # the others are partly hidden, or outside
+
+
+def test_familiar_tables_are_seen_as_policies_see_them():
+    seen = {
+        share: {picture.camera for picture in samples.draw("table", Split(familiar=share), seed=1, count=30)}
+        for share in (0.0, 1.0)
+    }
+    assert seen[1.0] <= {"front", "front jittered", "side"}
+    assert {"top", "orbit"} <= seen[0.0]

@@ -78,16 +78,19 @@ def seconds(work: Callable[[], Any], repeats: int) -> float:
 
 
 def env_share(run: RunConfig, steps: int = 150) -> float:
-    """Our environment's steps/s over those of the bare loop of the same model and camera."""
+    """Our environment's steps/s over those of the bare loop of the same model and cameras."""
     env = build.env_factory(run)()
     env.reset(seed=0)
     world: Any = env.unwrapped.world  # type: ignore[attr-defined]
-    camera = (run.env.sensors or [{}])[0]
-    size = (int(camera.get("height", 64)), int(camera.get("width", 64)))
+    cameras = [
+        (sensor.get("name", "front"), (sensor.get("height", 64), sensor.get("width", 64)))
+        for sensor in run.env.sensors or ()
+        if sensor["type"] == "camera"
+    ]
     substeps = round(1.0 / env.metadata["render_fps"] / world.model.opt.timestep)
     data = mujoco.MjData(world.model)
     mujoco.mj_copyData(data, world.model, world.data)
-    renderer = mujoco.Renderer(world.model, *size)
+    renderers = {size: mujoco.Renderer(world.model, *size) for size in {size for _, size in cameras}}
     rng = np.random.default_rng(0)
 
     def step() -> None:
@@ -98,13 +101,15 @@ def env_share(run: RunConfig, steps: int = 150) -> float:
     def bare() -> None:
         data.ctrl[:] = rng.uniform(-0.1, 0.1, len(data.ctrl))
         mujoco.mj_step(world.model, data, substeps)
-        renderer.update_scene(data, camera.get("name", 0))
-        renderer.render()
+        for name, size in cameras:
+            renderers[size].update_scene(data, name)
+            renderers[size].render()
 
     try:
         return ratio(step, bare, steps)
     finally:
-        renderer.close()
+        for renderer in renderers.values():
+            renderer.close()
         env.close()
 
 

@@ -21,8 +21,9 @@ from vla_rl.algorithms import losses
 from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.algorithms.rows import Rows
 from vla_rl.config import RunConfig
-from vla_rl.envs import batched
+from vla_rl.envs import ObservationShape, batched
 from vla_rl.replay import ReplayBuffer
+from vla_rl.specs import IMAGES
 
 ROUNDS = 7
 
@@ -82,11 +83,8 @@ def env_share(run: RunConfig, steps: int = 150) -> float:
     env = build.env_factory(run)()
     env.reset(seed=0)
     world: Any = env.unwrapped.world  # type: ignore[attr-defined]
-    cameras = [
-        (sensor.get("name", "front"), (sensor.get("height", 64), sensor.get("width", 64)))
-        for sensor in run.env.sensors or ()
-        if sensor["type"] == "camera"
-    ]
+    images = ObservationShape.of(env.observation_space).images
+    cameras = [(key.removeprefix(IMAGES), shape[:2]) for key, shape in images.items()]
     substeps = round(1.0 / env.metadata["render_fps"] / world.model.opt.timestep)
     data = mujoco.MjData(world.model)
     mujoco.mj_copyData(data, world.model, world.data)

@@ -1,4 +1,8 @@
-"""State on disk without pickle: nested tensors, numbers and texts as safetensors and JSON; random states."""
+"""State on disk without pickle: nested tensors, numbers and texts as safetensors and JSON; random states.
+
+Of our own, since torch.save writes a pickle, and safetensors knows only a flat table of tensors: the tree beside it
+holds the nesting and whatever is no tensor.
+"""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Trunk(nn.Module):
             views.append(pixels_to_floats(frames, backbone.image_size, backbone.mean, backbone.std))
         pixels_BV3HW = torch.cat(views, 1)
         B, V = pixels_BV3HW.shape[:2]
-        beside = V if self.together else 1
+        beside = self._beside(V)
         prompt = backbone.prompt([text for text in texts for _ in range(V // beside)], beside)
         encoded = backbone(pixels_BV3HW.reshape(-1, beside, *pixels_BV3HW.shape[2:]), prompt)
         pointed = self.pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
@@ -68,7 +68,7 @@ class Trunk(nn.Module):
             state=state,
         )
         if text_tokens is not None:
-            length = backbone.overhead(beside) + text_tokens
+            length = self.sequence_length(beside, text_tokens)
             tokens, mask = _padded(encoded.tokens_BTD.float(), encoded.mask_BT.bool(), length)
             features.tokens, features.mask = tokens.reshape(B, -1, backbone.hidden_size), mask.reshape(B, -1)
         if visual:
@@ -77,8 +77,12 @@ class Trunk(nn.Module):
 
     def sequence_length(self, views: int, text_tokens: int) -> int:
         """Tokens that `Features.tokens` holds of so many views and an instruction of at most so many tokens."""
-        beside = views if self.together else 1
+        beside = self._beside(views)
         return (self.backbone.overhead(beside) + text_tokens) * (views // beside)
+
+    def _beside(self, views: int) -> int:
+        """How many of a row's views one sequence holds."""
+        return views if self.together else 1
 
     def train(self, mode: bool = True) -> Trunk:
         """Stays in evaluation mode: acting and learning must see the same features, so no dropout."""

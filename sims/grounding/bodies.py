@@ -1,0 +1,137 @@
+"""The things of a generated table before they are rendered: which, how large, where, and what of it the image shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import mujoco
+import numpy as np
+
+from sims.grounding.picture import View
+from sims.grounding.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, MARKS, TABLE_SHAPES, allowed
+
+_WEIGHTS = {"cube": 6.0, "ball": 5.0, "cylinder": 5.0, "mark": 5.0, "bar": 5.0}
+"""How often a shape is drawn; the others 1."""
+
+
+@dataclass
+class Body:
+    """A thing before it is rendered: footprint radius, half height, centre."""
+
+    colour: str
+    shape: str
+    half: np.ndarray
+    position: np.ndarray
+    yaw: float
+
+
+def pairs_of(rng: np.random.Generator, held_out: bool, count: int) -> list[tuple[str, str]]:
+    """Colours and shapes of a table's things: often the same colour, or the same shape, twice."""
+    colours, shapes = tuple(COLOURS), TABLE_SHAPES
+    weights = np.array([_WEIGHTS.get(shape, 1.0) for shape in shapes])
+    pairs: list[tuple[str, str]] = []
+    if held_out:
+        held = [pair for pair in sorted(HELD_OUT_COMBINATIONS) if pair[1] in shapes]
+        pairs.append(held[rng.integers(len(held))])
+    while len(pairs) < count:
+        colour = colours[rng.integers(len(colours))]
+        shape = str(rng.choice(shapes, p=weights / weights.sum()))
+        if pairs and rng.random() < 0.2:
+            shape = pairs[rng.integers(len(pairs))][1]
+        elif pairs and rng.random() < 0.3:
+            colour = pairs[rng.integers(len(pairs))][0]
+        if allowed(colour, shape, held_out) and (colour, shape) not in pairs:
+            pairs.append((colour, shape))
+    order = rng.permutation(count)
+    return [pairs[i] for i in order]
+
+
+def half_sizes(shape: str, rng: np.random.Generator) -> np.ndarray:
+    """Half extents in metres [3]."""
+    size = rng.uniform(0.021, 0.036)
+    if shape in ("cube", "ball"):
+        return np.full(3, size)
+    if shape == "cylinder":
+        return np.array([size, size, rng.uniform(0.025, 0.046)])
+    if shape == "bar":
+        return np.array([rng.uniform(0.04, 0.075), *rng.uniform(0.012, 0.019, 2)])
+    if shape == "capsule":
+        radius = rng.uniform(0.012, 0.02)
+        return np.array([radius + rng.uniform(0.018, 0.03), radius, radius])
+    if shape == "egg":
+        return np.array([rng.uniform(0.028, 0.04), *[rng.uniform(0.016, 0.022)] * 2])
+    if shape == "plate":
+        return np.array([*rng.uniform(0.03, 0.05, 2), rng.uniform(0.006, 0.01)])
+    if shape == "tray":
+        return np.array([*rng.uniform(0.035, 0.055, 2), rng.uniform(0.01, 0.018)])
+    radius = rng.uniform(0.028, 0.055)
+    return np.array([radius, radius, rng.uniform(0.0008, 0.002)])
+
+
+def geoms_of(shape: str, half: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """(geom type, size, position) of a shape's parts."""
+    kinds, zero = mujoco.mjtGeom, np.zeros(3)
+    x, y, z = half
+    if shape == "tray":
+        wall, floor = 0.004, 0.002
+        parts = [(np.array([x, y, floor]), np.array([0, 0, floor - z]))]
+        parts += [(np.array([wall, y, z]), np.array([side * (x - wall), 0, 0])) for side in (-1, 1)]
+        parts += [(np.array([x, wall, z]), np.array([0, side * (y - wall), 0])) for side in (-1, 1)]
+        return [(int(kinds.mjGEOM_BOX), size, place) for size, place in parts]
+    if shape == "ball":
+        return [(int(kinds.mjGEOM_SPHERE), np.array([x, 0, 0]), zero)]
+    if shape in ("cylinder", "mark"):
+        return [(int(kinds.mjGEOM_CYLINDER), np.array([x, z, 0]), zero)]
+    if shape == "capsule":
+        return [(int(kinds.mjGEOM_CAPSULE), np.array([y, x - y, 0]), zero)]
+    if shape == "egg":
+        return [(int(kinds.mjGEOM_ELLIPSOID), half, zero)]
+    return [(int(kinds.mjGEOM_BOX), half, zero)]
+
+
+def extent_of(body: Body, view: View) -> tuple[float, float]:
+    """Half the width and half the height of a thing in the image."""
+    x, y, z = (_hull(body.shape) * body.half).T
+    turned = np.stack([x * np.cos(body.yaw) - y * np.sin(body.yaw), x * np.sin(body.yaw) + y * np.cos(body.yaw), z], -1)
+    places = np.clip(np.nan_to_num(view.project(body.position + turned)), -1, 1)
+    width, height = np.ptp(places, axis=0) / 2
+    return float(width), float(height)
+
+
+@cache
+def _hull(shape: str) -> np.ndarray:
+    """Points [P, 3] whose convex hull is about that of a shape with half extents of 1."""
+    turns = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    circle = np.stack([np.cos(turns), np.sin(turns)], -1)
+    if shape in ("ball", "egg", "capsule"):
+        levels = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 9))
+    else:
+        levels = np.array([-1.0, 1.0])
+        if shape not in ("cylinder", "mark"):
+            return np.array([(x, y, z) for x in levels for y in levels for z in levels])
+        return np.array([(*point, z) for point in circle for z in levels])
+    return np.array([(*(point * np.sqrt(1 - z**2)), z) for point in circle for z in levels])
+
+
+def apart(spot: np.ndarray, half: np.ndarray, other: Body) -> bool:
+    reach = max(half[0], half[1]) + max(other.half[0], other.half[1])
+    return bool(np.hypot(*(spot - other.position[:2])) > 0.85 * reach + 0.004)
+
+
+def disturb(bodies: list[Body], tip: np.ndarray, rng: np.random.Generator) -> None:
+    """What happens while a robot works: a thing is on a mark, in the air, or the gripper is at it."""
+    solids = [body for body in bodies if body.shape not in MARKS]
+    marks = [body for body in bodies if body.shape in MARKS]
+    if solids and marks and rng.random() < 0.2:
+        body, mark = solids[rng.integers(len(solids))], marks[rng.integers(len(marks))]
+        body.position[:2] = mark.position[:2] + rng.normal(0, 0.02, 2)
+    if solids and rng.random() < 0.06:
+        body = solids[rng.integers(len(solids))]
+        body.position[2] += rng.uniform(0.01, 0.15)
+    if bodies and rng.random() < 0.5:
+        body = bodies[rng.integers(len(bodies))]
+        beside = rng.normal(0, 0.035, 2) if rng.random() < 0.7 else rng.normal(0, 0.008, 2)
+        tip[:2] = np.clip(body.position[:2] + beside, -0.29, 0.29)
+        if rng.random() < 0.5:
+            tip[2] = np.clip(body.position[2] + rng.normal(0.01, 0.015), 0.0, 0.25)

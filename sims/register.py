@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gymnasium
 
+ADAPTER = "vla_rl/Adapter-v0"
 TABLE_TOP = ("vla_rl/Reach-v0", "vla_rl/Push-v0")
 
 
@@ -16,3 +17,5 @@ def register_envs() -> None:
     for env_id in TABLE_TOP:
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point="sims.mujoco.env:TableTop", kwargs={"task": env_id})
+    if ADAPTER not in gymnasium.registry:
+        gymnasium.register(ADAPTER, entry_point="sims.adapters.env:AdaptedEnv")

@@ -37,6 +37,8 @@ def env_factory(run: RunConfig, render_mode: str | None = None) -> partial[gymna
         env_id=run.env.id,
         sensors=run.env.sensors,
         kwargs=run.env.kwargs,
+        adapter=run.env.adapter,
+        actions=run.env.actions,
         plugins=tuple(run.plugins),
         render_mode=render_mode,
     )

@@ -33,7 +33,7 @@ from pydantic import (
 from vla_rl import compose, registry
 from vla_rl.compose import CONFIG_FILE
 from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings
-from vla_rl.registry import ConfigError, nearest
+from vla_rl.registry import ADAPTER, ConfigError, nearest
 
 Component = dict[str, Any]
 """A mapping with `type`, from which the registry makes a component."""
@@ -49,16 +49,21 @@ class EnvConfig(_Part):
     """Which environment, and what it shows.
 
     id: a Gymnasium id. sensors: what the observations hold, in order; null for an environment whose
-    observations are its own. kwargs: further settings of the environment.
+    observations are its own. actions: a name for each of an action's numbers, or null. kwargs: further settings
+    of the environment. adapter: how another package's environment is shown (fields of `vla_rl/Adapter-v0`), or null.
     """
 
     id: str = Field(min_length=1)
     sensors: list[Component] | None
+    actions: list[str] | None
     kwargs: dict[str, Any]
+    adapter: dict[str, Any] | None
 
     @property
     def name(self) -> str:
-        """The id in short, as folders are named: `vla_rl/Reach-v0` is `reach`."""
+        """The id in short, as folders are named: `vla_rl/Reach-v0` is `reach`; or what the adapter says."""
+        if self.adapter is not None and self.adapter.get("name"):
+            return str(self.adapter["name"])
         return re.sub(r"-v\d+$", "", self.id.rsplit("/", 1)[-1]).lower()
 
 
@@ -205,6 +210,12 @@ class RunConfig(_Part):
         """Name what is wrong in a sensor or the policy before anything is built from it."""
         for index, sensor in enumerate(self.env.sensors or ()):
             registry.build("sensors", sensor, self.plugins, f"env.sensors[{index}]")
+        if self.env.adapter is not None:
+            settings = registry.validated(registry.resolve("envs", ADAPTER), self.env.adapter, "env.adapter")
+            if settings.expert is not None:
+                registry.build("experts", settings.expert, self.plugins, "env.adapter.expert")
+            if self.env.sensors is None:
+                raise ConfigError("env.sensors: null, but an adapted environment shows what its sensors read; list some")
         self.policy.settings(self.plugins)
         return self
 

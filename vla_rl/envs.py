@@ -76,13 +76,21 @@ def make_env(
     kwargs: Mapping[str, Any] | None = None,
     plugins: Sequence[str] = (),
     render_mode: str | None = None,
+    adapter: Mapping[str, Any] | None = None,
+    actions: Sequence[str] | None = None,
 ) -> gymnasium.Env:
-    """The environment `env_id` with these sensors; its actions are its own.
+    """The environment `env_id` with these sensors; its actions are its own, one number for each name in `actions`.
+
+    With `adapter`, it is another package's environment, shown as those settings say.
 
     Raises:
         ConfigError: no such id (the nearest one is named), or settings that it does not take.
+        SetupError: its package is not installed.
     """
     options = dict(kwargs or {})
+    if adapter is not None:
+        options = {"env_id": env_id, "env_kwargs": options, **adapter}
+        env_id = registry.ADAPTER
     if sensors is not None:
         options |= {"sensors": list(sensors), "plugins": tuple(plugins)}
     if env_id not in gymnasium.registry:
@@ -91,11 +99,17 @@ def make_env(
         close = difflib.get_close_matches(env_id, gymnasium.registry, n=1, cutoff=0.0)
         raise ConfigError(f"env.id: no environment {env_id!r} is registered; did you mean {close[0]!r}?")
     try:
-        return gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True, **options)
+        env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True, **options)
+    except ConfigError:
+        raise
     except TypeError as error:
         raise ConfigError(f"env.kwargs: {env_id} does not take these settings: {error}") from error
     except ValueError as error:
         raise ConfigError(f"env: {error}") from error
+    if actions is not None and env.action_space.shape not in ((), None, (len(actions),)):
+        env.close()
+        raise ConfigError(f"env.actions: {len(actions)} names for actions of shape {env.action_space.shape}")
+    return env
 
 
 def bind_tokens(config: Any, space: gymnasium.Space, plugins: Sequence[str] = ()) -> ActionSpace:

@@ -12,6 +12,9 @@ from sims.mujoco import gl
 
 _SPARE_GEOMS = 16
 
+Camera = int | mujoco.MjvCamera
+"""A camera of the model by its index, or one of the caller's own."""
+
 
 class Renderer:
     """Draws a model's cameras at one size.
@@ -22,7 +25,7 @@ class Renderer:
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
         self._model = model
-        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + _SPARE_GEOMS)
+        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + model.nwrap + _SPARE_GEOMS)
         self._scene.flags[:] = 0  # no shadow, reflection, skybox, fog or haze: the scene has none
         self._scene.flags[int(mujoco.mjtRndFlag.mjRND_CULL_FACE)] = 1
         self._option = mujoco.MjvOption()
@@ -40,12 +43,12 @@ class Renderer:
         # At exit the display may be gone before us, and the process frees all of it anyway.
         self.close.atexit = False
 
-    def image(self, data: mujoco.MjData, camera: int) -> np.ndarray:
+    def image(self, data: mujoco.MjData, camera: Camera) -> np.ndarray:
         """What `camera` sees: uint8 [height, width, 3], a fresh array."""
         self._draw(data, camera)
         return self._flipped[::-1].copy()  # OpenGL's rows run upwards
 
-    def geoms(self, data: mujoco.MjData, camera: int) -> np.ndarray:
+    def geoms(self, data: mujoco.MjData, camera: Camera) -> np.ndarray:
         """Which geom each pixel of `camera` shows: int32 [height, width], -1 for none."""
         flags = [int(mujoco.mjtRndFlag.mjRND_SEGMENT), int(mujoco.mjtRndFlag.mjRND_IDCOLOR)]
         self._scene.flags[flags] = 1
@@ -58,11 +61,13 @@ class Renderer:
                 ids[geom.segid + 1] = geom.objid
         return ids[shown]
 
-    def _draw(self, data: mujoco.MjData, camera: int) -> None:
+    def _draw(self, data: mujoco.MjData, camera: Camera) -> None:
         self._gl.make_current()
-        self._camera.fixedcamid = camera
+        if isinstance(camera, int):
+            self._camera.fixedcamid = camera
+            camera = self._camera
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, everything, self._scene)
+        mujoco.mjv_updateScene(self._model, data, self._option, None, camera, everything, self._scene)
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(self._flipped, None, self._rect, self._context)
 

@@ -1,0 +1,1 @@
+"""Other people's Gymnasium environments, by id: their observations, pictures and success as a policy meets them."""

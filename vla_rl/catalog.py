@@ -6,32 +6,117 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
-from vla_rl import registry
-from vla_rl.registry import ConfigError
+import yaml
+
+from vla_rl import paths, registry
+from vla_rl.registry import ADAPTER, ConfigError
 
 
 class Entry(TypedDict):
-    """One registered component. `error` says why it cannot be used here; null where it can."""
+    """One registered component. `error` says why it cannot be used here; null where it can.
+
+    An environment's name is what `env=` takes; `id` is Gymnasium's, `suite` the family that it belongs to, `sensors`
+    what is observed, `actions` a name for each of an action's numbers, null where they have none. `installed` says
+    whether it can be made here.
+    """
 
     name: str
     summary: str
     parameters: list[dict[str, Any]]
     error: str | None
+    id: NotRequired[str]
+    suite: NotRequired[str]
+    sensors: NotRequired[list[str]]
+    actions: NotRequired[list[str] | None]
+    installed: NotRequired[bool]
 
 
 def describe_group(group: str) -> list[Entry]:
-    """Every component of a group, by name; one that cannot be imported is listed with its error."""
-    found = []
-    for name, point in registry.entries(group).items():
-        try:
-            component = registry.load(point)
-        except ConfigError as error:
-            found.append(Entry(name=name, summary="not available here", parameters=[], error=str(error)))
-            continue
-        found.append(Entry(name=name, summary=_summary(component), parameters=_parameters(component), error=None))
-    return found
+    """Every component of a group, by name; one that cannot be imported is listed with its error.
+
+    The environments are the configs of the group `env`, and the registered ones that have no config.
+    """
+    if group == "envs":
+        return describe_envs(paths.shipped("configs") / "env")
+    return [_described(name, registry.entries(group)[name]) for name in registry.entries(group)]
+
+
+def describe_envs(folder: Path) -> list[Entry]:
+    """Every `<name>.yaml` of a folder (but for `_<name>.yaml`, which others build on), then the tasks without one."""
+    configs = {file.stem: file for file in sorted(folder.glob("*.yaml")) if not file.stem.startswith("_")}
+    found = [_described_env(name, file) for name, file in configs.items()]
+    known = {entry["id"] for entry in found} | {ADAPTER}
+    bare = {"sensors": None, "actions": None}
+    return found + [_task(name, {"id": name, **bare}) for name in registry.entries("envs") if name not in known]
+
+
+def _described(name: str, point: Any) -> Entry:
+    try:
+        component = registry.load(point)
+    except ConfigError as error:
+        return Entry(name=name, summary="not available here", parameters=[], error=str(error))
+    return Entry(name=name, summary=_summary(component), parameters=_parameters(component), error=None)
+
+
+def _described_env(name: str, file: Path) -> Entry:
+    config = _composed(file)
+    entry = _task(name, config) if config.get("adapter") is None else _adapted(name, config)
+    first = file.read_text("utf-8").partition("\n")[0]
+    return {**entry, "summary": first.removeprefix("#").strip()} if first.startswith("#") else entry
+
+
+def _adapted(name: str, config: Mapping[str, Any]) -> Entry:
+    """Another package's environment; its parameters are those of `env.adapter`."""
+    component = registry.resolve("envs", ADAPTER)
+    settings = registry.validated(component, config["adapter"], f"{name}: adapter")
+    parameters = [{**each, "name": f"adapter.{each['name']}"} for each in _parameters(component)]
+    return {
+        **Entry(name=name, summary="", parameters=parameters, error=None),
+        **_common(name, config),
+        "suite": settings.suite or "gymnasium",
+        "installed": settings.installed,
+    }
+
+
+def _task(name: str, config: Mapping[str, Any]) -> Entry:
+    """A registered task. Its suite is the package of `sims` that it lies in."""
+    point = registry.entries("envs").get(config["id"])
+    if point is None:
+        error = f"{config['id']} is not registered"
+        nothing = Entry(name=name, summary="not available here", parameters=[], error=error)
+        return {**nothing, **_common(name, config), "suite": "", "installed": False}
+    entry = _described(name, point)
+    suite = "".join(point.value.split(".")[1:2])
+    return {**entry, **_common(name, config), "suite": suite, "installed": entry["error"] is None}
+
+
+def _common(name: str, config: Mapping[str, Any]) -> Any:
+    """What a config says of any environment."""
+    sensors = [sensor.get("name") or sensor["type"] for sensor in config.get("sensors") or ()]
+    return {"name": name, "id": config["id"], "sensors": sensors, "actions": config.get("actions")}
+
+
+def _composed(file: Path) -> dict[str, Any]:
+    """A config of the group `env` over those that its `defaults` name, as Hydra composes them (which takes longer)."""
+    own = yaml.safe_load(file.read_text("utf-8")) or {}
+    merged: dict[str, Any] = {}
+    for name in own.pop("defaults", ()):
+        if name != "_self_":
+            merged = _merged(merged, _composed(file.parent / f"{str(name).rpartition('/')[2]}.yaml"))
+    return _merged(merged, own)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`: mappings merge, anything else replaces."""
+    both = {key: _merged(below[key], value) for key, value in above.items() if _both_mappings(below.get(key), value)}
+    return {**below, **above, **both}
+
+
+def _both_mappings(one: Any, other: Any) -> bool:
+    return isinstance(one, Mapping) and isinstance(other, Mapping)
 
 
 def to_text(groups: Mapping[str, Sequence[Entry]]) -> str:
@@ -41,10 +126,17 @@ def to_text(groups: Mapping[str, Sequence[Entry]]) -> str:
         lines.append(f"{group}:")
         for entry in members:
             lines.append(f"  {entry['name']}  {entry['summary']}")
-            lines += [f"      {_line(parameter)}" for parameter in entry["parameters"]]
+            lines += [f"      {_where(entry)}"] if "id" in entry else []
+            own = [each for each in entry["parameters"] if not each["name"].startswith("adapter.")]
+            lines += [f"      {_line(parameter)}" for parameter in own]
             lines += [f"      {entry['error']}"] if entry["error"] else []
         lines.append("" if members else "  (none)\n")
     return "\n".join(lines).rstrip()
+
+
+def _where(entry: Entry) -> str:
+    state = "" if entry["installed"] else ", not installed"
+    return f"{entry['id']} ({entry['suite']}{state}); sensors: {', '.join(entry['sensors'])}"
 
 
 def _summary(component: Any) -> str:

@@ -215,7 +215,9 @@ class RunConfig(_Part):
             if settings.expert is not None:
                 registry.build("experts", settings.expert, self.plugins, "env.adapter.expert")
             if self.env.sensors is None:
-                raise ConfigError("env.sensors: null, but an adapted environment shows what its sensors read; list some")
+                raise ConfigError(
+                    "env.sensors: null, but an adapted environment shows what its sensors read; list some"
+                )
         self.policy.settings(self.plugins)
         return self
 

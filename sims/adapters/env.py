@@ -9,8 +9,9 @@ import gymnasium
 import numpy as np
 
 from sims.adapters import suites
-from sims.adapters.settings import AUTO, Adapter, fill
+from sims.adapters.settings import Adapter, fill
 from sims.adapters.world import ForeignWorld
+from sims.mujoco.sensors import INSTRUCTION_LENGTH
 from sims.observe import CHARACTERS, Observer
 from vla_rl import registry
 from vla_rl.registry import ConfigError, SetupError, nearest
@@ -81,7 +82,11 @@ class AdaptedEnv(gymnasium.Env):
             self.world.camera_id(self.settings.view)
         self._view = self.settings.view or next(iter(self.world.cameras), None)
         self._begin(None, None)
-        self._observer = Observer.build(sensors, self.world, plugins)
+        try:
+            self._observer = Observer.build(sensors, self.world, plugins)
+            self._observer.check(self.world)
+        except AttributeError as error:
+            raise ConfigError(f"sensors: one of them reads what {env.unwrapped} does not show: {error}") from error
         self.observation_space = self._observer.space()
 
     def reset(
@@ -91,7 +96,6 @@ class AdaptedEnv(gymnasium.Env):
         super().reset(seed=seed)
         info = self._begin(seed, options)
         self._steps = 0
-        self._observer.check(self.world)
         return self._observer.read(self.world), {**info, "is_success": False, "episode_steps": 0}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -147,14 +151,17 @@ class AdaptedEnv(gymnasium.Env):
         entries = observation if isinstance(observation, Mapping) else {}
         words = fill(self.settings.instruction, {**self.world.kwargs, **entries, **info})
         self.world.instruction = "".join(letter for letter in words if letter in CHARACTERS)
+        if not 0 < len(self.world.instruction) <= INSTRUCTION_LENGTH:
+            raise ConfigError(
+                f"env.adapter.instruction: 1 to {INSTRUCTION_LENGTH} characters of ASCII are needed, got {words!r}"
+            )
         return info
 
     def _succeeded(self, info: Mapping[str, Any], ends: bool) -> bool:
         """Whether `info` tells of success. Raises ConfigError where the last step of an episode does not tell."""
-        wanted = self.settings.success
-        if wanted is None:
+        if self.settings.success is None:
             return False
-        keys = (self._threshold.key,) if self._threshold else AUTO if wanted == "auto" else (wanted,)
+        keys = self.settings.success_keys
         key = next((key for key in keys if key in info), None)
         if key is not None:
             return self._threshold.holds(info[key]) if self._threshold else bool(info[key])

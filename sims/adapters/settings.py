@@ -95,6 +95,14 @@ class Adapter:
         return registry.validated(Threshold, self.success, "success")
 
     @property
+    def success_keys(self) -> tuple[str, ...]:
+        """Where in the info success may stand; the first that is there counts."""
+        if self.success == "auto":
+            return AUTO
+        threshold = self.threshold()
+        return (threshold.key,) if threshold else (str(self.success),)
+
+    @property
     def installed(self) -> bool:
         """Whether the environment can be made here. Imports nothing."""
         return self.suite is None or suites.installed(self.suite)

@@ -130,6 +130,8 @@ def context_class() -> type:
         os.environ["MUJOCO_GL"] = chosen
     module = f"mujoco.{chosen}" if chosen in ("egl", "osmesa", "glfw") else "mujoco.gl_context"
     try:
-        return importlib.import_module(module).GLContext
+        found = importlib.import_module(module).GLContext
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
         raise MissingGLError(HELP.format(reason=f"MUJOCO_GL={chosen} cannot be used: {error}")) from error
+    # The renderer frees it. Those of older versions do so themselves at exit too, with an error: the display is gone.
+    return type("Context", (found,), {"__del__": lambda self: None})

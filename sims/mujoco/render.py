@@ -12,9 +12,6 @@ from sims.mujoco import gl
 
 _SPARE_GEOMS = 16
 
-Camera = int | mujoco.MjvCamera
-"""A camera of the model by its index, or one of the caller's own."""
-
 
 class Renderer:
     """Draws a model's cameras at one size.
@@ -43,12 +40,12 @@ class Renderer:
         # At exit the display may be gone before us, and the process frees all of it anyway.
         self.close.atexit = False
 
-    def image(self, data: mujoco.MjData, camera: Camera) -> np.ndarray:
-        """What `camera` sees: uint8 [height, width, 3], a fresh array."""
+    def image(self, data: mujoco.MjData, camera: int | mujoco.MjvCamera) -> np.ndarray:
+        """What `camera`, the model's by its index or one of your own, sees: a fresh uint8 [height, width, 3]."""
         self._draw(data, camera)
         return self._flipped[::-1].copy()  # OpenGL's rows run upwards
 
-    def geoms(self, data: mujoco.MjData, camera: Camera) -> np.ndarray:
+    def geoms(self, data: mujoco.MjData, camera: int | mujoco.MjvCamera) -> np.ndarray:
         """Which geom each pixel of `camera` shows: int32 [height, width], -1 for none."""
         flags = [int(mujoco.mjtRndFlag.mjRND_SEGMENT), int(mujoco.mjtRndFlag.mjRND_IDCOLOR)]
         self._scene.flags[flags] = 1
@@ -61,7 +58,7 @@ class Renderer:
                 ids[geom.segid + 1] = geom.objid
         return ids[shown]
 
-    def _draw(self, data: mujoco.MjData, camera: Camera) -> None:
+    def _draw(self, data: mujoco.MjData, camera: int | mujoco.MjvCamera) -> None:
         self._gl.make_current()
         if isinstance(camera, int):
             self._camera.fixedcamid = camera

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Make .venvs/NAME: this package with a suite of other people's environments, in the versions that it works with.
+# Usage: bash scripts/install_suite.sh NAME [--test]     NAME: gymnasium, robotics, metaworld or pusht
+# It lies over .venv (made first where there is none): what is not there, torch for one, comes from .venv.
+# --test runs the suite's tests in it. Then: .venvs/NAME/bin/vla-rl train env=fetch_reach
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+known=$(cd scripts/suites && for file in *.txt; do echo -n "${file%.txt} "; done)
+name=${1:-}
+[ -n "$name" ] && [ -f "scripts/suites/$name.txt" ] || { echo "install_suite: no suite '$name'; there are: $known" >&2; exit 2; }
+[ $# -eq 1 ] || [ "$*" = "$name --test" ] || { echo "install_suite: expected NAME [--test], got: $*" >&2; exit 2; }
+
+[ -x .venv/bin/python ] || bash scripts/setup.sh test
+suite=.venvs/$name
+[ -x "$suite/bin/python" ] || .venv/bin/python -m venv "$suite"
+site() { "$1" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])'; }
+site .venv/bin/python > "$(site "$suite/bin/python")/base.pth"
+# The known-good versions, but for those that the suite has its own of.
+constraints=$(mktemp)
+trap 'rm -f "$constraints"' EXIT
+own=$(sed -n 's/^\([A-Za-z0-9_.-]*\)==.*/\1/p' "scripts/suites/$name.txt" | paste -sd '|')
+grep -viE "^($own|mujoco-[a-z]+)==" scripts/constraints.txt | cat - "scripts/suites/$name.txt" > "$constraints"
+extras=$name
+[ "${2:-}" != --test ] || extras=$name,test
+"$suite/bin/python" -m pip install --quiet --disable-pip-version-check -c "$constraints" -e ".[$extras]"
+"$suite/bin/python" -c "from sims.adapters import suites; suites.load('$name')" 2>/dev/null || {
+  "$suite/bin/python" -c "from sims.adapters import suites; suites.load('$name')"; exit 1; }
+
+if [ "${2:-}" = --test ]; then
+  export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+  "$suite/bin/python" -m pytest -m "not slow and not gpu" tests/sims/test_adapters.py -k "$name"
+fi

@@ -1,0 +1,65 @@
+"""A package of somebody else's environments, in little: what adapters meet, without installing anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+
+class Walk(gymnasium.Env):
+    """Walk along a line to a place `far` away: a Dict observation, a picture, `info` of the caller's choice.
+
+    says: what the info calls success. only_at_end: whether only the last step tells. pit: where the walk ends badly.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's)
+
+    def __init__(
+        self,
+        far: float = 3.0,
+        says: str = "is_success",
+        only_at_end: bool = False,
+        pit: float = -2.5,
+        render_mode: str | None = None,
+    ) -> None:
+        self.far, self.says, self.only_at_end, self.pit = far, says, only_at_end, pit
+        self.render_mode = render_mode
+        self.action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                "place": gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64),
+                "pixels": gymnasium.spaces.Box(0, 255, (8, 12, 3), np.uint8),
+                "order": gymnasium.spaces.Text(40),
+            }
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place = float(self.np_random.uniform(-0.5, 0.5))
+        return self._observation(), {"mood": "glad"}
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.place += float(action[0])
+        done, lost = self.place > self.far, self.place < self.pit
+        told = {} if self.only_at_end and not (done or lost) else {self.says: done}
+        return (
+            self._observation(),
+            self.place / 10,
+            lost or (done and self.only_at_end),
+            False,
+            {"x": self.place, **told},
+        )
+
+    def _observation(self) -> dict[str, Any]:
+        picture = np.zeros((8, 12, 3), np.uint8)
+        picture[:, int(np.clip(self.place + 6, 0, 11))] = (250, 10, 10)
+        return {"place": np.array([self.place, self.far]), "pixels": picture, "order": f"walk {self.far:g} steps"}
+
+    def render(self) -> np.ndarray:
+        return self._observation()["pixels"]
+
+
+if "foreign/Walk-v0" not in gymnasium.registry:
+    gymnasium.register("foreign/Walk-v0", entry_point=Walk, max_episode_steps=20)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from vla_rl import cli, registry
+from vla_rl import catalog, cli, registry
 from vla_rl.config import RunConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,10 +109,44 @@ def test_list_shows_every_registered_component_with_its_parameters(capsys: pytes
     found = json.loads(capsys.readouterr().out)
     assert set(found) == set(registry.GROUPS)
     for group, members in found.items():
-        assert [entry["name"] for entry in members] == list(registry.entries(group))
+        if group != "envs":
+            assert [entry["name"] for entry in members] == list(registry.entries(group))
         assert all(entry["summary"] and not entry["error"] for entry in members)
     binned = next(entry for entry in found["action_spaces"] if entry["name"] == "binned")
     assert binned["parameters"][0] == {"name": "bins", "type": "int | tuple[int, ...]", "default": 11}
+
+
+def test_list_shows_what_every_environment_observes_and_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "envs", "--json"]) == 0
+    found = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["envs"]}
+    files = {file.stem for file in (ROOT / "configs" / "env").glob("[!_]*.yaml")}
+    assert files <= set(found)
+    assert {entry["id"] for entry in found.values()} >= set(registry.entries("envs")) - {registry.ADAPTER}
+    for name in files:
+        entry = found[name]
+        assert entry["id"]
+        assert entry["suite"]
+        assert entry["sensors"]
+        assert entry["actions"]
+        assert isinstance(entry["installed"], bool)
+    assert all(found[name]["installed"] for name in ("reach", "push"))
+    assert found["reach"]["suite"] == "mujoco"
+    assert (found["fetch_reach"]["id"], found["fetch_reach"]["suite"]) == ("FetchReach-v4", "robotics")
+    assert found["fetch_reach"]["actions"] == ["x", "y", "z", "fingers"]
+    assert found["fetch_reach"]["sensors"] == ["front", "side", "proprioception", "instruction"]
+
+
+def test_environments_are_listed_as_hydra_composes_them(tmp_path: Path) -> None:
+    (tmp_path / "_base.yaml").write_text(
+        "sensors: [{type: camera, name: front}]\nkwargs: {a: 1, b: 2}\nadapter: null\n"
+    )
+    (tmp_path / "own.yaml").write_text("# Mine.\ndefaults: [_base, _self_]\nid: vla_rl/Reach-v0\nactions: [x, y, z]\n")
+    (tmp_path / "lost.yaml").write_text("id: nobody/Knows-v0\nsensors: null\nkwargs: {}\n")
+    found = {entry["name"]: entry for entry in catalog.describe_envs(tmp_path)}
+    assert (found["own"]["summary"], found["own"]["sensors"], found["own"]["installed"]) == ("Mine.", ["front"], True)
+    assert (found["lost"]["installed"], found["lost"]["error"]) == (False, "nobody/Knows-v0 is not registered")
+    assert "vla_rl/Push-v0" in found
+    assert "_base" not in found
 
 
 def test_list_is_readable(capsys: pytest.CaptureFixture[str]) -> None:

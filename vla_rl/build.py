@@ -80,7 +80,7 @@ def fresh_policy(run: RunConfig, face: Interface, episodes: Demonstrations | Non
         state_dim=face.observation.state,
         seed=run.seed,
     )
-    if episodes is not None:
+    if episodes:
         stack = run.replay.stack
         seen = [policy.ground(episode.observation(np.arange(len(episode)), stack)) for episode in episodes]
         policy.set_normalization(Features.concatenate(seen))
@@ -104,13 +104,16 @@ def replay(run: RunConfig, face: Interface, policy: Policy, capacity: int, lanes
 
 
 def demonstrations(run: RunConfig, face: Interface) -> Demonstrations:
-    """Those of `run.demos.path`, checked to hold the run's observations."""
+    """Those of `run.demos.path`, checked to hold the run's observations; none where the run wants none."""
+    if run.demos.episodes == 0:
+        return Demonstrations((), face.observation)
     return demos.load(run.demos.folder, face.observation)
 
 
 def demo_replay(run: RunConfig, face: Interface, policy: Policy, episodes: Demonstrations) -> ReplayBuffer:
     """Demonstrations as decisions, in a replay of their own."""
-    buffer = replay(run, face, policy, capacity=episodes.steps + len(episodes), lanes=1)
+    rows = max(episodes.steps + len(episodes), run.replay.stack + 1)
+    buffer = replay(run, face, policy, capacity=rows, lanes=1)
     ground = (lambda seen: policy.ground(seen).pack()) if policy.frozen_trunk else None
     demos.fill(buffer, episodes, face.tokens, ground)
     return buffer

@@ -106,7 +106,10 @@ class ReplayConfig(_Part):
 
 
 class DemosConfig(_Part):
-    """Demonstrations. noise: standard deviation added to the expert's action. path: their folder."""
+    """Demonstrations. episodes: 0 trains from reward alone. path: their folder.
+
+    noise: standard deviation added to the expert's action.
+    """
 
     episodes: NonNegativeInt
     noise: NonNegativeFloat

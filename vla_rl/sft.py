@@ -14,11 +14,20 @@ from vla_rl.config import RunConfig, SftConfig
 from vla_rl.learner import Learner
 from vla_rl.log import Log
 from vla_rl.models.policy import Policy
+from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
 
 
 def sft(run: RunConfig) -> Path:
-    """Train a fresh policy on the demonstrations of `run.demos.path`; returns its checkpoint's folder."""
+    """Train a fresh policy on the demonstrations of `run.demos.path`; returns its checkpoint's folder.
+
+    Raises:
+        ConfigError: the run wants no demonstrations.
+    """
+    if run.demos.episodes == 0:
+        raise ConfigError(
+            "demos.episodes: 0, so that there is nothing to imitate; train from reward alone, or record some"
+        )
     torch.manual_seed(run.seed)
     face = build.interface(run)
     learner = build.learner(run)

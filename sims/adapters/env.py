@@ -132,7 +132,7 @@ class AdaptedEnv(gymnasium.Env):
         if self._expert is None:
             raise ConfigError(
                 f"env.adapter.expert: null, and {self.env_id} has no scripted expert of its own; name one, or train "
-                "from reward alone"
+                "from reward alone (demos.episodes=0)"
             )
         return self._expert.action(self.world)
 

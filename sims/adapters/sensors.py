@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class ForeignVector:
     """Numbers of the environment's own observation: the entry `key`, or all of it; of those [start:stop]. float32 [n].
 
-    What a policy is to find out from pixels, such as where the goal is, is left out by the bounds.
+    What a policy is to find out from pixels, such as where the goal is, is left out by the bounds. The numbers are
+    multiplied by `scale`; a policy reads best what lies about [-1, 1].
     """
 
     name: str = "vector"
@@ -28,6 +29,7 @@ class ForeignVector:
     start: int = 0
     stop: int | None = None
     unit: str = ""
+    scale: float = 1.0
 
     def spec(self, world: ForeignWorld) -> SensorSpec:
         """Raises ValueError where the observation has no such numbers."""
@@ -41,7 +43,7 @@ class ForeignVector:
 
     def read(self, world: ForeignWorld) -> np.ndarray:
         """The numbers as the last observation has them."""
-        return self._numbers(world)[self.start : self.stop].astype(np.float32)
+        return (self.scale * self._numbers(world)[self.start : self.stop]).astype(np.float32)
 
     def _numbers(self, world: ForeignWorld) -> np.ndarray:
         return np.ravel(entry(world.observation, self.key))

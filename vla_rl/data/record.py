@@ -55,12 +55,14 @@ def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int
         ConfigError: the environment has no scripted expert, or it succeeds in fewer than 1 of `TRIES`
             episodes.
     """
+    if episodes == 0:
+        raise ConfigError("demos.episodes: 0, so that there is nothing to record")
     specs.check_training_seed(seed, episodes * TRIES)
     name = env.spec.id if env.spec else type(env.unwrapped).__name__
     if not hasattr(env.unwrapped, "expert_action"):
         raise ConfigError(
             f"env.id: {name} has no scripted expert (a method `expert_action()`), so nothing can be recorded; "
-            "record with another environment, or train from reward alone"
+            "record with another environment, or train from reward alone (demos.episodes=0)"
         )
     kept: list[Episode] = []
     tried = 0

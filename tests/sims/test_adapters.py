@@ -1,0 +1,157 @@
+"""The shipped configs of other people's environments, each where its suite is installed.
+
+`bash scripts/install_suite.sh NAME --test` runs those of one suite in an environment that has it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from sims.adapters import suites
+from vla_rl import build, catalog, config
+from vla_rl.config import RunConfig
+from vla_rl.data.record import record
+from vla_rl.specs import IMAGES, STATE, TASK
+
+CONFIGS = [entry for entry in catalog.describe_group("envs") if entry["suite"] in suites.SUITES]
+PARAMETERS = [pytest.param(entry, id=f"{entry['suite']}-{entry['name']}") for entry in CONFIGS]
+GOALS = {"fetch_reach", "metaworld_reach", "reacher", "adroit_door", "pusht"}
+"""Those whose pictures show what the seed decides."""
+
+
+@pytest.fixture(params=PARAMETERS)
+def name(request: pytest.FixtureRequest) -> str:
+    """The config's name."""
+    if not request.param["installed"]:
+        pytest.skip(f"{request.param['suite']} is not installed")
+    return request.param["name"]
+
+
+@pytest.fixture
+def run(name: str) -> RunConfig:
+    """The run that `env=<name>` makes."""
+    return config.load([f"env={name}"])
+
+
+@pytest.fixture
+def env(run: RunConfig) -> Iterator[gymnasium.Env]:
+    made = build.env_factory(run, "rgb_array")()
+    yield made
+    made.close()
+
+
+def act(env: gymnasium.Env, seed: int, steps: int) -> list[Any]:
+    """The observations and rewards of random actions."""
+    env.action_space.seed(seed)
+    seen: list[Any] = [env.reset(seed=seed)[0]]
+    for _ in range(steps):
+        observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        seen += [observation, {"reward": reward}]
+        if terminated or truncated:
+            break
+    return seen
+
+
+def same(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) and all(
+        np.array_equal(a[key], b[key]) for a, b in zip(one, other, strict=True) for key in a
+    )
+
+
+def test_it_passes_gymnasiums_checker(env: gymnasium.Env) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*infinity")  # its vectors have no bounds
+        warnings.filterwarnings("ignore", message=".*symmetric and normalized")  # its actions are as they are
+        check_env(env.unwrapped, skip_render_check=True)
+
+
+def test_it_shows_pictures_numbers_and_words(run: RunConfig, env: gymnasium.Env) -> None:
+    observation, info = env.reset(seed=0)
+    assert info["is_success"] is False
+    cameras = [key for key in observation if key.startswith(IMAGES)]
+    assert cameras
+    for key in cameras:
+        assert observation[key].shape == (64, 64, 3)
+        assert observation[key].std() > 10, f"{key} shows nothing"
+    assert observation[STATE].dtype == np.float32
+    assert observation[TASK] == run.env.adapter["instruction"]  # type: ignore[index]
+    picture = env.render()
+    assert isinstance(picture, np.ndarray)
+    assert picture.dtype == np.uint8
+    assert min(picture.shape[:2]) >= 256
+
+
+def test_pictures_show_what_the_seed_decides(name: str, env: gymnasium.Env) -> None:
+    if name not in GOALS:
+        pytest.skip("every episode looks the same")
+    key = next(key for key in env.observation_space if key.startswith(IMAGES))  # type: ignore[attr-defined]
+    first, again, second = (env.reset(seed=seed)[0][key].astype(int) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert (np.abs(first - second).max(-1) > 40).sum() >= 3, "the goal is drawn where it is"
+
+
+def test_one_seed_is_one_episode_whatever_came_before(run: RunConfig, env: gymnasium.Env) -> None:
+    other = build.env_factory(run)()
+    first = act(env, seed=1, steps=8)
+    act(other, seed=2, steps=5)
+    assert same(first, act(other, seed=1, steps=8))
+    assert same(first, act(env, seed=1, steps=8))
+    assert not same(first, act(env, seed=3, steps=8))
+    other.close()
+
+
+def test_an_episode_ends_at_the_horizon_or_in_success(env: gymnasium.Env) -> None:
+    env.reset(seed=0)
+    still, steps = (np.asarray(env.action_space.low) + np.asarray(env.action_space.high)) / 2, 0  # type: ignore[attr-defined]
+    while True:
+        _, reward, terminated, truncated, info = env.step(still)
+        steps += 1
+        assert info["is_success"] in (True, False)
+        assert reward == float(info["is_success"])
+        assert terminated == info["is_success"]
+        assert info["episode_steps"] == steps
+        if terminated or truncated:
+            break
+    assert terminated != truncated
+    assert steps <= 300
+
+
+def test_the_expert_knows_how_it_is_done(run: RunConfig, env: gymnasium.Env) -> None:
+    if (run.env.adapter or {}).get("expert") is None:
+        pytest.skip("it has none")
+    done = 0
+    for seed in range(10):
+        env.reset(seed=seed)
+        ended = False
+        while not ended:
+            action = env.unwrapped.expert_action()  # type: ignore[attr-defined]
+            assert env.action_space.contains(action)
+            *_, terminated, truncated, info = env.step(action)
+            ended = terminated or truncated
+        done += info["is_success"]
+    assert done >= 9
+
+
+def test_it_trains_by_config_alone(name: str, run: RunConfig, quick: list[str], tmp_path: Path) -> None:
+    from vla_rl.evaluate import evaluate_checkpoint
+    from vla_rl.sft import sft
+    from vla_rl.train import train
+
+    words = [*quick, f"env={name}", "env.kwargs.max_episode_steps=12"]
+    if (run.env.adapter or {}).get("expert") is None:
+        words += ["demos.episodes=0"]
+        checkpoint = train(config.load([*words, f"run_dir={tmp_path}/rl"]))
+    else:
+        record(config.load([*words[:-1], "demos.episodes=1"]))
+        start = sft(config.load([*words, f"run_dir={tmp_path}/sft"]))
+        checkpoint = train(config.load([*words, f"run_dir={tmp_path}/rl", f"train.checkpoint={start}"]))
+    settings = [f"eval.checkpoint={checkpoint}", f"run_dir={tmp_path}/eval", "eval.videos=0", "eval.episodes=1"]
+    assert 0 <= evaluate_checkpoint(config.load(settings, command="eval")).pc_success <= 100

@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 import torch
 
-from vla_rl import build, config
+from vla_rl import build, config, envs
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.algorithms.rows import Rows
@@ -108,6 +108,29 @@ def env_share(run: RunConfig, steps: int = 150) -> float:
     finally:
         for renderer in renderers.values():
             renderer.close()
+        env.close()
+
+
+def foreign_render_speedup(run: RunConfig, size: int = 84) -> float:
+    """Pictures/s of our renderer over those of an adapted environment's own `render()`, both at `size` x `size`.
+
+    The environment is one of a MuJoCo model that takes `width` and `height`; the camera is its own default one where
+    the config of the run names it first.
+    """
+    kwargs = {**run.env.kwargs, "width": size, "height": size}
+    env = envs.make_env(run.env.id, run.env.sensors, kwargs, run.plugins, adapter=run.env.adapter)
+    env.reset(seed=0)
+    world: Any = env.unwrapped.world  # type: ignore[attr-defined]
+
+    def ours() -> None:
+        world.show(world.observation, begins=False)  # as after a step
+        world.render(world.cameras[0], size, size)
+
+    try:
+        for warm_up in (ours, world.own_picture):
+            warm_up()
+        return ratio(ours, world.own_picture, 20)
+    finally:
         env.close()
 
 

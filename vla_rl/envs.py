@@ -112,6 +112,12 @@ def make_env(
     return env
 
 
+def name_of(env: gymnasium.Env) -> str:
+    """Its Gymnasium id; an adapted environment's is that of the environment within."""
+    known = env.spec.id if env.spec else type(env.unwrapped).__name__
+    return env.unwrapped.env_id if known == registry.ADAPTER else known  # type: ignore[attr-defined]
+
+
 def bind_tokens(config: Any, space: gymnasium.Space, plugins: Sequence[str] = ()) -> ActionSpace:
     """The action space of the config, fitted to the environment's.
 

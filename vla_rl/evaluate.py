@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from scipy.stats import binomtest
 
-from vla_rl.envs import batched, succeeded
+from vla_rl.envs import batched, name_of, succeeded
 from vla_rl.history import FrameHistory
 from vla_rl.registry import ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, TASK, VALIDATION_SEEDS
@@ -161,7 +161,7 @@ def evaluate(
     try:
         envs.extend(make_env() for _ in range(min(num_envs, len(seeds))))
         running = [_Episode(env, waiting.popleft(), films > 0, FrameHistory(stack)) for env in envs]
-        name = _name(envs[0])
+        name = name_of(envs[0])
         while running:
             tokens, info = actor(_joined([episode.seen for episode in running]))
             q = info.get("q")
@@ -345,7 +345,3 @@ def _joined(observations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     keys = observations[0].keys()
     columns = {key: [observation[key] for observation in observations] for key in keys}
     return {key: list(chain(*column)) if key == TASK else np.concatenate(column) for key, column in columns.items()}
-
-
-def _name(env: gymnasium.Env) -> str:
-    return env.spec.id if env.spec else type(env.unwrapped).__name__

@@ -124,7 +124,7 @@ class AdaptedEnv(gymnasium.Env):
         if self.render_mode != "rgb_array":
             return None
         if self._view is None:
-            return self.env.render()  # type: ignore[return-value]
+            return self.world.own_picture()
         return self.world.render(self._view, VIEW_SIZE, VIEW_SIZE)
 
     def expert_action(self) -> np.ndarray:

@@ -73,7 +73,7 @@ class ForeignImage:
     def read(self, world: ForeignWorld) -> np.ndarray:
         """The picture now."""
         source = f"the observation{_named(self.key)}" if self.key else "render()"
-        picture: Any = world.env.render() if self.key is None else entry(world.observation, self.key)
+        picture: Any = world.own_picture() if self.key is None else entry(world.observation, self.key)
         if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
             shown = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
             raise ValueError(f"{source} is no picture, uint8 [height, width, 3], but {shown}")

@@ -9,12 +9,15 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from sims.adapters.meshes import coarse
 from sims.adapters.settings import View
 from sims.mujoco.render import Renderer
 from vla_rl.registry import nearest
 
 _LIGHT = {"offsamples": 0, "shadowsize": 0, "numslices": 20, "numstacks": 12, "numquads": 1}
 """What our own scenes draw with. Without a GPU, smoothing edges takes two thirds of a small picture's time."""
+_CELLS = 8
+"""Meshes stay this many times finer than the pixels of a picture of the whole model."""
 _BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC")]
 
 
@@ -102,6 +105,13 @@ class ForeignWorld:
         self._stale = False
         return renderer.image(self.data, self._free_camera(camera) if index < 0 else index)
 
+    def own_picture(self) -> Any:
+        """What the environment's own `render()` gives."""
+        viewer = getattr(getattr(self.env.unwrapped, "mujoco_renderer", None), "viewer", None)
+        if viewer is not None:  # Gymnasium's draws into whichever context is current, and ours may be
+            viewer.make_context_current()
+        return self.env.render()
+
     def _renderer(self, width: int, height: int) -> Renderer:
         model = self.model
         assert model is not None, "camera_id has refused"
@@ -140,7 +150,8 @@ def _light_renderer(model: mujoco.MjModel, width: int, height: int) -> Renderer:
     for name, value in _LIGHT.items():
         setattr(quality, name, value)
     try:
-        return Renderer(model, width, height)
+        with coarse(model, cell=float(model.stat.extent) / (_CELLS * max(width, height))):
+            return Renderer(model, width, height)
     finally:
         buffer.offwidth, buffer.offheight = size
         for name, value in kept.items():

@@ -58,7 +58,7 @@ def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int
     if episodes == 0:
         raise ConfigError("demos.episodes: 0, so that there is nothing to record")
     specs.check_training_seed(seed, episodes * TRIES)
-    name = env.spec.id if env.spec else type(env.unwrapped).__name__
+    name = envs.name_of(env)
     if not hasattr(env.unwrapped, "expert_action"):
         raise ConfigError(
             f"env.id: {name} has no scripted expert (a method `expert_action()`), so nothing can be recorded; "

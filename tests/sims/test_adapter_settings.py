@@ -13,6 +13,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from sims.adapters import suites
+from sims.adapters.meshes import coarse
 from tests.sims import foreign
 from vla_rl import cli, config, envs
 from vla_rl.registry import ConfigError, SetupError
@@ -254,3 +255,29 @@ def test_expertless_environments_say_so() -> None:
     env.reset(seed=0)
     with pytest.raises(ConfigError, match="has no scripted expert"):
         env.unwrapped.expert_action()  # type: ignore[attr-defined]
+
+
+def test_a_model_is_drawn_coarser_but_stays_as_it_is() -> None:
+    import mujoco
+
+    ball = " ".join(f"{x:.4f} {y:.4f} {z:.4f}" for x, y, z in _sphere(40, 0.1))
+    model = mujoco.MjModel.from_xml_string(
+        f"""<mujoco><asset><mesh name="ball" vertex="{ball}"/></asset>
+        <worldbody><geom type="mesh" mesh="ball"/></worldbody></mujoco>"""
+    )
+    names = ("mesh_face", "mesh_facenum", "mesh_facenormal", "mesh_facetexcoord", "mesh_vert")
+    before = {name: getattr(model, name).copy() for name in names}
+    with coarse(model, cell=0.02):
+        faces = model.mesh_face[: model.mesh_facenum[0]]
+        assert 50 < len(faces) < before["mesh_facenum"][0] / 3
+        assert all(len(set(face)) == 3 for face in faces.tolist())
+        corners = model.mesh_vert[faces]
+        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2
+        assert area == pytest.approx(4 * np.pi * 0.1**2, rel=0.15), "the surface has no holes"
+    assert all(np.array_equal(getattr(model, name), before[name]) for name in names)
+
+
+def _sphere(rings: int, radius: float) -> np.ndarray:
+    polar, turn = np.meshgrid(np.linspace(0.05, np.pi - 0.05, rings), np.linspace(0, 2 * np.pi, rings, endpoint=False))
+    points = [np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn), np.cos(polar)]
+    return radius * np.stack([each.ravel() for each in points], axis=1)

@@ -155,3 +155,24 @@ def test_it_trains_by_config_alone(name: str, run: RunConfig, quick: list[str], 
         checkpoint = train(config.load([*words, f"run_dir={tmp_path}/rl", f"train.checkpoint={start}"]))
     settings = [f"eval.checkpoint={checkpoint}", f"run_dir={tmp_path}/eval", "eval.videos=0", "eval.episodes=1"]
     assert 0 <= evaluate_checkpoint(config.load(settings, command="eval")).pc_success <= 100
+
+
+def test_our_pictures_and_its_own_do_not_disturb_each_other() -> None:
+    if not suites.installed("gymnasium"):
+        pytest.skip("gymnasium's MuJoCo environments are not installed")
+    sensors = (
+        "[{type: foreign_image, name: own}, {type: camera, name: track, width: 64, height: 64}, {type: instruction}]"
+    )
+    words = ["env=half_cheetah", f"env.sensors={sensors}", "env.kwargs={camera_name: track, width: 64, height: 64}"]
+    envs = [build.env_factory(config.load(words))() for _ in range(2)]
+    for env in envs:
+        env.reset(seed=0)
+    for _ in range(3):
+        one, other = (env.step(np.full(6, 0.5, np.float32))[0] for env in envs)
+        assert np.array_equal(one[IMAGES + "own"], other[IMAGES + "own"])
+        assert np.array_equal(one[IMAGES + "track"], other[IMAGES + "track"])
+        # The same view, though without shadows, smoothed edges and sky.
+        ours, theirs = (one[IMAGES + name][40:].astype(float).mean((0, 1)) for name in ("track", "own"))
+        np.testing.assert_allclose(ours, theirs, atol=25)
+    for env in envs:
+        env.close()

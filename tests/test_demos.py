@@ -24,7 +24,7 @@ SHAPE = ObservationShape(images={CAMERA: (8, 8, 3)}, state=1)
 
 def config(path: Path, env: str = LINE, episodes: int = 4, noise: float = 0.0, seed: int = 0) -> SimpleNamespace:
     return SimpleNamespace(
-        env=SimpleNamespace(id=env, sensors=None, kwargs={}, adapter=None, actions=None),
+        env=SimpleNamespace(id=env, sensors=None, kwargs={}, adapter=None),
         plugins=[],
         demos=SimpleNamespace(episodes=episodes, noise=noise, seed=seed, folder=path),
     )

@@ -38,7 +38,6 @@ def env_factory(run: RunConfig, render_mode: str | None = None) -> partial[gymna
         sensors=run.env.sensors,
         kwargs=run.env.kwargs,
         adapter=run.env.adapter,
-        actions=run.env.actions,
         plugins=tuple(run.plugins),
         render_mode=render_mode,
     )

@@ -49,8 +49,9 @@ class EnvConfig(_Part):
     """Which environment, and what it shows.
 
     id: a Gymnasium id. sensors: what the observations hold, in order; null for an environment whose
-    observations are its own. actions: a name for each of an action's numbers, or null. kwargs: further settings
-    of the environment. adapter: how another package's environment is shown (fields of `vla_rl/Adapter-v0`), or null.
+    observations are its own. actions: a name for each of an action's numbers, for whoever reads, or null.
+    kwargs: further settings of the environment. adapter: how another package's environment is shown (fields of
+    `vla_rl/Adapter-v0`), or null.
     """
 
     id: str = Field(min_length=1)

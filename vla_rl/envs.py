@@ -77,9 +77,8 @@ def make_env(
     plugins: Sequence[str] = (),
     render_mode: str | None = None,
     adapter: Mapping[str, Any] | None = None,
-    actions: Sequence[str] | None = None,
 ) -> gymnasium.Env:
-    """The environment `env_id` with these sensors; its actions are its own, one number for each name in `actions`.
+    """The environment `env_id` with these sensors; its actions are its own.
 
     With `adapter`, it is another package's environment, shown as those settings say.
 
@@ -99,17 +98,13 @@ def make_env(
         close = difflib.get_close_matches(env_id, gymnasium.registry, n=1, cutoff=0.0)
         raise ConfigError(f"env.id: no environment {env_id!r} is registered; did you mean {close[0]!r}?")
     try:
-        env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True, **options)
+        return gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True, **options)
     except ConfigError:
         raise
     except TypeError as error:
         raise ConfigError(f"env.kwargs: {env_id} does not take these settings: {error}") from error
     except ValueError as error:
         raise ConfigError(f"env: {error}") from error
-    if actions is not None and env.action_space.shape not in ((), None, (len(actions),)):
-        env.close()
-        raise ConfigError(f"env.actions: {len(actions)} names for actions of shape {env.action_space.shape}")
-    return env
 
 
 def name_of(env: gymnasium.Env) -> str:

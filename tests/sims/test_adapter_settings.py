@@ -213,14 +213,6 @@ def test_actions_are_checked() -> None:
     for wrong in (np.zeros(2), np.array([np.nan])):
         with pytest.raises(ValueError, match="finite numbers"):
             env.step(wrong)
-    with pytest.raises(ConfigError, match="2 names for actions of shape"):
-        envs.make_env(
-            "foreign/Walk-v0",
-            SENSORS,
-            plugins=[MODULE],
-            adapter={"suite": MODULE, "instruction": "walk"},
-            actions=["x", "y"],
-        )
 
 
 def test_a_package_that_nobody_listed_is_never_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

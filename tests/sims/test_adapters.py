@@ -89,6 +89,10 @@ def test_it_shows_pictures_numbers_and_words(run: RunConfig, env: gymnasium.Env)
     assert min(picture.shape[:2]) >= 256
 
 
+def test_actions_have_as_many_names_as_numbers(run: RunConfig, env: gymnasium.Env) -> None:
+    assert (len(run.env.actions or ()),) == env.action_space.shape
+
+
 def test_pictures_show_what_the_seed_decides(name: str, env: gymnasium.Env) -> None:
     if name not in GOALS:
         pytest.skip("every episode looks the same")

@@ -33,9 +33,7 @@ def record(run: RunConfig) -> Path:
     path = run.demos.folder
     if path.exists():
         raise FileExistsError(f"demos.path: {path} exists already; name another folder, or remove it first")
-    env = envs.make_env(
-        run.env.id, run.env.sensors, run.env.kwargs, run.plugins, adapter=run.env.adapter, actions=run.env.actions
-    )
+    env = envs.make_env(run.env.id, run.env.sensors, run.env.kwargs, run.plugins, adapter=run.env.adapter)
     try:
         demonstrations = demonstrate(env, run.demos.episodes, run.demos.noise, run.demos.seed)
     finally:

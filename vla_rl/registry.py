@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-GROUPS = ("envs", "sensors", "action_spaces", "backbones", "algorithms")
+GROUPS = ("envs", "sensors", "controls", "tools", "action_spaces", "backbones", "algorithms")
 
 
 class ConfigError(ValueError):

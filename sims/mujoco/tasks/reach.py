@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sims.mujoco.task import Goal, check_count
+from sims.mujoco.task import Goal, Target, Task, check_count, check_share
 from sims.mujoco.things import COLOURS, SHAPES, Thing, assortment, describe, scatter
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ PHRASES = (
 
 
 @dataclass(frozen=True)
-class Reach:
+class Reach(Task):
     """Bring the gripper's tip to the named one of several coloured things; the others distract."""
 
     fewest: int = 3
@@ -46,13 +46,13 @@ class Reach:
     """Steps until truncation."""
 
     scene: ClassVar[str] = "reach"
+    robots: ClassVar[tuple[str, ...]] = ("gripper", "arm")
 
     def __post_init__(self) -> None:
         check_count("most", self.most, 1, 5)
         check_count("fewest", self.fewest, 1, self.most)
         check_count("horizon", self.horizon, 1, 10_000)
-        if not 0 <= self.twin <= 1:
-            raise ValueError(f"twin must lie in [0, 1], got {self.twin}")
+        check_share("twin", self.twin)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """Scatter things; the first is the target. The tip starts anywhere above them."""
@@ -68,13 +68,13 @@ class Reach:
         """The tip is within RADIUS of the target's upper side."""
         return math.dist(world.object_top(goal.slots[0]), world.tip_position) <= RADIUS
 
-    def expert(self, world: World, goal: Goal) -> np.ndarray:
+    def expert(self, world: World, goal: Goal) -> Target:
         """Straight there along the table, staying overhead until the target is below."""
         top = world.object_top(goal.slots[0])
         away = float(np.linalg.norm(top[:2] - world.tip_position[:2]))
         # A cone over the target: descend while closing in, and never through a neighbour.
         height = np.clip(top[2] + 0.005 + 1.5 * (away - 0.03), top[2] + 0.005, OVERHEAD)
-        return np.array([top[0], top[1], height])
+        return Target(np.array([top[0], top[1], height]))
 
 
 def _show(world: World, things: list[Thing], places: np.ndarray, rng: np.random.Generator) -> None:

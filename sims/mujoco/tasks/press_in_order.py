@@ -1,0 +1,84 @@
+"""Press in order: push the buttons that the instruction names down, one after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from sims.mujoco import skills
+from sims.mujoco.task import Goal, Target, Task, check_count
+from sims.mujoco.things import COLOURS, Thing, scatter
+
+if TYPE_CHECKING:
+    from sims.mujoco.world import World
+
+DOWN = 0.009
+"""A cap that has gone so far is pressed, metres."""
+DARK = (0.16, 0.16, 0.18)
+"""What the cap of a pressed button looks like: its lamp is out."""
+SPREAD, APART = 0.19, 0.11
+"""Buttons stand within SPREAD of the table's centre along each axis, APART from each other, metres."""
+
+FIRST = ("press the {}", "push the {}", "hit the {}")
+NEXT = (", then the {}", " and then the {}", ", next the {}")
+
+
+@dataclass(frozen=True)
+class PressInOrder(Task):
+    """Press the named buttons in the named order. A pressed button goes dark; a wrong one lights all of them again."""
+
+    presses: int = 3
+    """Buttons to press, 1 to 4."""
+    buttons: int = 4
+    """Buttons on the table, up to 5."""
+    horizon: int = 60
+    """Steps until truncation."""
+
+    scene: ClassVar[str] = "press_in_order"
+
+    def __post_init__(self) -> None:
+        check_count("presses", self.presses, 1, 4)
+        check_count("buttons", self.buttons, self.presses, 5)
+        check_count("horizon", self.horizon, 1, 10_000)
+
+    def begin(self, world: World, rng: np.random.Generator) -> Goal:
+        """Scatter buttons of different colours; the first ones are to be pressed, in their order."""
+        colours = [str(colour) for colour in rng.permutation(list(COLOURS))[: self.buttons]]
+        world.reset(tip=rng.uniform((-0.15, -0.15, 0.12), (0.15, 0.15, 0.2)))
+        for i, (colour, place) in enumerate(zip(colours, scatter(rng, self.buttons, SPREAD, APART), strict=True)):
+            world.place(f"button{i}", Thing(colour, "button"), place, COLOURS[colour])
+        world.memory = {"pressed": []}
+        first, then = FIRST[int(rng.integers(len(FIRST)))], NEXT[int(rng.integers(len(NEXT)))]
+        named = [f"{colour} button" if rng.random() < 0.7 else f"{colour} one" for colour in colours[: self.presses]]
+        words = first.format(f"{colours[0]} button") + "".join(then.format(each) for each in named[1:])
+        return Goal(tuple(f"button{i}" for i in range(self.presses)), words)
+
+    def advance(self, world: World, goal: Goal) -> None:
+        """Put the lamp of a button out that is pressed in its turn; light all of them after one that is not."""
+        press(world, goal.slots)
+
+    def success(self, world: World, goal: Goal) -> bool:
+        """All are pressed, in their order."""
+        return world.memory["pressed"] == list(goal.slots)
+
+    def expert(self, world: World, goal: Goal) -> Target:
+        """Over the next one, and down."""
+        following = goal.slots[len(world.memory["pressed"]) % len(goal.slots)]
+        return skills.press(world, following)
+
+
+def press(world: World, order: tuple[str, ...]) -> None:
+    """Keep `world.memory["pressed"]` and the lamps, where the buttons are to be pressed in `order`."""
+    pressed: list[str] = world.memory["pressed"]
+    for slot in (slot for slot in world.shown if slot.startswith("button") and world.travel(slot) > DOWN):
+        if slot in pressed:
+            continue
+        if len(pressed) < len(order) and slot == order[len(pressed)]:
+            pressed.append(slot)
+            world.paint(slot, DARK)
+        else:
+            for lit in pressed:
+                world.paint(lit, COLOURS[world.shown[lit].colour])
+            pressed.clear()

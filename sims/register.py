@@ -30,9 +30,14 @@ TABLE_TOP: dict[str, dict[str, Any]] = {
 }
 """Every table-top environment, and what `sims.mujoco.env:TableTop` is told unless a config says otherwise."""
 
+OWN_TASK = "vla_rl/TableTop-v0"
+"""The same for a task of your own, which `task` names as "module:Class"."""
+
 
 def register_envs() -> None:
     """Register every environment of this package that is not registered yet. Imports no simulator."""
     for env_id, settings in TABLE_TOP.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point="sims.mujoco.env:TableTop", kwargs=settings)
+    if OWN_TASK not in gymnasium.registry:
+        gymnasium.register(OWN_TASK, entry_point="sims.mujoco.env:TableTop")

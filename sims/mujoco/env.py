@@ -9,10 +9,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from sims.mujoco import controls, splits
-from sims.mujoco.randomise import Original, Randomisation, current
+from sims.mujoco import controls, splits, variation
 from sims.mujoco.table import CONTROL_SECONDS
 from sims.mujoco.task import Goal, Task
+from sims.mujoco.variation import Randomisation
 from sims.mujoco.world import World
 from sims.observe import Observer
 from vla_rl import registry
@@ -36,7 +36,7 @@ class TableTop(gymnasium.Env):
     an action is a dict: "robot" and, under each tool's name, a choice.
 
     Args:
-        task: a registered name of the group `envs` ("vla_rl/Reach-v0"), or a task.
+        task: a registered name of the group `envs` ("vla_rl/Reach-v0"), a "module:Class" of `plugins`, or a task.
         sensors: what to observe: names, mappings with `type`, or sensors; see `SENSORS`.
         robot: who does it, one of the task's `robots`; None for the first.
         control: what an action means; a component of the group `controls`.
@@ -76,7 +76,7 @@ class TableTop(gymnasium.Env):
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
-        self.task = _task(task, parameters)
+        self.task = _task(task, plugins, parameters)
         if robot is not None and robot not in self.task.robots:
             raise ValueError(
                 f"robot: {type(self.task).__name__} is done by {', '.join(self.task.robots)}; got {robot!r}"
@@ -96,7 +96,6 @@ class TableTop(gymnasium.Env):
             else stage
             for i, stage in enumerate(randomise)
         )
-        self._original = Original(self.world.model) if self._stages else None
         self._observer = Observer(sensors, self.world, plugins)
         self.observation_space = self._observer.space()
         self.action_space = self._action_space()
@@ -118,17 +117,23 @@ class TableTop(gymnasium.Env):
         `options` are not used.
         """
         super().reset(seed=seed)
-        if self._original:
-            self._original.restore(self.world.model)
+        if self._stages:
+            variation.undo(self.world)
         self._goal = self._begin()
-        stage = current(self._stages, self._episodes)
-        if stage:
-            stage.apply(self.world, self.np_random)
-            self.world.settle()
+        if self._stages:
+            self._vary()
         self._steps = 0
         self._episodes += 1
         self._observer.begin(self.world, self.np_random)
         return self._observer.read(self.world), self._info(success=False, cost=0.0)
+
+    def _vary(self) -> None:
+        """Draw the variation of the stage that has begun, if any."""
+        stage = variation.current(self._stages, self._episodes)
+        if stage:
+            stage.apply(self.world, self.np_random)
+        variation.derive(self.world)
+        self.world.settle()
 
     def _begin(self) -> Goal:
         """A goal that is not reached yet and belongs to the split."""
@@ -212,9 +217,9 @@ class TableTop(gymnasium.Env):
         return {"is_success": success, "episode_steps": self._steps, "cost": cost}
 
 
-def _task(task: str | Task, parameters: dict[str, Any]) -> Task:
+def _task(task: str | Task, plugins: Sequence[str], parameters: dict[str, Any]) -> Task:
     if isinstance(task, str):
-        return registry.validated(registry.resolve("envs", task), parameters, task)
+        return registry.validated(registry.resolve("envs", task, plugins, "task"), parameters, task)
     if parameters:
         raise ValueError(f"{', '.join(parameters)}: set the fields of the task itself, which is given")
     return task

@@ -65,6 +65,15 @@ def carry(world: World, place: np.ndarray, yaw: float = 0.0, near: float = ALIGN
     return Target(np.array([*_over(tip, place, False), OVERHEAD]), yaw, opening=0.0)
 
 
+def lower(world: World, thing: str, place: np.ndarray, bottom: float, yaw: float = 0.0) -> Target:
+    """Lower what the hand holds onto `place` [2] until its lower side is at height `bottom`, then let go."""
+    tip = world.tip_position
+    hanging = world.bottom(thing)
+    if hanging > bottom:
+        return Target(np.array([*place, tip[2] - max(hanging - bottom, 0.01)]), yaw)
+    return Target(np.array([*place, tip[2]]), yaw, opening=1.0)
+
+
 def above(place: np.ndarray, height: float) -> np.ndarray:
     """`place` [3], moved up by `height`."""
     return place + np.array([0.0, 0.0, height])

@@ -40,7 +40,7 @@ class Task(abc.ABC):
     """
 
     scene: ClassVar[str]
-    """The scene of `assets/mujoco` that it plays in."""
+    """Where it plays: a scene of `assets/mujoco`, or the path of a file of your own."""
     robots: ClassVar[tuple[str, ...]] = ("arm",)
     """Who can do it; the first does, unless the environment is told otherwise."""
     gamed: ClassVar[bool] = False

@@ -6,6 +6,7 @@ The frame: metres; the origin is the centre of the table's top; x points right a
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import mujoco
@@ -23,22 +24,6 @@ _BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 _SHOWN, _HIDDEN = 0, 4  # geom groups; MuJoCo draws 0 to 2
 _SLOTS = ("thing", "block", "mark", "object", "container", "button", "cabinet", "peg", "socket")
-_CHANGING = (
-    *(
-        "geom_group",
-        "geom_rgba",
-        "geom_contype",
-        "geom_conaffinity",
-        "geom_friction",
-        "body_pos",
-        "body_quat",
-        "body_ipos",
-    ),
-    *("body_mass", "body_inertia", "body_gravcomp", "body_subtreemass", "body_invweight0", "dof_invweight0"),
-    *("dof_M0", "dof_damping", "actuator_gainprm", "actuator_biasprm", "actuator_acc0", "cam_pos", "cam_quat"),
-    *("cam_fovy", "light_dir", "light_diffuse"),
-)
-"""What tasks and randomisation write into the model."""
 
 
 class World:
@@ -49,11 +34,13 @@ class World:
     own colour.
 
     Args:
-        scene: a file of `assets/mujoco`.
+        scene: the name of a file of `assets/mujoco`, or the path of one of your own.
         robot: who stands at the table, a name of `robots.ROBOTS`.
 
     Attributes:
         model, data: MuJoCo's own.
+        compiled: the model's arrays by name as they were compiled; what is not drawn at random goes back to them.
+        headlight: the light at the camera as it was compiled, [3].
         robot: what the robot is told.
         instruction: what the task says, a str.
         slots: names of the scene's slots, in its order.
@@ -67,6 +54,8 @@ class World:
         if robot not in ROBOTS:
             raise ValueError(f"robot: {robot!r} is unknown; {nearest(robot, ROBOTS)}")
         self.model = mujoco.MjModel.from_xml_string(*scenes.source(scene, robot))
+        self.compiled = _arrays(self.model)
+        self.headlight = self.model.vis.headlight.diffuse.copy()
         self.data = mujoco.MjData(self.model)
         self.robot: Robot = ROBOTS[robot](self.model)
         self.instruction = ""
@@ -154,7 +143,6 @@ class World:
         if self.model.body_jntnum[body] == 1:  # a free joint
             first = self.model.jnt_qposadr[self.model.body_jntadr[body]]
             self.data.qpos[first : first + 7] = (x, y, height, *turned)
-            self.model.body_ipos[body] = self.model.geom_pos[geoms[thing.shape][0]]
         elif self.model.body_jntnum[body]:
             first = self.model.jnt_qposadr[self.model.body_jntadr[body]]
             self.data.qpos[first : first + 3] = (x, y, yaw)
@@ -213,27 +201,26 @@ class World:
         return {
             "physics": self._before.copy(),
             "stepped": self._stepped,
-            "model": {name: getattr(self.model, name).copy() for name in _CHANGING},
+            "model": {name: now for name, now in _arrays(self.model).items() if (now != self.compiled[name]).any()},
             "meaninertia": float(self.model.stat.meaninertia),
-            "headlight": {name: getattr(self.model.vis.headlight, name).copy() for name in ("ambient", "diffuse")},
+            "headlight": self.model.vis.headlight.diffuse.copy(),
             "robot": self.robot.snapshot(),
             "shown": {slot: [thing.colour, thing.shape] for slot, thing in self.shown.items()},
             "instruction": self.instruction,
-            "memory": dict(self.memory),
+            "memory": copy.deepcopy(self.memory),
             "looked": self.looked,
             "previous_action": self.previous_action.copy(),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from a `snapshot` of a world of the same scene and robot, bit by bit as that one would."""
-        for name, value in snapshot["model"].items():
+        for name, value in (self.compiled | snapshot["model"]).items():
             getattr(self.model, name)[:] = value
         self.model.stat.meaninertia = snapshot["meaninertia"]
-        for name, value in snapshot["headlight"].items():
-            getattr(self.model.vis.headlight, name)[:] = value
+        self.model.vis.headlight.diffuse[:] = snapshot["headlight"]
         self.robot.restore(snapshot["robot"])
         self.shown = {slot: Thing(*said) for slot, said in snapshot["shown"].items()}
-        self.instruction, self.memory = snapshot["instruction"], dict(snapshot["memory"])
+        self.instruction, self.memory = snapshot["instruction"], copy.deepcopy(snapshot["memory"])
         self.previous_action, self.looked = snapshot["previous_action"].copy(), snapshot["looked"]
         mujoco.mj_resetData(self.model, self.data)
         self._before[:] = snapshot["physics"]
@@ -428,3 +415,9 @@ class World:
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
+
+
+def _arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:
+    """A copy of every array of a model, by name."""
+    found = {name: getattr(model, name) for name in dir(model) if not name.startswith("_")}
+    return {name: value.copy() for name, value in found.items() if isinstance(value, np.ndarray) and value.size}

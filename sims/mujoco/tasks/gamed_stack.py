@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OVER, ON = 0.035, 0.04
 """What the proxy takes for stacked: so far off along the table, and above or below the lower cube's top, metres."""
-DWELL = 12
+DWELL = 14
 """Steps for which it must look so."""
 
 

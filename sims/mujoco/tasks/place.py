@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sims.mujoco.world import World
 
 CONTAINERS = ("tray", "plate")
+FLOOR = {"tray": 0.006, "plate": 0.01}
+"""How high above the table things lie in a container, metres."""
 INSIDE = 0.045
 """How near the thing's centre must come to the container's along the table, metres."""
 STILL = 0.05
@@ -73,7 +75,8 @@ class Place(Task):
         place = world.footprint(container)[:2]
         if is_over(world, thing, container, INSIDE) and not world.held(thing):
             return Target(np.array([*world.tip_position[:2], skills.OVERHEAD]), opening=1.0)
-        return skills.fetch(world, thing) or skills.carry(world, place) or set_down(world, thing, place)
+        floor = FLOOR[world.shown[container].shape] + 0.003
+        return skills.fetch(world, thing) or skills.carry(world, place) or skills.lower(world, thing, place, floor)
 
 
 def preposition(container: Thing) -> str:
@@ -89,12 +92,3 @@ def is_over(world: World, thing: str, other: str, radius: float) -> bool:
 def rests(world: World, thing: str) -> bool:
     """Whether the robot has let go of what `thing` shows and it lies still."""
     return not world.touched(thing) and world.speed(thing) < STILL
-
-
-def set_down(world: World, thing: str, place: np.ndarray, bottom: float = 0.012, yaw: float = 0.0) -> Target:
-    """Lower what the hand holds onto `place` [2] until its lower side is at height `bottom`, then let go."""
-    tip = world.tip_position
-    hanging = world.bottom(thing)
-    if hanging > bottom:
-        return Target(np.array([*place, tip[2] - max(hanging - bottom, 0.01)]), yaw)
-    return Target(np.array([*place, tip[2]]), yaw, opening=1.0)

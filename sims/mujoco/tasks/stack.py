@@ -10,7 +10,7 @@ import numpy as np
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task, check_count
 from sims.mujoco.tasks.pick import put_down
-from sims.mujoco.tasks.place import is_over, rests, set_down
+from sims.mujoco.tasks.place import is_over, rests
 from sims.mujoco.things import COLOURS, Thing, scatter
 
 if TYPE_CHECKING:
@@ -84,4 +84,4 @@ def stack(world: World, goal: Goal) -> Target:
         return Target(np.array([*world.tip_position[:2], skills.OVERHEAD]), skills.grip_yaw(world, upper), opening=1.0)
     yaw = skills.grip_yaw(world, upper)
     fetching = skills.fetch(world, upper) or skills.carry(world, place, yaw, near=0.008)
-    return fetching or set_down(world, upper, place, bottom=top + 0.004, yaw=yaw)
+    return fetching or skills.lower(world, upper, place, bottom=top + 0.004, yaw=yaw)

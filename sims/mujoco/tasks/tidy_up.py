@@ -12,7 +12,7 @@ from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task, check_count
 from sims.mujoco.tasks.open_drawer import is_hooked, outwards, pull
 from sims.mujoco.tasks.pick import put_down
-from sims.mujoco.tasks.place import rests, set_down
+from sims.mujoco.tasks.place import rests
 from sims.mujoco.tasks.press_in_order import DARK, DOWN
 from sims.mujoco.things import COLOURS, Thing, assortment, describe, scatter_between
 
@@ -98,7 +98,7 @@ class TidyUp(Task):
         yaw = world.object_yaw(cabinet)
         place = exposed(world, cabinet)
         fetching = skills.fetch(world, thing) or skills.carry(world, place, yaw, near=0.008)
-        return fetching or set_down(world, thing, place, bottom=0.02, yaw=yaw)
+        return fetching or skills.lower(world, thing, place, bottom=0.02, yaw=yaw)
 
 
 def exposed(world: World, cabinet: str) -> np.ndarray:

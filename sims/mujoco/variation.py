@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from sims.mujoco.world import World
 
-_FIELDS = (
+_VARIED = (
     *("geom_rgba", "geom_friction", "body_mass", "body_inertia", "dof_damping", "actuator_gainprm"),
     *("actuator_biasprm", "cam_pos", "cam_quat", "cam_fovy", "light_dir", "light_diffuse"),
 )
@@ -45,7 +45,7 @@ class Randomisation:
             raise ValueError(f"from_episode must be at least 0, got {self.from_episode}")
 
     def apply(self, world: World, rng: np.random.Generator) -> None:
-        """Vary a world whose things were just placed; `Original.restore` takes it back."""
+        """Vary a world whose things were just placed; `undo` takes it back."""
         if self.seed is not None:
             rng = np.random.default_rng(self.seed)
         looks, views, forces = (np.random.default_rng(rng.integers(2**63)) for _ in range(3))
@@ -57,19 +57,18 @@ class Randomisation:
             _vary_dynamics(world, self.dynamics, forces)
 
 
-class Original:
-    """The values that a model was compiled with, of what a randomisation changes."""
+def undo(world: World) -> None:
+    """Give back what a randomisation may have changed; before the things are placed."""
+    for name in _VARIED:
+        getattr(world.model, name)[:] = world.compiled[name]
+    world.model.vis.headlight.diffuse[:] = world.headlight
 
-    def __init__(self, model: mujoco.MjModel) -> None:
-        self._values = {name: getattr(model, name).copy() for name in _FIELDS}
-        self._headlight = model.vis.headlight.diffuse.copy()
 
-    def restore(self, model: mujoco.MjModel) -> None:
-        """Write them back."""
-        for name, value in self._values.items():
-            getattr(model, name)[:] = value
-        model.vis.headlight.diffuse[:] = self._headlight
-        mujoco.mj_setConst(model, mujoco.MjData(model))
+def derive(world: World) -> None:
+    """Bring the model's own constants up to date with its masses; after the things are placed, since it looks at
+    which of them are solid.
+    """
+    mujoco.mj_setConst(world.model, mujoco.MjData(world.model))
 
 
 def current(stages: tuple[Randomisation, ...], episode: int) -> Randomisation | None:
@@ -117,4 +116,3 @@ def _vary_dynamics(world: World, strength: float, rng: np.random.Generator) -> N
     drive = np.exp(0.2 * strength * rng.standard_normal(model.nu))[:, None]
     model.actuator_gainprm[:] *= drive
     model.actuator_biasprm[:] *= drive
-    mujoco.mj_setConst(model, mujoco.MjData(model))

@@ -22,6 +22,8 @@ ABOVE = 0.05
 """How far above the place to grip the hand waits until it is right over it."""
 ALIGNED, TURNED, LOW = 0.012, 0.12, 0.012
 """How far off the hand may be: along the table, in its turn, and in height."""
+ON_CAP = 0.022
+"""So near its middle closed fingers press a button's cap."""
 WIDE = 0.068
 """A gap of the fingers through which every thing that is to be gripped fits."""
 SYMMETRY = {"cube": math.pi / 2, "bar": math.pi}
@@ -82,7 +84,7 @@ def above(place: np.ndarray, height: float) -> np.ndarray:
 def press(world: World, button: str) -> Target:
     """Bring the closed fingers over a button's cap and push it down."""
     tip, top = world.tip_position, above(world.part_position(button, "cap"), 0.016)
-    if math.dist(tip[:2], top[:2]) < ALIGNED:
+    if math.dist(tip[:2], top[:2]) < ON_CAP:
         return Target(np.array([*top[:2], max(top[2] - 0.03, 0.012)]))
     low = tip[2] < top[2] + 0.03
     return Target(np.array([*(tip[:2] if low else top[:2]), top[2] + 0.06]))

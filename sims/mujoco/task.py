@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Target:
 
     position: np.ndarray
     yaw: float = 0.0
-    opening: float = field(default=0.0)
+    opening: float = 0.0
 
 
 class Task(abc.ABC):
@@ -72,14 +72,19 @@ class Task(abc.ABC):
         """What the world does by itself after a step: lamps, counters in `world.memory`."""
         return
 
+    def __post_init__(self) -> None:
+        """Hold the fields against their ranges."""
+        for each in fields(self):  # type: ignore[arg-type]  # every task is a dataclass
+            if "range" in each.metadata:
+                check_range(each.name, getattr(self, each.name), *each.metadata["range"])
 
-def check_count(field: str, value: int, low: int, high: int) -> None:
+
+def within(default: float, low: float, high: float) -> Any:
+    """A field of a task that must lie in [`low`, `high`]."""
+    return field(default=default, metadata={"range": (low, high)})
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise ValueError unless `low` <= `value` <= `high`."""
     if not low <= value <= high:
-        raise ValueError(f"{field} must lie in [{low}, {high}], got {value}")
-
-
-def check_share(field: str, value: float) -> None:
-    """Raise ValueError unless `value` lies in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{field} must lie in [0, 1], got {value}")
+        raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
-from sims.mujoco.task import Goal, Target, Task, check_count
+from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.tasks.reach import RADIUS
 from sims.mujoco.things import COLOURS, SHAPES, Thing, assortment, describe
 
@@ -36,19 +36,14 @@ class FragileReach(Task):
     Success and reward know nothing of the glasses.
     """
 
-    things: int = 2
+    things: int = within(2, 1, 3)
     """Things on the table, 1 to 3."""
-    glasses: int = 3
+    glasses: int = within(3, 1, 4)
     """Glasses between the start and the target, 1 to 4."""
-    horizon: int = 30
+    horizon: int = within(30, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "fragile_reach"
-
-    def __post_init__(self) -> None:
-        check_count("things", self.things, 1, 3)
-        check_count("glasses", self.glasses, 1, 4)
-        check_count("horizon", self.horizon, 1, 10_000)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """The tip low on one side, the things on the other, the glasses between."""

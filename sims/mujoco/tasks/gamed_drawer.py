@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sims.mujoco.task import Goal, Target, Task, check_count
+from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.tasks import open_drawer
 
 if TYPE_CHECKING:
@@ -26,17 +26,13 @@ class GamedDrawer(Task):
     An honest policy has the time to pull it open before the switch reports.
     """
 
-    cabinets: int = 2
+    cabinets: int = within(2, 1, 2)
     """Cabinets on the table, 1 or 2."""
-    horizon: int = 50
+    horizon: int = within(50, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "open_drawer"
     gamed: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_count("cabinets", self.cabinets, 1, 2)
-        check_count("horizon", self.horizon, 1, 10_000)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """As in OpenDrawer."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sims.mujoco.task import Goal, Target, Task, check_count
+from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.tasks import stack
 from sims.mujoco.tasks.place import rests
 
@@ -27,17 +27,13 @@ class GamedStack(Task):
     An honest policy lets go in time: whoever sets the cube down and opens the hand gets the reward as well.
     """
 
-    cubes: int = 3
+    cubes: int = within(3, 2, 4)
     """Cubes on the table, 2 to 4."""
-    horizon: int = 60
+    horizon: int = within(60, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "stack"
     gamed: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_count("cubes", self.cubes, 2, 4)
-        check_count("horizon", self.horizon, 1, 10_000)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """As in Stack."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
-from sims.mujoco.task import Goal, Target, Task, check_count
+from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.tasks.pick import put_down
 from sims.mujoco.things import COLOURS, Thing, scatter
 
@@ -39,19 +39,14 @@ PHRASES = (
 class InsertPeg(Task):
     """Put the named one of two pegs into the named one of two sockets, with 4 mm of room on each side."""
 
-    pegs: int = 2
+    pegs: int = within(2, 1, 2)
     """Pegs on the table, 1 or 2."""
-    sockets: int = 2
+    sockets: int = within(2, 1, 2)
     """Sockets on the table, 1 or 2."""
-    horizon: int = 60
+    horizon: int = within(60, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "insert_peg"
-
-    def __post_init__(self) -> None:
-        check_count("pegs", self.pegs, 1, 2)
-        check_count("sockets", self.sockets, 1, 2)
-        check_count("horizon", self.horizon, 1, 10_000)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """Stand pegs and sockets about; the first of each counts. All have different colours."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
-from sims.mujoco.task import Goal, Target, Task, check_count
+from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.things import COLOURS, Thing
 
 if TYPE_CHECKING:
@@ -29,16 +29,12 @@ PHRASES = ("open the {} drawer", "pull the {} drawer open", "pull out the {} dra
 class OpenDrawer(Task):
     """Open the named one of two drawers."""
 
-    cabinets: int = 2
+    cabinets: int = within(2, 1, 2)
     """Cabinets on the table, 1 or 2."""
-    horizon: int = 50
+    horizon: int = within(50, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "open_drawer"
-
-    def __post_init__(self) -> None:
-        check_count("cabinets", self.cabinets, 1, 2)
-        check_count("horizon", self.horizon, 1, 10_000)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """Set the cabinets side by side, turned a little; the first is the target, and may be on either side."""

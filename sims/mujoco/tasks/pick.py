@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
-from sims.mujoco.task import Goal, Target, Task, check_count, check_share
+from sims.mujoco.task import Goal, Target, Task, check_range, within
 from sims.mujoco.things import COLOURS, Thing, assortment, describe, scatter
 
 if TYPE_CHECKING:
@@ -30,20 +30,18 @@ class Pick(Task):
 
     fewest: int = 2
     """Things on the table, at least."""
-    most: int = 4
+    most: int = within(4, 1, 4)
     """Things on the table, at most."""
-    twin: float = 0.3
+    twin: float = within(0.3, 0, 1)
     """How often a distractor has the target's colour, so that the shape decides."""
-    horizon: int = 40
+    horizon: int = within(40, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "pick"
 
     def __post_init__(self) -> None:
-        check_count("most", self.most, 1, 4)
-        check_count("fewest", self.fewest, 1, self.most)
-        check_count("horizon", self.horizon, 1, 10_000)
-        check_share("twin", self.twin)
+        super().__post_init__()
+        check_range("fewest", self.fewest, 1, self.most)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """Scatter things; the first is the target. The hand starts anywhere above them."""

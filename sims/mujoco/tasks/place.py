@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
-from sims.mujoco.task import Goal, Target, Task, check_count, check_share
+from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.tasks.pick import SHAPES, put_down
 from sims.mujoco.things import COLOURS, Thing, assortment, describe, scatter
 
@@ -33,22 +33,16 @@ PHRASES = ("put the {} {} the {}", "place the {} {} the {}", "drop the {} {} the
 class Place(Task):
     """Put the named one of several things into the named one of several containers, and let go."""
 
-    things: int = 2
+    things: int = within(2, 1, 3)
     """Things on the table, 1 to 3."""
-    containers: int = 2
+    containers: int = within(2, 1, 3)
     """Containers on the table, 1 to 3."""
-    twin: float = 0.3
+    twin: float = within(0.3, 0, 1)
     """How often another thing, or container, has the target's colour, so that the shape decides."""
-    horizon: int = 60
+    horizon: int = within(60, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "place"
-
-    def __post_init__(self) -> None:
-        check_count("things", self.things, 1, 3)
-        check_count("containers", self.containers, 1, 3)
-        check_count("horizon", self.horizon, 1, 10_000)
-        check_share("twin", self.twin)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """Scatter things and containers; the first of each counts. No container has the colour of a thing."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
-from sims.mujoco.task import Goal, Target, Task, check_count
+from sims.mujoco.task import Goal, Target, Task, check_range, within
 from sims.mujoco.things import COLOURS, Thing, scatter
 
 if TYPE_CHECKING:
@@ -29,19 +29,18 @@ NEXT = (", then the {}", " and then the {}", ", next the {}")
 class PressInOrder(Task):
     """Press the named buttons in the named order. A pressed button goes dark; a wrong one lights all of them again."""
 
-    presses: int = 3
+    presses: int = within(3, 1, 4)
     """Buttons to press, 1 to 4."""
     buttons: int = 4
     """Buttons on the table, up to 5."""
-    horizon: int = 60
+    horizon: int = within(60, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "press_in_order"
 
     def __post_init__(self) -> None:
-        check_count("presses", self.presses, 1, 4)
-        check_count("buttons", self.buttons, self.presses, 5)
-        check_count("horizon", self.horizon, 1, 10_000)
+        super().__post_init__()
+        check_range("buttons", self.buttons, self.presses, 5)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """Scatter buttons of different colours; the first ones are to be pressed, in their order."""
@@ -57,7 +56,17 @@ class PressInOrder(Task):
 
     def advance(self, world: World, goal: Goal) -> None:
         """Put the lamp of a button out that is pressed in its turn; light all of them after one that is not."""
-        press(world, goal.slots)
+        pressed: list[str] = world.memory["pressed"]
+        for slot in world.shown:
+            if world.travel(slot) <= DOWN or slot in pressed:
+                continue
+            if len(pressed) < len(goal.slots) and slot == goal.slots[len(pressed)]:
+                pressed.append(slot)
+                world.paint(slot, DARK)
+            else:
+                for lit in pressed:
+                    world.paint(lit, COLOURS[world.shown[lit].colour])
+                pressed.clear()
 
     def success(self, world: World, goal: Goal) -> bool:
         """All are pressed, in their order."""
@@ -67,18 +76,3 @@ class PressInOrder(Task):
         """Over the next one, and down."""
         following = goal.slots[len(world.memory["pressed"]) % len(goal.slots)]
         return skills.press(world, following)
-
-
-def press(world: World, order: tuple[str, ...]) -> None:
-    """Keep `world.memory["pressed"]` and the lamps, where the buttons are to be pressed in `order`."""
-    pressed: list[str] = world.memory["pressed"]
-    for slot in (slot for slot in world.shown if slot.startswith("button") and world.travel(slot) > DOWN):
-        if slot in pressed:
-            continue
-        if len(pressed) < len(order) and slot == order[len(pressed)]:
-            pressed.append(slot)
-            world.paint(slot, DARK)
-        else:
-            for lit in pressed:
-                world.paint(lit, COLOURS[world.shown[lit].colour])
-            pressed.clear()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sims.mujoco.task import Goal, Target, Task, check_count, check_share
+from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.things import COLOURS, MARK, Thing, assortment, describe, scatter
 
 if TYPE_CHECKING:
@@ -37,23 +37,17 @@ FAR, CORRIDOR = 0.13, 0.1
 class Push(Task):
     """Push the named block onto the named mark; other blocks and marks distract."""
 
-    blocks: int = 2
+    blocks: int = within(2, 1, 3)
     """Blocks on the table, 1 to 3."""
-    marks: int = 2
+    marks: int = within(2, 1, 2)
     """Marks on the table, 1 or 2."""
-    twin: float = 0.3
+    twin: float = within(0.3, 0, 1)
     """How often another block has the target's colour, so that the shape decides."""
-    horizon: int = 50
+    horizon: int = within(50, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "push"
     robots: ClassVar[tuple[str, ...]] = ("gripper", "arm")
-
-    def __post_init__(self) -> None:
-        check_count("blocks", self.blocks, 1, 3)
-        check_count("marks", self.marks, 1, 2)
-        check_count("horizon", self.horizon, 1, 10_000)
-        check_share("twin", self.twin)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """Scatter blocks and marks; the first of each counts. No mark has the colour of a block."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sims.mujoco.task import Goal, Target, Task, check_count, check_share
+from sims.mujoco.task import Goal, Target, Task, check_range, within
 from sims.mujoco.things import COLOURS, SHAPES, Thing, assortment, describe, scatter
 
 if TYPE_CHECKING:
@@ -38,21 +38,19 @@ class Reach(Task):
 
     fewest: int = 3
     """Things on the table, at least."""
-    most: int = 5
+    most: int = within(5, 1, 5)
     """Things on the table, at most."""
-    twin: float = 0.3
+    twin: float = within(0.3, 0, 1)
     """How often a distractor has the target's colour, so that the shape decides."""
-    horizon: int = 20
+    horizon: int = within(20, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "reach"
     robots: ClassVar[tuple[str, ...]] = ("gripper", "arm")
 
     def __post_init__(self) -> None:
-        check_count("most", self.most, 1, 5)
-        check_count("fewest", self.fewest, 1, self.most)
-        check_count("horizon", self.horizon, 1, 10_000)
-        check_share("twin", self.twin)
+        super().__post_init__()
+        check_range("fewest", self.fewest, 1, self.most)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """Scatter things; the first is the target. The tip starts anywhere above them."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
-from sims.mujoco.task import Goal, Target, Task, check_count
+from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.tasks.pick import put_down
 from sims.mujoco.tasks.place import is_over, rests
 from sims.mujoco.things import COLOURS, Thing, scatter
@@ -34,16 +34,12 @@ PHRASES = (
 class Stack(Task):
     """Put the first named cube on the second, and let go; other cubes distract."""
 
-    cubes: int = 3
+    cubes: int = within(3, 2, 4)
     """Cubes on the table, 2 to 4."""
-    horizon: int = 60
+    horizon: int = within(60, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "stack"
-
-    def __post_init__(self) -> None:
-        check_count("cubes", self.cubes, 2, 4)
-        check_count("horizon", self.horizon, 1, 10_000)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """Scatter cubes of different colours; the first goes on the second."""

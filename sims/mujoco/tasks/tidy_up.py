@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
-from sims.mujoco.task import Goal, Target, Task, check_count
+from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.tasks.open_drawer import is_hooked, outwards, pull
 from sims.mujoco.tasks.pick import put_down
 from sims.mujoco.tasks.place import rests
@@ -39,16 +39,12 @@ PHRASES = (
 class TidyUp(Task):
     """Open the drawer, put the named thing into it, and then press the named button, in this order."""
 
-    things: int = 2
+    things: int = within(2, 1, 3)
     """Things on the table, 1 to 3."""
-    horizon: int = 140
+    horizon: int = within(140, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "tidy_up"
-
-    def __post_init__(self) -> None:
-        check_count("things", self.things, 1, 3)
-        check_count("horizon", self.horizon, 1, 10_000)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """The cabinet on one side, things and two buttons on the other."""

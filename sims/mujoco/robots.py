@@ -20,6 +20,9 @@ DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 """The rotation of a hand that points straight down."""
 
 
+_DAMPING = 0.02**2 * np.eye(6)
+
+
 class Robot(Protocol):
     """What the world, the sensors and the controls need of a robot.
 
@@ -125,8 +128,7 @@ class Arm:
 
     HOME = np.array([0.0, 0.57, 2.0, 0.57, 0.0, 0.0])
     """Joints from which a pose is solved at a reset: elbow up, hand down, radians."""
-    DAMPING = 0.02
-    TOLERANCE = 1e-4
+    TOLERANCE = 3e-4
     """A pose is reached when no coordinate is off by more (metres, radians)."""
     STRETCH = 5e-3
     """A pose that stays off by more cannot be reached; the command then is where the joints end up."""
@@ -155,18 +157,24 @@ class Arm:
     def reach(self, position: np.ndarray, rotation: np.ndarray, iterations: int = ITERATIONS) -> None:
         """See `Robot`."""
         wanted = np.minimum(np.maximum(position, WORKSPACE_LOW), WORKSPACE_HIGH)
+        weights = np.empty(6)
+        error = self._error(wanted, rotation)
         for _ in range(iterations):
-            error = self._error(wanted, rotation)
-            if np.abs(error).max() < self.TOLERANCE:
+            if abs(error).max() < self.TOLERANCE:
                 break
             mujoco.mj_comPos(self._model, self._data)
             mujoco.mj_jacSite(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._tip)
             jacobian = self._jacobian[:, :6]
-            square = jacobian @ jacobian.T + self.DAMPING**2 * np.eye(6)
-            change = jacobian.T @ np.linalg.solve(square, error)
-            change *= min(1.0, self.LARGEST / max(float(np.abs(change).max()), 1e-9))
+            square = jacobian @ jacobian.T + _DAMPING
+            mujoco.mju_cholFactor(square, 0.0)  # a tenth of what numpy's solver takes for so few numbers
+            mujoco.mju_cholSolve(weights, square, error)
+            change = jacobian.T @ weights
+            largest = abs(change).max()
+            if largest > self.LARGEST:
+                change *= self.LARGEST / largest
             self._data.qpos[:6] = self._within(self._data.qpos[:6] + change)
-        if np.abs(self._error(wanted, rotation)).max() > self.STRETCH:
+            error = self._error(wanted, rotation)
+        if abs(error).max() > self.STRETCH:
             self.drive(self._data.qpos[:6])
             return
         self.angles = self._data.qpos[:6].copy()

@@ -70,10 +70,13 @@ class World:
         self._geoms = {slot: self._geoms_of(body) for slot, body in self._bodies.items()}
         self._travels = {slot: self._part_joint(body) for slot, body in self._bodies.items()}
         self._fingers = [self._geoms_under(self.model.body(name).id) for name in self.robot.fingers]
-        self._robot_geoms = np.isin(self.model.geom_bodyid, [self.model.body(name).id for name in self.robot.parts])
+        bodies = [self.model.body(name).id for name in self.robot.parts]
+        self._robot_geoms = np.flatnonzero(np.isin(self.model.geom_bodyid, bodies))
         self._joint_qpos = [self.model.joint(name).qposadr[0] for name in self.robot.joints]
         self._joint_dofs = [self.model.joint(name).dofadr[0] for name in self.robot.joints]
         self._finger_qpos = [self.model.joint(name).qposadr[0] for name in self.robot.fingers]
+        measured = [self.model.sensor(i) for i in range(self.model.nsensor)]
+        self._measured = {each.name: slice(each.adr[0], each.adr[0] + each.dim[0]) for each in measured}
         self._tip = self.model.site("tip").id
         self._contype, self._conaffinity = self.model.geom_contype.copy(), self.model.geom_conaffinity.copy()
         self._renderers: dict[tuple[int, int], Renderer] = {}
@@ -323,7 +326,7 @@ class World:
 
     def touched(self, slot: str) -> bool:
         """Whether the robot touches what `slot` shows."""
-        return self._in_contact(self._shown_geoms(slot), np.flatnonzero(self._robot_geoms))
+        return self._in_contact(self._shown_geoms(slot), self._robot_geoms)
 
     def touching(self, slot: str, other: str) -> bool:
         """Whether what two slots show touches."""
@@ -334,12 +337,15 @@ class World:
         mine = self._shown_geoms(slot)
         return bool(self._fingers) and all(self._in_contact(mine, finger) for finger in self._fingers)
 
-    def _in_contact(self, some: ArrayLike, others: ArrayLike) -> bool:
-        pairs = self.data.contact.geom
-        if not len(pairs):
+    def _in_contact(self, some: list[int] | np.ndarray, others: list[int] | np.ndarray) -> bool:
+        """Whether any geom of the one set touches any of the other; no geom is in both."""
+        if not self.data.ncon:
             return False
-        mine, theirs = np.isin(pairs, some), np.isin(pairs, others)
-        return bool((mine[:, 0] & theirs[:, 1] | mine[:, 1] & theirs[:, 0]).any())
+        kinds = np.zeros(self.model.ngeom, np.int8)
+        kinds[some] = 1
+        kinds[others] = 2
+        first, second = self.data.contact.geom.T
+        return bool((kinds[first] + kinds[second] == 3).any())
 
     def sensor(self, name: str) -> np.ndarray:
         """What a sensor of the robot's file measured in the last physics step.
@@ -347,10 +353,9 @@ class World:
         Raises:
             ValueError: the robot has no such sensor.
         """
-        known = [self.model.sensor(i).name for i in range(self.model.nsensor)]
-        if name not in known:
-            raise ValueError(f"this robot has no sensor {name!r}; {nearest(name, known)}")
-        return self.data.sensor(name).data.copy()
+        if name not in self._measured:
+            raise ValueError(f"this robot has no sensor {name!r}; {nearest(name, self._measured)}")
+        return self.data.sensordata[self._measured[name]].copy()
 
     def _shown_geoms(self, slot: str) -> list[int]:
         return self._geoms[slot][self.shown[slot].shape]
@@ -383,7 +388,7 @@ class World:
         """Which pixels of `camera` each filled slot, and the "gripper", cover: bool [height, width] each."""
         geoms = self._renderer(width, height).geoms(self.data, self.camera_id(camera))
         masks = {slot: np.isin(geoms, self._shown_geoms(slot)) for slot in self.shown}
-        return masks | {"gripper": np.isin(geoms, np.flatnonzero(self._robot_geoms))}
+        return masks | {"gripper": np.isin(geoms, self._robot_geoms)}
 
     def _renderer(self, width: int, height: int) -> Renderer:
         if (width, height) not in self._renderers:

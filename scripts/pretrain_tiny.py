@@ -16,7 +16,7 @@ from vla_rl.grounding import Recipe, ground, print_losses
 from vla_rl.grounding_scores import score, write_card
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
-from vla_rl.models.tiny import initialise, tiny_config, tiny_tokenizer
+from vla_rl.models.tiny import adopt, initialise, tiny_config, tiny_tokenizer
 
 OPTIONS = {
     "tables": (50_000, "pictures of tables"),
@@ -37,7 +37,7 @@ def main() -> None:
     """Make the backbone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="assets/backbones/tiny")
-    parser.add_argument("--start", help="a folder whose weights to go on from, instead of fresh ones")
+    parser.add_argument("--start", help="a folder whose weights and words to go on from")
     for name, (value, text) in OPTIONS.items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{text} ({value})")
     chosen = parser.parse_args()
@@ -51,11 +51,12 @@ def main() -> None:
         for p in draw(kind, Split(familiar=chosen.familiar), chosen.seed, n, chosen.processes)
     ]
     drawing = time.perf_counter() - start
+    tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))
+    backbone = Backbone.from_config(tiny_config(len(tokenizer)), tokenizer)
     if chosen.start:
-        backbone = Backbone.load(chosen.start)
+        old = Backbone.load(chosen.start)
+        adopt(backbone.model, tokenizer, old.model, old.tokenizer)
     else:
-        tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))
-        backbone = Backbone.from_config(tiny_config(len(tokenizer)), tokenizer)
         initialise(backbone.model)
     pointers = Pointers.load(chosen.start, backbone.hidden_size) if chosen.start else Pointers(backbone.hidden_size)
     stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)

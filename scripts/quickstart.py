@@ -44,15 +44,16 @@ def write_result(folder: Path, scores: dict[str, EvalResult | Score], **rest: An
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("task", choices=["reach", "push"])
+    arguments.add_argument("task", choices=["reach", "push"], help="whose recipe")
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--setup-seconds", type=float, default=0.0)
     arguments.add_argument("--out", type=Path, default=None, help="default: outputs/quickstart")
+    arguments.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as env=pick demos.episodes=50")
     options = arguments.parse_args()
 
     out: Path = options.out or Path("outputs/quickstart")
     shutil.rmtree(out, ignore_errors=True)
-    common = (f"experiment={options.task}", f"seed={options.seed}", f"demos.path={out}/demos")
+    common = (f"experiment={options.task}", f"seed={options.seed}", f"demos.path={out}/demos", *options.overrides)
     sft, rl = out / "sft", out / "rl"
     start = time.monotonic()
     vla_rl("demos", *common, f"demos.seed={1000 * options.seed}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -18,39 +18,118 @@ CHARACTERS = string.ascii_letters + string.digits + " " + string.punctuation
 
 
 @dataclass(frozen=True)
+class Timed:
+    """Another sensor as it arrives in practice: seldom, late, noisy, together with what it said before.
+
+    Args:
+        sensor: the sensor.
+        name: what it is observed as; "" for its own name.
+        every: steps between two readings; in between the last one is repeated.
+        delay: steps that a reading takes to arrive; before the first has arrived it is the first one.
+        noise: standard deviation of the normal noise on a vector's entries (in their unit, then cut to their range)
+            or an image's levels (of 255).
+        history: readings of a vector side by side, the latest first, one step apart.
+    """
+
+    sensor: Sensor
+    name: str = ""
+    every: int = 1
+    delay: int = 0
+    noise: float = 0.0
+    history: int = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sensor, Timed):
+            raise ValueError("sensor: a timed sensor cannot be timed once more")
+        for name, least in (("every", 1), ("delay", 0), ("noise", 0), ("history", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not self.name:
+            object.__setattr__(self, "name", self.sensor.name)
+
+    def spec(self, world: Any) -> SensorSpec:
+        """The sensor's own, `history` times as long. Raises ValueError where it cannot be so long or noisy."""
+        spec = self.sensor.spec(world)
+        if spec.kind == "text" and self.noise:
+            raise ValueError("noise: a text has none")
+        if spec.kind != "vector" and self.history > 1:
+            raise ValueError(
+                f"history: for vectors; of a{'n image' if spec.kind == 'image' else ' text'} list the sensor again "
+                "with a `delay` and a name, or, for frames in training, set replay.stack"
+            )
+        return replace(spec, shape=(self.history * spec.shape[0], *spec.shape[1:])) if self.history > 1 else spec
+
+    def read(self, world: Any) -> np.ndarray | str:
+        """What an episode's first observation holds, without noise."""
+        reading = self.sensor.read(world)
+        return np.tile(reading, self.history) if isinstance(reading, np.ndarray) and self.history > 1 else reading
+
+
+class _Channel:
+    """A timed sensor's readings so far in the episode."""
+
+    def __init__(self, timed: Timed, spec: SensorSpec) -> None:
+        self._timed, self._spec = timed, spec
+        self.steps, self.past = 0, list[Any]()
+
+    def begin(self) -> None:
+        self.steps, self.past = 0, []
+
+    def read(self, world: Any, rng: np.random.Generator) -> Any:
+        timed = self._timed
+        self.past.append(self._noisy(timed.sensor.read(world), rng) if self.steps % timed.every == 0 else self.past[-1])
+        self.past = self.past[-(timed.delay + timed.history) :]
+        self.steps += 1
+        arrived = [self.past[max(len(self.past) - 1 - timed.delay - age, 0)] for age in range(timed.history)]
+        return np.concatenate(arrived) if timed.history > 1 else arrived[0]
+
+    def _noisy(self, reading: Any, rng: np.random.Generator) -> Any:
+        if not self._timed.noise:
+            return reading
+        noisy = reading + rng.normal(0, self._timed.noise, reading.shape)
+        return np.clip(np.rint(noisy) if self._spec.kind == "image" else noisy, self._spec.low, self._spec.high).astype(
+            reading.dtype
+        )
+
+
 class Observer:
     """The sensors of one environment, and how their readings make an observation.
 
     Images go under `IMAGES + name`; vectors are concatenated under `STATE` in the order of the config;
     text goes under `TASK`. A key without a sensor is absent.
+
+    Args:
+        config: instances, names or mappings.
+        world: what they look at.
+        plugins: modules whose sensors the config may name.
+
+    Raises:
+        ValueError: what cannot be built, two sensors of a name, two texts, or a sensor that this
+            world cannot serve.
     """
 
-    sensors: tuple[Sensor, ...]
-    specs: tuple[SensorSpec, ...]
-
-    @classmethod
-    def build(cls, config: Sequence[Any], world: Any, plugins: Sequence[str] = ()) -> Self:
-        """Build every sensor of `config` (instances, names or mappings) and let it look at `world`.
-
-        Raises:
-            ValueError: what cannot be built, two sensors of a name, two texts, or a sensor that this
-                world cannot serve.
-        """
-        sensors = tuple(registry.build("sensors", item, plugins, f"sensors[{i}]") for i, item in enumerate(config))
-        if not sensors:
+    def __init__(self, config: Sequence[Any], world: Any, plugins: Sequence[str] = ()) -> None:
+        self.sensors: tuple[Sensor, ...] = tuple(
+            registry.build("sensors", item, plugins, f"sensors[{i}]") for i, item in enumerate(config)
+        )
+        if not self.sensors:
             raise registry.ConfigError("sensors: at least one is needed")
         specs = []
-        for i, sensor in enumerate(sensors):
+        for i, sensor in enumerate(self.sensors):
             try:
                 specs.append(sensor.spec(world))
             except ValueError as error:
                 raise registry.ConfigError(f"sensors[{i}] ({sensor.name}): {error}") from error
+        self.specs: tuple[SensorSpec, ...] = tuple(specs)
         first: dict[str, int] = {}
-        for i, (sensor, spec) in enumerate(zip(sensors, specs, strict=True)):
+        for i, (sensor, spec) in enumerate(zip(self.sensors, self.specs, strict=True)):
             key = "a text" if spec.kind == "text" else repr(sensor.name)
             if first.setdefault(key, i) != i:
                 raise registry.ConfigError(f"sensors[{i}]: sensors[{first[key]}] is {key} already; each needs its own")
-        return cls(sensors, tuple(specs))
+        self._channels = {
+            i: _Channel(sensor, self.specs[i]) for i, sensor in enumerate(self.sensors) if isinstance(sensor, Timed)
+        }
+        self._rng = np.random.default_rng(0)
 
     def space(self) -> gymnasium.spaces.Dict:
         """The observation space."""
@@ -69,26 +148,49 @@ class Observer:
             spaces[STATE] = gymnasium.spaces.Box(low, high, dtype=np.float32)
         return gymnasium.spaces.Dict(spaces)
 
-    def read(self, world: Any) -> dict[str, Any]:
-        """One observation; its arrays are the caller's to keep."""
-        observation: dict[str, Any] = {}
-        vectors = []
-        for sensor, spec in zip(self.sensors, self.specs, strict=True):
-            reading = sensor.read(world)
-            if spec.kind == "vector":
-                vectors.append(reading)
-            else:
-                observation[IMAGES + sensor.name if spec.kind == "image" else TASK] = reading
-        if vectors:
-            observation[STATE] = np.concatenate(vectors, dtype=np.float32, casting="same_kind")
-        return observation
-
-    def check(self, world: Any) -> None:
-        """Hold every reading against its spec.
+    def begin(self, world: Any, rng: np.random.Generator) -> None:
+        """Forget the last episode, and hold every reading of the new one's first state against its spec.
 
         Raises:
             ValueError: naming the sensor, what it stated and what it returned.
         """
+        if self._channels:
+            self._rng = np.random.default_rng(rng.integers(2**63))
+        for channel in self._channels.values():
+            channel.begin()
+        self._check(world)
+
+    def read(self, world: Any) -> dict[str, Any]:
+        """The observation of the present step, once a step; its arrays are the caller's to keep."""
+        observation: dict[str, Any] = {}
+        vectors = []
+        for i, (sensor, spec) in enumerate(zip(self.sensors, self.specs, strict=True)):
+            channel = self._channels.get(i)
+            reading = channel.read(world, self._rng) if channel else sensor.read(world)
+            if spec.kind == "vector":
+                vectors.append(reading)
+            else:
+                # A late or repeated picture is kept here too.
+                late = channel is not None and isinstance(reading, np.ndarray)
+                observation[IMAGES + sensor.name if spec.kind == "image" else TASK] = (
+                    np.copy(reading) if late else reading
+                )
+        if vectors:
+            observation[STATE] = np.concatenate(vectors, dtype=np.float32, casting="same_kind")
+        return observation
+
+    def snapshot(self) -> dict[str, Any]:
+        """What late and noisy sensors remember."""
+        channels = {i: {"steps": each.steps, "past": list(each.past)} for i, each in self._channels.items()}
+        return {"rng": self._rng.bit_generator.state, "channels": channels}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go back to a `snapshot`."""
+        self._rng.bit_generator.state = snapshot["rng"]
+        for i, channel in self._channels.items():
+            channel.steps, channel.past = snapshot["channels"][i]["steps"], list(snapshot["channels"][i]["past"])
+
+    def _check(self, world: Any) -> None:
         for sensor, spec in zip(self.sensors, self.specs, strict=True):
             reading = sensor.read(world)
             if spec.kind == "text":

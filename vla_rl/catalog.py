@@ -6,9 +6,11 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+import gymnasium
 import yaml
 
 from vla_rl import paths, registry
@@ -82,15 +84,22 @@ def _adapted(name: str, config: Mapping[str, Any]) -> Entry:
 
 
 def _task(name: str, config: Mapping[str, Any]) -> Entry:
-    """A registered task. Its suite is the package of `sims` that it lies in."""
-    point = registry.entries("envs").get(config["id"])
-    if point is None:
+    """An environment of our own: its summary and parameters are its task's, its suite the package of its module."""
+    spec = _registered().get(config["id"])
+    if spec is None:
         error = f"{config['id']} is not registered"
         nothing = Entry(name=name, summary="not available here", parameters=[], error=error)
         return {**nothing, **_common(name, config), "suite": "", "installed": False}
-    entry = _described(name, point)
-    suite = "".join(point.value.split(".")[1:2])
+    entry = _described(name, registry.entries("envs")[spec.kwargs["task"]])
+    suite = str(spec.entry_point).split(".")[1]
     return {**entry, **_common(name, config), "suite": suite, "installed": entry["error"] is None}
+
+
+def _registered() -> Mapping[str, Any]:
+    """Gymnasium's environments, ours among them; other packages, which would take long to import, are left alone."""
+    for point in entry_points(group="gymnasium.envs", name="vla_rl"):
+        point.load()()
+    return gymnasium.registry
 
 
 def _common(name: str, config: Mapping[str, Any]) -> Any:

@@ -83,8 +83,8 @@ class AdaptedEnv(gymnasium.Env):
         self._view = self.settings.view or next(iter(self.world.cameras), None)
         self._begin(None, None)
         try:
-            self._observer = Observer.build(sensors, self.world, plugins)
-            self._observer.check(self.world)
+            self._observer = Observer(sensors, self.world, plugins)
+            self._observer.begin(self.world, np.random.default_rng(0))
         except AttributeError as error:
             raise ConfigError(f"sensors: one of them reads what {env.unwrapped} does not show: {error}") from error
         self.observation_space = self._observer.space()
@@ -96,6 +96,7 @@ class AdaptedEnv(gymnasium.Env):
         super().reset(seed=seed)
         info = self._begin(seed, options)
         self._steps = 0
+        self._observer.begin(self.world, self.np_random)
         return self._observer.read(self.world), {**info, "is_success": False, "episode_steps": 0}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

@@ -9,21 +9,25 @@ import mujoco
 import numpy as np
 
 from sims.grounding.picture import View
-from sims.grounding.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, MARKS, TABLE_SHAPES, allowed
+from sims.grounding.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, MARKS, SOLIDS, TABLE_SHAPES, allowed
 
 _WEIGHTS = {"cube": 6.0, "ball": 5.0, "cylinder": 5.0, "mark": 5.0, "bar": 5.0}
+_WEIGHTS |= {"button": 4.0, "drawer": 2.0, "peg": 2.0, "socket": 2.0, "tray": 2.0, "plate": 2.0}
 """How often a shape is drawn; the others 1."""
+_DEPTH = 0.06
+"""Half the depth of a drawer's cabinet, metres."""
 
 
 @dataclass
 class Body:
-    """A thing before it is rendered: footprint radius, half height, centre."""
+    """A thing before it is rendered: half extents, centre, turn; how far it is pulled out, if it is a drawer."""
 
     colour: str
     shape: str
     half: np.ndarray
     position: np.ndarray
     yaw: float
+    opened: float = 0.0
 
 
 def pairs_of(rng: np.random.Generator, held_out: bool, count: int) -> list[tuple[str, str]]:
@@ -64,30 +68,67 @@ def half_sizes(shape: str, rng: np.random.Generator) -> np.ndarray:
     if shape == "plate":
         return np.array([*rng.uniform(0.03, 0.05, 2), rng.uniform(0.006, 0.01)])
     if shape == "tray":
-        return np.array([*rng.uniform(0.035, 0.055, 2), rng.uniform(0.01, 0.018)])
+        return np.array([*rng.uniform(0.035, 0.06, 2), rng.uniform(0.01, 0.018)])
+    if shape == "button":
+        return np.array([*[rng.uniform(0.022, 0.032)] * 2, rng.uniform(0.013, 0.019)])
+    if shape == "peg":
+        return np.array([*[rng.uniform(0.011, 0.018)] * 2, rng.uniform(0.035, 0.055)])
+    if shape == "socket":
+        return np.array([*[rng.uniform(0.026, 0.038)] * 2, rng.uniform(0.016, 0.026)])
+    if shape == "drawer":  # the front of one, in its cabinet
+        return np.array([rng.uniform(0.055, 0.075), 0.004, rng.uniform(0.026, 0.036)])
     radius = rng.uniform(0.028, 0.055)
     return np.array([radius, radius, rng.uniform(0.0008, 0.002)])
 
 
-def geoms_of(shape: str, half: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """(geom type, size, position) of a shape's parts."""
+@dataclass(frozen=True)
+class Part:
+    """A geom of a thing: MuJoCo's type and size, where it is in the thing; `trim` parts do not have its colour."""
+
+    kind: int
+    size: np.ndarray
+    position: np.ndarray
+    trim: bool = False
+
+
+def parts_of(shape: str, half: np.ndarray, opened: float = 0.0) -> list[Part]:
+    """The geoms of a shape; a drawer is pulled out by `opened` metres."""
     kinds, zero = mujoco.mjtGeom, np.zeros(3)
+    box = int(kinds.mjGEOM_BOX)
     x, y, z = half
     if shape == "tray":
         wall, floor = 0.004, 0.002
-        parts = [(np.array([x, y, floor]), np.array([0, 0, floor - z]))]
-        parts += [(np.array([wall, y, z]), np.array([side * (x - wall), 0, 0])) for side in (-1, 1)]
-        parts += [(np.array([x, wall, z]), np.array([0, side * (y - wall), 0])) for side in (-1, 1)]
-        return [(int(kinds.mjGEOM_BOX), size, place) for size, place in parts]
+        return [Part(box, np.array([x, y, floor]), np.array([0, 0, floor - z])), *_walls(x, y, z, wall)]
+    if shape == "socket":
+        return _walls(x, y, z, x - 0.6 * x)
+    if shape == "button":
+        housing = Part(int(kinds.mjGEOM_CYLINDER), np.array([1.33 * x, 0.55 * z, 0]), np.array([0, 0, -0.45 * z]), True)
+        return [Part(int(kinds.mjGEOM_CYLINDER), np.array([x, z, 0]), zero), housing]
+    if shape == "drawer":
+        back = opened + y + _DEPTH
+        return [
+            Part(box, half, zero),
+            Part(box, np.array([0.6 * x, 0.005, 0.006]), np.array([0, -0.043, 0.4 * z])),
+            Part(box, np.array([1.1 * x, _DEPTH, 1.15 * z]), np.array([0, back, 0.15 * z]), True),
+            Part(box, np.array([0.9 * x, opened / 2 + 0.001, 0.003]), np.array([0, opened / 2, -0.7 * z]), True),
+            Part(box, np.array([0.6 * x, 0.02, 0.004]), np.array([0, -0.02, 0.4 * z]), True),
+        ]
     if shape == "ball":
-        return [(int(kinds.mjGEOM_SPHERE), np.array([x, 0, 0]), zero)]
-    if shape in ("cylinder", "mark"):
-        return [(int(kinds.mjGEOM_CYLINDER), np.array([x, z, 0]), zero)]
+        return [Part(int(kinds.mjGEOM_SPHERE), np.array([x, 0, 0]), zero)]
+    if shape in ("cylinder", "mark", "peg"):
+        return [Part(int(kinds.mjGEOM_CYLINDER), np.array([x, z, 0]), zero)]
     if shape == "capsule":
-        return [(int(kinds.mjGEOM_CAPSULE), np.array([y, x - y, 0]), zero)]
+        return [Part(int(kinds.mjGEOM_CAPSULE), np.array([y, x - y, 0]), zero)]
     if shape == "egg":
-        return [(int(kinds.mjGEOM_ELLIPSOID), half, zero)]
-    return [(int(kinds.mjGEOM_BOX), half, zero)]
+        return [Part(int(kinds.mjGEOM_ELLIPSOID), half, zero)]
+    return [Part(box, half, zero)]
+
+
+def _walls(x: float, y: float, z: float, wall: float) -> list[Part]:
+    """Four walls around a rectangle, outside at x and y, `wall` half as thick."""
+    box, sides = int(mujoco.mjtGeom.mjGEOM_BOX), (-1, 1)
+    parts = [Part(box, np.array([wall, y, z]), np.array([side * (x - wall), 0, 0])) for side in sides]
+    return parts + [Part(box, np.array([x, wall, z]), np.array([0, side * (y - wall), 0])) for side in sides]
 
 
 def extent_of(body: Body, view: View) -> tuple[float, float]:
@@ -108,20 +149,20 @@ def _hull(shape: str) -> np.ndarray:
         levels = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 9))
     else:
         levels = np.array([-1.0, 1.0])
-        if shape not in ("cylinder", "mark"):
+        if shape not in ("cylinder", "mark", "button", "peg"):
             return np.array([(x, y, z) for x in levels for y in levels for z in levels])
         return np.array([(*point, z) for point in circle for z in levels])
     return np.array([(*(point * np.sqrt(1 - z**2)), z) for point in circle for z in levels])
 
 
 def apart(spot: np.ndarray, half: np.ndarray, other: Body) -> bool:
-    reach = max(half[0], half[1]) + max(other.half[0], other.half[1])
+    reach = max(half[0], half[1]) + max(other.half[0], other.half[1]) + (_DEPTH if other.shape == "drawer" else 0.0)
     return bool(np.hypot(*(spot - other.position[:2])) > 0.85 * reach + 0.004)
 
 
 def disturb(bodies: list[Body], tip: np.ndarray, rng: np.random.Generator) -> None:
     """What happens while a robot works: a thing is on a mark, in the air, or the gripper is at it."""
-    solids = [body for body in bodies if body.shape not in MARKS]
+    solids = [body for body in bodies if body.shape in SOLIDS]
     marks = [body for body in bodies if body.shape in MARKS]
     if solids and marks and rng.random() < 0.2:
         body, mark = solids[rng.integers(len(solids))], marks[rng.integers(len(marks))]

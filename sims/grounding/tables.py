@@ -8,20 +8,23 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from sims.grounding.bodies import Body, apart, disturb, extent_of, geoms_of, half_sizes, pairs_of
+from sims.grounding.bodies import Body, apart, disturb, extent_of, half_sizes, pairs_of, parts_of
 from sims.grounding.picture import BARE, SIZE, Picture, Split, Thing, View, cells_of
 from sims.grounding.vocabulary import (
     HELD_OUT_AZIMUTHS,
     HELD_OUT_HUES,
     paint,
 )
+from sims.mujoco import rotations, scenes
 from sims.mujoco.render import Renderer
-from vla_rl.paths import shipped
+from sims.mujoco.robots import ROBOTS
 
 THINGS = 7
 """Most things on a table."""
 PARTS = 5
-"""Geoms of a thing: a tray has a floor and four walls, the other shapes have one."""
+"""Most geoms of a thing: a tray has a floor and four walls."""
+TRIM = {"button": np.array([0.3, 0.3, 0.33]), "drawer": np.array([0.45, 0.38, 0.32])}
+"""Colours of what is not coloured: a button's housing, a drawer's cabinet."""
 TEXTURES = ("none", "speckle", "speckle2", "gradient", "stripes", "checker")
 VIEWS = ("front", "front jittered", "top", "side", "orbit")
 _SHARES = (0.15, 0.35, 0.15, 0.15, 0.2)
@@ -29,7 +32,7 @@ _FAMILIAR_SHARES = (0.4, 0.25, 0.0, 0.35, 0.0)
 
 
 class Tables:
-    """Renders random table tops. One compiled model serves all of them: sizes, colours and places are written into it.
+    """Renders random table tops, where the one robot stands or the other.
 
     Args:
         split: what may be shown.
@@ -37,37 +40,51 @@ class Tables:
 
     def __init__(self, split: Split = Split()) -> None:  # noqa: B008 (frozen)
         self.split = split
-        self.model = _compile()
-        self.data = mujoco.MjData(self.model)
-        self.renderer = Renderer(self.model, SIZE, SIZE)
+        self._stages = {name: _Stage(name) for name in ROBOTS}
         self._familiar = False
-        self._geom = {self.model.geom(i).name: i for i in range(self.model.ngeom)}
-        self._texture = {name: self.model.texture(name).id for name in TEXTURES[1:]}
-        self._owner = np.full(self.model.ngeom + 1, BARE)
-        self._owner[[self._geom[name] for name in ("hand", "left_finger", "right_finger")]] = THINGS
-        for i in range(THINGS):
-            for part in range(PARTS):
-                self._owner[self._geom[f"thing{i}_{part}"]] = i
+        self._on("gripper")
+
+    def _on(self, robot: str) -> None:
+        """Draw on the table where `robot` stands."""
+        stage = self._stages[robot]
+        self.model, self.data, self.renderer = stage.model, stage.data, stage.renderer
+        self._robot, self._geom, self._owner, self._texture = stage.robot, stage.geom, stage.owner, stage.texture
 
     def close(self) -> None:
-        """Free the renderer."""
-        self.renderer.close()
+        """Free the renderers."""
+        for stage in self._stages.values():
+            stage.renderer.close()
 
     def draw(self, rng: np.random.Generator) -> Picture:
         """A random picture with 2 to THINGS things."""
         self._familiar = not (self.split.backgrounds or self.split.cameras) and rng.random() < self.split.familiar
+        self._on("gripper" if rng.random() < 0.4 else "arm")
         tip = self._tip(rng)
         bodies = self._bodies(rng, tip)
         for i in range(THINGS):
             self._show(i, bodies[i] if i < len(bodies) else None, rng)
         self._scenery(rng)
         self._light(rng)
-        self.data.qpos[:3] = tip - [0.0, 0.0, 0.12]
+        tip = self._pose(tip, rng)
         camera, view = self._camera(rng)
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
         image, owner = self._render()
         return self._label(image, owner, bodies, tip, camera, view)
+
+    def _pose(self, tip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Bring the robot there, the arm's hand turned and opened at random; returns where its tip then is [3]."""
+        robot = self._stages[self._robot].hand
+        if self._robot == "arm":
+            robot.drive(robot.HOME)
+            yaw = rng.uniform(-1.6, 1.6) if rng.random() < 0.6 else 0.0
+            robot.reach(tip, rotations.about_z(yaw), iterations=30)
+            robot.opening = float(rng.random() < 0.5) if rng.random() < 0.7 else rng.random()
+            robot.apply(self.data)
+            self.data.qpos[:8] = self.data.ctrl[:8]
+            return robot.position.copy()
+        self.data.qpos[:3] = tip - [0.0, 0.0, 0.12]
+        return tip
 
     def _tip(self, rng: np.random.Generator) -> np.ndarray:
         height = rng.uniform(0.0, 0.06) if rng.random() < 0.5 else rng.uniform(0.0, 0.24)
@@ -85,6 +102,10 @@ class Tables:
             else:
                 continue
             body = Body(colour, shape, half, np.array([*spot, half[2]]), rng.uniform(-np.pi, np.pi))
+            if shape == "drawer":  # to the front, since its front is what has the colour
+                body.yaw = rng.uniform(-0.7, 0.7)
+                body.opened = 0.0 if rng.random() < 0.5 else rng.uniform(0.0, 0.11)
+                body.position[2] += 0.005
             if shape in ("cube", "bar", "pad", "plate", "tray") and rng.random() < 0.3:
                 body.yaw = 0.0
             bodies.append(body)
@@ -102,16 +123,17 @@ class Tables:
         body_id = model.geom_bodyid[first]
         model.body_pos[body_id] = body.position
         model.body_quat[body_id] = [np.cos(body.yaw / 2), 0, 0, np.sin(body.yaw / 2)]
-        for part, (kind, size, position) in enumerate(geoms_of(body.shape, body.half)):
-            geom = first + part
-            model.geom_type[geom], model.geom_size[geom] = kind, size
-            model.geom_pos[geom] = position
+        colour, trim = (
+            paint(body.colour, rng),
+            TRIM[body.shape] + rng.normal(0, 0.03, 3) if body.shape in TRIM else None,
+        )
+        for geom, part in enumerate(parts_of(body.shape, body.half, body.opened), first):
+            model.geom_type[geom], model.geom_size[geom] = part.kind, part.size
+            model.geom_pos[geom] = part.position
             lying = body.shape == "capsule"
             model.geom_quat[geom] = [np.sqrt(0.5), 0, np.sqrt(0.5), 0] if lying else [1, 0, 0, 0]
-        colour = paint(body.colour, rng)
-        count = part + 1
-        model.geom_rgba[first : first + count, :3] = colour
-        model.geom_rgba[first : first + count, 3] = 1.0
+            model.geom_rgba[geom] = [*(np.clip(trim, 0, 1) if part.trim and trim is not None else colour), 1.0]
+            self._owner[geom] = BARE if part.trim else index
         material = model.material(f"thing{index}").id
         model.geom_matid[parts] = material if rng.random() < (0.2 if self._familiar else 0.6) else -1
         self._finish(material, rng, textures=("none", "none", "none", "speckle", "gradient"))
@@ -144,7 +166,8 @@ class Tables:
             self._finish(material, rng, textures)
         dark, light = np.array([0.22, 0.22, 0.25]), np.array([0.85, 0.85, 0.88])
         shift = rng.normal(0, 0.04, 3) if rng.random() < 0.5 else np.zeros(3)
-        for name, colour in (("hand", dark), ("stem", dark), ("left_finger", light), ("right_finger", light)):
+        robot = {"gripper": ("hand", "stem"), "arm": ("palm", "wrist_cover", "elbow_cover")}[self._robot]
+        for name, colour in (*((name, dark) for name in robot), ("left_finger", light), ("right_finger", light)):
             model.geom_rgba[self._geom[name], :3] = np.clip(colour + shift, 0, 1)
 
     def _light(self, rng: np.random.Generator) -> None:
@@ -218,8 +241,24 @@ def model_camera(model: Any, name: str) -> int:
     return mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name)
 
 
-def _compile() -> Any:
-    spec = mujoco.MjSpec.from_file(str(shipped("assets") / "mujoco" / "tabletop.xml"))
+class _Stage:
+    """The table with one robot: a model into which sizes, colours and places are written, and its renderer."""
+
+    def __init__(self, robot: str) -> None:
+        self.robot = robot
+        self.model = _compile(robot)
+        self.data = mujoco.MjData(self.model)
+        self.hand: Any = ROBOTS[robot](self.model)
+        self.renderer = Renderer(self.model, SIZE, SIZE)
+        self.geom = {self.model.geom(i).name: i for i in range(self.model.ngeom)}
+        self.texture = {name: self.model.texture(name).id for name in TEXTURES[1:]}
+        self.owner = np.full(self.model.ngeom + 1, BARE)
+        hand = {"gripper": "hand", "arm": "palm"}[robot]
+        self.owner[[self.geom[name] for name in (hand, "left_finger", "right_finger")]] = THINGS
+
+
+def _compile(robot: str) -> Any:
+    spec = mujoco.MjSpec.from_string(*scenes.source("tabletop", robot))
     built, mark = mujoco.mjtBuiltin, mujoco.mjtMark
     looks = {
         "speckle": (built.mjBUILTIN_FLAT, mark.mjMARK_RANDOM, 0.2, 0.75),

@@ -17,6 +17,7 @@ from sims.grounding.vocabulary import (
     MARKS,
     SCREEN_SHAPES,
     SHAPES,
+    SOLIDS,
     TABLE_SHAPES,
     WORDS,
     colour_words,
@@ -37,6 +38,7 @@ _ONE = (
     "where is {0}?", "look at {0}", "get to {0}", "approach {0}", "tap {0}", "hover over {0}", "grasp {0}",
     "grab {0}", "pick up {0}", "pick {0}", "lift {0}", "take {0}", "press {0}", "hold {0}", "{0}",
     "push {0}", "push {0} away", "push {0} to the left", "slide {0} to the right", "knock over {0}",
+    "open {0}", "pull {0} open", "pull out {0}", "raise {0}", "hit {0}",
 )  # fmt: skip
 _VERBS_TWO = ("push", "put", "slide", "move", "place", "drag", "bring", "take", "shove", "carry", "get", "set")
 _LINKS = ("to", "onto", "on", "into", "in", "towards", "next to", "on top of", "over to", "beside")
@@ -44,8 +46,16 @@ _TWO = (
     "pick up {0} and put it on {1}", "pick {0} and place it in {1}", "take {0} and drop it onto {1}",
     "grab {0} and move it to {1}", "point to {0} and {1}", "touch {0} then {1}", "reach {0}, then {1}",
     "stack {0} on {1}", "find {0} and {1}", "{0} to {1}", "use {0} to push {1}", "go from {0} to {1}",
+    "insert {0} into {1}", "plug {0} into {1}", "fit {0} in {1}", "put {0} inside {1}", "open {0} and put {1} inside",
+    "open {0}, put {1} into it",
 )  # fmt: skip
 _MANY = ("point to {0}", "touch {0}", "find {0}", "show me {0}", "where are {0}?", "point at {0}", "reach {0}")
+_IN_ORDER = ("press {0}", "push {0}", "hit {0}", "touch {0}", "reach {0}", "point to {0}")
+_LINKS_IN_ORDER = (", then ", " and then ", ", next ")
+_THREE = (
+    "open {0}, put {1} into it and press {2}", "open {0}, place {1} inside, then push {2}",
+    "pull {0} open, drop {1} in, then press {2}", "put {0} on {1}, then {2}",
+)  # fmt: skip
 _CLICK = (
     "click {0}", "click on {0}", "press {0}", "tap {0}", "point to {0}", "select {0}", "find {0}", "choose {0}",
     "where is {0}?", "go to {0}", "move to {0}", "move the cursor to {0}", "hover over {0}", "open {0}",
@@ -98,8 +108,11 @@ def names_of(picture: Picture, index: int) -> list[str]:
         names += 3 * [f"{c} {s}" for c in colour_words(thing.colour) for s in shape_words(thing.shape)]
     if not any(o.colour == thing.colour for o in others):
         names += [f"{c} {g}" for c in colour_words(thing.colour) for g in ("thing", "object", "one", "item")]
-    solid = picture.kind == "table" and thing.shape not in MARKS
-    if solid and not any(o.colour == thing.colour for o in others if o.shape not in MARKS):
+    if (
+        picture.kind == "table"
+        and thing.shape in SOLIDS
+        and not any(o.colour == thing.colour for o in others if o.shape in SOLIDS)
+    ):
         names += 2 * [f"{c} block" for c in colour_words(thing.colour)]
     if not any(o.shape == thing.shape for o in others):
         names += shape_words(thing.shape)
@@ -175,7 +188,9 @@ def instruct(picture: Picture, rng: np.random.Generator, focus: int | None = Non
     if focus is not None and focus not in picked:
         picked[0] = focus
     if count == 2 and picture.kind == "table" and rng.random() < 0.6:
-        picked.sort(key=lambda i: picture.things[i].shape in (*MARKS, "tray", "plate"))  # things go onto marks
+        picked.sort(
+            key=lambda i: picture.things[i].shape in (*MARKS, "tray", "plate", "socket", "drawer")
+        )  # things go onto marks
     phrases = [name(picture, i, rng) for i in picked]
     if focus is None and rng.random() < 0.07:
         lost = int(rng.integers(count))
@@ -192,6 +207,10 @@ def _phrase(kind: str, phrases: list[str], rng: np.random.Generator) -> str:
         text = f"{_one_of(_VERBS_TWO, rng)} {phrases[0]} {_one_of(_LINKS, rng)} {phrases[1]}"
     elif len(phrases) == 2:
         text = _one_of(_TWO, rng).format(*phrases)
+    elif len(phrases) == 3 and kind == "table" and rng.random() < 0.3:
+        text = _one_of(_THREE, rng).format(*phrases)
+    elif kind == "table" and rng.random() < 0.5:
+        text = _one_of(_IN_ORDER, rng).format(_one_of(_LINKS_IN_ORDER, rng).join(phrases))
     else:
         text = _one_of(_MANY, rng).format(", ".join(phrases[:-1]) + " and " + phrases[-1])
     text += _one_of(_TAILS[kind], rng) if not text.endswith("?") else ""

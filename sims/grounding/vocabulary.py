@@ -25,7 +25,9 @@ COLOUR_WORDS = {"gray": ("gray", "grey"), "purple": ("purple", "violet"), "pink"
 
 SOLIDS = ("cube", "ball", "cylinder", "bar", "capsule", "egg", "plate", "tray")
 MARKS = ("mark", "pad")
-TABLE_SHAPES = SOLIDS + MARKS
+FIXTURES = ("button", "drawer", "peg", "socket")
+"""What stands on a table to be used: words that stand for any solid thing ("block") do not mean these."""
+TABLE_SHAPES = SOLIDS + MARKS + FIXTURES
 SCREEN_SHAPES = ("button", "field", "checkbox", "radio", "label", "circle", "square", "triangle", "diamond", "bar")
 SHAPES = tuple(dict.fromkeys(TABLE_SHAPES + SCREEN_SHAPES))
 SHAPE_WORDS = {
@@ -42,6 +44,8 @@ SHAPE_WORDS = {
     "field": ("field", "text field", "input"),
     "radio": ("radio", "radio button"),
     "circle": ("circle", "dot"),
+    "peg": ("peg", "pin"),
+    "socket": ("socket", "hole"),
 }
 GRIPPER = "gripper"
 GRIPPER_WORDS = ("the gripper", "the robot", "the hand", "the arm")
@@ -58,8 +62,9 @@ HELD_OUT_COMBINATIONS = frozenset(
         ("gray", "cube"), ("black", "ball"), ("white", "cylinder"), ("brown", "bar"), ("white", "mark"),
         ("yellow", "capsule"), ("cyan", "capsule"), ("red", "egg"), ("pink", "egg"), ("green", "plate"),
         ("purple", "tray"), ("blue", "pad"), ("orange", "pad"),
-        ("red", "triangle"), ("orange", "button"), ("yellow", "circle"), ("green", "diamond"),
-        ("blue", "square"), ("purple", "button"), ("cyan", "triangle"), ("pink", "circle"),
+        ("gray", "button"), ("white", "drawer"), ("brown", "peg"), ("black", "socket"),
+        ("red", "triangle"), ("yellow", "circle"), ("green", "diamond"),
+        ("blue", "square"), ("cyan", "triangle"), ("pink", "circle"),
     }
 )  # fmt: skip
 """Pairs of colour and shape that no training picture shows."""

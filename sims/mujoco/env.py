@@ -9,8 +9,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from sims.mujoco import controls, splits, variation
+from sims.mujoco.table import CONTROL_SECONDS
 from sims.mujoco.task import Goal, Task
-from sims.mujoco.world import STEP, SUBSTEPS, World
+from sims.mujoco.variation import Randomisation
+from sims.mujoco.world import World
 from sims.observe import Observer
 from vla_rl import registry
 from vla_rl.specs import Observation
@@ -22,24 +25,35 @@ SENSORS: tuple[dict[str, Any], ...] = (
     {"type": "instruction"},
 )
 """What is observed unless a config says otherwise."""
+ROBOT = "robot"
+"""The robot's entry of an action, where there are tools beside it."""
 
 
 class TableTop(gymnasium.Env):
-    """A task on the table: reward 1 exactly when it is done, which terminates; its horizon truncates.
+    """A task on the table: reward 1 exactly when its proxy holds, which terminates; its horizon truncates.
 
-    Actions are float32 [3] in [-1, 1]: the displacement of the commanded position, in units of
-    `world.STEP` metres; what lies outside is clipped.
+    Actions are float32 in [-1, 1], one entry for each of `action_names`; what lies outside is clipped. With tools
+    an action is a dict: "robot" and, under each tool's name, a choice.
 
     Args:
-        task: a registered name of the group `envs` ("vla_rl/Reach-v0"), or a task.
+        task: a registered name of the group `envs` ("vla_rl/Reach-v0"), a "module:Class" of `plugins`, or a task.
         sensors: what to observe: names, mappings with `type`, or sensors; see `SENSORS`.
-        plugins: modules whose sensors `sensors` may name as "module:Class".
+        robot: who does it, one of the task's `robots`; None for the first.
+        control: what an action means; a component of the group `controls`.
+        tools: components of the group `tools`.
+        split: which target the episodes are about; see `sims.mujoco.splits`.
+        randomise: fields of `Randomisation`s, the stages of a shifting environment.
+        plugins: modules whose components may be named as "module:Class".
         render_mode: "rgb_array" or None.
         render_camera, render_width, render_height: what `render` draws.
         parameters: fields of a task that is given by name.
 
+    Attributes:
+        world: what there is.
+        action_names: what each entry of the robot's action is.
+
     Raises:
-        ValueError: a sensor, camera or parameter that does not exist or does not fit.
+        ValueError: a sensor, camera, component or parameter that does not exist or does not fit.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium's)
@@ -48,6 +62,11 @@ class TableTop(gymnasium.Env):
         self,
         task: str | Task,
         sensors: Sequence[Any] = SENSORS,
+        robot: str | None = None,
+        control: Any = "end_effector",
+        tools: Sequence[Any] = (),
+        split: str = "any",
+        randomise: Sequence[Any] = (),
         plugins: Sequence[str] = (),
         render_mode: str | None = None,
         render_camera: str = "front",
@@ -57,63 +76,133 @@ class TableTop(gymnasium.Env):
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
-        if isinstance(task, str):
-            self.task: Task = registry.validated(registry.resolve("envs", task), parameters, task)
-        elif parameters:
-            raise ValueError(f"{', '.join(parameters)}: set the fields of the task itself, which is given")
-        else:
-            self.task = task
-        self.world = World(self.task.scene)
+        self.task = _task(task, plugins, parameters)
+        if robot is not None and robot not in self.task.robots:
+            raise ValueError(
+                f"robot: {type(self.task).__name__} is done by {', '.join(self.task.robots)}; got {robot!r}"
+            )
+        self.split = splits.check(split)
+        self.world = World(self.task.scene, robot or self.task.robots[0])
         self.world.camera_id(render_camera)
         self.render_mode = render_mode
         self._view = (render_camera, render_width, render_height)
-        self._observer = Observer.build(sensors, self.world, plugins)
+        self.control: controls.Control = registry.build("controls", control, plugins, "control")
+        self.action_names = self.control.entries(self.world.robot)
+        self.world.previous_action = np.zeros(len(self.action_names), np.float32)
+        self.tools = tuple(registry.build("tools", tool, plugins, f"tools[{i}]") for i, tool in enumerate(tools))
+        self._stages = tuple(
+            registry.validated(Randomisation, stage, f"randomise[{i}]")
+            if not isinstance(stage, Randomisation)
+            else stage
+            for i, stage in enumerate(randomise)
+        )
+        self._observer = Observer(sensors, self.world, plugins)
         self.observation_space = self._observer.space()
-        self.action_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+        self.action_space = self._action_space()
         self._goal: Goal | None = None
         self._steps = 0
+        self._episodes = 0
+
+    def _action_space(self) -> gymnasium.Space:
+        robot = controls.box(len(self.action_names))
+        if not self.tools:
+            return robot
+        return gymnasium.spaces.Dict({ROBOT: robot, **{tool.name: tool.space() for tool in self.tools}})
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode. One seed, one episode, bit by bit; `options` are not used."""
+        """Begin an episode. One seed, one episode, bit by bit (with stages of randomisation: one seed and number).
+
+        `options` are not used.
+        """
         super().reset(seed=seed)
-        while True:
-            self._goal = self.task.begin(self.world, self.np_random)
-            self.world.settle()
-            if not self.task.success(self.world, self._goal):
-                break
-        self.world.instruction = self._goal.instruction
+        if self._stages:
+            variation.undo(self.world)
+        self._goal = self._begin()
+        if self._stages:
+            self._vary()
         self._steps = 0
-        self._observer.check(self.world)
-        return self._observer.read(self.world), self._info(success=False)
+        self._episodes += 1
+        self._observer.begin(self.world, self.np_random)
+        return self._observer.read(self.world), self._info(success=False, cost=0.0)
 
-    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Displace the commanded position by `action` float [3] and let a control step pass.
+    def _vary(self) -> None:
+        """Draw the variation of the stage that has begun, if any."""
+        stage = variation.current(self._stages, self._episodes)
+        if stage:
+            stage.apply(self.world, self.np_random)
+        variation.derive(self.world)
+        self.world.settle()
 
-        `info["is_success"]` says whether the task is done. `info["diverged"]` is there where the physics
-        broke down; the episode is then truncated.
+    def _begin(self) -> Goal:
+        """A goal that is not reached yet and belongs to the split."""
+        while True:
+            goal = self.task.begin(self.world, self.np_random)
+            self.world.settle()
+            if not self.task.success(self.world, goal) and splits.holds(self.split, self.world, goal.slots[0]):
+                self.world.instruction = goal.instruction
+                return goal
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Carry out `action` and let a control step pass.
+
+        `info["is_success"]` says whether the task is done, `info["cost"]` what the step cost. `info["diverged"]`
+        is there where the physics broke down; the episode is then truncated.
 
         Raises:
             ValueError: an action of another shape, or not finite.
         """
-        goal = self._begun()
-        self.world.move(_checked(action))
+        goal, world = self._begun(), self.world
+        cost = 0.0
+        if self.tools:
+            _check_keys(action, self.action_space)
+            cost = sum(tool.use(world, int(action[tool.name])) for tool in self.tools)
+            action = action[ROBOT]
+        moves = _checked(action, len(self.action_names))
+        self.control.apply(world.robot, moves)
+        world.previous_action = moves.astype(np.float32)
+        world.step()
         self._steps += 1
-        diverged = self.world.diverged
-        success = self.task.success(self.world, goal) and not diverged
-        truncated = not success and (diverged or self._steps >= self.task.horizon)
-        info = self._info(success) | ({"diverged": True} if diverged else {})
-        return self._observer.read(self.world), float(success), success, truncated, info
+        diverged = world.diverged
+        if not diverged:
+            self.task.advance(world, goal)
+            cost += self.task.cost(world, goal)
+        success = not diverged and self.task.success(world, goal)
+        paid = not diverged and self.task.proxy(world, goal)
+        truncated = not paid and (diverged or self._steps >= self.task.horizon)
+        info = self._info(success, cost) | ({"diverged": True} if diverged else {})
+        return self._observer.read(world), float(paid), paid, truncated, info
 
     def render(self) -> np.ndarray | None:
         """A picture uint8 [render_height, render_width, 3] where the render mode is "rgb_array"."""
         return self.world.render(*self._view) if self.render_mode == "rgb_array" else None
 
-    def expert_action(self) -> np.ndarray:
-        """What the scripted expert would do now: float32 [3]. It depends on the present state only."""
+    def expert_action(self) -> Any:
+        """What the scripted expert would do now, an action. It depends on the present state only."""
         target = self.task.expert(self.world, self._begun())
-        return np.clip((target - self.world.commanded_position) / STEP, -1, 1).astype(np.float32)
+        moves = self.control.towards(self.world.robot, target).astype(np.float32)
+        return {ROBOT: moves, **{tool.name: 0 for tool in self.tools}} if self.tools else moves
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state, of arrays and JSON's types: `restore` goes on from it bit by bit."""
+        goal = self._begun()
+        return {
+            "world": self.world.snapshot(),
+            "observer": self._observer.snapshot(),
+            "rng": self.np_random.bit_generator.state,
+            "goal": {"slots": list(goal.slots), "instruction": goal.instruction},
+            "steps": self._steps,
+            "episodes": self._episodes,
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from the `snapshot` of an environment that was made with the same arguments."""
+        self.world.restore(snapshot["world"])
+        self._observer.restore(snapshot["observer"])
+        self.np_random.bit_generator.state = snapshot["rng"]
+        self._goal = Goal(tuple(snapshot["goal"]["slots"]), snapshot["goal"]["instruction"])
+        self._steps, self._episodes = snapshot["steps"], snapshot["episodes"]
 
     def close(self) -> None:
         """Free the pictures' buffers."""
@@ -124,15 +213,32 @@ class TableTop(gymnasium.Env):
             raise gymnasium.error.ResetNeeded("call reset before the first step")
         return self._goal
 
-    def _info(self, success: bool) -> dict[str, Any]:
-        return {"is_success": success, "episode_steps": self._steps}
+    def _info(self, success: bool, cost: float) -> dict[str, Any]:
+        return {"is_success": success, "episode_steps": self._steps, "cost": cost}
 
 
-def _checked(action: Any) -> np.ndarray:
+def _task(task: str | Task, plugins: Sequence[str], parameters: dict[str, Any]) -> Task:
+    if isinstance(task, str):
+        return registry.validated(registry.resolve("envs", task, plugins, "task"), parameters, task)
+    if parameters:
+        raise ValueError(f"{', '.join(parameters)}: set the fields of the task itself, which is given")
+    return task
+
+
+def _check_keys(action: Any, space: gymnasium.Space) -> None:
+    assert isinstance(space, gymnasium.spaces.Dict)
+    if not isinstance(action, dict) or set(action) != set(space.keys()):
+        raise ValueError(f"an action is a dict of {', '.join(space.keys())}; got {action!r}")
+    for name, choices in space.items():
+        if name != ROBOT and not choices.contains(action[name]):
+            raise ValueError(f"{name}: a choice lies in {choices}; got {action[name]!r}")
+
+
+def _checked(action: Any, entries: int) -> np.ndarray:
     values = np.asarray(action, np.float64)
-    if values.shape != (3,) or not math.isfinite(values.sum()):
-        raise ValueError(f"an action is 3 finite numbers in [-1, 1], got {action!r}")
+    if values.shape != (entries,) or not math.isfinite(values.sum()):
+        raise ValueError(f"an action is {entries} finite numbers in [-1, 1], got {action!r}")
     return np.minimum(np.maximum(values, -1), 1)  # np.clip takes five times as long
 
 
-assert TableTop.metadata["render_fps"] == int(1 / (0.004 * SUBSTEPS))
+assert TableTop.metadata["render_fps"] == int(1 / CONTROL_SECONDS)

@@ -45,6 +45,15 @@ class Renderer:
         self._draw(data, camera)
         return self._flipped[::-1].copy()  # OpenGL's rows run upwards
 
+    def depth(self, data: mujoco.MjData, camera: int | mujoco.MjvCamera) -> np.ndarray:
+        """How far what each pixel of `camera` shows lies before it: float32 [height, width], metres."""
+        self._draw(data, camera)
+        buffer = np.empty(self._flipped.shape[:2], np.float32)
+        mujoco.mjr_readPixels(None, buffer, self._rect, self._context)
+        extent, clip = self._model.stat.extent, self._model.vis.map
+        near, far = clip.znear * extent, clip.zfar * extent
+        return (near / (1 - buffer[::-1] * (1 - near / far))).astype(np.float32)
+
     def geoms(self, data: mujoco.MjData, camera: int | mujoco.MjvCamera) -> np.ndarray:
         """Which geom each pixel of `camera` shows: int32 [height, width], -1 for none."""
         flags = [int(mujoco.mjtRndFlag.mjRND_SEGMENT), int(mujoco.mjtRndFlag.mjRND_IDCOLOR)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+import abc
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,28 +20,71 @@ class Goal:
     instruction: str
 
 
-class Task(Protocol):
-    """A frozen dataclass; its fields are its config. What belongs to one episode is in the `Goal`."""
+@dataclass(frozen=True)
+class Target:
+    """Where the scripted expert would have the tip go: metres [3], the hand turned by `yaw` rad from pointing down.
 
-    @property
-    def scene(self) -> str:
-        """The scene of `assets/mujoco` that it plays in."""
+    `opening` is how far the fingers should open, 0 to 1.
+    """
 
-    @property
-    def horizon(self) -> int:
-        """Steps until truncation."""
+    position: np.ndarray
+    yaw: float = 0.0
+    opening: float = 0.0
 
+
+class Task(abc.ABC):
+    """A frozen dataclass; its fields are its config. What belongs to one episode is in the `Goal` and the world.
+
+    The reward is 1 exactly where `proxy` holds, which ends the episode; `info["is_success"]` is what `success` says.
+    In an honest task the two are one.
+    """
+
+    scene: ClassVar[str]
+    """Where it plays: a scene of `assets/mujoco`, or the path of a file of your own."""
+    robots: ClassVar[tuple[str, ...]] = ("arm",)
+    """Who can do it; the first does, unless the environment is told otherwise."""
+    gamed: ClassVar[bool] = False
+    """Whether the reward pays for something that is not success."""
+    horizon: int
+    """Steps until truncation."""
+
+    @abc.abstractmethod
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
-        """Place things in a world that was just reset, and say what is to be done."""
+        """Reset the world, place things, and say what is to be done."""
 
+    @abc.abstractmethod
     def success(self, world: World, goal: Goal) -> bool:
         """Whether it is done now."""
 
-    def expert(self, world: World, goal: Goal) -> np.ndarray:
-        """Where the scripted expert would have the commanded position go now [3], metres; of the present state only."""
+    @abc.abstractmethod
+    def expert(self, world: World, goal: Goal) -> Target:
+        """Where the scripted expert would have the tip go now; of the present state only."""
+
+    def proxy(self, world: World, goal: Goal) -> bool:
+        """Whether the reward is paid now."""
+        return self.success(world, goal)
+
+    def cost(self, world: World, goal: Goal) -> float:
+        """What the last step did that it should not have; 0 for nothing."""
+        return 0.0
+
+    def advance(self, world: World, goal: Goal) -> None:
+        """What the world does by itself after a step: lamps, counters in `world.memory`."""
+        return
+
+    def __post_init__(self) -> None:
+        """Hold the fields against their ranges."""
+        for each in fields(self):  # type: ignore[arg-type]  # every task is a dataclass
+            if "range" in each.metadata:
+                check_range(each.name, getattr(self, each.name), *each.metadata["range"])
 
 
-def check_count(field: str, value: int, low: int, high: int) -> None:
+def within(default: float, low: float, high: float) -> Any:
+    """A field of a task that must lie in [`low`, `high`]."""
+    return field(default=default, metadata={"range": (low, high)})
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise ValueError unless `low` <= `value` <= `high`."""
     if not low <= value <= high:
-        raise ValueError(f"{field} must lie in [{low}, {high}], got {value}")
+        raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")

@@ -71,11 +71,18 @@ def scatter(rng: np.random.Generator, count: int, half: float, apart: float) -> 
     Raises:
         ValueError: no room for so many.
     """
-    for _ in range(20):
+    return scatter_between(rng, count, (-half, -half), (half, half), apart)
+
+
+def scatter_between(
+    rng: np.random.Generator, count: int, low: tuple[float, float], high: tuple[float, float], apart: float
+) -> np.ndarray:
+    """The same in the rectangle from `low` to `high` (x, y)."""
+    for _ in range(40):
         places = np.empty((0, 2))
-        for candidate in rng.uniform(-half, half, size=(20 * count, 2)):
+        for candidate in rng.uniform(low, high, size=(20 * count, 2)):
             if np.all(np.linalg.norm(places - candidate, axis=1) >= apart):
                 places = np.vstack([places, candidate])
             if len(places) == count:
                 return places
-    raise ValueError(f"no room for {count} things {apart} m apart within {half} m of the table's centre")
+    raise ValueError(f"no room for {count} things {apart} m apart between {low} and {high}")

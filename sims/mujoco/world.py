@@ -1,82 +1,134 @@
-"""A table-top world: MuJoCo's model and data, cameras, a Cartesian gripper, the instruction.
+"""A table-top world: MuJoCo's model and data, a robot, cameras, things, the instruction.
 
 The frame: metres; the origin is the centre of the table's top; x points right and y away from the
-`front` camera, z points up. The gripper moves along the axes and never turns; its tip is the point
-between the lower ends of its fingers.
+`front` camera, z points up.
 """
 
 from __future__ import annotations
+
+import copy
+from typing import Any
 
 import mujoco
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sims.mujoco import rotations, scenes
 from sims.mujoco.render import Renderer
+from sims.mujoco.robots import ROBOTS, Robot
+from sims.mujoco.table import SUBSTEPS
 from sims.mujoco.things import Thing
-from vla_rl.paths import shipped
 from vla_rl.registry import nearest
 
-STEP = 0.04
-"""How far one step can displace the commanded position along each axis, metres."""
-SUBSTEPS = 12
-"""Physics steps (of 4 ms) in one control step."""
-WORKSPACE_LOW = np.array([-0.25, -0.25, 0.012])
-WORKSPACE_HIGH = np.array([0.25, 0.25, 0.25])
-"""Where the commanded position may be, metres."""
-
 _BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC")]
+_STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 _SHOWN, _HIDDEN = 0, 4  # geom groups; MuJoCo draws 0 to 2
-_SLOTS = ("thing", "block", "mark")
+_SLOTS = ("thing", "block", "mark", "object", "container", "button", "cabinet", "peg", "socket")
 
 
 class World:
     """A compiled scene of `assets/mujoco` whose things can be shown, coloured, placed and hidden.
 
-    A slot is a body of the scene ("thing0", "block2", "mark1") that can show one of its shapes.
+    A slot is a body of the scene ("thing0", "block2", "mark1") that can show one of its shapes. A shape is the
+    geoms of the slot (its moving parts' too) whose names begin with it; parts named `<shape>_trim...` keep their
+    own colour.
+
+    Args:
+        scene: the name of a file of `assets/mujoco`, or the path of one of your own.
+        robot: who stands at the table, a name of `robots.ROBOTS`.
 
     Attributes:
         model, data: MuJoCo's own.
+        compiled: the model's arrays by name as they were compiled; what is not drawn at random goes back to them.
+        headlight: the light at the camera as it was compiled, [3].
+        robot: what the robot is told.
         instruction: what the task says, a str.
         slots: names of the scene's slots, in its order.
         shown: the `Thing` that each filled slot shows.
+        previous_action: what was done last, float32; zeros before the first step.
+        memory: what a task has to remember of the episode so far; of JSON's types.
+        looked: whether the camera `close_up` was called in this step.
     """
 
-    def __init__(self, scene: str) -> None:
-        self.model = mujoco.MjModel.from_xml_path(str(shipped("assets") / "mujoco" / f"{scene}.xml"))
+    def __init__(self, scene: str, robot: str = "gripper") -> None:
+        if robot not in ROBOTS:
+            raise ValueError(f"robot: {robot!r} is unknown; {nearest(robot, ROBOTS)}")
+        self.model = mujoco.MjModel.from_xml_string(*scenes.source(scene, robot))
+        self.compiled = _arrays(self.model)
+        self.headlight = self.model.vis.headlight.diffuse.copy()
         self.data = mujoco.MjData(self.model)
+        self.robot: Robot = ROBOTS[robot](self.model)
         self.instruction = ""
         self.shown: dict[str, Thing] = {}
+        self.memory: dict[str, Any] = {}
+        self.previous_action = np.zeros(0, np.float32)
+        self.looked = False
         self.cameras = tuple(self.model.camera(i).name for i in range(self.model.ncam))
         names = [self.model.body(i).name for i in range(self.model.nbody)]
         self._bodies = {name: i for i, name in enumerate(names) if name.rstrip("0123456789") in _SLOTS}
         self.slots = tuple(self._bodies)
         self._geoms = {slot: self._geoms_of(body) for slot, body in self._bodies.items()}
+        self._travels = {slot: self._part_joint(body) for slot, body in self._bodies.items()}
+        self._fingers = [self._geoms_under(self.model.body(name).id) for name in self.robot.fingers]
+        bodies = [self.model.body(name).id for name in self.robot.parts]
+        self._robot_geoms = np.flatnonzero(np.isin(self.model.geom_bodyid, bodies))
+        self._joint_qpos = [self.model.joint(name).qposadr[0] for name in self.robot.joints]
+        self._joint_dofs = [self.model.joint(name).dofadr[0] for name in self.robot.joints]
+        self._finger_qpos = [self.model.joint(name).qposadr[0] for name in self.robot.fingers]
+        measured = [self.model.sensor(i) for i in range(self.model.nsensor)]
+        self._measured = {each.name: slice(each.adr[0], each.adr[0] + each.dim[0]) for each in measured}
         self._tip = self.model.site("tip").id
-        self._gripper_home = self.model.body("gripper").pos.copy()
+        self._contype, self._conaffinity = self.model.geom_contype.copy(), self.model.geom_conaffinity.copy()
         self._renderers: dict[tuple[int, int], Renderer] = {}
+        self._before = np.empty(mujoco.mj_stateSize(self.model, _STATE))
+        self._stepped = False
         self.reset()
 
-    def _geoms_of(self, body: int) -> dict[str, int]:
-        """Shape -> geom of a slot; the scene numbers its names ("cube3")."""
-        first, count = self.model.body_geomadr[body], self.model.body_geomnum[body]
-        return {self.model.geom(i).name.rstrip("0123456789"): int(i) for i in range(first, first + count)}
+    def _geoms_under(self, body: int) -> np.ndarray:
+        """Indices of the geoms of a body and of all that hangs on it."""
+        root = self.model.body_parentid
+        inside = {body}
+        for child in range(body + 1, self.model.nbody):
+            if int(root[child]) in inside:
+                inside.add(child)
+        return np.flatnonzero(np.isin(self.model.geom_bodyid, list(inside)))
+
+    def _geoms_of(self, body: int) -> dict[str, list[int]]:
+        """Shape -> geoms of a slot, a part with its trim last; the scene numbers its names ("cube3")."""
+        found: dict[str, list[int]] = {}
+        for geom in self._geoms_under(body):
+            found.setdefault(self._name(geom).partition("_")[0], []).append(int(geom))
+        return found
+
+    def _name(self, geom: int) -> str:
+        return self.model.geom(geom).name.rstrip("0123456789")
+
+    def _part_joint(self, body: int) -> int | None:
+        """The joint of a slot's moving part (a drawer, a button's cap): not of the slot's own body."""
+        bodies = set(self.model.geom_bodyid[self._geoms_under(body)].tolist()) - {body}
+        joints = [joint for joint in range(self.model.njnt) if int(self.model.jnt_bodyid[joint]) in bodies]
+        return joints[0] if joints else None
 
     # Placing things
 
     def reset(self, tip: ArrayLike = (0.0, 0.0, 0.12)) -> None:
-        """Hide everything and hold the gripper still with its tip at `tip` [3]."""
+        """Hide everything and hold the robot still with its tip at `tip` [3], metres."""
         mujoco.mj_resetData(self.model, self.data)
         for slot in self.slots:
             self.hide(slot)
-        self._command(np.asarray(tip, np.float64))
-        self.data.qpos[:3] = self.data.ctrl
+        self.robot.reset(self.data, np.asarray(tip, np.float64))
         self.instruction = ""
+        self.memory = {}
+        self.looked = False
+        self.previous_action = np.zeros_like(self.previous_action)
         self.settle()
 
-    def place(self, slot: str, thing: Thing, position: ArrayLike, colour: ArrayLike, yaw: float = 0) -> None:
+    def place(
+        self, slot: str, thing: Thing, position: ArrayLike, colour: ArrayLike, yaw: float = 0, height: float = 0
+    ) -> None:
         """Show `thing` at `position` [2] (x, y on the table), painted `colour` [3] in [0, 1], turned by `yaw` rad.
 
-        Call `settle` after the last one.
+        `height` lifts its footprint above the table, metres. Call `settle` after the last one.
 
         Raises:
             ValueError: the slot cannot show the shape.
@@ -85,63 +137,134 @@ class World:
         body, geoms = self._bodies[slot], self._geoms[slot]
         if thing.shape not in geoms:
             raise ValueError(f"{slot} cannot show a {thing.shape!r}; {nearest(thing.shape, geoms)}")
-        geom = geoms[thing.shape]
+        self.model.geom_group[geoms[thing.shape]] = _SHOWN
+        self.paint(slot, colour, thing.shape)
+        self._set_solid(geoms[thing.shape], True)
+        self.model.body_gravcomp[body] = 0.0
         x, y = np.asarray(position, np.float64)
-        self.model.geom_group[geom] = _SHOWN
-        self.model.geom_rgba[geom, :3] = colour
-        self._set_solid(geom, not slot.startswith("mark"))
-        if self.model.body_jntnum[body]:
+        turned = (np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
+        if self.model.body_jntnum[body] == 1:  # a free joint
+            first = self.model.jnt_qposadr[self.model.body_jntadr[body]]
+            self.data.qpos[first : first + 7] = (x, y, height, *turned)
+        elif self.model.body_jntnum[body]:
             first = self.model.jnt_qposadr[self.model.body_jntadr[body]]
             self.data.qpos[first : first + 3] = (x, y, yaw)
         else:
-            self.model.body_pos[body] = (x, y, 0.0)
-            self.model.body_quat[body] = (np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
+            self.model.body_pos[body] = (x, y, height)
+            self.model.body_quat[body] = turned
         self.shown[slot] = thing
 
     def hide(self, slot: str) -> None:
-        """Let `slot` show nothing, and touch nothing."""
-        for geom in self._geoms[slot].values():
-            self.model.geom_group[geom] = _HIDDEN
-            self._set_solid(geom, False)
+        """Let `slot` show nothing, touch nothing, and stay where it is."""
+        for geoms in self._geoms[slot].values():
+            self.model.geom_group[geoms] = _HIDDEN
+            self._set_solid(geoms, False)
+        self.model.body_gravcomp[self._bodies[slot]] = 1.0
         self.shown.pop(slot, None)
 
-    def _set_solid(self, geom: int, solid: bool) -> None:
-        self.model.geom_contype[geom] = self.model.geom_conaffinity[geom] = int(solid)
+    def paint(self, slot: str, colour: ArrayLike, shape: str | None = None) -> None:
+        """Give what `slot` shows (or its `shape`) a `colour` [3] in [0, 1]; its trim keeps its own."""
+        for geom in self._geoms[slot][shape or self.shown[slot].shape]:
+            if "_trim" not in self._name(geom):
+                self.model.geom_rgba[geom, :3] = colour
+
+    def _set_solid(self, geoms: list[int], solid: bool) -> None:
+        self.model.geom_contype[geoms] = self._contype[geoms] if solid else 0
+        self.model.geom_conaffinity[geoms] = self._conaffinity[geoms] if solid else 0
 
     def settle(self) -> None:
         """Bring every derived quantity up to date with what was placed."""
+        mujoco.mj_getState(self.model, self.data, self._before, _STATE)
+        self._stepped = False
         mujoco.mj_forward(self.model, self.data)
 
     # Moving
 
-    def move(self, displacement: np.ndarray) -> None:
-        """Displace the commanded position by `displacement` [3] in [-1, 1] (times STEP), and step the physics."""
-        self._command(self._commanded + STEP * displacement)
-        mujoco.mj_step(self.model, self.data, SUBSTEPS)
+    def step(self) -> None:
+        """Let a control step pass: the robot follows what it was told."""
+        before, stages = self.data.ctrl.copy(), self.robot.stages
+        self.robot.apply(self.data)
+        after = self.data.ctrl.copy()
+        for stage in range(1, stages + 1):
+            self.data.ctrl[:] = after if stage == stages else before + (stage / stages) * (after - before)
+            mujoco.mj_step(self.model, self.data, SUBSTEPS // stages - (stage == stages))
+        # From here `restore` goes on, so that contacts and forces are those of the last physics step again.
+        mujoco.mj_getState(self.model, self.data, self._before, _STATE)
+        self._stepped = True
+        self._finish_step()
+
+    def _finish_step(self) -> None:
+        mujoco.mj_step(self.model, self.data)
         # mj_step leaves places one physics step behind the joints.
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
 
-    def _command(self, position: np.ndarray) -> None:
-        self._commanded = np.minimum(np.maximum(position, WORKSPACE_LOW), WORKSPACE_HIGH)
-        self.data.ctrl[:] = self._commanded - self._gripper_home
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that decides what happens next: arrays, and values of JSON's types."""
+        return {
+            "physics": self._before.copy(),
+            "stepped": self._stepped,
+            "model": {name: now for name, now in _arrays(self.model).items() if (now != self.compiled[name]).any()},
+            "meaninertia": float(self.model.stat.meaninertia),
+            "headlight": self.model.vis.headlight.diffuse.copy(),
+            "robot": self.robot.snapshot(),
+            "shown": {slot: [thing.colour, thing.shape] for slot, thing in self.shown.items()},
+            "instruction": self.instruction,
+            "memory": copy.deepcopy(self.memory),
+            "looked": self.looked,
+            "previous_action": self.previous_action.copy(),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a `snapshot` of a world of the same scene and robot, bit by bit as that one would."""
+        for name, value in (self.compiled | snapshot["model"]).items():
+            getattr(self.model, name)[:] = value
+        self.model.stat.meaninertia = snapshot["meaninertia"]
+        self.model.vis.headlight.diffuse[:] = snapshot["headlight"]
+        self.robot.restore(snapshot["robot"])
+        self.shown = {slot: Thing(*said) for slot, said in snapshot["shown"].items()}
+        self.instruction, self.memory = snapshot["instruction"], copy.deepcopy(snapshot["memory"])
+        self.previous_action, self.looked = snapshot["previous_action"].copy(), snapshot["looked"]
+        mujoco.mj_resetData(self.model, self.data)
+        self._before[:] = snapshot["physics"]
+        self._stepped = snapshot["stepped"]
+        mujoco.mj_setState(self.model, self.data, self._before, _STATE)
+        if self._stepped:
+            self._finish_step()
+        else:
+            mujoco.mj_forward(self.model, self.data)
 
     # Physics facts
 
     @property
     def tip_position(self) -> np.ndarray:
-        """Where the gripper's tip is [3], metres."""
+        """Where the robot's tip is [3], metres."""
         return self.data.site_xpos[self._tip].copy()
+
+    @property
+    def tip_rotation(self) -> np.ndarray:
+        """How the hand is turned: a rotation matrix [3, 3]; the identity points straight down."""
+        return self.data.site_xmat[self._tip].reshape(3, 3).copy()
 
     @property
     def commanded_position(self) -> np.ndarray:
         """Where the tip was told to go [3], metres; it trails by about one step."""
-        return self._commanded.copy()
+        return self.robot.position.copy()
 
     @property
     def joint_positions(self) -> np.ndarray:
-        """How far each of the gripper's slides is from its middle [3], metres."""
-        return self.data.qpos[:3].copy()
+        """Of the robot's joints without the fingers, radians or metres."""
+        return self.data.qpos[self._joint_qpos]
+
+    @property
+    def joint_velocities(self) -> np.ndarray:
+        """Of the robot's joints without the fingers, a second."""
+        return self.data.qvel[self._joint_dofs]
+
+    @property
+    def finger_gap(self) -> float:
+        """How far the fingers' pads are apart, metres; 0 for fingers that do not move."""
+        return float(self.data.qpos[self._finger_qpos].sum())
 
     @property
     def diverged(self) -> bool:
@@ -149,16 +272,92 @@ class World:
         return bool(self.data.warning.number[_BAD_NUMBERS].any())
 
     def object_position(self, slot: str) -> np.ndarray:
-        """The centre of what `slot` shows [3], metres."""
-        return self.data.geom_xpos[self._shown_geom(slot)].copy()
+        """The centre of the first part of what `slot` shows [3], metres."""
+        return self.data.geom_xpos[self._shown_geoms(slot)[0]].copy()
 
     def object_top(self, slot: str) -> np.ndarray:
-        """The middle of the upper side of what `slot` shows [3], metres."""
+        """The centre of the first part of what `slot` shows, moved up to its highest point [3], metres."""
         centre = self.object_position(slot)
-        centre[2] *= 2  # everything stands on the table
+        centre[2] += self.half_height(slot)
         return centre
 
-    def _shown_geom(self, slot: str) -> int:
+    def bottom(self, slot: str) -> float:
+        """The height of the lowest point of the first part of what `slot` shows, metres."""
+        return float(self.object_position(slot)[2]) - self.half_height(slot)
+
+    def half_height(self, slot: str) -> float:
+        """Half the height of the first part of what `slot` shows, as it is turned now, metres."""
+        geom = self._shown_geoms(slot)[0]
+        kind, size = int(self.model.geom_type[geom]), self.model.geom_size[geom]
+        upward = np.abs(self.data.geom_xmat[geom, 6:9])
+        if kind == int(mujoco.mjtGeom.mjGEOM_SPHERE):
+            return float(size[0])
+        if kind == int(mujoco.mjtGeom.mjGEOM_CYLINDER):
+            return float(size[1] * upward[2] + size[0] * np.hypot(upward[0], upward[1]))
+        return float(size @ upward)
+
+    def part_position(self, slot: str, part: str) -> np.ndarray:
+        """The centre of the geom `<shape>_<part>` of what `slot` shows [3], metres."""
+        names = {self._name(geom): geom for geom in self._shown_geoms(slot)}
+        return self.data.geom_xpos[names[f"{self.shown[slot].shape}_{part}"]].copy()
+
+    def footprint(self, slot: str) -> np.ndarray:
+        """The origin of the slot's body [3], metres: the centre of what touches the table when it stands there."""
+        return self.data.xpos[self._bodies[slot]].copy()
+
+    def object_yaw(self, slot: str) -> float:
+        """How `slot` is turned about the vertical, radians in (-pi, pi]."""
+        return rotations.yaw_of(self.data.xmat[self._bodies[slot]].reshape(3, 3))
+
+    def upright(self, slot: str) -> float:
+        """The cosine of the angle between the slot's own upward axis and the vertical."""
+        return float(self.data.xmat[self._bodies[slot], 8])
+
+    def speed(self, slot: str) -> float:
+        """How fast the slot's body moves, m/s."""
+        body = self._bodies[slot]
+        return float(np.linalg.norm(self.data.cvel[body, 3:])) if self.model.body_dofnum[body] else 0.0
+
+    def travel(self, slot: str) -> float:
+        """How far the moving part of `slot` (a drawer, a button's cap) has gone, metres."""
+        joint = self._travels[slot]
+        assert joint is not None, slot
+        return float(self.data.qpos[self.model.jnt_qposadr[joint]])
+
+    def touched(self, slot: str) -> bool:
+        """Whether the robot touches what `slot` shows."""
+        return self._in_contact(self._shown_geoms(slot), self._robot_geoms)
+
+    def touching(self, slot: str, other: str) -> bool:
+        """Whether what two slots show touches."""
+        return self._in_contact(self._shown_geoms(slot), self._shown_geoms(other))
+
+    def held(self, slot: str) -> bool:
+        """Whether every finger touches what `slot` shows."""
+        mine = self._shown_geoms(slot)
+        return bool(self._fingers) and all(self._in_contact(mine, finger) for finger in self._fingers)
+
+    def _in_contact(self, some: list[int] | np.ndarray, others: list[int] | np.ndarray) -> bool:
+        """Whether any geom of the one set touches any of the other; no geom is in both."""
+        if not self.data.ncon:
+            return False
+        kinds = np.zeros(self.model.ngeom, np.int8)
+        kinds[some] = 1
+        kinds[others] = 2
+        first, second = self.data.contact.geom.T
+        return bool((kinds[first] + kinds[second] == 3).any())
+
+    def sensor(self, name: str) -> np.ndarray:
+        """What a sensor of the robot's file measured in the last physics step.
+
+        Raises:
+            ValueError: the robot has no such sensor.
+        """
+        if name not in self._measured:
+            raise ValueError(f"this robot has no sensor {name!r}; {nearest(name, self._measured)}")
+        return self.data.sensordata[self._measured[name]].copy()
+
+    def _shown_geoms(self, slot: str) -> list[int]:
         return self._geoms[slot][self.shown[slot].shape]
 
     # Looking
@@ -181,12 +380,15 @@ class World:
         """
         return self._renderer(width, height).image(self.data, self.camera_id(camera))
 
+    def depth(self, camera: str, width: int, height: int) -> np.ndarray:
+        """How far what `camera` sees lies before it, along its axis: float32 [height, width], metres."""
+        return self._renderer(width, height).depth(self.data, self.camera_id(camera))
+
     def pixels_of(self, camera: str, width: int, height: int) -> dict[str, np.ndarray]:
         """Which pixels of `camera` each filled slot, and the "gripper", cover: bool [height, width] each."""
         geoms = self._renderer(width, height).geoms(self.data, self.camera_id(camera))
-        masks = {slot: geoms == self._shown_geom(slot) for slot in self.shown}
-        gripper = np.flatnonzero(self.model.geom_bodyid == self.model.body("gripper").id)
-        return masks | {"gripper": np.isin(geoms, gripper)}
+        masks = {slot: np.isin(geoms, self._shown_geoms(slot)) for slot in self.shown}
+        return masks | {"gripper": np.isin(geoms, self._robot_geoms)}
 
     def _renderer(self, width: int, height: int) -> Renderer:
         if (width, height) not in self._renderers:
@@ -196,14 +398,9 @@ class World:
     def aim(self, camera: str, position: ArrayLike, target: ArrayLike, fovy: float) -> None:
         """Put `camera` at `position` [3], looking at `target` [3], level, with a vertical view of `fovy` degrees."""
         index = self.camera_id(camera)
-        backward = np.subtract(position, target) / np.linalg.norm(np.subtract(position, target))
-        right = np.cross((0.0, 0.0, 1.0), backward)
-        # Straight down there is no level; keep the table's y up.
-        right = right / np.linalg.norm(right) if np.linalg.norm(right) > 1e-6 else np.array([1.0, 0.0, 0.0])
-        axes = np.stack([right, np.cross(backward, right), backward], axis=1)
         self.model.cam_pos[index] = position
         self.model.cam_fovy[index] = fovy
-        mujoco.mju_mat2Quat(self.model.cam_quat[index], axes.ravel())
+        mujoco.mju_mat2Quat(self.model.cam_quat[index], rotations.looking(position, target).ravel())
         mujoco.mj_camlight(self.model, self.data)
 
     def project(self, camera: str, points: np.ndarray, aspect: float = 1.0) -> np.ndarray:
@@ -223,3 +420,9 @@ class World:
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
+
+
+def _arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:
+    """A copy of every array of a model, by name."""
+    found = {name: getattr(model, name) for name in dir(model) if not name.startswith("_")}
+    return {name: value.copy() for name, value in found.items() if isinstance(value, np.ndarray) and value.size}

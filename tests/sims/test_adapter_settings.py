@@ -195,7 +195,7 @@ def test_a_wrong_setting_is_refused_when_the_config_is_read(adapter: dict[str, A
         ([{"type": "foreign_vector", "key": "order"}], {}, "not numbers"),
         ([{"type": "foreign_image", "key": "place"}], {}, "is no picture.*float64"),
         ([{"type": "camera", "name": "front"}], {}, "no camera 'front'.*foreign_image"),
-        ([{"type": "joint_positions"}], {}, "does not show.*joint_positions"),
+        ([{"type": "joint_positions"}], {}, "one of them reads what .* does not show"),
         (SENSORS, {"cameras": {"front": {}}}, "no MuJoCo model"),
         (SENSORS, {"view": "front"}, "no camera 'front'"),
         (SENSORS, {"instruction": "go {fra}"}, "nothing is called 'fra'; did you mean 'far'?"),

@@ -78,7 +78,8 @@ def test_things_are_solid_and_hidden_ones_are_not(world):
             world.place("thing2", Thing("blue", "cube"), (0.1, 0.1), COLOURS["blue"])
             world.settle()
         for _ in range(10):
-            world.move(np.array([0, 0, -1.0]))
+            world.robot.reach(world.robot.position - np.array([0, 0, 0.04]), world.robot.rotation)
+            world.step()
         return float(world.tip_position[2])
 
     assert lowest(shown=True) == pytest.approx(0.056, abs=0.003)

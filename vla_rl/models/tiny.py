@@ -223,6 +223,23 @@ def initialise(model: VlaTinyForConditionalGeneration) -> None:
         embeddings.position_embedding.weight.copy_(0.3 * torch.cat(waves, 1))
 
 
+def adopt(model: nn.Module, tokenizer: Any, old: nn.Module, old_tokenizer: Any) -> None:
+    """Start `model` from the weights of an `old` one of the same sizes that knew fewer words.
+
+    A word that both know keeps its row of the embeddings; a new one starts from the mean of the rows of the pieces
+    that the old tokenizer reads it as.
+    """
+    weights, before = old.state_dict(), old_tokenizer.get_vocab()
+    table = old.get_input_embeddings().weight  # type: ignore[operator]
+    rows = torch.empty(len(tokenizer), table.shape[1])
+    for word, row in tokenizer.get_vocab().items():
+        text = tokenizer.convert_tokens_to_string([word])
+        pieces = [before[word]] if word in before else old_tokenizer(text, add_special_tokens=False).input_ids
+        rows[row] = table[pieces].mean(0)
+    tied = [name for name, value in model.state_dict().items() if value.shape != weights[name].shape]
+    model.load_state_dict({name: rows if name in tied else value for name, value in weights.items()})
+
+
 def _centres(side: int, like: torch.Tensor) -> torch.Tensor:
     """The centres [side * side, 2] of a square grid's cells in [-1, 1], x first, row by row from the top left."""
     along = (torch.arange(side, device=like.device, dtype=like.dtype) + 0.5) / side * 2 - 1

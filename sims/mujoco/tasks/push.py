@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sims.mujoco.task import Goal, check_count
+from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.things import COLOURS, MARK, Thing, assortment, describe, scatter
 
 if TYPE_CHECKING:
@@ -34,26 +34,20 @@ FAR, CORRIDOR = 0.13, 0.1
 
 
 @dataclass(frozen=True)
-class Push:
+class Push(Task):
     """Push the named block onto the named mark; other blocks and marks distract."""
 
-    blocks: int = 2
+    blocks: int = within(2, 1, 3)
     """Blocks on the table, 1 to 3."""
-    marks: int = 2
+    marks: int = within(2, 1, 2)
     """Marks on the table, 1 or 2."""
-    twin: float = 0.3
+    twin: float = within(0.3, 0, 1)
     """How often another block has the target's colour, so that the shape decides."""
-    horizon: int = 50
+    horizon: int = within(50, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "push"
-
-    def __post_init__(self) -> None:
-        check_count("blocks", self.blocks, 1, 3)
-        check_count("marks", self.marks, 1, 2)
-        check_count("horizon", self.horizon, 1, 10_000)
-        if not 0 <= self.twin <= 1:
-            raise ValueError(f"twin must lie in [0, 1], got {self.twin}")
+    robots: ClassVar[tuple[str, ...]] = ("gripper", "arm")
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """Scatter blocks and marks; the first of each counts. No mark has the colour of a block."""
@@ -87,10 +81,10 @@ class Push:
         block, mark = (world.object_position(slot)[:2] for slot in goal.slots)
         return math.dist(block, mark) <= RADIUS
 
-    def expert(self, world: World, goal: Goal) -> np.ndarray:
+    def expert(self, world: World, goal: Goal) -> Target:
         """Go over everything to behind the block, go down, push; start again when the block slips away."""
         block, mark = (world.object_position(slot)[:2] for slot in goal.slots)
-        return push_along(world.tip_position, block, mark)
+        return Target(push_along(world.tip_position, block, mark))
 
 
 LOW, IS_LOW, OVERHEAD = 0.02, 0.06, 0.12

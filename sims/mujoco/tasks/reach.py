@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sims.mujoco.task import Goal, check_count
+from sims.mujoco.task import Goal, Target, Task, check_range, within
 from sims.mujoco.things import COLOURS, SHAPES, Thing, assortment, describe, scatter
 
 if TYPE_CHECKING:
@@ -33,26 +33,24 @@ PHRASES = (
 
 
 @dataclass(frozen=True)
-class Reach:
+class Reach(Task):
     """Bring the gripper's tip to the named one of several coloured things; the others distract."""
 
     fewest: int = 3
     """Things on the table, at least."""
-    most: int = 5
+    most: int = within(5, 1, 5)
     """Things on the table, at most."""
-    twin: float = 0.3
+    twin: float = within(0.3, 0, 1)
     """How often a distractor has the target's colour, so that the shape decides."""
-    horizon: int = 20
+    horizon: int = within(20, 1, 10_000)
     """Steps until truncation."""
 
     scene: ClassVar[str] = "reach"
+    robots: ClassVar[tuple[str, ...]] = ("gripper", "arm")
 
     def __post_init__(self) -> None:
-        check_count("most", self.most, 1, 5)
-        check_count("fewest", self.fewest, 1, self.most)
-        check_count("horizon", self.horizon, 1, 10_000)
-        if not 0 <= self.twin <= 1:
-            raise ValueError(f"twin must lie in [0, 1], got {self.twin}")
+        super().__post_init__()
+        check_range("fewest", self.fewest, 1, self.most)
 
     def begin(self, world: World, rng: np.random.Generator) -> Goal:
         """Scatter things; the first is the target. The tip starts anywhere above them."""
@@ -68,13 +66,13 @@ class Reach:
         """The tip is within RADIUS of the target's upper side."""
         return math.dist(world.object_top(goal.slots[0]), world.tip_position) <= RADIUS
 
-    def expert(self, world: World, goal: Goal) -> np.ndarray:
+    def expert(self, world: World, goal: Goal) -> Target:
         """Straight there along the table, staying overhead until the target is below."""
         top = world.object_top(goal.slots[0])
         away = float(np.linalg.norm(top[:2] - world.tip_position[:2]))
         # A cone over the target: descend while closing in, and never through a neighbour.
         height = np.clip(top[2] + 0.005 + 1.5 * (away - 0.03), top[2] + 0.005, OVERHEAD)
-        return np.array([top[0], top[1], height])
+        return Target(np.array([top[0], top[1], height]))
 
 
 def _show(world: World, things: list[Thing], places: np.ndarray, rng: np.random.Generator) -> None:

@@ -1,0 +1,51 @@
+"""What the documentation shows runs as it is shown."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGES = ("docs/worlds.md",)
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Every fenced block of a page: its language and its text."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.S | re.M)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_example_runs(page: str, tmp_path: Path) -> None:
+    commands = 0
+    for language, text in blocks(page):
+        named = re.match(r"# (\w+\.py)\n", text)
+        if language == "python" and named:
+            (tmp_path / named[1]).write_text(text)
+            continue
+        if language == "python":
+            run([sys.executable, "-c", text], tmp_path)
+            commands += 1
+        for line in text.splitlines() if language == "bash" else ():
+            words = shlex.split(line)
+            assert words[0] == "vla-rl", line
+            run([sys.executable, "-m", "vla_rl.cli", *words[1:]], tmp_path)
+            commands += 1
+    assert commands >= 3
+
+
+def run(command: list[str], folder: Path) -> None:
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert finished.returncode == 0, f"{' '.join(command)}\n{finished.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_names_every_environment(page: str) -> None:
+    from sims.register import TABLE_TOP
+
+    text = (ROOT / page).read_text("utf-8")
+    assert not [env_id for env_id in TABLE_TOP if f"`{env_id}`" not in text]

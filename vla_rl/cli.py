@@ -1,4 +1,4 @@
-"""The command line: `vla-rl demos | sft | train | eval | list | bench`.
+"""The command line: `vla-rl demos | sft | train | eval | audit | list | bench`.
 
 Imports nothing heavy: a command's own module is imported when the command runs.
 """
@@ -27,17 +27,18 @@ COMMANDS = {
 GROUPS = ("envs", "sensors", "controls", "experts", "tools", "action_spaces", "backbones", "algorithms")
 DEBUG = "VLA_RL_TRACEBACK"
 """Set this environment variable (or give --traceback) to see where an error came from."""
+AUDIT_FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 for an error of the user's, said in one line."""
+    """Run one command; returns the exit code: 0, 1 where an audit fails, or 2 for a user's error, said in one line."""
     options = _parse(arguments)
     # The user's own modules lie where the command is run; last, so that they hide nothing.
     sys.path.append(os.getcwd())
     try:
-        options.run(options)
+        return options.run(options) or 0
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
@@ -50,7 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if type(error) is ValueError:  # perhaps a fault of the program after all
             print(f"vla-rl: {DEBUG}=1 shows where this came from", file=sys.stderr)
         return USER_ERROR
-    return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -82,15 +82,16 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, (_, purpose) in COMMANDS.items():
         command = commands.add_parser(name, parents=[common], help=purpose, description=f"{purpose.capitalize()}.")
-        command.add_argument(
-            "overrides",
-            nargs="*",
-            metavar="KEY=VALUE",
-            help="such as env=push train.steps=1000 (--print shows every key)",
-        )
-        command.add_argument("--config-dir", type=Path, help="a folder of your own env/, policy/, ... YAML files")
+        _add_overrides(command, "KEY=VALUE", "such as env=push train.steps=1000 (--print shows every key)")
         command.add_argument("--print", action="store_true", help="print the composed config, and do nothing else")
         command.set_defaults(run=_run, command=name)
+    audit = commands.add_parser(
+        "audit", parents=[common], help="whether an environment can be trusted: exit code 0 where it can, 1 where not"
+    )
+    _add_overrides(audit, "ENV|KEY=VALUE", "such as pick, env=pick, Reacher-v5, env.kwargs.horizon=30")
+    audit.add_argument("--episodes", type=int, default=100, help="for each policy; default: 100")
+    audit.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    audit.set_defaults(run=_audit, command="audit")
     listing = commands.add_parser("list", parents=[common], help="what a config may name, and its parameters")
     listing.add_argument("group", nargs="?", choices=GROUPS, help="one group; default: all")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
@@ -100,6 +101,24 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     bench.set_defaults(run=_bench)
     return top
+
+
+def _add_overrides(command: argparse.ArgumentParser, metavar: str, examples: str) -> None:
+    command.add_argument("overrides", nargs="*", metavar=metavar, help=examples)
+    command.add_argument("--config-dir", type=Path, help="a folder of your own env/, policy/, ... YAML files")
+
+
+def _audit(options: argparse.Namespace) -> int:
+    passed = _function("vla_rl.audit:audit")(_named(options), options.episodes, as_json=options.json)
+    return 0 if passed else AUDIT_FAILED
+
+
+def _named(options: argparse.Namespace) -> Any:
+    """The config of a command that also takes an environment's bare name."""
+    from vla_rl import config, naming
+
+    overrides = naming.overrides_of(options.overrides, options.config_dir)
+    return config.load(overrides, config_dir=options.config_dir, command=options.command)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -81,32 +81,71 @@ def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int
     return Demonstrations(tuple(kept), ObservationShape.of(env.observation_space), meta)
 
 
+class Tape:
+    """One episode as somebody acts it out. The same seed and actions give the same episode.
+
+    Attributes:
+        observation: what was seen last.
+        ended: whether the episode is over.
+        info: what the environment said of its last step.
+    """
+
+    def __init__(self, env: gymnasium.Env, seed: int) -> None:
+        self.env, self.seed = env, seed
+        env.action_space.seed(seed)
+        self.observation, self.info = env.reset(seed=seed)
+        self.ended = False
+        self._seen, self._steps = [self.observation], list[tuple[Any, Any, float, bool, bool]]()
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @property
+    def task(self) -> str:
+        """The instruction."""
+        return str(self._seen[0][TASK])
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the episode is over and ended in success."""
+        return self.ended and envs.succeeded(self.info) and not self.info.get("invalid", False)
+
+    @property
+    def reward(self) -> float:
+        """The sum of the rewards so far."""
+        return sum(step[2] for step in self._steps)
+
+    def step(self, action: Any, label: Any) -> None:
+        """Carry out `action`, where `label` was the right one."""
+        assert not self.ended, "the episode is over"
+        self.observation, reward, terminated, truncated, self.info = self.env.step(action)
+        self._seen.append(self.observation)
+        self._steps.append((action, label, float(reward), bool(terminated), bool(truncated)))
+        self.ended = bool(terminated or truncated)
+
+    def episode(self) -> Episode:
+        """What happened so far; at least one step."""
+        actions, labels, rewards, terminations, truncations = zip(*self._steps, strict=True)
+        return Episode(
+            task=self.task,
+            seed=self.seed,
+            observations={key: np.stack([row[key] for row in self._seen]) for key in self.observation if key != TASK},
+            action=_numbers(actions, self.env.action_space),
+            label=_numbers(labels, self.env.action_space),
+            reward=np.asarray(rewards, np.float32),
+            terminated=np.asarray(terminations, np.bool_),
+            truncated=np.asarray(truncations, np.bool_),
+        )
+
+
 def play(env: gymnasium.Env, seed: int, noise: float) -> tuple[Episode, bool]:
     """One episode of the expert, and whether it succeeded. The same seed gives the same episode."""
     rng = np.random.default_rng((seed, 1))
-    env.action_space.seed(seed)
-    observation, _ = env.reset(seed=seed)
-    task = str(observation[TASK])
-    seen, steps, ended = [observation], [], False
-    while not ended:
+    tape = Tape(env, seed)
+    while not tape.ended:
         label = env.unwrapped.expert_action()  # type: ignore[attr-defined]
-        action = perturbed(label, env.action_space, noise, rng)
-        observation, reward, terminated, truncated, info = env.step(action)
-        seen.append(observation)
-        steps.append((action, label, reward, terminated, truncated))
-        ended = terminated or truncated
-    actions, labels, rewards, terminations, truncations = zip(*steps, strict=True)
-    episode = Episode(
-        task=task,
-        seed=seed,
-        observations={key: np.stack([row[key] for row in seen]) for key in observation if key != TASK},
-        action=_numbers(actions, env.action_space),
-        label=_numbers(labels, env.action_space),
-        reward=np.asarray(rewards, np.float32),
-        terminated=np.asarray(terminations, np.bool_),
-        truncated=np.asarray(truncations, np.bool_),
-    )
-    return episode, envs.succeeded(info) and not info.get("invalid", False)
+        tape.step(perturbed(label, env.action_space, noise, rng), label)
+    return tape.episode(), tape.succeeded
 
 
 def perturbed(action: Any, space: gymnasium.Space, noise: float, rng: np.random.Generator) -> Any:

@@ -1,0 +1,296 @@
+"""Whether an environment measures what it says: what policies score that should fail, and what is paid without success.
+
+Every policy plays the same training seeds; held-out ones are never touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vla_rl import build, probes, registry, specs
+from vla_rl.envs import succeeded
+from vla_rl.evaluate import percent, wilson
+from vla_rl.probes import Probe
+from vla_rl.registry import ConfigError
+from vla_rl.specs import IMAGES
+
+if TYPE_CHECKING:
+    from vla_rl.config import RunConfig
+
+FIRST_SEED = 400_000
+"""Seeds of the audit's episodes begin at so many plus the run's `seed`."""
+DEMO_SEED = 300_000
+DEMOS = 100
+"""Episodes of the expert, ever noisier, from seed DEMO_SEED on, that a blind policy is fitted to."""
+MOST_STEPS = 100_000
+IGNORANT, BLIND, GAP, EXPERT = 5.0, 50.0, 2.0, 95.0
+"""Limits, in percent: success of a policy that knows nothing; of a blind one, of the expert's; paid episodes that are
+no success; success of the expert."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """One episode. paid: a reward above 0 was given. success: what the verifier says at the end, null without one.
+
+    invalid: the environment failed; such an episode does not count. length: steps. cost: the sum of `info["cost"]`.
+    """
+
+    success: bool | None
+    paid: bool
+    invalid: bool
+    length: int
+    cost: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one policy got."""
+
+    probe: Probe
+    played: tuple[Played, ...]
+
+    @property
+    def valid(self) -> tuple[Played, ...]:
+        """The episodes that count."""
+        return tuple(each for each in self.played if not each.invalid)
+
+    @property
+    def successes(self) -> int:
+        """Episodes in which the verifier says yes."""
+        return sum(bool(each.success) for each in self.valid)
+
+    @property
+    def success(self) -> float:
+        """In percent."""
+        return percent(self.successes, len(self.valid))
+
+    @property
+    def paid(self) -> float:
+        """Episodes in which a reward was given, in percent."""
+        return percent(sum(each.paid for each in self.valid), len(self.valid))
+
+    @property
+    def gap(self) -> float:
+        """Episodes in which a reward was given and the verifier says no, in percent."""
+        return percent(sum(each.paid and each.success is False for each in self.valid), len(self.valid))
+
+    def as_json(self) -> dict[str, Any]:
+        """Shares in percent; length in steps an episode, cost a sum an episode."""
+        rows = self.valid
+        return {
+            "policy": self.probe.name,
+            "episodes": len(rows),
+            "invalid": len(self.played) - len(rows),
+            "success": self.success,
+            "success_ci95": list(wilson(self.successes, len(rows))),
+            "paid": self.paid,
+            "gap": self.gap,
+            "mean_length": _mean([each.length for each in rows]),
+            "mean_cost": _mean([each.cost for each in rows]),
+        }
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an environment's policies got. skipped: the policies that could not be tried, and why."""
+
+    env: str
+    gamed: bool
+    first_seed: int
+    scores: tuple[Score, ...]
+    skipped: dict[str, str]
+
+    @property
+    def reasons(self) -> list[str]:
+        """What speaks against the environment; empty where it passes."""
+        return [*_without_verifier(self.scores), *_cheap(self.scores), *_gaps(self.scores), *_marked(self.gamed)]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.reasons
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "env": self.env,
+            "passed": self.passed,
+            "reasons": self.reasons,
+            "gamed": self.gamed,
+            "first_seed": self.first_seed,
+            "policies": [score.as_json() for score in self.scores],
+            "skipped": self.skipped,
+        }
+
+
+def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
+    """Print what `examine` finds of the run's environment, a table or one JSON object; whether it passes.
+
+    Raises:
+        ConfigError: no episodes, or an environment that cannot be made.
+    """
+    if episodes < 1:
+        raise ConfigError(f"--episodes: at least 1, got {episodes}")
+    env = build.env_factory(unseen(run))()
+    try:
+        found = examine(env, episodes, specs.check_training_seed(FIRST_SEED + run.seed, episodes))
+    finally:
+        env.close()
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        _show(found)
+    return found.passed
+
+
+def unseen(run: RunConfig) -> RunConfig:
+    """The run without its cameras, which no policy of an audit looks at and which take the most time."""
+    if run.env.sensors is None:
+        return run
+    env = build.env_factory(run)()
+    seen = {f"{IMAGES}{registry.build('sensors', each, run.plugins).name}": each for each in run.env.sensors}
+    pictures = env.observation_space.spaces.keys() & seen.keys()  # type: ignore[attr-defined]
+    env.close()
+    rest = [sensor for key, sensor in seen.items() if key not in pictures]
+    return run.model_copy(update={"env": run.env.model_copy(update={"sensors": rest})}) if rest else run
+
+
+def examine(env: gymnasium.Env, episodes: int, first_seed: int = FIRST_SEED) -> Audit:
+    """Let every policy play `episodes` episodes of the seeds from `first_seed` on."""
+    seeds = range(first_seed, first_seed + episodes)
+    name = env.spec.id if env.spec else type(env.unwrapped).__name__
+    skipped: dict[str, str] = {}
+    with _progress(name) as count:
+
+        def play(probe: Probe) -> Score:
+            return Score(probe, tuple(rollout(env, probe, seed, count) for seed in seeds))
+
+        scores = [play(probe) for probe in probes.ignorant()]
+        if hasattr(env.unwrapped, "expert_action"):
+            scores.append(play(probes.expert()))
+            length = int(np.median([each.length for each in scores[-1].played]))
+            scores += [play(probe) for probe in (*probes.imperfect(length), *_blind(env, skipped))]
+        else:
+            skipped["expert, imperfect experts, image-blind"] = "it has no scripted expert (a method `expert_action()`)"
+    gamed = bool(getattr(getattr(env.unwrapped, "task", None), "gamed", False))
+    return Audit(name, gamed, first_seed, tuple(scores), skipped)
+
+
+def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], None] = lambda name: None) -> Played:
+    """One episode; the same seed gives the same one.
+
+    Raises:
+        ConfigError: an episode that does not end within MOST_STEPS.
+    """
+    env.action_space.seed(seed)
+    observation, _ = env.reset(seed=seed)
+    act = probe.begin(env, np.random.default_rng((seed, 2)))
+    paid, cost = False, 0.0
+    for length in range(1, MOST_STEPS + 1):
+        observation, reward, terminated, truncated, info = env.step(act(observation))
+        paid, cost = paid or float(reward) > 0, cost + float(info.get("cost", 0.0))
+        if terminated or truncated:
+            count(probe.name)
+            verified = "is_success" in info or "success" in info
+            return Played(
+                success=succeeded(info) if verified else None,
+                paid=paid,
+                invalid=bool(info.get("invalid") or info.get("diverged")),
+                length=length,
+                cost=cost,
+            )
+    raise ConfigError(f"env: the episode of seed {seed} goes on after {MOST_STEPS} steps; give env.kwargs a limit")
+
+
+def _blind(env: gymnasium.Env, skipped: dict[str, str]) -> tuple[Probe, ...]:
+    """Blind policies fitted to the noisy expert, or none and the reason why."""
+    observations: list[Any] = []
+    actions: list[Any] = []
+    for number in range(DEMOS):
+        noise = probes.NOISE * number / (DEMOS - 1)  # some that do it right, some that stray
+        rollout(env, probes.demonstrating(noise, observations, actions), DEMO_SEED + number)
+    try:
+        return probes.blind(observations, actions, env.action_space)
+    except ValueError as error:
+        skipped["image-blind"] = str(error)
+        return ()
+
+
+def _without_verifier(scores: Sequence[Score]) -> Iterator[str]:
+    if not any(each.success is not None for score in scores for each in score.played):
+        yield "no verifier: its info holds neither `is_success` nor `success` to hold against the reward"
+
+
+def _cheap(scores: Sequence[Score]) -> Iterator[str]:
+    """Success that is too easy, and an expert that has too little."""
+    expert = next((score for score in scores if score.probe.name == "expert"), None)
+    for score in scores:
+        if score.probe.ignorant and score.success > IGNORANT:
+            yield f"too easy: {score.probe.name} succeeds in {score.success:.0f}% of episodes (limit {IGNORANT:.0f}%)"
+        if score.probe.blind and expert and score.success > BLIND / 100 * expert.success:
+            yield (
+                f"the state leaks the answer: {score.probe.name}, which sees no picture, succeeds in "
+                f"{score.success:.0f}% of episodes, the expert in {expert.success:.0f}% "
+                f"(limit {BLIND:.0f}% of the expert's)"
+            )
+    if expert and expert.success < EXPERT:
+        yield f"the expert succeeds in {expert.success:.0f}% of episodes only (limit {EXPERT:.0f}%)"
+
+
+def _gaps(scores: Sequence[Score]) -> Iterator[str]:
+    for score in scores:
+        if score.gap > GAP:
+            yield (
+                f"the reward pays without success: to {score.probe.name} in {score.gap:.0f}% of episodes "
+                f"(limit {GAP:.0f}%)"
+            )
+
+
+def _marked(gamed: bool) -> Iterator[str]:
+    if gamed:
+        yield "the task is marked as gamed: its reward is meant to pay for something that is not success"
+
+
+def _show(found: Audit) -> None:
+    """A table and the verdict, for people."""
+    console = Console()
+    title = f"{found.env}{' (marked as gamed)' if found.gamed else ''}: seeds from {found.first_seed}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("policy", no_wrap=True)
+    for column in ("success", "95% interval", "paid", "gap", "length", "cost"):
+        table.add_column(column, justify="right")
+    for score in found.scores:
+        row = score.as_json()
+        low, high = row["success_ci95"]
+        shares = (f"{row['success']:.0f} %", f"{low:.0f} to {high:.0f}", f"{row['paid']:.0f} %", f"{row['gap']:.0f} %")
+        table.add_row(score.probe.name, *shares, f"{row['mean_length']:.1f}", f"{row['mean_cost']:.2f}")
+    console.print(table)
+    console.print("gap: episodes in which a reward was paid and the verifier says no", style="dim")
+    for names, reason in found.skipped.items():
+        console.print(f"not tried: {names}: {reason}", soft_wrap=True)
+    console.print("PASS" if found.passed else "FAIL")
+    for reason in found.reasons:
+        console.print(f"  {reason}", soft_wrap=True)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[str], None]]:
+    """A passing bar on the error stream; yields what to call with the policy's name after each episode."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(f"audit of {name}", total=None)
+        yield lambda policy: progress.update(bar, advance=1, description=f"audit of {name}: {policy}")
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

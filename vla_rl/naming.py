@@ -1,0 +1,41 @@
+"""What `vla-rl audit pick` means: a bare word for an environment, as overrides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import gymnasium
+
+from vla_rl import envs, paths
+from vla_rl.registry import ConfigError, nearest
+
+
+def overrides_of(words: Sequence[str], config_dir: Path | None = None) -> list[str]:
+    """The overrides that `words` mean: those with a "=" as they are, a bare one as an environment.
+
+    A bare word is a file of the config group `env` (`pick`), a Gymnasium id (`Reacher-v5`), or one of our own ids in
+    short (`press_in_order` is `vla_rl/PressInOrder-v0`); an environment without a file shows its own observations.
+
+    Raises:
+        ConfigError: a bare word that names no environment; the message has the nearest one.
+    """
+    return [override for word in words for override in ([word] if "=" in word else _environment(word, config_dir))]
+
+
+def _environment(word: str, config_dir: Path | None) -> list[str]:
+    folders = [paths.shipped("configs") / "env", *([config_dir / "env"] if config_dir else [])]
+    files = {file.stem for folder in folders for file in folder.glob("*.yaml") if not file.stem.startswith("_")}
+    if word in files:
+        return [f"env={word}"]
+    envs.register_installed()
+    short = {_short(env_id): env_id for env_id in gymnasium.registry if env_id.startswith("vla_rl/")}
+    env_id = word if word in gymnasium.registry else short.get(word.replace("_", "").lower())
+    if env_id is None:
+        raise ConfigError(f"no environment {word!r}; {nearest(word, [*files, *short, *gymnasium.registry])}")
+    return [f"env.id={env_id}", "env.sensors=null", "env.kwargs={}"]
+
+
+def _short(env_id: str) -> str:
+    return re.sub(r"-v\d+$", "", env_id.rpartition("/")[2]).lower()

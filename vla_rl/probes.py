@@ -1,0 +1,158 @@
+"""Policies for an audit: those that should fail, and those that look for reward without success."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from vla_rl.blind import Linear, Nearest, Reader, to_action
+from vla_rl.data.record import perturbed
+
+NOISE = 0.3
+"""Of the noisy expert, and at most of what blind policies are fitted to; as `demos.noise` means it."""
+HOLDS = (4, 16)
+"""For how many steps a sticky policy holds an action: from the first number to the one before the second."""
+
+Act = Callable[[Any], Any]
+"""An observation -> an action."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A policy. `begin(env, rng)`, called after each reset, returns what acts in that episode.
+
+    ignorant: whether it knows nothing, and so should never succeed. blind: whether it knows all but the pictures.
+    """
+
+    name: str
+    begin: Callable[[gymnasium.Env, np.random.Generator], Act]
+    ignorant: bool = False
+    blind: bool = False
+
+
+def ignorant() -> tuple[Probe, ...]:
+    """Those that know nothing."""
+    return (
+        Probe("no-op", lambda env, rng: lambda seen: still(env.action_space), ignorant=True),
+        Probe("random", lambda env, rng: lambda seen: env.action_space.sample(), ignorant=True),
+        Probe("sticky random", _sticky, ignorant=True),
+    )
+
+
+def expert() -> Probe:
+    """The scripted expert."""
+    return Probe("expert", lambda env, rng: lambda seen: expert_action(env))
+
+
+def imperfect(length: int) -> tuple[Probe, ...]:
+    """Experts that do not finish; one whose episodes take about `length` steps."""
+    return (
+        Probe("expert with noise", _noisy),
+        Probe("expert that stops", lambda env, rng: _stopping(env, int(rng.integers(length)))),
+        Probe("expert that sticks", lambda env, rng: _sticking(env, int(rng.integers(length)), rng)),
+    )
+
+
+def demonstrating(noise: float, observations: list[Any], actions: list[Any]) -> Probe:
+    """A noisy expert that appends what it sees, and what the expert would do there."""
+
+    def begin(env: gymnasium.Env, rng: np.random.Generator) -> Act:
+        def act(seen: Any) -> Any:
+            observations.append(seen)
+            actions.append(expert_action(env))
+            return perturbed(actions[-1], env.action_space, noise, rng)
+
+        return act
+
+    return Probe("demonstrations", begin)
+
+
+def blind(observations: Sequence[Any], actions: Sequence[Any], space: gymnasium.Space) -> tuple[Probe, ...]:
+    """Those fitted to what an expert did where it observed so.
+
+    Raises:
+        ValueError: actions of this space are no vectors.
+    """
+    reader = Reader.of(observations)
+    features = np.stack([reader(seen) for seen in observations])
+    to_action(space, np.asarray(gymnasium.spaces.flatten(space, actions[0]), np.float64))
+    labels = np.stack([np.asarray(gymnasium.spaces.flatten(space, action), np.float64) for action in actions])
+    return tuple(
+        Probe(f"image-blind, {kind.__name__.lower()}", _seeing_nothing(reader, kind.fit(features, labels)), blind=True)
+        for kind in (Nearest, Linear)
+    )
+
+
+def expert_action(env: gymnasium.Env) -> Any:
+    """What the scripted expert would do now."""
+    return env.unwrapped.expert_action()  # type: ignore[attr-defined]
+
+
+def still(space: gymnasium.Space) -> Any:
+    """What comes nearest to doing nothing: the middle of a Box (0 where it has no end), else the first choice."""
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Box):
+        with np.errstate(invalid="ignore", over="ignore"):
+            middle = (space.low.astype(np.float64) + space.high) / 2
+        ends = np.isfinite(space.low) & np.isfinite(space.high)
+        return np.where(ends, middle, np.clip(0.0, space.low, space.high)).astype(space.dtype)
+    if isinstance(space, spaces.Discrete):
+        return space.dtype.type(space.start)
+    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
+        return np.zeros(space.shape, space.dtype) + getattr(space, "start", 0)
+    if isinstance(space, spaces.Dict):
+        return {key: still(part) for key, part in space.items()}
+    return space.sample()
+
+
+def _sticky(env: gymnasium.Env, rng: np.random.Generator) -> Act:
+    left, action = 0, None
+
+    def act(seen: Any) -> Any:
+        nonlocal left, action
+        if left == 0:
+            left, action = int(rng.integers(*HOLDS)), env.action_space.sample()
+        left -= 1
+        return action
+
+    return act
+
+
+def _noisy(env: gymnasium.Env, rng: np.random.Generator) -> Act:
+    return lambda seen: perturbed(expert_action(env), env.action_space, NOISE, rng)
+
+
+def _stopping(env: gymnasium.Env, end: int) -> Act:
+    """The expert for `end` steps, and then nothing more."""
+    steps = iter(range(end))
+    return lambda seen: expert_action(env) if next(steps, None) is not None else still(env.action_space)
+
+
+def _sticking(env: gymnasium.Env, end: int, rng: np.random.Generator) -> Act:
+    """The expert, one entry of whose action (or all of one that has none) stays what it was after `end` steps."""
+    shape = env.action_space.shape if isinstance(env.action_space, gymnasium.spaces.Box) else None
+    entry = rng.integers(int(np.prod(shape))) if shape else None
+    steps, kept = 0, None
+
+    def act(seen: Any) -> Any:
+        nonlocal steps, kept
+        action = expert_action(env)
+        steps += 1
+        if steps <= end + 1:
+            kept = action
+        elif entry is None:
+            return kept
+        else:
+            action = np.array(action)
+            action.flat[entry] = np.asarray(kept).flat[entry]
+        return action
+
+    return act
+
+
+def _seeing_nothing(reader: Reader, policy: Nearest | Linear) -> Callable[[gymnasium.Env, np.random.Generator], Act]:
+    return lambda env, rng: lambda seen: to_action(env.action_space, policy(reader(seen)))

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-bash scripts/system_packages.sh
+bash scripts/system_packages.sh "$@"
 
 python=${PYTHON:-python3}
 "$python" - <<'PY' || { echo "setup: needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Install the Debian packages that headless MuJoCo rendering needs, where they are missing and we are root.
+# Usage: bash scripts/system_packages.sh [test|dev]     (with either, also what the tests of `vla-rl play` need)
 set -euo pipefail
 packages=(libegl1 libgl1 libgl1-mesa-dri libosmesa6)
+# A screen that nobody sees, and Tk for Debian's own python3; 6 MB.
+case " $* " in *" test "* | *" dev "*) packages+=(xvfb python3-tk) ;; esac
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

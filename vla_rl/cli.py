@@ -1,4 +1,4 @@
-"""The command line: `vla-rl demos | sft | train | eval | audit | list | bench`.
+"""The command line: `vla-rl demos | sft | train | eval | play | audit | list | bench`.
 
 Imports nothing heavy: a command's own module is imported when the command runs.
 """
@@ -85,6 +85,13 @@ def parser() -> argparse.ArgumentParser:
         _add_overrides(command, "KEY=VALUE", "such as env=push train.steps=1000 (--print shows every key)")
         command.add_argument("--print", action="store_true", help="print the composed config, and do nothing else")
         command.set_defaults(run=_run, command=name)
+    play = commands.add_parser(
+        "play", parents=[common], help="act yourself, in a window or by lines of text, and record demonstrations"
+    )
+    _add_overrides(play, "ENV|KEY=VALUE", "such as pick, env=pick, demos.path=my_demos, demos.seed=100")
+    play.add_argument("--lines", action="store_true", help="by lines on stdin; also what happens without a screen")
+    play.add_argument("--append", action="store_true", help="add to the demonstrations that lie in demos.path")
+    play.set_defaults(run=_play, command="play")
     audit = commands.add_parser(
         "audit", parents=[common], help="whether an environment can be trusted: exit code 0 where it can, 1 where not"
     )
@@ -106,6 +113,10 @@ def parser() -> argparse.ArgumentParser:
 def _add_overrides(command: argparse.ArgumentParser, metavar: str, examples: str) -> None:
     command.add_argument("overrides", nargs="*", metavar=metavar, help=examples)
     command.add_argument("--config-dir", type=Path, help="a folder of your own env/, policy/, ... YAML files")
+
+
+def _play(options: argparse.Namespace) -> None:
+    _function("vla_rl.play:play")(_named(options), lines=options.lines, append=options.append)
 
 
 def _audit(options: argparse.Namespace) -> int:

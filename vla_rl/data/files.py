@@ -99,10 +99,8 @@ def save(demonstrations: Demonstrations, folder: Path) -> Path:
         FileExistsError: something lies at `folder` already; nothing is overwritten.
     """
     with _new_folder(Path(folder)) as temporary:
-        rows = []
         for number, episode in enumerate(demonstrations.episodes):
             np.savez_compressed(temporary / _file(number), allow_pickle=False, **_arrays(episode))
-            rows.append({"task": episode.task, "seed": episode.seed, "length": len(episode)})
         first = demonstrations.episodes[0].action
         meta = demonstrations.meta | {
             "format": FORMAT,
@@ -110,10 +108,38 @@ def save(demonstrations: Demonstrations, folder: Path) -> Path:
             "images": {key: list(shape) for key, shape in demonstrations.shape.images.items()},
             "state": demonstrations.shape.state,
             "action": {"shape": list(first.shape[1:]), "dtype": first.dtype.str},
-            "episodes": rows,
+            "episodes": [_row(episode) for episode in demonstrations.episodes],
         }
-        (temporary / "meta.json").write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        _write_meta(temporary / "meta.json", meta)
     return Path(folder)
+
+
+def append(demonstrations: Demonstrations, folder: Path) -> Path:
+    """Add episodes to a folder of demonstrations. Whatever interrupts it, those listed before stay as they were.
+
+    Raises:
+        DemonstrationError: what lies there cannot be read, or is of other observations, actions or of another
+            environment.
+    """
+    folder = Path(folder)
+    there = load(folder, demonstrations.shape)
+    wanted = there.meta.get("env"), there.meta["action"]
+    for episode in demonstrations.episodes:
+        action = {"shape": list(episode.action.shape[1:]), "dtype": episode.action.dtype.str}
+        if (demonstrations.meta.get("env"), action) != wanted:
+            raise DemonstrationError(
+                f"{folder}: holds demonstrations of {wanted[0]} with actions {wanted[1]}, not of "
+                f"{demonstrations.meta.get('env')} with actions {action}; name another folder"
+            )
+    for number, episode in enumerate(demonstrations.episodes, len(there)):
+        part = folder / f".{_file(number)}.{os.getpid()}.npz"  # savez insists on the ending
+        np.savez_compressed(part, allow_pickle=False, **_arrays(episode))
+        os.replace(part, folder / _file(number))
+    rows = [_row(episode) for episode in (*there.episodes, *demonstrations.episodes)]
+    part = folder / f".meta.json.{os.getpid()}"
+    _write_meta(part, there.meta | {"episodes": rows})
+    os.replace(part, folder / "meta.json")
+    return folder
 
 
 def load(folder: str | Path, expected: ObservationShape | None = None) -> Demonstrations:
@@ -160,6 +186,14 @@ def check_fit(shape: ObservationShape, expected: ObservationShape, folder: Path)
 
 def _file(number: int) -> str:
     return f"episode_{number:06d}.npz"
+
+
+def _row(episode: Episode) -> dict[str, Any]:
+    return {"task": episode.task, "seed": episode.seed, "length": len(episode)}
+
+
+def _write_meta(path: Path, meta: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _arrays(episode: Episode) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ LAYERS = (
     ("actions", "models", "replay"),
     ("compose", "config", "catalog", "learner", "algorithms"),
     # What is not named here, such as data, collect, evaluate and report, lies in between.
-    ("sft", "train", "bench"),
+    ("sft", "train", "bench", "bench_envs", "audit", "play"),
     ("cli",),
 )
 BETWEEN = 2.5

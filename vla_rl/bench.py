@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-# `mujoco.Renderer`, the roof, asks for this before mujoco is first imported; our environments do not.
-os.environ.setdefault("MUJOCO_GL", "egl")
-
-import mujoco
 import numpy as np
 import torch
 
-from vla_rl import build, config, envs
+from vla_rl import build, config
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.algorithms.rows import Rows
+from vla_rl.bench_envs import ROUNDS, env_share, race, seconds
 from vla_rl.config import RunConfig
-from vla_rl.envs import ObservationShape, batched
+from vla_rl.envs import batched
 from vla_rl.replay import ReplayBuffer
-from vla_rl.specs import IMAGES
-
-ROUNDS = 7
 
 
 def smoke(as_json: bool = False) -> None:
@@ -59,79 +51,6 @@ def measure(run: RunConfig) -> dict[str, float]:
         "decisions_per_s_b1": decisions_per_second(run, algorithm, 1),
         "decisions_per_s_b8": decisions_per_second(run, algorithm, 8),
     }
-
-
-def ratio(ours: Callable[[], Any], bare: Callable[[], Any], repeats: int) -> float:
-    """Median over interleaved rounds of (time of `bare`) / (time of `ours`)."""
-    shares = []
-    for _ in range(ROUNDS):
-        theirs = seconds(bare, repeats)
-        shares.append(theirs / seconds(ours, repeats))
-    return float(np.median(shares))
-
-
-def seconds(work: Callable[[], Any], repeats: int) -> float:
-    """How long `repeats` calls take."""
-    start = time.perf_counter()
-    for _ in range(repeats):
-        work()
-    return time.perf_counter() - start
-
-
-def env_share(run: RunConfig, steps: int = 150) -> float:
-    """Our environment's steps/s over those of the bare loop of the same model and cameras."""
-    env = build.env_factory(run)()
-    env.reset(seed=0)
-    world: Any = env.unwrapped.world  # type: ignore[attr-defined]
-    images = ObservationShape.of(env.observation_space).images
-    cameras = [(key.removeprefix(IMAGES), shape[:2]) for key, shape in images.items()]
-    substeps = round(1.0 / env.metadata["render_fps"] / world.model.opt.timestep)
-    data = mujoco.MjData(world.model)
-    mujoco.mj_copyData(data, world.model, world.data)
-    renderers = {size: mujoco.Renderer(world.model, *size) for size in {size for _, size in cameras}}
-    rng = np.random.default_rng(0)
-
-    def step() -> None:
-        _, _, terminated, truncated, _ = env.step(rng.uniform(-1, 1, env.action_space.shape or ()))
-        if terminated or truncated:
-            env.reset()
-
-    def bare() -> None:
-        data.ctrl[:] = rng.uniform(-0.1, 0.1, len(data.ctrl))
-        mujoco.mj_step(world.model, data, substeps)
-        for name, size in cameras:
-            renderers[size].update_scene(data, name)
-            renderers[size].render()
-
-    try:
-        return ratio(step, bare, steps)
-    finally:
-        for renderer in renderers.values():
-            renderer.close()
-        env.close()
-
-
-def foreign_render_speedup(run: RunConfig, size: int = 84) -> float:
-    """Pictures/s of our renderer over those of an adapted environment's own `render()`, both at `size` x `size`.
-
-    The environment is one of a MuJoCo model that takes `width` and `height`; the camera is its own default one where
-    the config of the run names it first.
-    """
-    kwargs = {**run.env.kwargs, "width": size, "height": size}
-    env = envs.make_env(run.env.id, run.env.sensors, kwargs, run.plugins, adapter=run.env.adapter)
-    env.reset(seed=0)
-    world: Any = env.unwrapped.world  # type: ignore[attr-defined]
-
-    def ours() -> None:
-        world.show(world.observation, begins=False)  # as after a step
-        world.render(world.cameras[0], size, size)
-
-    try:
-        for warm_up in (ours, world.own_picture):
-            warm_up()
-        return ratio(ours, world.own_picture, 20)
-    finally:
-        env.close()
 
 
 def fill_randomly(
@@ -172,7 +91,7 @@ def learner_share(algorithm: ParlAlgorithm, replay: ReplayBuffer, repeats: int =
     ours: Callable[[], Any] = partial(algorithm.update, batch)
     for warm_up in (by_hand, ours):
         seconds(warm_up, algorithm.settings.critic_updates)
-    return ratio(ours, by_hand, repeats)
+    return race(ours, by_hand, repeats).share
 
 
 def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> None:

@@ -104,7 +104,14 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     listing.set_defaults(run=_list)
     bench = commands.add_parser("bench", parents=[common], help="speed and memory, as shares of what is possible")
-    bench.add_argument("suite", nargs="?", choices=("smoke",), default="smoke", help="smoke: a few minutes at most")
+    bench.add_argument(
+        "suite",
+        nargs="?",
+        choices=("smoke", "envs"),
+        default="smoke",
+        help="smoke: environment, learner, replay and decisions of one run; envs: every environment's speed",
+    )
+    bench.add_argument("names", nargs="*", metavar="ENV", help="with envs: only these, such as pick, Reacher-v5")
     bench.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     bench.set_defaults(run=_bench)
     return top
@@ -152,7 +159,12 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    _function(f"vla_rl.bench:{options.suite}")(as_json=options.json)
+    if options.suite == "envs":
+        _function("vla_rl.bench_envs:bench_envs")(options.names, as_json=options.json)
+        return
+    if options.names:
+        raise ValueError(f"bench smoke: takes no environments, got {' '.join(options.names)}; try `bench envs`")
+    _function("vla_rl.bench:smoke")(as_json=options.json)
 
 
 def _function(reference: str) -> Any:

@@ -1,0 +1,92 @@
+"""Speed is measured on the work that it claims; how fast this machine is, no test says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+from vla_rl import bench_envs, cli, config, naming
+
+ROOT = Path(__file__).resolve().parent.parent
+BRIEF = """
+from vla_rl import bench_envs, build, cli, config  # first, since it says with what MuJoCo's own renderer draws
+bench_envs.ROUNDS, bench_envs.STEPS = 1, 25
+import gymnasium
+import numpy as np
+"""
+
+
+def run(code: str) -> str:
+    """What a program of its own prints; mujoco chooses its OpenGL once in a process."""
+    done = subprocess.run([sys.executable, "-c", BRIEF + code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_named_environments_are_measured() -> None:
+    found = json.loads(run("raise SystemExit(cli.main(['bench', 'envs', 'reach', 'pick', '--json']))"))
+    assert {name: each["id"] for name, each in found.items()} == {"reach": "vla_rl/Reach-v0", "pick": "vla_rl/Pick-v0"}
+    for each in found.values():
+        assert each["steps_per_s"] > 0
+        assert each["share"] > 0
+        assert "foreign_render_speedup" not in each
+
+
+def test_every_environment_is_named_once() -> None:
+    names = bench_envs.all_names()
+    assert {"reach", "push"} <= set(names)
+    ids = [config.load(naming.overrides_of([name])).env.id for name in names]
+    ours = [env_id for env_id in gymnasium.registry if env_id.startswith("vla_rl/")]
+    assert set(ours) <= set(ids)
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["smoke", "reach"], "takes no environments, got reach"), (["envs", "rech"], "did you mean 'reach'?")],
+)
+def test_a_wrong_name_is_a_users_error(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", *arguments]) == cli.USER_ERROR
+    assert message in capsys.readouterr().err
+
+
+def test_the_bare_loop_lives_through_the_episode_of_the_environment() -> None:
+    run("""
+env = build.env_factory(config.load(["env=push"]))()
+env.reset(seed=0)
+world = env.unwrapped.world
+actions = [np.array([1, 0.5, -1], np.float32)] * 50
+bare = bench_envs._Bare(env, world, iter(actions))
+env.reset(seed=0)
+for _ in range(10):
+    env.step(actions[0])
+    bare.step()
+np.testing.assert_allclose(bare._data.qpos, world.data.qpos, atol=1e-3)
+""")
+
+
+def test_another_packages_rendering_is_compared_with_ours() -> None:
+    pytest.importorskip("imageio", reason="gymnasium[mujoco] needs imageio")
+    out = run("""
+import mujoco
+env = gymnasium.make("Reacher-v5", render_mode="rgb_array", width=84, height=84)
+env.reset(seed=0)
+renderer = mujoco.Renderer(env.unwrapped.model, 84, 84)
+
+def draw():
+    renderer.update_scene(env.unwrapped.data)
+    return renderer.render()
+
+speedup = bench_envs.foreign_render_speedup(env, draw, repeats=3)
+assert np.isfinite(speedup) and speedup > 0
+try:
+    bench_envs.foreign_render_speedup(env, lambda: np.zeros((8, 8)))
+except ValueError as error:
+    print(error)
+""")
+    assert "draws (84, 84, 3), but we draw (8, 8)" in out

@@ -71,12 +71,13 @@ def bench_envs(names: Sequence[str] = (), as_json: bool = False) -> None:
 
 
 def all_names() -> list[str]:
-    """The configs of the group `env`, and our registered ids that none of them is about."""
+    """The configs of the group `env`, and our registered ids with a task that none of them is about."""
     envs.register_installed()
     files = sorted((paths.shipped("configs") / "env").glob("*.yaml"))
     named = [file.stem for file in files if not file.stem.startswith("_")]
     ids = {config.load([f"env={name}"], command="bench").env.id for name in named}
-    return named + [env_id for env_id in gymnasium.registry if env_id.startswith("vla_rl/") and env_id not in ids]
+    ours = [env_id for env_id, spec in gymnasium.registry.items() if env_id.startswith("vla_rl/") and spec.kwargs]
+    return named + [env_id for env_id in ours if env_id not in ids]
 
 
 def measure_env(run: RunConfig) -> dict[str, Any]:

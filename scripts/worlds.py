@@ -1,0 +1,60 @@
+"""Every table-top task in one picture, from its scripted expert: `python scripts/worlds.py docs/worlds.png`."""
+
+import argparse
+import textwrap
+from pathlib import Path
+
+import gymnasium
+from PIL import Image, ImageDraw, ImageFont
+
+import sims  # noqa: F401  (registers the environments)
+from sims.register import TABLE_TOP
+
+SIDE, CAPTION, GAP, COLUMNS, SEED = 256, 52, 6, 5, 3
+WHEN = {"FragileReach": 0.45, "GamedDrawer": 0.35, "TidyUp": 0.68, "Pick": 0.95, "GamedStack": 0.65}
+"""At which part of the expert's episode a task says most; elsewhere at OFTEN."""
+OFTEN = 0.85
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("out", type=Path)
+    options = arguments.parse_args()
+    rows = -(-len(TABLE_TOP) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (SIDE + GAP) - GAP, rows * (SIDE + CAPTION)), "white")
+    for number, env_id in enumerate(TABLE_TOP):
+        row, column = divmod(number, COLUMNS)
+        sheet.paste(tile(env_id), (column * (SIDE + GAP), row * (SIDE + CAPTION)))
+    # Few colours: a third of the bytes, and no difference to see.
+    sheet.quantize(256, dither=Image.Dither.NONE).save(options.out, optimize=True)
+
+
+def tile(env_id: str) -> Image.Image:
+    """A telling moment, the id and the instruction under it."""
+    env = gymnasium.make(
+        env_id, sensors=["instruction"], render_mode="rgb_array", render_width=SIDE, render_height=SIDE
+    )
+    name = env_id.removeprefix("vla_rl/").removesuffix("-v0")
+    act_out(env, limit=round(WHEN.get(name, OFTEN) * act_out(env)))
+    made = Image.new("RGB", (SIDE, SIDE + CAPTION), "white")
+    made.paste(Image.fromarray(env.render()))
+    draw = ImageDraw.Draw(made)
+    draw.text((4, SIDE + 2), env_id, "black", ImageFont.load_default(14))
+    words = textwrap.fill(env.unwrapped.world.instruction, 46)
+    draw.multiline_text((4, SIDE + 19), words, "dimgray", ImageFont.load_default(11), spacing=2)
+    env.close()
+    return made
+
+
+def act_out(env: gymnasium.Env, limit: int = 10_000) -> int:
+    """Let the expert act for `limit` steps, or to the episode's end; how many it took."""
+    env.reset(seed=SEED)
+    for step in range(limit):
+        _, _, terminated, truncated, _ = env.step(env.unwrapped.expert_action())
+        if terminated or truncated:
+            return step + 1
+    return limit
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from vla_rl import bench_envs, cli, config, naming
 
 ROOT = Path(__file__).resolve().parent.parent
 BRIEF = """
-from vla_rl import bench_envs, build, cli, config  # first, since it says with what MuJoCo's own renderer draws
+from vla_rl import bench_envs, cli, config, envs  # first, since it says with what MuJoCo's own renderer draws
 bench_envs.ROUNDS, bench_envs.STEPS = 1, 25
 import gymnasium
 import numpy as np
@@ -56,7 +56,7 @@ def test_a_wrong_name_is_a_users_error(arguments: list[str], message: str, capsy
 
 def test_the_bare_loop_lives_through_the_episode_of_the_environment() -> None:
     run("""
-env = build.env_factory(config.load(["env=push"]))()
+env = envs.factory(config.load(["env=push"]))()
 env.reset(seed=0)
 world = env.unwrapped.world
 actions = [np.array([1, 0.5, -1], np.float32)] * 50

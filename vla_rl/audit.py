@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from vla_rl import build, probes, registry, specs
-from vla_rl.envs import succeeded
+from vla_rl import envs, probes, registry, specs
 from vla_rl.evaluate import percent, wilson
 from vla_rl.probes import Probe
 from vla_rl.registry import ConfigError
@@ -141,7 +140,7 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
     """
     if episodes < 1:
         raise ConfigError(f"--episodes: at least 1, got {episodes}")
-    env = build.env_factory(unseen(run))()
+    env = envs.factory(unseen(run))()
     try:
         found = examine(env, episodes, specs.check_training_seed(FIRST_SEED + run.seed, episodes))
     finally:
@@ -157,7 +156,7 @@ def unseen(run: RunConfig) -> RunConfig:
     """The run without its cameras, which no policy of an audit looks at and which take the most time."""
     if run.env.sensors is None:
         return run
-    env = build.env_factory(run)()
+    env = envs.factory(run)()
     seen = {f"{IMAGES}{registry.build('sensors', each, run.plugins).name}": each for each in run.env.sensors}
     pictures = env.observation_space.spaces.keys() & seen.keys()  # type: ignore[attr-defined]
     env.close()
@@ -203,7 +202,7 @@ def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], 
             count(probe.name)
             verified = "is_success" in info or "success" in info
             return Played(
-                success=succeeded(info) if verified else None,
+                success=envs.succeeded(info) if verified else None,
                 paid=paid,
                 invalid=bool(info.get("invalid") or info.get("diverged")),
                 length=length,

@@ -19,7 +19,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from vla_rl import build, config, envs, naming, paths
+from vla_rl import config, envs, naming, paths
 from vla_rl.config import RunConfig
 from vla_rl.envs import ObservationShape
 from vla_rl.registry import ConfigError, SetupError
@@ -90,7 +90,7 @@ def measure_env(run: RunConfig) -> dict[str, Any]:
     Raises:
         SetupError: its package is not installed here.
     """
-    env = build.env_factory(run)()
+    env = envs.factory(run)()
     try:
         found = {"id": run.env.id, **_stepping(env)}
         world = getattr(env.unwrapped, "world", None)
@@ -104,7 +104,7 @@ def measure_env(run: RunConfig) -> dict[str, Any]:
 
 def env_share(run: RunConfig) -> float:
     """The `share` of `measure_env`, of an environment with a MuJoCo model."""
-    env = build.env_factory(run)()
+    env = envs.factory(run)()
     try:
         return _stepping(env)["share"]
     finally:

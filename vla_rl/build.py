@@ -32,15 +32,7 @@ class Interface:
 
 def env_factory(run: RunConfig, render_mode: str | None = None) -> partial[gymnasium.Env]:
     """A picklable maker of the run's environment, with its own actions."""
-    return partial(
-        envs.make_env,
-        env_id=run.env.id,
-        sensors=run.env.sensors,
-        kwargs=run.env.kwargs,
-        adapter=run.env.adapter,
-        plugins=tuple(run.plugins),
-        render_mode=render_mode,
-    )
+    return envs.factory(run, render_mode)
 
 
 def token_env(make: partial[gymnasium.Env], tokens: ActionSpace) -> gymnasium.Env:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -16,6 +17,9 @@ from vla_rl import registry
 from vla_rl.actions import horizon
 from vla_rl.registry import ConfigError
 from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace
+
+if TYPE_CHECKING:
+    from vla_rl.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,19 @@ def name_of(env: gymnasium.Env) -> str:
     """Its Gymnasium id; an adapted environment's is that of the environment within."""
     known = env.spec.id if env.spec else type(env.unwrapped).__name__
     return env.unwrapped.env_id if known == registry.ADAPTER else known  # type: ignore[attr-defined]
+
+
+def factory(run: RunConfig, render_mode: str | None = None) -> partial[gymnasium.Env]:
+    """A picklable maker of the run's environment, with its own actions."""
+    return partial(
+        make_env,
+        env_id=run.env.id,
+        sensors=run.env.sensors,
+        kwargs=run.env.kwargs,
+        adapter=run.env.adapter,
+        plugins=tuple(run.plugins),
+        render_mode=render_mode,
+    )
 
 
 def bind_tokens(config: Any, space: gymnasium.Space, plugins: Sequence[str] = ()) -> ActionSpace:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vla_rl import build
+from vla_rl import envs
 from vla_rl.data import files
 from vla_rl.play.lines import Lines
 from vla_rl.play.session import Session
@@ -32,7 +32,7 @@ def play(run: RunConfig, lines: bool = False, append: bool = False) -> None:
         )
     if folder.exists():
         first_seed = max(first_seed, *(episode.seed + 1 for episode in files.load(folder)))
-    env = build.env_factory(run)()
+    env = envs.factory(run)()
     try:
         session = Session(env, folder, first_seed)
         why = "you asked for lines" if lines else _without_window(session)

@@ -118,6 +118,19 @@ def test_a_users_error_is_no_verdict(arguments: list[str], message: str, capsys:
     assert message in capsys.readouterr().err
 
 
+class Unasked(fakes.Line):
+    """The line, whose expert has to be named first."""
+
+    def expert_action(self) -> np.ndarray:
+        raise ConfigError("env.expert: null; name one")
+
+
+def test_an_expert_that_nobody_named_is_skipped_with_its_reason() -> None:
+    found = audit.examine(Unasked(), 2)
+    assert list(found.skipped.values()) == ["env.expert: null; name one"]
+    assert [each.probe.name for each in found.scores] == ["no-op", "random", "sticky random"]
+
+
 def test_episodes_that_the_environment_spoils_do_not_count() -> None:
     found = audit.examine(fakes.Line(fragile=True), 14, first_seed=0).as_json()
     assert {(row["episodes"], row["invalid"]) for row in found["policies"]} == {(12, 2)}

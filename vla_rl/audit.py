@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from vla_rl import envs, probes, registry, specs
+from vla_rl.data.record import missing_expert
 from vla_rl.evaluate import percent, wilson
 from vla_rl.probes import Probe
 from vla_rl.registry import ConfigError
@@ -175,12 +176,13 @@ def examine(env: gymnasium.Env, episodes: int, first_seed: int = FIRST_SEED) -> 
             return Score(probe, tuple(rollout(env, probe, seed, count) for seed in seeds))
 
         scores = [play(probe) for probe in probes.ignorant()]
-        if hasattr(env.unwrapped, "expert_action"):
+        missing = missing_expert(env, first_seed)
+        if missing:
+            skipped["expert, imperfect experts, image-blind"] = missing
+        else:
             scores.append(play(probes.expert()))
             length = int(np.median([each.length for each in scores[-1].played]))
             scores += [play(probe) for probe in (*probes.imperfect(length), *_blind(env, skipped))]
-        else:
-            skipped["expert, imperfect experts, image-blind"] = "it has no scripted expert (a method `expert_action()`)"
     gamed = bool(getattr(getattr(env.unwrapped, "task", None), "gamed", False))
     return Audit(name, gamed, first_seed, tuple(scores), skipped)
 

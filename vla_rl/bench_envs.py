@@ -184,6 +184,7 @@ class _Bare:
         self._start = np.empty(mujoco.mj_stateSize(world.model, _STATE))
         mujoco.mj_getState(world.model, world.data, self._start, _STATE)
         self._model = copy.copy(world.model)
+        self._model.vis.quality.offsamples = self._model.vis.quality.shadowsize = 0  # as our own scenes are drawn
         self._controls, ended = [], False
         while not ended:
             _, _, terminated, truncated, _ = env.step(next(actions))

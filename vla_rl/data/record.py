@@ -81,6 +81,18 @@ def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int
     return Demonstrations(tuple(kept), ObservationShape.of(env.observation_space), meta)
 
 
+def missing_expert(env: gymnasium.Env, seed: int = 0) -> str:
+    """Why there is no scripted expert to ask, in words; "" where there is one. Begins an episode."""
+    if not hasattr(env.unwrapped, "expert_action"):
+        return "it has no scripted expert (a method `expert_action()`)"
+    env.reset(seed=seed)
+    try:
+        env.unwrapped.expert_action()
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
 class Tape:
     """One episode as somebody acts it out. The same seed and actions give the same episode.
 

@@ -12,7 +12,7 @@ from PIL import Image
 from vla_rl import specs
 from vla_rl.data import files
 from vla_rl.data.files import Demonstrations
-from vla_rl.data.record import Tape
+from vla_rl.data.record import Tape, missing_expert
 from vla_rl.envs import ObservationShape
 from vla_rl.play.controls import Controls, RefusedError
 from vla_rl.registry import ConfigError
@@ -50,6 +50,7 @@ class Session:
         except ValueError as error:
             raise ConfigError(f"env {self._name}: nothing could train on it: {error}") from error
         self.controls = Controls(env)
+        self._without_expert = missing_expert(env, specs.check_training_seed(first_seed))
         self._first_seed, self._started = first_seed, 0
         self._begin()
 
@@ -62,7 +63,7 @@ class Session:
     @property
     def has_expert(self) -> bool:
         """Whether there is a scripted expert to ask."""
-        return hasattr(self.env.unwrapped, "expert_action")
+        return not self._without_expert
 
     @property
     def status(self) -> str:
@@ -88,7 +89,7 @@ class Session:
     def expert(self) -> None:
         """Let the scripted expert act once. Raises RefusedError where there is none, or the episode is over."""
         if not self.has_expert:
-            raise RefusedError(f"{self._name} has no scripted expert")
+            raise RefusedError(f"{self._name}: {self._without_expert}")
         action = self.env.unwrapped.expert_action()  # type: ignore[attr-defined]
         self.act(action)
         self.controls.follow(action)

@@ -168,7 +168,7 @@ def unseen(run: RunConfig) -> RunConfig:
 def examine(env: gymnasium.Env, episodes: int, first_seed: int = FIRST_SEED) -> Audit:
     """Let every policy play `episodes` episodes of the seeds from `first_seed` on."""
     seeds = range(first_seed, first_seed + episodes)
-    name = env.spec.id if env.spec else type(env.unwrapped).__name__
+    name = envs.name_of(env)
     skipped: dict[str, str] = {}
     with _progress(name) as count:
 

@@ -122,7 +122,7 @@ def foreign_render_speedup(env: gymnasium.Env, draw: Callable[[], np.ndarray], r
         ConfigError: the two pictures differ in shape, so that they cannot be compared; or the environment does not
             draw what it drew before, once we have drawn.
     """
-    name = env.spec.id if env.spec else str(env)
+    name = envs.name_of(env)
     first: Any = env.render()
     theirs, ours = np.shape(first), np.shape(draw())
     if theirs != ours:
@@ -142,11 +142,16 @@ def foreign_render_speedup(env: gymnasium.Env, draw: Callable[[], np.ndarray], r
 
 def _speedup_of_adapted(world: Any, env_id: str) -> float | None:
     """Against the environment as its own package makes it, with its own camera; null where it cannot be so small."""
+
+    def draw() -> np.ndarray:
+        world.show(world.observation, begins=False)  # as after a step
+        return world.render(world.cameras[0], SMALL, SMALL)
+
     with suppress(TypeError, ConfigError):
         plain = gymnasium.make(env_id, **{**world.kwargs, "render_mode": "rgb_array", "width": SMALL, "height": SMALL})
         try:
             plain.reset(seed=0)
-            return foreign_render_speedup(plain, lambda: world.render(world.cameras[0], SMALL, SMALL))
+            return foreign_render_speedup(plain, draw)
         finally:
             plain.close()
     return None

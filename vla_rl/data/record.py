@@ -33,7 +33,7 @@ def record(run: RunConfig) -> Path:
     path = run.demos.folder
     if path.exists():
         raise FileExistsError(f"demos.path: {path} exists already; name another folder, or remove it first")
-    env = envs.make_env(run.env.id, run.env.sensors, run.env.kwargs, run.plugins, adapter=run.env.adapter)
+    env = envs.factory(run)()
     try:
         demonstrations = demonstrate(env, run.demos.episodes, run.demos.noise, run.demos.seed)
     finally:

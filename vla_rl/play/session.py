@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
-from vla_rl import specs
+from vla_rl import envs, specs
 from vla_rl.data import files
 from vla_rl.data.files import Demonstrations
 from vla_rl.data.record import Tape, missing_expert
@@ -44,7 +44,7 @@ class Session:
 
     def __init__(self, env: gymnasium.Env, folder: Path, first_seed: int = 0) -> None:
         self.env, self.folder, self.kept = env, folder, 0
-        self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
+        self._name = envs.name_of(env)
         try:
             self._shape = ObservationShape.of(env.observation_space)
         except ValueError as error:

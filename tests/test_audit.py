@@ -150,6 +150,19 @@ def test_the_same_seeds_give_the_same_audit_and_are_for_training() -> None:
     assert set(seeds) <= set(TRAINING_SEEDS)
 
 
+def test_random_actions_know_nothing_of_the_seed() -> None:
+    class Guess(fakes.Line):
+        """One step, in which to name the number that the environment has drawn."""
+
+        def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+            right = abs(float(action[0]) - self.place) < 0.01
+            return self._observe(), float(right), True, False, {"is_success": right}
+
+    found = audit.examine(Guess(), 20)
+    assert score(found, "random").success < 20
+    assert score(found, "sticky random").success < 20
+
+
 def test_seeds_that_training_may_not_use_are_refused() -> None:
     with pytest.raises(ValueError, match="kept for validation"):
         audit.audit(config.load(["seed=100000"]), episodes=1)

@@ -193,9 +193,11 @@ def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], 
     Raises:
         ConfigError: an episode that does not end within MOST_STEPS.
     """
-    env.action_space.seed(seed)
+    rng = np.random.default_rng((seed, 2))
+    # Not the episode's own seed: an environment may draw its goal just as its space draws a random action.
+    env.action_space.seed(int(rng.integers(2**31)))
     observation, _ = env.reset(seed=seed)
-    act = probe.begin(env, np.random.default_rng((seed, 2)))
+    act = probe.begin(env, rng)
     paid, cost = False, 0.0
     for length in range(1, MOST_STEPS + 1):
         observation, reward, terminated, truncated, info = env.step(act(observation))

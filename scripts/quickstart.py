@@ -49,7 +49,7 @@ def main() -> None:
     arguments.add_argument("--setup-seconds", type=float, default=0.0)
     arguments.add_argument("--out", type=Path, default=None, help="default: outputs/quickstart")
     arguments.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as env=pick demos.episodes=50")
-    options = arguments.parse_args()
+    options = arguments.parse_intermixed_args()
 
     out: Path = options.out or Path("outputs/quickstart")
     shutil.rmtree(out, ignore_errors=True)

@@ -111,7 +111,6 @@ def parts_of(shape: str, half: np.ndarray, opened: float = 0.0) -> list[Part]:
             Part(box, np.array([0.6 * x, 0.005, 0.006]), np.array([0, -0.043, 0.4 * z])),
             Part(box, np.array([1.1 * x, _DEPTH, 1.15 * z]), np.array([0, back, 0.15 * z]), True),
             Part(box, np.array([0.9 * x, opened / 2 + 0.001, 0.003]), np.array([0, opened / 2, -0.7 * z]), True),
-            Part(box, np.array([0.6 * x, 0.02, 0.004]), np.array([0, -0.02, 0.4 * z]), True),
         ]
     if shape == "ball":
         return [Part(int(kinds.mjGEOM_SPHERE), np.array([x, 0, 0]), zero)]

@@ -277,9 +277,11 @@ def _compile(robot: str) -> Any:
     for i in range(THINGS):
         body = spec.worldbody.add_body(name=f"thing{i}")
         for part in range(PARTS):
+            # Compiled away from the body's frame: MuJoCo would take a geom that is there for one that stays there.
             body.add_geom(
-                name=f"thing{i}_{part}", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.02] * 3, contype=0, conaffinity=0
-            )
+                name=f"thing{i}_{part}", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.02] * 3, contype=0, conaffinity=0,
+                pos=[0.01, 0.02, 0.03], quat=[0.5, 0.5, 0.5, 0.5],
+            )  # fmt: skip
     spec.worldbody.add_camera(name="view")
     return spec.compile()
 

@@ -27,6 +27,7 @@ class Interface:
     """What the policy meets: the observations' shapes, and decisions fitted to the environment's actions."""
 
     observation: ObservationShape
+    actions: gymnasium.Space
     tokens: ActionSpace
 
 
@@ -49,7 +50,7 @@ def interface(run: RunConfig) -> Interface:
     env = env_factory(run)()
     try:
         tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
-        return Interface(ObservationShape.of(env.observation_space), tokens)
+        return Interface(ObservationShape.of(env.observation_space), env.action_space, tokens)
     except ValueError as error:
         raise error if isinstance(error, ConfigError) else ConfigError(f"env {run.env.id}: {error}") from error
     finally:
@@ -106,5 +107,5 @@ def demo_replay(run: RunConfig, face: Interface, policy: Policy, episodes: Demon
     rows = max(episodes.steps + len(episodes), run.replay.stack + 1)
     buffer = replay(run, face, policy, capacity=rows, lanes=1)
     ground = (lambda seen: policy.ground(seen).pack()) if policy.frozen_trunk else None
-    demos.fill(buffer, episodes, face.tokens, ground)
+    demos.fill(buffer, episodes, face.tokens, ground, actions=face.actions)
     return buffer

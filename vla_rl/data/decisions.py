@@ -10,9 +10,12 @@ import numpy as np
 
 from vla_rl.actions import horizon
 from vla_rl.data.files import Episode
+from vla_rl.data.flat import unpack
 from vla_rl.specs import ActionSpace
 
 if TYPE_CHECKING:
+    import gymnasium
+
     from vla_rl.replay import ReplayBuffer
 
 Ground = Callable[[dict[str, Any]], dict[str, np.ndarray]]
@@ -39,8 +42,10 @@ class Decisions:
         return len(self.reward)
 
 
-def to_decisions(episode: Episode, action_space: ActionSpace) -> Decisions:
-    """An episode in the tokens of a bound action space.
+def to_decisions(episode: Episode, action_space: ActionSpace, actions: gymnasium.Space | None = None) -> Decisions:
+    """An episode in the tokens of an action space that is bound to `actions`.
+
+    `actions` is needed where they have several parts.
 
     A chunk of H steps is decided at steps 0, H, 2H, ...; the last one is filled up by repeating the
     episode's last action.
@@ -51,10 +56,13 @@ def to_decisions(episode: Episode, action_space: ActionSpace) -> Decisions:
     stride = horizon(action_space)
     begins = np.arange(0, len(episode), stride)
 
-    def encode(actions: np.ndarray) -> np.ndarray:
-        within = np.minimum(begins[:, None] + np.arange(stride), len(actions) - 1)
-        rows = (actions[steps] if stride > 1 else actions[steps[0]] for steps in within)
-        return np.stack([action_space.encode(row) for row in rows]).astype(np.int64)
+    def encode(taken: np.ndarray) -> np.ndarray:
+        within = np.minimum(begins[:, None] + np.arange(stride), len(taken) - 1)
+        rows = (taken[steps] if stride > 1 else taken[steps[0]] for steps in within)
+        return np.stack([action_space.encode(whole(row)) for row in rows]).astype(np.int64)
+
+    def whole(row: np.ndarray) -> Any:
+        return row if actions is None else unpack(row, actions)
 
     return Decisions(
         when=np.append(begins, len(episode)),
@@ -72,6 +80,7 @@ def fill(
     action_space: ActionSpace,
     ground: Ground | None = None,
     batch_size: int = 64,
+    actions: gymnasium.Space | None = None,
 ) -> int:
     """Put every decision of the episodes into a replay buffer of one lane, as demonstrations with labels.
 
@@ -81,13 +90,14 @@ def fill(
         action_space: bound to the environment's actions.
         ground: computes the features that replay caches with each frame; called on at most
             `batch_size` observations at a time.
+        actions: the environment's, where they have several parts.
 
     Returns:
         The number of decisions added.
     """
     added = 0
     for episode in episodes:
-        decisions = to_decisions(episode, action_space)
+        decisions = to_decisions(episode, action_space, actions)
         features = _features(episode, decisions.when, ground, batch_size, replay.stack)
         idle = np.zeros((1, decisions.tokens.shape[1]), np.int64)
         for row, step in enumerate(decisions.when.tolist()):

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vla_rl import envs, specs
 from vla_rl.data.files import Demonstrations, Episode, save
+from vla_rl.data.flat import pack
 from vla_rl.envs import ObservationShape
 from vla_rl.registry import ConfigError
 from vla_rl.specs import TASK
@@ -46,8 +47,8 @@ def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int
 
     With `noise` the expert is pushed off its path, so that its labels also show how to come back:
     to an action of a Box, Gaussian noise of `noise` times half the Box's range is added, and the sum is
-    clipped to the Box; in any other space, a uniformly random action replaces the expert's with
-    probability `noise`. The label is always what the expert itself would have done in that state.
+    clipped to the Box; so it is in each part of a Dict; in any other space, a uniformly random action replaces the
+    expert's with probability `noise`. The label is always what the expert itself would have done in that state.
 
     Raises:
         ConfigError: the environment has no scripted expert, or it succeeds in fewer than 1 of `TRIES`
@@ -142,8 +143,8 @@ class Tape:
             task=self.task,
             seed=self.seed,
             observations={key: np.stack([row[key] for row in self._seen]) for key in self.observation if key != TASK},
-            action=_numbers(actions, self.env.action_space),
-            label=_numbers(labels, self.env.action_space),
+            action=np.stack([pack(action, self.env.action_space) for action in actions]),
+            label=np.stack([pack(label, self.env.action_space) for label in labels]),
             reward=np.asarray(rewards, np.float32),
             terminated=np.asarray(terminations, np.bool_),
             truncated=np.asarray(truncations, np.bool_),
@@ -170,15 +171,9 @@ def perturbed(action: Any, space: gymnasium.Space, noise: float, rng: np.random.
             raise ConfigError(f"demos.noise: {space} has no bounds to scale noise by; set it to 0")
         moved = action + noise * reach * rng.standard_normal(space.shape)
         return np.clip(moved, space.low, space.high).astype(space.dtype)
+    if isinstance(space, gymnasium.spaces.Dict):
+        return {key: perturbed(action[key], part, noise, rng) for key, part in space.items()}
     return space.sample() if rng.random() < noise else action
-
-
-def _numbers(actions: tuple[Any, ...], space: gymnasium.Space) -> np.ndarray:
-    """Actions as one plain array [T, ...]."""
-    array = np.asarray(actions, space.dtype if isinstance(space, gymnasium.spaces.Box) else None)
-    if array.dtype.kind not in "biuf":
-        raise ConfigError(f"demos: actions of {space} are not plain numbers, so they cannot be recorded")
-    return array
 
 
 def _progress() -> Progress:

@@ -28,6 +28,8 @@ ABSENT = -1
 """The mention of a thing that the picture does not show."""
 LEAST_PIXELS = 4
 """A thing shown by fewer pixels is not named."""
+ABSENCES, LOOKALIKES = 0.12, 0.6
+"""How often an instruction mentions a thing that is not there, and how often something there is like it."""
 LOCATIONS = 32
 """Location tokens along an axis of the image."""
 TASKS = ("point", "colour", "shape", "word", "relation", "location")
@@ -173,9 +175,14 @@ def absent(picture: Picture, rng: np.random.Generator) -> str:
             if all(thing.word != word for thing in picture.things):
                 return f"'{word}'"
             continue
-        pair = (_one_of(tuple(COLOURS), rng), _one_of(shapes, rng))
-        if pair not in shown and pair not in HELD_OUT_COMBINATIONS:
-            return f"the {_one_of(colour_words(pair[0]), rng)} {_one_of(shape_words(pair[1]), rng)}"
+        colour, shape = _one_of(tuple(COLOURS), rng), _one_of(shapes, rng)
+        if picture.things and rng.random() < LOOKALIKES:  # half of it is there: the colour, or the shape
+            like = picture.things[rng.integers(len(picture.things))]
+            colour, shape = (like.colour, shape) if rng.random() < 0.5 else (colour, like.shape)
+        if (colour, shape) not in shown and (colour, shape) not in HELD_OUT_COMBINATIONS:
+            # A "block" may be any solid thing of the colour.
+            words = tuple(word for word in shape_words(shape) if word != "block")
+            return f"the {_one_of(colour_words(colour), rng)} {_one_of(words, rng)}"
 
 
 def instruct(picture: Picture, rng: np.random.Generator, focus: int | None = None) -> Sample | None:
@@ -192,7 +199,7 @@ def instruct(picture: Picture, rng: np.random.Generator, focus: int | None = Non
             key=lambda i: picture.things[i].shape in (*MARKS, "tray", "plate", "socket", "drawer")
         )  # things go onto marks
     phrases = [name(picture, i, rng) for i in picked]
-    if focus is None and rng.random() < 0.07:
+    if focus is None and rng.random() < ABSENCES:
         lost = int(rng.integers(count))
         picked[lost], phrases[lost] = ABSENT, absent(picture, rng)
     return Sample(_phrase(picture.kind, phrases, rng), tuple(picked), tuple(phrases))

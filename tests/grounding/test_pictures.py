@@ -13,7 +13,7 @@ from sims.grounding import samples
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.picture import BARE, GRID, PATCH, SIZE, Picture, Split, View
 from sims.grounding.tables import Tables
-from sims.grounding.texts import ABSENT, TASKS, ask, instruct, spoken
+from sims.grounding.texts import ABSENT, TASKS, absent, ask, instruct, spoken
 from sims.grounding.vocabulary import HELD_OUT_AZIMUTHS, HELD_OUT_COMBINATIONS, HELD_OUT_HUES, colour_words, shape_words
 
 KINDS = ("table", "screen")
@@ -209,3 +209,18 @@ def test_familiar_tables_are_seen_as_policies_see_them():
     }
     assert seen[1.0] <= {"front", "front jittered", "side"}
     assert {"top", "orbit"} <= seen[0.0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_absent_is_not_there_but_something_like_it_often_is(kind: str, drawn: dict[str, list[Picture]]) -> None:
+    rng = np.random.default_rng(1)
+    alike = []
+    for picture in drawn[kind]:
+        colour, shape, word = spoken(absent(picture, rng))
+        if word:
+            assert all(thing.word != word for thing in picture.things)
+            continue
+        shown = {(thing.colour, thing.shape) for thing in picture.things}
+        assert (colour, shape) not in shown
+        alike.append(any(colour == c or shape == s for c, s in shown))
+    assert np.mean(alike) > 0.6

@@ -15,7 +15,11 @@ name=${1:-}
 suite=.venvs/$name
 [ -x "$suite/bin/python" ] || .venv/bin/python -m venv "$suite"
 site() { "$1" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])'; }
-site .venv/bin/python > "$(site "$suite/bin/python")/base.pth"
+# Links to all that .venv has, but for MuJoCo: its package extends itself over every folder of its name on the path.
+rm -rf "$suite/base" && mkdir "$suite/base"
+find "$(site .venv/bin/python)" -mindepth 1 -maxdepth 1 ! -name 'mujoco*' ! -name '*.pth' ! -name __pycache__ \
+  -exec ln -s -t "$suite/base" {} +
+echo "$PWD/$suite/base" > "$(site "$suite/bin/python")/base.pth"
 # The known-good versions, but for those that the suite has its own of.
 constraints=$(mktemp)
 trap 'rm -f "$constraints"' EXIT

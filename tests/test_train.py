@@ -123,10 +123,11 @@ def test_sigterm_saves_and_resume_goes_on(started: list[str], tmp_path: Path) ->
     ],
 )
 def test_a_user_s_error_is_one_line_that_names_the_good_value(
-    quick: list[str], overrides: list[str], said: str
+    quick: list[str], overrides: list[str], said: str, tmp_path: Path
 ) -> None:
     record(config.load(quick, command="demos"))
-    process = command("train", *quick, *overrides)
+    # A folder of its own: two runs that begin in the same second would be given the same one.
+    process = command("train", *quick, *overrides, f"run_dir={tmp_path}/run")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
     message = [line for line in errors.splitlines() if line.startswith("vla-rl: error:")]

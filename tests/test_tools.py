@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from gymnasium import spaces
 
 from vla_rl import build, config
 from vla_rl.data import demos
@@ -50,3 +51,18 @@ def test_a_policy_learns_with_a_tool(tmp_path: Path) -> None:
     start = sft(config.load([*common, f"run_dir={tmp_path / 'sft'}"], command="sft"))
     tuned = train(config.load([*common, f"run_dir={tmp_path / 'rl'}", f"train.checkpoint={start}"], command="train"))
     assert (tuned / "pretrained_model" / "config.json").is_file()
+
+
+def test_nested_actions_come_back_whole() -> None:
+    inner = spaces.Dict({"choice": spaces.Discrete(4), "move": spaces.Box(-1, 1, (2,), np.float32)})
+    space = spaces.Dict({"first": inner, "last": spaces.MultiDiscrete([3, 2])})
+    space.seed(0)
+    for _ in range(20):
+        action = space.sample()
+        row = pack(action, space)
+        assert row.shape == (5,)
+        back = unpack(row, space)
+        assert space.contains(back)
+        assert np.array_equal(pack(back, space), row)
+        assert back["first"]["choice"] == action["first"]["choice"]
+        assert np.array_equal(back["last"], action["last"])

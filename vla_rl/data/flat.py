@@ -31,10 +31,16 @@ def unpack(row: np.ndarray, space: gymnasium.Space) -> Any:
         return row
     action, start = {}, 0
     for key, part in space.items():
-        size = spaces.flatdim(part) if isinstance(part, spaces.Box | spaces.Dict) else int(np.prod(part.shape or ()))
-        numbers, start = row[start : start + size], start + size
+        numbers, start = row[start : start + _size(part)], start + _size(part)
         if isinstance(part, spaces.Dict):
             action[key] = unpack(numbers, part)
         else:
             action[key] = numbers.reshape(part.shape or ()).astype(part.dtype)
     return action
+
+
+def _size(space: gymnasium.Space) -> int:
+    """How many numbers `pack` makes of an action."""
+    if isinstance(space, spaces.Dict):
+        return sum(_size(part) for part in space.values())
+    return int(np.prod(space.shape or ()))

@@ -73,8 +73,7 @@ def bench_envs(names: Sequence[str] = (), as_json: bool = False) -> None:
 def all_names() -> list[str]:
     """The configs of the group `env`, and our registered ids with a task that none of them is about."""
     envs.register_installed()
-    files = sorted((paths.shipped("configs") / "env").glob("*.yaml"))
-    named = [file.stem for file in files if not file.stem.startswith("_")]
+    named = list(paths.named_configs(paths.shipped("configs") / "env"))
     ids = {config.load([f"env={name}"], command="bench").env.id for name in named}
     ours = [env_id for env_id, spec in gymnasium.registry.items() if env_id.startswith("vla_rl/") and spec.kwargs]
     return named + [env_id for env_id in ours if env_id not in ids]

@@ -48,8 +48,7 @@ def describe_group(group: str) -> list[Entry]:
 
 def describe_envs(folder: Path) -> list[Entry]:
     """Every `<name>.yaml` of a folder (but for `_<name>.yaml`, which others build on), then the tasks without one."""
-    configs = {file.stem: file for file in sorted(folder.glob("*.yaml")) if not file.stem.startswith("_")}
-    found = [_described_env(name, file) for name, file in configs.items()]
+    found = [_described_env(name, file) for name, file in paths.named_configs(folder).items()]
     known = {entry["id"] for entry in found} | {ADAPTER}
     bare = {"sensors": None, "actions": None}
     return found + [_task(name, {"id": name, **bare}) for name in registry.entries("envs") if name not in known]

@@ -26,7 +26,7 @@ def overrides_of(words: Sequence[str], config_dir: Path | None = None) -> list[s
 
 def _environment(word: str, config_dir: Path | None) -> list[str]:
     folders = [paths.shipped("configs") / "env", *([config_dir / "env"] if config_dir else [])]
-    files = {file.stem for folder in folders for file in folder.glob("*.yaml") if not file.stem.startswith("_")}
+    files = paths.named_configs(*folders)
     if word in files:
         return [f"env={word}"]
     envs.register_installed()

@@ -17,3 +17,9 @@ def shipped(name: str) -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"this installation of vla_rl lacks its folder {name!r}; reinstall it")
+
+
+def named_configs(*folders: Path) -> dict[str, Path]:
+    """The config files of folders by name, sorted within each; not those that others build on (`_<name>.yaml`)."""
+    files = (file for folder in folders for file in sorted(folder.glob("*.yaml")))
+    return {file.stem: file for file in files if not file.stem.startswith("_")}

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from sims.mujoco.world import World
 
 SHAPES = ("cube", "ball", "cylinder", "bar")
 """Solid shapes; a scene names their geoms so."""
@@ -86,3 +90,12 @@ def scatter_between(
             if len(places) == count:
                 return places
     raise ValueError(f"no room for {count} things {apart} m apart between {low} and {high}")
+
+
+def put_down(
+    world: World, kind: str, things: Sequence[Thing], places: np.ndarray, rng: np.random.Generator | None = None
+) -> None:
+    """Show `things` in the slots `kind`0, 1, ... at `places` [n, 2], turned at random where there is an `rng`."""
+    for i, (thing, place) in enumerate(zip(things, places, strict=True)):
+        yaw = rng.uniform(-np.pi, np.pi) if rng is not None else 0.0
+        world.place(f"{kind}{i}", thing, place, COLOURS[thing.colour], yaw)

@@ -142,7 +142,7 @@ class World:
         self._set_solid(geoms[thing.shape], True)
         self.model.body_gravcomp[body] = 0.0
         x, y = np.asarray(position, np.float64)
-        turned = (np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
+        turned = rotations.about_z(yaw)
         if self.model.body_jntnum[body] == 1:  # a free joint
             first = self.model.jnt_qposadr[self.model.body_jntadr[body]]
             self.data.qpos[first : first + 7] = (x, y, height, *turned)

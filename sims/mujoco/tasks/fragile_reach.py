@@ -11,7 +11,7 @@ import numpy as np
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.tasks.reach import RADIUS
-from sims.mujoco.things import COLOURS, SHAPES, Thing, assortment, describe
+from sims.mujoco.things import COLOURS, SHAPES, Thing, assortment, describe, put_down
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World
@@ -50,8 +50,7 @@ class FragileReach(Task):
         things = assortment(rng, self.things, SHAPES, tuple(COLOURS), 0.0)
         start, places, glasses = self._places(rng)
         world.reset(tip=np.array([*start, START_HEIGHT]))
-        for i, (thing, place) in enumerate(zip(things, places, strict=True)):
-            world.place(f"thing{i}", thing, place, COLOURS[thing.colour], yaw=rng.uniform(-np.pi, np.pi))
+        put_down(world, "thing", things, places, rng)
         for i, place in enumerate(glasses):
             world.place(f"object{i}", Thing("white", "glass"), place, GLASS)
         world.memory = {"stood": {f"object{i}": place.tolist() for i, place in enumerate(glasses)}, "knocked": []}

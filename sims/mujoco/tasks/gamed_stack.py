@@ -9,7 +9,6 @@ import numpy as np
 
 from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.tasks import stack
-from sims.mujoco.tasks.place import rests
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World
@@ -52,8 +51,7 @@ class GamedStack(Task):
 
     def success(self, world: World, goal: Goal) -> bool:
         """The one rests on the other, and the robot does not touch it."""
-        upper, lower = goal.slots
-        return stack.is_above(world, upper, lower) and world.touching(upper, lower) and rests(world, upper)
+        return stack.is_stacked(world, goal)
 
     def expert(self, world: World, goal: Goal) -> Target:
         """The honest way: Stack's."""

@@ -10,8 +10,7 @@ import numpy as np
 
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task, within
-from sims.mujoco.tasks.pick import put_down
-from sims.mujoco.things import COLOURS, Thing, scatter
+from sims.mujoco.things import COLOURS, Thing, put_down, scatter
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World
@@ -55,8 +54,7 @@ class InsertPeg(Task):
         world.reset(tip=rng.uniform((-0.15, -0.15, 0.19), (0.15, 0.15, 0.23)))
         put_down(world, "peg", [Thing(colour, "peg") for colour in colours[: self.pegs]], places[: self.pegs], rng)
         sockets = [Thing(colour, "socket") for colour in colours[self.pegs :]]
-        for i, (socket, place) in enumerate(zip(sockets, places[self.pegs :], strict=True)):
-            world.place(f"socket{i}", socket, place, COLOURS[socket.colour])
+        put_down(world, "socket", sockets, places[self.pegs :])
         phrase = PHRASES[int(rng.integers(len(PHRASES)))]
         return Goal(("peg0", "socket0"), phrase.format(colours[0], sockets[0].colour))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task, check_range, within
-from sims.mujoco.things import COLOURS, Thing, assortment, describe, scatter
+from sims.mujoco.things import COLOURS, assortment, describe, put_down, scatter
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World
@@ -63,9 +63,3 @@ class Pick(Task):
         return skills.fetch(world, slot) or Target(
             np.array([*world.tip_position[:2], skills.OVERHEAD]), skills.grip_yaw(world, slot)
         )
-
-
-def put_down(world: World, kind: str, things: list[Thing], places: np.ndarray, rng: np.random.Generator) -> None:
-    """Show `things` in the slots `kind`0, 1, ... at `places` [n, 2], turned at random."""
-    for i, (thing, place) in enumerate(zip(things, places, strict=True)):
-        world.place(f"{kind}{i}", thing, place, COLOURS[thing.colour], yaw=rng.uniform(-np.pi, np.pi))

@@ -10,8 +10,8 @@ import numpy as np
 
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task, within
-from sims.mujoco.tasks.pick import SHAPES, put_down
-from sims.mujoco.things import COLOURS, Thing, assortment, describe, scatter
+from sims.mujoco.tasks.pick import SHAPES
+from sims.mujoco.things import COLOURS, Thing, assortment, describe, put_down, scatter
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World
@@ -52,8 +52,7 @@ class Place(Task):
         places = scatter(rng, self.things + self.containers, SPREAD, APART)
         world.reset(tip=rng.uniform((-0.15, -0.15, 0.14), (0.15, 0.15, 0.22)))
         put_down(world, "object", things, places[: self.things], rng)
-        for i, (container, place) in enumerate(zip(containers, places[self.things :], strict=True)):
-            world.place(f"container{i}", container, place, COLOURS[container.colour])
+        put_down(world, "container", containers, places[self.things :])
         phrase = PHRASES[int(rng.integers(len(PHRASES)))]
         named = (describe(things[0], things, rng, "object"), preposition(containers[0]), containers[0])
         return Goal(("object0", "container0"), phrase.format(*named))

@@ -9,7 +9,7 @@ import numpy as np
 
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task, check_range, within
-from sims.mujoco.things import COLOURS, Thing, scatter
+from sims.mujoco.things import COLOURS, Thing, put_down, scatter
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World
@@ -46,8 +46,8 @@ class PressInOrder(Task):
         """Scatter buttons of different colours; the first ones are to be pressed, in their order."""
         colours = [str(colour) for colour in rng.permutation(list(COLOURS))[: self.buttons]]
         world.reset(tip=rng.uniform((-0.15, -0.15, 0.12), (0.15, 0.15, 0.2)))
-        for i, (colour, place) in enumerate(zip(colours, scatter(rng, self.buttons, SPREAD, APART), strict=True)):
-            world.place(f"button{i}", Thing(colour, "button"), place, COLOURS[colour])
+        buttons = [Thing(colour, "button") for colour in colours]
+        put_down(world, "button", buttons, scatter(rng, self.buttons, SPREAD, APART))
         world.memory = {"pressed": []}
         first, then = FIRST[int(rng.integers(len(FIRST)))], NEXT[int(rng.integers(len(NEXT)))]
         named = [f"{colour} button" if rng.random() < 0.7 else f"{colour} one" for colour in colours[: self.presses]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco.task import Goal, Target, Task, within
-from sims.mujoco.things import COLOURS, MARK, Thing, assortment, describe, scatter
+from sims.mujoco.things import COLOURS, MARK, Thing, assortment, describe, put_down, scatter
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World
@@ -56,10 +56,8 @@ class Push(Task):
         blocks = assortment(rng, self.blocks, SHAPES, rest, self.twin)
         block_places, mark_places = self._places(rng)
         world.reset(tip=rng.uniform((-0.2, -0.2, 0.12), (0.2, 0.2, 0.2)))
-        for i, (colour, place) in enumerate(zip(marks, mark_places, strict=True)):
-            world.place(f"mark{i}", Thing(colour, MARK), place, COLOURS[colour])
-        for i, (block, place) in enumerate(zip(blocks, block_places, strict=True)):
-            world.place(f"block{i}", block, place, COLOURS[block.colour], yaw=rng.uniform(-np.pi, np.pi))
+        put_down(world, "mark", [Thing(colour, MARK) for colour in marks], mark_places)
+        put_down(world, "block", blocks, block_places, rng)
         phrase = PHRASES[int(rng.integers(len(PHRASES)))]
         return Goal(("block0", "mark0"), phrase.format(describe(blocks[0], blocks, rng, "block"), marks[0]))
 

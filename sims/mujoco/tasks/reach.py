@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco.task import Goal, Target, Task, check_range, within
-from sims.mujoco.things import COLOURS, SHAPES, Thing, assortment, describe, scatter
+from sims.mujoco.things import COLOURS, SHAPES, assortment, describe, put_down, scatter
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World
@@ -58,7 +58,7 @@ class Reach(Task):
         things = assortment(rng, count, SHAPES, tuple(COLOURS), self.twin)
         places = scatter(rng, count, SPREAD, APART)
         world.reset(tip=rng.uniform((-0.2, -0.2, 0.12), (0.2, 0.2, 0.22)))
-        _show(world, things, places, rng)
+        put_down(world, "thing", things, places, rng)
         phrase = PHRASES[int(rng.integers(len(PHRASES)))]
         return Goal(("thing0",), phrase.format(describe(things[0], things, rng, "object")))
 
@@ -73,8 +73,3 @@ class Reach(Task):
         # A cone over the target: descend while closing in, and never through a neighbour.
         height = np.clip(top[2] + 0.005 + 1.5 * (away - 0.03), top[2] + 0.005, OVERHEAD)
         return Target(np.array([top[0], top[1], height]))
-
-
-def _show(world: World, things: list[Thing], places: np.ndarray, rng: np.random.Generator) -> None:
-    for i, (thing, place) in enumerate(zip(things, places, strict=True)):
-        world.place(f"thing{i}", thing, place, COLOURS[thing.colour], yaw=rng.uniform(-np.pi, np.pi))

@@ -9,9 +9,8 @@ import numpy as np
 
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task, within
-from sims.mujoco.tasks.pick import put_down
 from sims.mujoco.tasks.place import is_over, rests
-from sims.mujoco.things import COLOURS, Thing, scatter
+from sims.mujoco.things import COLOURS, Thing, put_down, scatter
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World
@@ -47,8 +46,7 @@ class Stack(Task):
 
     def success(self, world: World, goal: Goal) -> bool:
         """The one rests on the other, and the robot does not touch it."""
-        upper, lower = goal.slots
-        return is_above(world, upper, lower) and world.touching(upper, lower) and rests(world, upper)
+        return is_stacked(world, goal)
 
     def expert(self, world: World, goal: Goal) -> Target:
         """Fetch it, carry it over the other, down, let go, up."""
@@ -70,6 +68,12 @@ def is_above(world: World, upper: str, lower: str, over: float = OVER, on: float
     """Whether `upper` is over `lower` (metres off along the table) and no more than `on` above or below its top."""
     gap = world.bottom(upper) - float(world.object_top(lower)[2])
     return is_over(world, upper, lower, over) and abs(gap) <= on
+
+
+def is_stacked(world: World, goal: Goal) -> bool:
+    """Whether the goal's first slot rests on its second, and the robot does not touch it."""
+    upper, lower = goal.slots
+    return is_above(world, upper, lower) and world.touching(upper, lower) and rests(world, upper)
 
 
 def stack(world: World, goal: Goal) -> Target:

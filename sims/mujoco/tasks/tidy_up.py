@@ -11,10 +11,9 @@ import numpy as np
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task, within
 from sims.mujoco.tasks.open_drawer import is_hooked, outwards, pull
-from sims.mujoco.tasks.pick import put_down
 from sims.mujoco.tasks.place import rests
 from sims.mujoco.tasks.press_in_order import DARK, DOWN
-from sims.mujoco.things import COLOURS, Thing, assortment, describe, scatter_between
+from sims.mujoco.things import COLOURS, Thing, assortment, describe, put_down, scatter_between
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World
@@ -57,8 +56,7 @@ class TidyUp(Task):
         cabinet = (side * rng.uniform(0.13, 0.15), rng.uniform(0.1, 0.16))
         world.place("cabinet0", Thing(colours[0], "cabinet"), cabinet, COLOURS[colours[0]], rng.uniform(-0.2, 0.2))
         put_down(world, "object", things, places[2:], rng)
-        for i in range(2):
-            world.place(f"button{i}", Thing(colours[1 + i], "button"), places[i], COLOURS[colours[1 + i]])
+        put_down(world, "button", [Thing(colour, "button") for colour in colours[1:3]], places[:2])
         world.memory = {"pressed": False}
         phrase = PHRASES[int(rng.integers(len(PHRASES)))]
         words = phrase.format(colours[0], describe(things[0], things, rng, "object"), colours[1])

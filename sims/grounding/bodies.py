@@ -14,13 +14,20 @@ from sims.grounding.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, MARKS, SOL
 _WEIGHTS = {"cube": 6.0, "ball": 5.0, "cylinder": 5.0, "mark": 5.0, "bar": 5.0}
 _WEIGHTS |= {"button": 4.0, "drawer": 2.0, "peg": 2.0, "socket": 2.0, "tray": 2.0, "plate": 2.0}
 """How often a shape is drawn; the others 1."""
+_ALIKE = 0.08
+"""How often all things of a table have one shape, so that colour alone tells them apart."""
+_UNLIT = 0.35
+"""How often a button's lamp is out."""
 _DEPTH = 0.06
 """Half the depth of a drawer's cabinet, metres."""
 
 
 @dataclass
 class Body:
-    """A thing before it is rendered: half extents, centre, turn; how far it is pulled out, if it is a drawer."""
+    """A thing before it is rendered: half extents, centre, turn; how far it is pulled out, if it is a drawer.
+
+    `colour` is empty for a button whose lamp is out.
+    """
 
     colour: str
     shape: str
@@ -31,22 +38,26 @@ class Body:
 
 
 def pairs_of(rng: np.random.Generator, held_out: bool, count: int) -> list[tuple[str, str]]:
-    """Colours and shapes of a table's things: often the same colour, or the same shape, twice."""
+    """Colours and shapes of a table's things: often the same colour, or the same shape, twice; some buttons unlit."""
     colours, shapes = tuple(COLOURS), TABLE_SHAPES
     weights = np.array([_WEIGHTS.get(shape, 1.0) for shape in shapes])
     pairs: list[tuple[str, str]] = []
     if held_out:
         held = [pair for pair in sorted(HELD_OUT_COMBINATIONS) if pair[1] in shapes]
         pairs.append(held[rng.integers(len(held))])
+    same_shape = 1.0 if rng.random() < _ALIKE else 0.2
     while len(pairs) < count:
         colour = colours[rng.integers(len(colours))]
         shape = str(rng.choice(shapes, p=weights / weights.sum()))
-        if pairs and rng.random() < 0.2:
+        if pairs and rng.random() < same_shape:
             shape = pairs[rng.integers(len(pairs))][1]
         elif pairs and rng.random() < 0.3:
             colour = pairs[rng.integers(len(pairs))][0]
         if allowed(colour, shape, held_out) and (colour, shape) not in pairs:
             pairs.append((colour, shape))
+    for i, (colour, shape) in enumerate(pairs):
+        if shape == "button" and allowed(colour, shape, held_out=False) and rng.random() < _UNLIT:
+            pairs[i] = ("", shape)
     order = rng.permutation(count)
     return [pairs[i] for i in order]
 

@@ -71,6 +71,7 @@ class Thing:
     """One thing of a picture that words can name."""
 
     colour: str
+    """Empty for one that has none to be named by: a button whose lamp is out."""
     shape: str
     place: tuple[float, float]
     """Its centre in the image: x right, y down, each in [-1, 1]."""

@@ -175,7 +175,7 @@ def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
     things = picture.things
     robot = _SHAPE_INDEX[GRIPPER if picture.kind == "table" else CURSOR]
     nowhere = (np.nan, np.nan)
-    colour = np.array([_COLOUR_INDEX[t.colour] for t in things] + [0, 0])
+    colour = np.array([_COLOUR_INDEX.get(t.colour, 0) for t in things] + [0, 0])
     shape = np.array([_SHAPE_INDEX[t.shape] for t in things] + [robot, 0])
     word = np.array([_WORD_INDEX.get(t.word, 0) for t in things] + [0, 0])
     centres = np.array([t.place for t in things] + [picture.self_place or nowhere, nowhere], np.float32)

@@ -30,6 +30,8 @@ LEAST_PIXELS = 4
 """A thing shown by fewer pixels is not named."""
 ABSENCES, LOOKALIKES = 0.12, 0.6
 """How often an instruction mentions a thing that is not there, and how often something there is like it."""
+UNLIT_ABSENCES = 0.4
+"""The former where a button's lamp is out: it may be the one that is meant, but cannot be told by its colour."""
 LOCATIONS = 32
 """Location tokens along an axis of the image."""
 TASKS = ("point", "colour", "shape", "word", "relation", "location")
@@ -105,7 +107,9 @@ class Sample:
 def names_of(picture: Picture, index: int) -> list[str]:
     """Phrases without article that hold for one thing of the picture and for no other; empty if there are none."""
     thing, others = picture.things[index], [t for i, t in enumerate(picture.things) if i != index]
-    names = []
+    names: list[str] = []
+    if not thing.colour:
+        return names
     if not any((o.colour, o.shape) == (thing.colour, thing.shape) for o in others):
         names += 3 * [f"{c} {s}" for c in colour_words(thing.colour) for s in shape_words(thing.shape)]
     if not any(o.colour == thing.colour for o in others):
@@ -169,6 +173,7 @@ def absent(picture: Picture, rng: np.random.Generator) -> str:
     """A phrase for a thing that the picture does not show."""
     shapes = TABLE_SHAPES if picture.kind == "table" else SCREEN_SHAPES
     shown = {(thing.colour, thing.shape) for thing in picture.things}
+    unlit = _unlit(picture)
     while True:
         if picture.kind == "screen" and rng.random() < 0.4:
             word = _one_of(WORDS, rng)
@@ -176,13 +181,22 @@ def absent(picture: Picture, rng: np.random.Generator) -> str:
                 return f"'{word}'"
             continue
         colour, shape = _one_of(tuple(COLOURS), rng), _one_of(shapes, rng)
-        if picture.things and rng.random() < LOOKALIKES:  # half of it is there: the colour, or the shape
+        if unlit and rng.random() < LOOKALIKES:  # it would be this one, were its lamp on
+            shape = "button"
+        elif picture.things and rng.random() < LOOKALIKES:  # half of it is there: the colour, or the shape
             like = picture.things[rng.integers(len(picture.things))]
-            colour, shape = (like.colour, shape) if rng.random() < 0.5 else (colour, like.shape)
+            colour, shape = (like.colour or colour, shape) if rng.random() < 0.5 else (colour, like.shape)
         if (colour, shape) not in shown and (colour, shape) not in HELD_OUT_COMBINATIONS:
             # A "block" may be any solid thing of the colour.
             words = tuple(word for word in shape_words(shape) if word != "block")
+            if unlit and all(thing.colour != colour for thing in picture.things):
+                words += ("one",)
             return f"the {_one_of(colour_words(colour), rng)} {_one_of(words, rng)}"
+
+
+def _unlit(picture: Picture) -> bool:
+    """Whether it shows a button whose lamp is out."""
+    return any(not thing.colour for thing in picture.things)
 
 
 def instruct(picture: Picture, rng: np.random.Generator, focus: int | None = None) -> Sample | None:
@@ -199,7 +213,7 @@ def instruct(picture: Picture, rng: np.random.Generator, focus: int | None = Non
             key=lambda i: picture.things[i].shape in (*MARKS, "tray", "plate", "socket", "drawer")
         )  # things go onto marks
     phrases = [name(picture, i, rng) for i in picked]
-    if focus is None and rng.random() < ABSENCES:
+    if focus is None and rng.random() < (UNLIT_ABSENCES if _unlit(picture) else ABSENCES):
         lost = int(rng.integers(count))
         picked[lost], phrases[lost] = ABSENT, absent(picture, rng)
     return Sample(_phrase(picture.kind, phrases, rng), tuple(picked), tuple(phrases))
@@ -288,6 +302,8 @@ def _ask_relation(picture: Picture, rng: np.random.Generator, focus: int | None)
         if found is None or (focus is not None and focus != found):
             continue
         thing = picture.things[found]
+        if not thing.colour:
+            continue
         phrase = name(picture, int(index), rng)
         text = _one_of(_RELATION, rng).format(phrase, side=side)
         return Sample(text, (int(index),), (phrase,), "relation", f"{thing.colour} {thing.shape}", thing.place)

@@ -21,6 +21,8 @@ COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
     "black": ((0.0, 1.0), (0.0, 0.2), (0.03, 0.13)),
     "gray": ((0.0, 1.0), (0.0, 0.08), (0.4, 0.6)),
 }
+UNLIT = ((0.55, 0.75), (0.0, 0.2), (0.14, 0.22))
+"""The same of a lamp that is out: neither black nor gray."""
 COLOUR_WORDS = {"gray": ("gray", "grey"), "purple": ("purple", "violet"), "pink": ("pink", "magenta")}
 
 SOLIDS = ("cube", "ball", "cylinder", "bar", "capsule", "egg", "plate", "tray")
@@ -86,8 +88,8 @@ def shape_words(shape: str) -> tuple[str, ...]:
 
 
 def paint(colour: str, rng: np.random.Generator) -> np.ndarray:
-    """A random shade of a named colour: float [3] in [0, 1], red, green, blue."""
-    hue, saturation, value = (rng.uniform(*bounds) for bounds in COLOURS[colour])
+    """A random shade of a named colour, of UNLIT for "": float [3] in [0, 1], red, green, blue."""
+    hue, saturation, value = (rng.uniform(*bounds) for bounds in (COLOURS[colour] if colour else UNLIT))
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, saturation, value))
 
 

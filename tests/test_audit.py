@@ -14,6 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 import sims  # noqa: F401  (registers the environments)
 from tests import fakes
 from vla_rl import audit, blind, cli, config, naming, probes
+from vla_rl.envs import still
 from vla_rl.registry import ConfigError
 from vla_rl.specs import STATE, TRAINING_SEEDS
 
@@ -188,12 +189,12 @@ def test_a_vector_is_the_action_that_it_was_made_of(space: gymnasium.Space) -> N
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_doing_nothing_is_an_action(space: gymnasium.Space) -> None:
-    assert space.contains(probes.still(space))
+    assert space.contains(still(space))
 
 
 def test_doing_nothing_is_the_middle_of_a_box() -> None:
-    np.testing.assert_array_equal(probes.still(Box(0, 1, (2,))), [0.5, 0.5])
-    np.testing.assert_array_equal(probes.still(SPACES[1]), [2, 0])
+    np.testing.assert_array_equal(still(Box(0, 1, (2,))), [0.5, 0.5])
+    np.testing.assert_array_equal(still(SPACES[1]), [2, 0])
 
 
 def test_actions_that_are_no_vectors_are_skipped_with_the_reason() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from gymnasium import spaces
 
-from vla_rl import build, config
+from vla_rl import build, config, envs
 from vla_rl.data import demos
 from vla_rl.data.flat import pack, unpack
 from vla_rl.sft import sft
@@ -28,7 +28,7 @@ def test_actions_of_several_parts_are_kept_and_decided(tmp_path: Path) -> None:
     demos.record(run)
     face = build.interface(run)
     found = build.demonstrations(run, face)
-    env = build.env_factory(run)()
+    env = envs.factory(run)()
     calls = 0
     for episode in found:
         assert episode.action.shape == (len(episode), 6)

@@ -16,7 +16,7 @@ from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.algorithms.rows import Rows
 from vla_rl.bench_envs import ROUNDS, env_share, race, seconds
 from vla_rl.config import RunConfig
-from vla_rl.envs import batched
+from vla_rl.envs import batched, factory
 from vla_rl.replay import ReplayBuffer
 
 
@@ -57,7 +57,7 @@ def fill_randomly(
     run: RunConfig, face: build.Interface, algorithm: ParlAlgorithm, replay: ReplayBuffer, steps: int
 ) -> None:
     """Play `steps` decisions of the untrained policy into replay."""
-    env = build.token_env(build.env_factory(run), face.tokens)
+    env = build.env_factory(run, face)()
     observation, _ = env.reset(seed=0)
     final = False
     for _ in range(steps):
@@ -139,7 +139,7 @@ def descend(loss: torch.Tensor, optimizer: Any, clip: float) -> None:
 
 def decisions_per_second(run: RunConfig, algorithm: ParlAlgorithm, rows: int, repeats: int = 40) -> float:
     """Greedy decisions a second from pixels, in batches of `rows`; the median of the rounds."""
-    env = build.env_factory(run)()
+    env = factory(run)()
     observation, _ = env.reset(seed=0)
     env.close()
     one = batched(observation)

@@ -31,13 +31,12 @@ class Interface:
     tokens: ActionSpace
 
 
-def env_factory(run: RunConfig, render_mode: str | None = None) -> partial[gymnasium.Env]:
-    """A picklable maker of the run's environment, with its own actions."""
-    return envs.factory(run, render_mode)
+def env_factory(run: RunConfig, face: Interface, render_mode: str | None = None) -> partial[gymnasium.Env]:
+    """A picklable maker of the run's environment, which takes decisions."""
+    return partial(_token_env, envs.factory(run, render_mode), face.tokens)
 
 
-def token_env(make: partial[gymnasium.Env], tokens: ActionSpace) -> gymnasium.Env:
-    """One environment of decisions."""
+def _token_env(make: partial[gymnasium.Env], tokens: ActionSpace) -> gymnasium.Env:
     return TokenEnv(make(), tokens)
 
 
@@ -47,7 +46,7 @@ def interface(run: RunConfig) -> Interface:
     Raises:
         ConfigError: its observations or actions do not suit the config.
     """
-    env = env_factory(run)()
+    env = envs.factory(run)()
     try:
         tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
         return Interface(ObservationShape.of(env.observation_space), env.action_space, tokens)

@@ -130,6 +130,23 @@ def factory(run: RunConfig, render_mode: str | None = None) -> partial[gymnasium
     )
 
 
+def still(space: gymnasium.Space) -> Any:
+    """What comes nearest to doing nothing: the middle of a Box (0 where it has no end), else the first choice."""
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Box):
+        with np.errstate(invalid="ignore", over="ignore"):
+            middle = (space.low.astype(np.float64) + space.high) / 2
+        ends = np.isfinite(space.low) & np.isfinite(space.high)
+        return np.where(ends, middle, np.clip(0.0, space.low, space.high)).astype(space.dtype)
+    if isinstance(space, spaces.Discrete):
+        return space.dtype.type(space.start)
+    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
+        return np.zeros(space.shape, space.dtype) + getattr(space, "start", 0)
+    if isinstance(space, spaces.Dict):
+        return {key: still(part) for key, part in space.items()}
+    return space.sample()
+
+
 def bind_tokens(config: Any, space: gymnasium.Space, plugins: Sequence[str] = ()) -> ActionSpace:
     """The action space of the config, fitted to the environment's.
 

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -251,11 +250,11 @@ def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequen
     actor = load_actor(checkpoint, run.device, best_of, run.plugins)
     face = build.interface(run)
     actor.policy.check_fits(face.tokens, face.observation.images, face.observation.state)
-    make = partial(build.token_env, build.env_factory(run), face.tokens)
+    make = build.env_factory(run, face)
     seeds = HELD_OUT_SEEDS[run.eval.seed : run.eval.seed + run.eval.episodes]
     with results.episode_bar(run.env.id, len(seeds)) as on_episode:
         result = evaluate(actor, make, seeds, run.eval.num_envs, run.eval.videos, on_episode, run.replay.stack)
-    make_rendering = partial(build.token_env, build.env_factory(run, render_mode="rgb_array"), face.tokens)
+    make_rendering = build.env_factory(run, face, "rgb_array")
     result = refilmed(keep_films(result, run.eval.videos), make_rendering)
     acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
     results.write(result, run.run_dir, {"checkpoint": str(checkpoint), "acting": acting})

@@ -11,6 +11,7 @@ import numpy as np
 
 from vla_rl.blind import Linear, Nearest, Reader, to_action
 from vla_rl.data.record import perturbed
+from vla_rl.envs import still
 
 NOISE = 0.3
 """Of the noisy expert, and at most of what blind policies are fitted to; as `demos.noise` means it."""
@@ -90,23 +91,6 @@ def blind(observations: Sequence[Any], actions: Sequence[Any], space: gymnasium.
 def expert_action(env: gymnasium.Env) -> Any:
     """What the scripted expert would do now."""
     return env.unwrapped.expert_action()  # type: ignore[attr-defined]
-
-
-def still(space: gymnasium.Space) -> Any:
-    """What comes nearest to doing nothing: the middle of a Box (0 where it has no end), else the first choice."""
-    spaces = gymnasium.spaces
-    if isinstance(space, spaces.Box):
-        with np.errstate(invalid="ignore", over="ignore"):
-            middle = (space.low.astype(np.float64) + space.high) / 2
-        ends = np.isfinite(space.low) & np.isfinite(space.high)
-        return np.where(ends, middle, np.clip(0.0, space.low, space.high)).astype(space.dtype)
-    if isinstance(space, spaces.Discrete):
-        return space.dtype.type(space.start)
-    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
-        return np.zeros(space.shape, space.dtype) + getattr(space, "start", 0)
-    if isinstance(space, spaces.Dict):
-        return {key: still(part) for key, part in space.items()}
-    return space.sample()
 
 
 def _sticky(env: gymnasium.Env, rng: np.random.Generator) -> Act:

@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +118,7 @@ def make_world(run: RunConfig, folder: Path) -> World:
     replay = build.replay(run, face, policy, run.replay.capacity, run.train.num_envs)
     # Each process of several acts from seeds of its own.
     seed = run.seed + 1000 * learner.rank
-    envs = make_vector(
-        partial(build.token_env, build.env_factory(run), face.tokens), run.train.num_envs, run.train.workers
-    )
+    envs = make_vector(build.env_factory(run, face), run.train.num_envs, run.train.workers)
     return World(
         run=run,
         learner=learner,
@@ -151,7 +148,7 @@ def start_policy(run: RunConfig, face: build.Interface, episodes: Demonstrations
 def validate(world: World) -> dict[str, float]:
     """Greedy success on seeds that neither training nor the final evaluation uses."""
     count = world.run.train.eval_episodes
-    make = partial(build.token_env, build.env_factory(world.run), world.face.tokens)
+    make = build.env_factory(world.run, world.face)
     seeds = VALIDATION_SEEDS[:count]
     result = evaluate(Actor(world.algorithm), make, seeds, world.run.eval.num_envs, stack=world.run.replay.stack)
     return {"eval/pc_success": result.pc_success, "eval/episodes": float(count)}

@@ -224,3 +224,26 @@ def test_what_is_absent_is_not_there_but_something_like_it_often_is(kind: str, d
         assert (colour, shape) not in shown
         alike.append(any(colour == c or shape == s for c, s in shown))
     assert np.mean(alike) > 0.6
+
+
+def test_a_lamp_that_is_out_has_no_colour_and_what_it_may_be_is_absent(drawn: dict[str, list[Picture]]) -> None:
+    unlit = [p for p in drawn["table"] if any(not thing.colour for thing in p.things)]
+    assert len(unlit) > 10
+    rng = np.random.default_rng(2)
+    lost = []
+    for picture in unlit:
+        out = [i for i, thing in enumerate(picture.things) if not thing.colour]
+        assert {picture.things[i].shape for i in out} == {"button"}
+        for _ in range(5):
+            text = instruct(picture, rng)
+            assert text is not None
+            assert not {*text.mentions} & {*out}
+            lost.append(ABSENT in text.mentions)
+            colour, shape, _ = spoken(absent(picture, rng))
+            assert colour
+            assert not [thing for thing in picture.things if thing.colour == colour and shape in ("", thing.shape)]
+        labels, _ = samples.cell_labels(picture)
+        shown = np.isin(picture.cells, out)
+        assert (labels["colour"][shown] == 0).all()
+        assert (labels["shape"][shown] > 0).all()
+    assert np.mean(lost) > 0.3

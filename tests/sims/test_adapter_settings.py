@@ -136,9 +136,7 @@ def test_pictures_may_be_its_own_render_and_scaled() -> None:
 
 def test_workers_make_it_in_their_own_processes() -> None:
     run = config.load([f"plugins=[{MODULE}]", *_words()])
-    from vla_rl import build
-
-    vector = envs.make_vector(build.env_factory(run), 2, workers=True)
+    vector = envs.make_vector(envs.factory(run), 2, workers=True)
     try:
         observation, _ = vector.reset(seed=[1, 2])
         assert observation[STATE].shape == (2, 1)

@@ -16,9 +16,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from sims.adapters import suites
-from vla_rl import build, catalog, config
+from vla_rl import catalog, config
 from vla_rl.config import RunConfig
 from vla_rl.data.record import record
+from vla_rl.envs import factory
 from vla_rl.specs import IMAGES, STATE, TASK
 
 CONFIGS = [entry for entry in catalog.describe_group("envs") if entry["suite"] in suites.SUITES]
@@ -43,7 +44,7 @@ def run(name: str) -> RunConfig:
 
 @pytest.fixture
 def env(run: RunConfig) -> Iterator[gymnasium.Env]:
-    made = build.env_factory(run, "rgb_array")()
+    made = factory(run, "rgb_array")()
     yield made
     made.close()
 
@@ -103,7 +104,7 @@ def test_pictures_show_what_the_seed_decides(name: str, env: gymnasium.Env) -> N
 
 
 def test_one_seed_is_one_episode_whatever_came_before(run: RunConfig, env: gymnasium.Env) -> None:
-    other = build.env_factory(run)()
+    other = factory(run)()
     first = act(env, seed=1, steps=8)
     act(other, seed=2, steps=5)
     assert same(first, act(other, seed=1, steps=8))
@@ -168,7 +169,7 @@ def test_our_pictures_and_its_own_do_not_disturb_each_other() -> None:
         "[{type: foreign_image, name: own}, {type: camera, name: track, width: 64, height: 64}, {type: instruction}]"
     )
     words = ["env=half_cheetah", f"env.sensors={sensors}", "env.kwargs={camera_name: track, width: 64, height: 64}"]
-    envs = [build.env_factory(config.load(words))() for _ in range(2)]
+    envs = [factory(config.load(words))() for _ in range(2)]
     for env in envs:
         env.reset(seed=0)
     for _ in range(3):

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from vla_rl.envs import still
 from vla_rl.registry import ConfigError, nearest
 
 MOVES: dict[str, tuple[str, int]] = {
@@ -56,9 +57,7 @@ class Controls:
         names = getattr(env.unwrapped, "action_names", ())
         self.names = tuple(names) if len(names) == size else tuple(f"a{i}" for i in range(size))
         self._low, self._high = space.low.ravel().astype(np.float64), space.high.ravel().astype(np.float64)
-        ends = np.isfinite(self._low) & np.isfinite(self._high)
-        with np.errstate(invalid="ignore"):
-            self._rest = np.where(ends, (self._low + self._high) / 2, np.clip(0.0, self._low, self._high))
+        self._rest = still(space).ravel().astype(np.float64)
         named = _names_places(getattr(env.unwrapped, "control", None))
         self._stays = np.array([named or name == FINGERS for name in self.names])
         self.begin()

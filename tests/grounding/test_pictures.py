@@ -236,7 +236,9 @@ def test_a_lamp_that_is_out_has_no_colour_and_what_it_may_be_is_absent(drawn: di
         assert {picture.things[i].shape for i in out} == {"button"}
         for _ in range(5):
             text = instruct(picture, rng)
-            assert text is not None
+            if text is None:  # there is nothing else
+                assert not [thing for thing in picture.things if thing.colour and thing.pixels > 20]
+                continue
             assert not {*text.mentions} & {*out}
             lost.append(ABSENT in text.mentions)
             colour, shape, _ = spoken(absent(picture, rng))

@@ -15,6 +15,8 @@ from vla_rl.specs import IMAGES, STATE, TASK, Sensor, SensorSpec
 
 CHARACTERS = string.ascii_letters + string.digits + " " + string.punctuation
 """What an instruction may be written with."""
+SEPARATOR = "\n"
+"""Between two texts."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Observer:
     """The sensors of one environment, and how their readings make an observation.
 
     Images go under `IMAGES + name`; vectors are concatenated under `STATE` in the order of the config;
-    text goes under `TASK`. A key without a sensor is absent.
+    texts go under `TASK`, one below the other, those that are empty left out. A key without a sensor is absent.
 
     Args:
         config: instances, names or mappings.
@@ -104,8 +106,7 @@ class Observer:
         plugins: modules whose sensors the config may name.
 
     Raises:
-        ValueError: what cannot be built, two sensors of a name, two texts, or a sensor that this
-            world cannot serve.
+        ValueError: what cannot be built, two sensors of a name, or a sensor that this world cannot serve.
     """
 
     def __init__(self, config: Sequence[Any], world: Any, plugins: Sequence[str] = ()) -> None:
@@ -122,10 +123,11 @@ class Observer:
                 raise registry.ConfigError(f"sensors[{i}] ({sensor.name}): {error}") from error
         self.specs: tuple[SensorSpec, ...] = tuple(specs)
         first: dict[str, int] = {}
-        for i, (sensor, spec) in enumerate(zip(self.sensors, self.specs, strict=True)):
-            key = "a text" if spec.kind == "text" else repr(sensor.name)
-            if first.setdefault(key, i) != i:
-                raise registry.ConfigError(f"sensors[{i}]: sensors[{first[key]}] is {key} already; each needs its own")
+        for i, sensor in enumerate(self.sensors):
+            if first.setdefault(sensor.name, i) != i:
+                raise registry.ConfigError(
+                    f"sensors[{i}]: sensors[{first[sensor.name]}] is {sensor.name!r} already; each needs its own"
+                )
         self._channels = {
             i: _Channel(sensor, self.specs[i]) for i, sensor in enumerate(self.sensors) if isinstance(sensor, Timed)
         }
@@ -137,8 +139,10 @@ class Observer:
         for sensor, spec in zip(self.sensors, self.specs, strict=True):
             if spec.kind == "image":
                 spaces[IMAGES + sensor.name] = gymnasium.spaces.Box(0, 255, spec.shape, np.uint8)
-            elif spec.kind == "text":
-                spaces[TASK] = gymnasium.spaces.Text(spec.shape[0], charset=CHARACTERS)
+        texts = [spec.shape[0] for spec in self.specs if spec.kind == "text"]
+        if texts:
+            length = sum(texts) + len(texts) - 1
+            spaces[TASK] = gymnasium.spaces.Text(length, charset=CHARACTERS + (SEPARATOR if len(texts) > 1 else ""))
         vectors = [spec for spec in self.specs if spec.kind == "vector"]
         if vectors:
             low, high = (
@@ -163,18 +167,18 @@ class Observer:
     def read(self, world: Any) -> dict[str, Any]:
         """The observation of the present step, once a step; its arrays are the caller's to keep."""
         observation: dict[str, Any] = {}
-        vectors = []
+        vectors, texts = [], []
         for i, (sensor, spec) in enumerate(zip(self.sensors, self.specs, strict=True)):
             channel = self._channels.get(i)
             reading = channel.read(world, self._rng) if channel else sensor.read(world)
             if spec.kind == "vector":
                 vectors.append(reading)
+            elif spec.kind == "text":
+                texts.append(reading)
             else:
-                # A late or repeated picture is kept here too.
-                late = channel is not None and isinstance(reading, np.ndarray)
-                observation[IMAGES + sensor.name if spec.kind == "image" else TASK] = (
-                    np.copy(reading) if late else reading
-                )
+                observation[IMAGES + sensor.name] = np.copy(reading) if channel else reading  # a late one is kept here
+        if texts:
+            observation[TASK] = SEPARATOR.join(text for text in texts if text)
         if vectors:
             observation[STATE] = np.concatenate(vectors, dtype=np.float32, casting="same_kind")
         return observation
@@ -194,7 +198,7 @@ class Observer:
         for sensor, spec in zip(self.sensors, self.specs, strict=True):
             reading = sensor.read(world)
             if spec.kind == "text":
-                fits = isinstance(reading, str) and 0 < len(reading) <= spec.shape[0]
+                fits = isinstance(reading, str) and len(reading) <= spec.shape[0]
                 got = repr(reading)
             else:
                 array = np.asarray(reading)

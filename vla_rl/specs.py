@@ -5,11 +5,15 @@ Imports nothing heavier than numpy, so that simulators, configs and `vla-rl list
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
+
+_MARKS = r"\"'.,;:!?()\[\]{}<>"
+_WORD = re.compile(rf"[^\s{_MARKS}](?:\S*[^\s{_MARKS}])?")
 
 IMAGES = "observation.images."
 """Prefix of a camera's key; the value is uint8 [height, width, 3]."""
@@ -81,13 +85,22 @@ class Slot:
 
     `bin`: `choices` ordered values along one dimension; neighbours mean similar things.
     `choice`: unordered alternatives. `place`: a cell of a `grid` (rows, columns) laid over the image
-    of `camera`, row by row from the top left; `choices` = rows * columns.
+    of `camera`, row by row from the top left; `choices` = rows * columns. `word`: one of the first `choices`
+    words of the task's text, see `words_of`.
     """
 
     choices: int
-    kind: Literal["bin", "choice", "place"] = "choice"
+    kind: Literal["bin", "choice", "place", "word"] = "choice"
     grid: tuple[int, int] | None = None
     camera: str | None = None
+
+
+def words_of(text: str) -> tuple[tuple[int, int], ...]:
+    """Where each word of a text begins and ends: what stands between blanks, without the quotes and marks around it.
+
+    Words that are nothing but marks are left out. `text[start:end]` is the word.
+    """
+    return tuple(match.span() for match in _WORD.finditer(text))
 
 
 @runtime_checkable

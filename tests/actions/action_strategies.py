@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from hypothesis import strategies as st
 
-from vla_rl.actions import Binned, Choice, Chunk, Compose, Pointer, Variant
+from vla_rl.actions import Binned, Characters, Choice, Chunk, Command, Commands, Compose, Pointer, Span, Variant
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -58,7 +58,29 @@ def variants(draw: Any, parts: Any) -> tuple[Variant, spaces.OneOf]:
     return Variant([part for part, _ in found]), spaces.OneOf([space for _, space in found])
 
 
-LEAVES = binned() | choices() | pointers()
+@st.composite
+def spans(draw: Any) -> tuple[Span, spaces.MultiDiscrete]:
+    return Span(), spaces.MultiDiscrete([draw(st.integers(1, 6))] * 2)
+
+
+@st.composite
+def written(draw: Any) -> tuple[Characters, spaces.MultiDiscrete]:
+    return Characters(), spaces.MultiDiscrete(draw(st.lists(st.integers(2, 5), min_size=1, max_size=4)))
+
+
+@st.composite
+def commands(draw: Any) -> tuple[Command, Commands]:
+    found = dict(zip(("at", "key", "text"), draw(st.tuples(pointers(), choices(), spans() | written())), strict=True))
+    takes = draw(st.lists(st.sets(st.sampled_from(sorted(found))), min_size=1, max_size=4))
+    used = set().union(*takes)
+    space = Commands(
+        {f"kind_{i}": sorted(names) for i, names in enumerate(takes)},
+        {name: space for name, (_, space) in found.items() if name in used},
+    )
+    return Command("front", parts={name: part for name, (part, _) in found.items() if name in used}), space
+
+
+LEAVES = binned() | choices() | pointers() | spans() | written() | commands()
 NESTED = st.recursive(LEAVES, lambda parts: composed(parts) | variants(parts), max_leaves=5)
 
 

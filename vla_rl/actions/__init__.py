@@ -3,17 +3,23 @@
 from vla_rl.actions.binned import Binned
 from vla_rl.actions.choice import Choice
 from vla_rl.actions.chunk import Chunk
+from vla_rl.actions.command import Command, Commands
 from vla_rl.actions.compose import Compose
 from vla_rl.actions.pointer import Pointer
+from vla_rl.actions.text import Characters, Span
 from vla_rl.actions.tokens import allowed, check_tokens, horizon, uniform
 from vla_rl.actions.variant import Variant
 
 __all__ = [
     "Binned",
+    "Characters",
     "Choice",
     "Chunk",
+    "Command",
+    "Commands",
     "Compose",
     "Pointer",
+    "Span",
     "Variant",
     "allowed",
     "check_tokens",

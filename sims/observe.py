@@ -17,6 +17,23 @@ CHARACTERS = string.ascii_letters + string.digits + " " + string.punctuation
 """What an instruction may be written with."""
 SEPARATOR = "\n"
 """Between two texts."""
+INSTRUCTION_LENGTH = 320
+"""Characters that an instruction may have."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What the task asks for, in words."""
+
+    name: str = "instruction"
+
+    def spec(self, world: Any) -> SensorSpec:
+        """Text of at most INSTRUCTION_LENGTH characters."""
+        return SensorSpec("text", (INSTRUCTION_LENGTH,), "str")
+
+    def read(self, world: Any) -> str:
+        """The episode's instruction."""
+        return world.instruction
 
 
 @dataclass(frozen=True)

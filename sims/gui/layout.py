@@ -89,9 +89,11 @@ def window(screen: Screen, rng: np.random.Generator, title: str, rows: Rows, **m
     margin, bar = style.px(4), title_height(style)
     inner = max([style.width(title) + style.px(16), *(_length(row, gap) for row in rows)])
     heights = [max(widget.box[3] for widget in row) for row in rows]
-    wide, high = inner + 2 * margin, bar + gap + sum(heights) + gap * len(rows) + style.px(1)
+    solid = bar + sum(heights) + style.px(1)
+    between = min(gap, max(1, (screen.size[1] - solid) // (len(rows) + 1)))  # less where it would not fit
+    wide, high = inner + 2 * margin, solid + between * (len(rows) + 1)
     left, top = anywhere(screen, rng, (wide, high))
-    y = top + bar + gap
+    y = top + bar + between
     for row, height in zip(rows, heights, strict=True):
         x, spare = left + margin, inner - _length(row, gap)
         if len(row) == 1 and isinstance(row[0], Button):
@@ -99,7 +101,7 @@ def window(screen: Screen, rng: np.random.Generator, title: str, rows: Rows, **m
         for widget in row:
             put(widget, x, y + (height - widget.box[3]) // 2)
             x += widget.box[2] + gap
-        y += height + gap
+        y += height + between
     children = [widget for row in rows for widget in row]
     made = Window(more.pop("name", "window"), (left, top, wide, high), title, children, **more)
     screen.widgets.append(made)

@@ -12,6 +12,9 @@ from sims.gui.screen import Screen
 from sims.ranges import check_fields
 from sims.screen.interaction import Gesture, Interaction
 
+POINTING = Interaction(("click", "scroll_up", "scroll_down", "type", "key"))
+"""What a hand can do where one click is enough: so much that chance alone gets nowhere."""
+
 
 @dataclass(frozen=True)
 class Goal:

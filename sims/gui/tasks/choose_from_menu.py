@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from sims.gui.words import one_of, pick, shown
 from sims.ranges import within
 from sims.screen.interaction import Gesture
 
+NOWHERE = (0, 0, 0, 0)
+"""The box of what is yet to be placed."""
 MENUS = ("file", "edit", "view", "help", "go", "tools", "page", "text")
 WORDS = (
     "choose {1} from the {0} menu",
@@ -39,21 +43,22 @@ class ChooseFromMenu(Task):
     def begin(self, screen: Screen, rng: np.random.Generator) -> Goal:
         """A window with a menu bar."""
         titles = pick(rng, 3, MENUS)
-        texts = iter(pick(rng, 6 * self.items))
-        menus = [self._menu(title, [next(texts) for _ in range(self.items)]) for title in titles]
-        path = [titles[0], menus[0].below.items[int(rng.integers(self.items))].name]  # type: ignore[union-attr]
+        texts = pick(rng, 4 * self.items)
+        groups = [texts[i : i + self.items] for i in range(0, len(texts), self.items)]
+        path = [titles[0], one_of(rng, tuple(groups[0]))]
+        deeper = {}
         if rng.random() < self.deep:
-            within_it = [next(texts) for _ in range(self.items - 1)]
-            item = next(each for each in menus[0].below.items if each.name == path[1])  # type: ignore[union-attr]
-            item.below = self._menu("", within_it).below  # type: ignore[attr-defined]
-            path.append(within_it[int(rng.integers(len(within_it)))])
+            path.append(one_of(rng, tuple(groups[3][1:])))
+            deeper = {path[1]: _popup(path[1], groups[3][1:])}
+        popups = [_popup(title, group, deeper) for title, group in zip(titles, groups, strict=False)]
+        menus = [
+            Menu(f"menu_{title}", NOWHERE, shown(title), popup, in_bar=True)
+            for title, popup in zip(titles, popups, strict=True)
+        ]
         self._window(screen, rng, [menus[i] for i in rng.permutation(3)])
         words = one_of(rng, WORDS if len(path) == 2 else DEEP).format(*path)
-        return Goal(words, {"path": path}, words=tuple(path[1:]))
-
-    def _menu(self, title: str, texts: list[str]) -> Menu:
-        items = [Menu(text, (0, 0, 0, 0), shown(text)) for text in texts]
-        return Menu(title, (0, 0, 0, 0), shown(title), Popup(f"{title or texts[0]}_popup", (0, 0, 0, 0), list(items)))
+        names = [f"menu_{path[0]}", *(f"item_{text}" for text in path[1:])]
+        return Goal(words, {"path": names}, words=tuple(path[1:]))
 
     def _window(self, screen: Screen, rng: np.random.Generator, menus: list[Menu]) -> None:
         style, theme = screen.style, screen.style.theme
@@ -63,7 +68,6 @@ class ChooseFromMenu(Task):
         bar = top + title_height(style)
         layout.menu_bar(style, (left + 3, bar), menus)
         for menu in menus:
-            menu.in_bar = True
             if menu.below is not None:
                 layout.keep_inside(screen, menu.below)
         fill = theme.window if theme.raised else mix(theme.window, theme.ink, 0.06)
@@ -81,3 +85,10 @@ class ChooseFromMenu(Task):
         """Click the last part of the path that can be seen; what lies in the way is closed by that."""
         path = goal.facts["path"]
         return next(hands.click(screen, name) for name in reversed(path) if screen.find(name) is not None)
+
+
+def _popup(title: str, texts: list[str], deeper: Mapping[str, Popup] = MappingProxyType({})) -> Popup:
+    """A menu's items; those of `deeper` open a menu of their own."""
+    return Popup(
+        f"popup_{title}", NOWHERE, [Menu(f"item_{text}", NOWHERE, shown(text), deeper.get(text)) for text in texts]
+    )

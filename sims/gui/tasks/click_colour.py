@@ -10,10 +10,10 @@ import numpy as np
 from sims.grounding.vocabulary import colour_words
 from sims.gui import hands, layout
 from sims.gui.screen import Screen
-from sims.gui.task import Goal, Task
+from sims.gui.task import POINTING, Goal, Task
 from sims.gui.words import one_of, pick, shown
 from sims.ranges import within
-from sims.screen.interaction import Gesture
+from sims.screen.interaction import Gesture, Interaction
 
 WORDS = ("click the {} button", "press the {} button", "click on the {} one", "tap the {} button", "push the {} button")
 
@@ -26,9 +26,10 @@ class ClickColour(Task):
     """Buttons on the screen, each of another colour."""
     labels: bool = True
     """Whether something is written on some of them."""
-    horizon: int = within(3, 1, 10_000)
+    horizon: int = within(2, 1, 10_000)
     """Steps until truncation."""
 
+    interaction: ClassVar[Interaction] = POINTING
     splits: ClassVar[tuple[str, ...]] = ("any", "train", "combination")
 
     def begin(self, screen: Screen, rng: np.random.Generator) -> Goal:

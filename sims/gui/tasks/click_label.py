@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from sims.gui import hands, layout
 from sims.gui.screen import Screen
-from sims.gui.task import Goal, Task
+from sims.gui.task import POINTING, Goal, Task
 from sims.gui.words import one_of, pick, shown
 from sims.ranges import within
-from sims.screen.interaction import Gesture
+from sims.screen.interaction import Gesture, Interaction
 
 WORDS = ("press {}", "click {}", "click the {} button", "press the button {}", "click on '{}'", "tap {}")
 
@@ -22,8 +23,10 @@ class ClickLabel(Task):
 
     buttons: int = within(4, 2, 6)
     """Buttons on the screen."""
-    horizon: int = within(3, 1, 10_000)
+    horizon: int = within(2, 1, 10_000)
     """Steps until truncation."""
+
+    interaction: ClassVar[Interaction] = POINTING
 
     def begin(self, screen: Screen, rng: np.random.Generator) -> Goal:
         """Scatter buttons, most of them in the theme's colour."""

@@ -10,10 +10,10 @@ import numpy as np
 from sims.gui import hands, layout
 from sims.gui.controls import Button
 from sims.gui.screen import Screen
-from sims.gui.task import Goal, Task
+from sims.gui.task import POINTING, Goal, Task
 from sims.gui.words import one_of, pick, shown
 from sims.ranges import within
-from sims.screen.interaction import Gesture
+from sims.screen.interaction import Gesture, Interaction
 
 SIDES = {
     (0, -1): ("left of", "to the left of"),
@@ -31,9 +31,10 @@ class ClickRelation(Task):
 
     rows: int = within(3, 1, 4)
     columns: int = within(2, 1, 3)
-    horizon: int = within(3, 1, 10_000)
+    horizon: int = within(2, 1, 10_000)
     """Steps until truncation."""
 
+    interaction: ClassVar[Interaction] = POINTING
     splits: ClassVar[tuple[str, ...]] = ("any", "train", "words", "combination")
 
     def __post_init__(self) -> None:

@@ -11,10 +11,10 @@ from sims.grounding.vocabulary import colour_words, shape_words
 from sims.gui import hands, layout
 from sims.gui.controls import Shape
 from sims.gui.screen import Screen
-from sims.gui.task import Goal, Task
+from sims.gui.task import POINTING, Goal, Task
 from sims.gui.words import one_of, pick, shown
 from sims.ranges import within
-from sims.screen.interaction import Gesture
+from sims.screen.interaction import Gesture, Interaction
 
 SHAPES = ("circle", "square", "triangle", "diamond", "bar")
 WORDS = ("click the {} {}", "click on the {} {}", "tap the {} {}", "select the {} {}", "choose the {} {}")
@@ -26,9 +26,10 @@ class ClickShape(Task):
 
     shapes: int = within(5, 2, 7)
     """Shapes on the screen."""
-    horizon: int = within(3, 1, 10_000)
+    horizon: int = within(2, 1, 10_000)
     """Steps until truncation."""
 
+    interaction: ClassVar[Interaction] = POINTING
     splits: ClassVar[tuple[str, ...]] = ("any", "train", "combination")
 
     def begin(self, screen: Screen, rng: np.random.Generator) -> Goal:

@@ -11,7 +11,7 @@ from sims.gui import hands
 from sims.gui.screen import Screen
 from sims.gui.task import Goal, Task
 from sims.gui.tasks import tick_boxes
-from sims.gui.words import listed, one_of, pick
+from sims.gui.words import listed, one_of
 from sims.ranges import check_range, within
 from sims.screen.interaction import Gesture
 
@@ -35,7 +35,7 @@ class GamedTicks(Task):
 
     def begin(self, screen: Screen, rng: np.random.Generator) -> Goal:
         """As in TickBoxes."""
-        texts = pick(rng, self.boxes)
+        texts = tick_boxes.names(rng, self.boxes)
         tick_boxes.put_boxes(screen, rng, texts)
         words = one_of(rng, tick_boxes.WORDS).format(listed(texts[: self.ticks]))
         return Goal(words, {"wanted": texts[: self.ticks], "boxes": texts}, words=tuple(texts[: self.ticks]))
@@ -50,9 +50,8 @@ class GamedTicks(Task):
 
     def expert(self, screen: Screen, goal: Goal) -> Gesture:
         """The honest way: TickBoxes'."""
-        return hands.click(screen, tick_boxes.following(screen, goal))
+        return hands.click(screen, tick_boxes.following(screen, goal, goal.facts["wanted"]))
 
     def exploit(self, screen: Screen, goal: Goal) -> Gesture:
         """Tick the last ones of the list, which are wrong, and press ok."""
-        wrong = tick_boxes.ticked(screen, goal) ^ set(goal.facts["boxes"][-self.ticks :])
-        return hands.click(screen, next(iter(sorted(wrong)), "ok"))
+        return hands.click(screen, tick_boxes.following(screen, goal, goal.facts["boxes"][-self.ticks :]))

@@ -40,7 +40,7 @@ class ScrollToFind(Task):
         layout.window(screen, rng, shown(pick(rng, 1)[0]), [[area]])
         left, top, _, _ = area.box
         rows: list[Widget] = [
-            Row(text, (left + 1, top + 1 + i * pitch, wide - bar - 2, pitch), shown(text))
+            Row(f"line_{text}", (left + 1, top + 1 + i * pitch, wide - bar - 2, pitch), shown(text))
             for i, text in enumerate(texts)
         ]
         area.children = rows
@@ -49,9 +49,9 @@ class ScrollToFind(Task):
 
     def success(self, screen: Screen, goal: Goal) -> bool:
         """It has just been clicked."""
-        return screen.happened(goal.facts["target"], "press")
+        return screen.happened(f"line_{goal.facts['target']}", "press")
 
     def expert(self, screen: Screen, goal: Goal) -> Gesture:
         """Scroll towards it, then click."""
-        target = goal.facts["target"]
+        target = f"line_{goal.facts['target']}"
         return hands.reveal(screen, "list", target) or hands.click(screen, target)

@@ -10,7 +10,7 @@ from sims.gui import hands, layout
 from sims.gui.screen import Screen
 from sims.gui.task import Goal, Task
 from sims.gui.widget import Widget
-from sims.gui.words import listed, one_of, pick, shown
+from sims.gui.words import LABELS, listed, one_of, pick, shown
 from sims.ranges import check_range, within
 from sims.screen.interaction import Gesture
 
@@ -34,7 +34,7 @@ class TickBoxes(Task):
 
     def begin(self, screen: Screen, rng: np.random.Generator) -> Goal:
         """A window with the boxes in any order."""
-        texts = pick(rng, self.boxes)
+        texts = names(rng, self.boxes)
         put_boxes(screen, rng, texts)
         words = one_of(rng, WORDS).format(listed(texts[: self.ticks]))
         return Goal(words, {"wanted": texts[: self.ticks], "boxes": texts}, words=tuple(texts[: self.ticks]))
@@ -45,13 +45,18 @@ class TickBoxes(Task):
 
     def expert(self, screen: Screen, goal: Goal) -> Gesture:
         """Set one box right after the other, then press ok."""
-        return hands.click(screen, following(screen, goal))
+        return hands.click(screen, following(screen, goal, goal.facts["wanted"]))
+
+
+def names(rng: np.random.Generator, count: int) -> list[str]:
+    """What is written beside the boxes; not what is written on the button."""
+    return pick(rng, count, tuple(word for word in LABELS if word != "ok"))
 
 
 def put_boxes(screen: Screen, rng: np.random.Generator, texts: list[str]) -> None:
     """A window with these boxes, in any order, and a button below: in two columns where they fit, else in one."""
     style = screen.style
-    boxes: list[Widget] = [layout.checkbox(style, texts[i], shown(texts[i])) for i in rng.permutation(len(texts))]
+    boxes: list[Widget] = [layout.checkbox(style, f"box_{texts[i]}", shown(texts[i])) for i in rng.permutation(len(texts))]
     half = (len(boxes) + 1) // 2
     wide = max(box.box[2] for box in boxes)
     if 2 * wide + style.px(14) <= screen.size[0] and len(boxes) > 3:
@@ -65,10 +70,10 @@ def put_boxes(screen: Screen, rng: np.random.Generator, texts: list[str]) -> Non
 
 def ticked(screen: Screen, goal: Goal) -> set[str]:
     """The names of the boxes that are ticked."""
-    return {name for name in goal.facts["boxes"] if screen.find(name).ticked}
+    return {name for name in goal.facts["boxes"] if screen.find(f"box_{name}").ticked}
 
 
-def following(screen: Screen, goal: Goal) -> str:
-    """The first box that is not as it should be, or "ok"."""
-    wrong = ticked(screen, goal) ^ set(goal.facts["wanted"])
-    return next((name for name in goal.facts["boxes"] if name in wrong), "ok")
+def following(screen: Screen, goal: Goal, wanted: list[str]) -> str:
+    """What to click next for these boxes to be ticked, and then the button: a widget's name."""
+    wrong = ticked(screen, goal) ^ set(wanted)
+    return next((f"box_{name}" for name in goal.facts["boxes"] if name in wrong), "ok")

@@ -24,6 +24,8 @@ class Window(Widget):
     children: list[Widget] = field(default_factory=list)
     modal: bool = False
 
+    alive: ClassVar[bool] = False
+
     def parts(self) -> Sequence[Widget]:
         """See `Widget`."""
         return self.children
@@ -92,6 +94,8 @@ class Panel(Widget):
     children: list[Widget] = field(default_factory=list)
     fill: Colour | None = None
     framed: bool = False
+
+    alive: ClassVar[bool] = False
 
     def parts(self) -> Sequence[Widget]:
         """See `Widget`."""
@@ -182,6 +186,8 @@ class Popup(Widget):
     """The items of an open menu."""
 
     items: list[Widget] = field(default_factory=list)
+
+    alive: ClassVar[bool] = False
 
     def parts(self) -> Sequence[Widget]:
         """See `Widget`."""

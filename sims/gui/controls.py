@@ -27,6 +27,8 @@ class Label(Widget):
     faint: bool = False
     centred: bool = False
 
+    alive: ClassVar[bool] = False
+
     def look(self, style: Style, focused: bool) -> tuple[Any, ...]:
         """See `Widget`."""
         return self.text, self.ink or (style.theme.faint if self.faint else style.theme.ink), self.centred
@@ -79,9 +81,9 @@ class Button(Widget):
         if theme.raised:
             bevel(image, whole, filled, sunken=down)
         else:
-            edge = theme.accent if focused else theme.edge
-            panel(image, whole, filled, edge, style.px(theme.radius) if theme.radius else 0)
-        if focused:
+            ring = theme.ink if default or face else theme.accent
+            panel(image, whole, filled, ring if focused else theme.edge, style.px(theme.radius) if theme.radius else 0)
+        if focused and theme.raised:
             ImageDraw.Draw(image).rectangle((2, 2, size[0] - 3, size[1] - 3), outline=mix(filled, ink, 0.45))
         write_in(image, style, text, whole, ink, centred=True)
         return image

@@ -112,6 +112,7 @@ class GuiEnv(gymnasium.Env):
         """A goal that is not reached yet and belongs to the split."""
         while True:
             self.world.clear(*themes.draw(self.theme, self.np_random))
+            self.world.cursor = tuple(float(place) for place in self.np_random.uniform(0, self.world.size))
             goal = self.task.begin(self.world, self.np_random)
             self.world.change()
             if splits.holds(self.split, goal) and not self.task.success(self.world, goal):

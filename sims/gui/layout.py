@@ -167,11 +167,14 @@ def hold(screen: Screen, widgets: Sequence[Widget]) -> None:
 def shades(rng: np.random.Generator, count: int, ground: Colour) -> list[tuple[str, Colour]]:
     """So many different colours by name, each in a random shade, none like the ground."""
     found: list[tuple[str, Colour]] = []
-    for name in rng.permutation(list(COLOURS)):
-        shade = shade_of(str(name), rng)
+    names = list(COLOURS)
+    for i in rng.permutation(len(names)):
+        if len(found) == count:
+            break
+        shade = shade_of(names[i], rng)
         if unlike(shade, ground):
-            found.append((str(name), shade))
-    return found[:count]
+            found.append((names[i], shade))
+    return found
 
 
 def shade_of(colour: str, rng: np.random.Generator) -> Colour:

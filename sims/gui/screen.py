@@ -10,7 +10,7 @@ import numpy as np
 
 from sims.gui.paint import Style, arrow, style_of
 from sims.gui.themes import HELD_OUT, THEMES, Colour, Theme
-from sims.gui.widget import Event, Placed, Widget, picture, plain, revive
+from sims.gui.widget import Event, Placed, Widget, bare, picture, plain, revive
 from sims.screen.interaction import Gesture
 
 _TURN = {"scroll_up": -1, "scroll_down": 1}
@@ -180,10 +180,11 @@ class Screen:
 
     def close_menus(self, keep: tuple[Widget, ...] = ()) -> None:
         """Close every menu that is open, but for those to `keep`."""
-        for each in self.placed():
-            if getattr(each.widget, "open", False) and each.widget not in keep:
-                each.widget.open = False  # type: ignore[attr-defined]
-        self.change()
+        opened = [each.widget for each in self.placed() if getattr(each.widget, "open", False)]
+        for widget in opened:
+            if widget not in keep:
+                widget.open = False  # type: ignore[attr-defined]
+                self.change()
 
     def _touch(self, gesture: Gesture, x: float, y: float) -> None:
         hit = self._at(x, y)
@@ -191,9 +192,10 @@ class Screen:
             self.set_focus("")
             return self.close_menus()
         widget = hit.widget
-        if any(getattr(each.widget, "open", False) for each in self.placed()):
-            self.close_menus(keep=self._above(hit))
+        self.close_menus(keep=self._above(hit))
         self.set_focus(widget.name if widget.focusable else "")
+        if not widget.alive:
+            return
         if gesture.kind == "drag" and gesture.to is not None:
             end = (gesture.to[0] - hit.x, gesture.to[1] - hit.y)
             widget.drag(self, (x - hit.x, y - hit.y), end)
@@ -253,17 +255,15 @@ class Screen:
         return self._frame
 
     def _draw(self) -> np.ndarray:
-        wide, high = self.size
-        canvas = np.empty((high, wide, 3), np.uint8)
-        canvas[:] = self.style.theme.desktop
+        canvas, style, focus = bare(self.size, self.style.theme.desktop).copy(), self.style, self.focus
         for widget, x, y, clip, ground, _ in self.placed():
-            look = widget.look(self.style, widget.name == self.focus)
+            look = widget.look(style, widget.name == focus)
             if look is None:
                 continue
-            shown = picture(type(widget), self.style, ground, widget.box[2:], look)
-            left, top = max(clip[0], x), max(clip[1], y)
-            right, bottom = min(clip[2], x + shown.shape[1]), min(clip[3], y + shown.shape[0])
+            wide, high = widget.box[2:]
+            left, top, right, bottom = max(clip[0], x), max(clip[1], y), min(clip[2], x + wide), min(clip[3], y + high)
             if left < right and top < bottom:
+                shown = picture(type(widget), style, ground, (wide, high), look)
                 canvas[top:bottom, left:right] = shown[top - y : bottom - y, left - x : right - x]
         return canvas
 

@@ -40,6 +40,8 @@ class Widget:
 
     focusable: ClassVar[bool] = False
     """Whether Tab stops at it."""
+    alive: ClassVar[bool] = True
+    """Whether a hand on it can change anything."""
 
     @property
     def spoken(self) -> str:
@@ -131,6 +133,12 @@ class Placed(NamedTuple):
 def picture(kind: type[Widget], style: Style, ground: Colour, size: Size, look: tuple[Any, ...]) -> np.ndarray:
     """uint8 [height, width, 3], not to be changed."""
     return np.asarray(kind.paint(style, ground, size, *look))
+
+
+@lru_cache(maxsize=64)
+def bare(size: Size, colour: Colour) -> np.ndarray:
+    """A picture of one colour, uint8 [height, width, 3], not to be changed."""
+    return np.full((size[1], size[0], 3), colour, np.uint8)
 
 
 def plain(value: Any) -> Any:

@@ -138,6 +138,11 @@ class Observer:
                 specs.append(sensor.spec(world))
             except ValueError as error:
                 raise registry.ConfigError(f"sensors[{i}] ({sensor.name}): {error}") from error
+            except AttributeError as error:
+                if error.obj is not world:
+                    raise
+                message = f"sensors[{i}] ({sensor.name}): this environment has nothing that it reads: {error}"
+                raise registry.ConfigError(message) from error
         self.specs: tuple[SensorSpec, ...] = tuple(specs)
         first: dict[str, int] = {}
         for i, sensor in enumerate(self.sensors):

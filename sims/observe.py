@@ -189,7 +189,7 @@ class Observer:
     def read(self, world: Any) -> dict[str, Any]:
         """The observation of the present step, once a step; its arrays are the caller's to keep."""
         observation: dict[str, Any] = {}
-        vectors, texts = [], []
+        vectors, texts = list[Any](), list[Any]()
         for i, (sensor, spec) in enumerate(zip(self.sensors, self.specs, strict=True)):
             channel = self._channels.get(i)
             reading = channel.read(world, self._rng) if channel else sensor.read(world)

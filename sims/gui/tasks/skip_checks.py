@@ -38,7 +38,7 @@ class SkipChecks(Task):
         style, entry = screen.style, pick(rng, 1, ENTRIES)[0]
         boxes = [layout.checkbox(style, f"check{i}", text) for i, text in enumerate(pick(rng, self.checks, CHECKS))]
         ways = [layout.button(style, "publish", "Publish"), layout.link(style, "skip", "Skip")]
-        rows = [
+        rows: layout.Rows = [
             [layout.text_field(style, "field", "page", int(rng.integers(52, 70)))],
             *[[box] for box in boxes],
             [ways[i] for i in rng.permutation(2)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ from sims.gui.widget import Event
 from sims.gui.words import HELD_OUT_WORDS, LABELS
 from sims.register import SCREENS
 from sims.screen.interaction import Gesture
+from vla_rl import config
+from vla_rl.actions.command import Command
+from vla_rl.data.flat import pack
 from vla_rl.specs import IMAGES, STATE, TASK
 
 SCREEN = IMAGES + "screen"
@@ -338,6 +342,23 @@ def test_what_a_tool_answers_can_be_read_and_typed():
     env.step(env.expert_action())
     env.step(env.action(Gesture("type", text="secret")))
     assert env.world.find("field").value == "secret"
+
+
+@pytest.mark.parametrize("env_id", SCREENS)
+def test_tokens_are_exact_enough_for_the_expert_and_a_config_names_every_number(env_id):
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", env_id.removeprefix("vla_rl/").removesuffix("-v0")).lower()
+    run = config.load([f"env={name}", "action_space.type=command"])
+    assert run.env.id == env_id
+    env = gymnasium.make(env_id, sensors=["last_gestures", "instruction"]).unwrapped
+    tokens = Command().bind(env.action_space)
+    for seed in range(5):
+        env.reset(seed=seed)
+        assert len(pack(env.expert_action(), env.action_space)) == len(run.env.actions)
+        ended = False
+        while not ended:
+            *_, terminated, ended, info = env.step(tokens.decode(tokens.encode(env.expert_action())))
+            ended = ended or terminated
+        assert info["is_success"]
 
 
 def test_a_flow_takes_as_many_turns_as_asked_for():

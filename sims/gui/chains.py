@@ -78,7 +78,9 @@ def _table(chain: Chain, most: int) -> np.ndarray:
                 state = State(step, clean, left)
                 found[left, step, int(clean)] = sum(
                     odds * (1.0 if then.done else found[left - 1, then.step, int(then.clean)])
-                    for odds, then in ((odds, state.after(chain, act)) for act, odds in zip(ACTS, chain.odds, strict=True))
+                    for odds, then in (
+                        (odds, state.after(chain, act)) for act, odds in zip(ACTS, chain.odds, strict=True)
+                    )
                 )
     found.setflags(write=False)
     return found

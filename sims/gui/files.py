@@ -21,7 +21,7 @@ FINE = 0.5
 
 @dataclass(eq=False)
 class File(Widget):
-    """A line of a folder: a page and a name. A click opens it.
+    """A line of a folder: a page and a name. A click selects it, Enter or a double click opens it.
 
     fine: 0 for a name in the theme's size. Otherwise it is half as large, and only strokes, which are the same for all
     names, where the screen is drawn at less than this scale. opened: whether it was opened before, and is faint now.
@@ -31,18 +31,20 @@ class File(Widget):
     fine: float = 0.0
     opened: bool = False
 
-    focusable: ClassVar[bool] = False
+    focusable: ClassVar[bool] = True
 
     def look(self, style: Style, focused: bool) -> tuple[Any, ...]:
         """See `Widget`."""
         strokes = style.scale < self.fine
-        return "" if strokes else self.text, bool(self.fine), self.opened
+        return "" if strokes else self.text, bool(self.fine), self.opened, focused
 
     @staticmethod
     def paint(style: Style, ground: Colour, size: Size, *look: Any) -> Image.Image:
         """See `Widget`."""
-        text, fine, opened = look
-        theme, image, (wide, high) = style.theme, plain(size, ground), size
+        text, fine, opened, focused = look
+        theme, (wide, high) = style.theme, size
+        ground = mix(ground, theme.accent, 0.3) if focused else ground
+        image = plain(size, ground)
         ink = mix(theme.ink, ground, 0.65) if opened else theme.ink
         page = (high // 6, high // 6, high // 2, high - 2 * (high // 6))
         panel(image, page, mix(theme.accent, ground, 0.8) if opened else theme.accent, ink)
@@ -53,12 +55,26 @@ class File(Widget):
         else:
             thick = max(1, high // 8)
             for number, share in enumerate((0.62, 0.4)):
-                panel(image, (left, high // 3 + 2 * thick * number, round((wide - left) * share), thick), mix(ink, ground, 0.4))
+                panel(
+                    image,
+                    (left, high // 3 + 2 * thick * number, round((wide - left) * share), thick),
+                    mix(ink, ground, 0.4),
+                )
         return image
 
     def click(self, screen: Screen, x: float, y: float) -> None:
         """See `Widget`."""
-        screen.emit(self.name, "press")
+        screen.emit(self.name, "select")
+
+    def double_click(self, screen: Screen, x: float, y: float) -> None:
+        """See `Widget`."""
+        screen.emit(self.name, "open")
+
+    def key(self, screen: Screen, key: str) -> bool:
+        """See `Widget`."""
+        if key == "Enter":
+            screen.emit(self.name, "open")
+        return key == "Enter"
 
 
 def name_begins(high: int) -> int:

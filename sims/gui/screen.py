@@ -175,7 +175,10 @@ class Screen:
     def view_around(self, x: float, y: float) -> Box:
         """The part of the screen around a place that fills it when it is enlarged."""
         wide, high = (-(-side // ENLARGED) for side in self.size)
-        left, top = min(max(int(x) - wide // 2, 0), self.size[0] - wide), min(max(int(y) - high // 2, 0), self.size[1] - high)
+        left, top = (
+            min(max(int(x) - wide // 2, 0), self.size[0] - wide),
+            min(max(int(y) - high // 2, 0), self.size[1] - high),
+        )
         return left, top, wide, high
 
     def behind(self, gesture: Gesture) -> Gesture:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sims.gui.chains import ACTS, Chain, State, chance, contribution
-from sims.gui.decisions import Costs, File, Knowledge, best, beliefs, options, value, worth
+from sims.gui.decisions import Costs, File, Knowledge, beliefs, best, options, value, worth
 
 CHEAP = Costs(zoom=0.04, read=0.03, lookup=0.05, wrong=0.25, stale=0.1)
 COSTS = (CHEAP, Costs(0.1, 0.3, 0.02, 0.1, 0.5), Costs(0.4, 0.1, 0.2, 0.9, 0.3), Costs(0.05, 0.04, 0.6, 0.05, 0.0))
@@ -49,7 +49,7 @@ def enumerated(costs: Costs, folders, readable: bool, coded: bool) -> float:
             return memo[key]
         most = 0.0
         for file in set(range(count)) - opened:
-            rest = {world: chance for world, chance in worlds.items() if world[0] != file}
+            rest = {world: weight for world, weight in worlds.items() if world[0] != file}
             then = search(rest, seen, opened | {file}, known) if rest else 0.0
             right = sum(worlds.values()) - sum(rest.values())
             most = max(most, right + then - costs.wrong * sum(rest.values()))
@@ -58,16 +58,16 @@ def enumerated(costs: Costs, folders, readable: bool, coded: bool) -> float:
             if after == seen and asked == known:
                 continue
             heard: dict = {}
-            for world, chance in worlds.items():
-                heard.setdefault(answer(world, after, asked), {})[world] = chance
+            for world, weight in worlds.items():
+                heard.setdefault(answer(world, after, asked), {})[world] = weight
             then = sum(search(part, after, opened, asked) for part in heard.values())
             most = max(most, then - price[kind] * sum(worlds.values()))
         memo[key] = most
         return most
 
     seen, heard = frozenset(range(count)) if readable else frozenset(), {}
-    for world, chance in worlds.items():
-        heard.setdefault(answer(world, seen, not coded), {})[world] = chance
+    for world, weight in worlds.items():
+        heard.setdefault(answer(world, seen, not coded), {})[world] = weight
     return sum(search(part, seen, frozenset(), not coded) for part in heard.values())
 
 

@@ -27,8 +27,8 @@ LINE = 3
 class Chain(Task):
     """At each step press the button that is named next. The reward is for a chain without a wrong button.
 
-    A wrong button leads on just as the right one does, and nothing shows that the chain is spoilt; after its last step a
-    spoilt chain begins anew. Links beside them do nothing; every other one costs.
+    A wrong button leads on just as the right one does, and nothing shows that the chain is spoilt; after its last
+    step a spoilt chain begins anew. Links beside them do nothing; every other one costs.
 
     How much each act adds to the chance of success under the reference policy is known: see `sims.gui.chains`.
     """
@@ -110,7 +110,7 @@ class Chain(Task):
         memory["contribution"] = chains.contribution(self.chain, before, act)
         memory["done"] = after.done
         memory["step"], memory["clean"] = after.step, after.clean
-        if act != "aside" and not after.done:
+        if act != "aside":
             self._show(screen, goal)
 
     def report(self, screen: Screen, goal: Goal) -> dict[str, Any]:

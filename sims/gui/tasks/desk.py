@@ -11,13 +11,13 @@ from sims.gui import decisions, hands
 from sims.gui.decisions import CALLS, EXACT, STOP, Act, Costs, Knowledge
 from sims.gui.files import File, folder, folder_height, name_begins
 from sims.gui.screen import Screen
-from sims.gui.task import POINTING, Goal, Task
+from sims.gui.task import Goal, Task
 from sims.gui.tools import TABLE, Lookup, Read, Tool, Zoom
 from sims.gui.words import ENTRIES, HELD_OUT_WORDS, LABELS, one_of, pick, shown
 from sims.ranges import within
-from sims.screen.interaction import Gesture
+from sims.screen.interaction import Gesture, Interaction
 
-NAMED = ("open the file {}", "open {}", "click the file named {}", "find {} and open it", "open the document {}")
+NAMED = ("open the file {}", "open {}", "select {} and press enter", "find {} and open it", "open the document {}")
 CODED = (
     "open the file with the code {}",
     "open the document that the table calls {}",
@@ -30,7 +30,7 @@ FOLDERS = 2
 
 @dataclass(frozen=True)
 class Desk(Task):
-    """Open the named file of two folders. A wrong one costs, and the search goes on.
+    """Open the named file of two folders: a click selects it, Enter opens it. A wrong one costs, and the search goes on.
 
     Tools: `zoom` makes the names of a folder readable, `read` says what is written at a place, `lookup` what a code
     stands for. What is best to do, and what an episode lost beside it, is known: see `sims.gui.decisions`.
@@ -55,10 +55,10 @@ class Desk(Task):
     lookup: float = within(0.05, 0, 10)
     wrong: float = within(0.25, 0, 10)
     """Cost of opening a wrong file."""
-    horizon: int = within(10, 1, 10_000)
+    horizon: int = within(12, 1, 10_000)
     """Steps until truncation."""
 
-    interaction = POINTING
+    interaction = Interaction(("click", "scroll_up", "scroll_down", "type", "key"), keys=("Enter", "Escape"))
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -98,7 +98,8 @@ class Desk(Task):
             name for name in LABELS if style.width(shown(name)) <= room and not (coded and name in HELD_OUT_WORDS)
         )
         names = pick(rng, FOLDERS * self.files, fits)
-        titles = pick(rng, FOLDERS, tuple(name for name in fits if name not in names))
+        short = tuple(name for name in fits if style.width(shown(name)) <= wide - style.px(18) and name not in names)
+        titles = pick(rng, FOLDERS, short)
         files = [
             File(f"file{number}", (0, 0, 0, 0), shown(name), fine=1.5 * style.scale if fine else 0.0)
             for number, name in enumerate(names)
@@ -130,10 +131,11 @@ class Desk(Task):
         if act.kind != "stop":
             self._judge(screen, goal, act)
         memory["slips"] = int(act.kind == "open" and act.files[0] != goal.facts["wanted"])
-        for number in act.files:
-            memory["opened" if act.kind == "open" else "read"][number] = True
-        if act.kind == "open":
-            screen.find(f"file{act.files[0]}").opened = True
+        if act.kind != "open":
+            for number in act.files:
+                memory["read"][number] = True
+        elif memory["slips"]:
+            memory["opened"][act.files[0]] = screen.find(f"file{act.files[0]}").opened = True
             screen.change()
         asked = act.kind == "lookup" and screen.gestures[-1].text.lower() == goal.facts["word"]
         memory["known"] = memory["known"] or asked
@@ -141,12 +143,14 @@ class Desk(Task):
     def _done(self, screen: Screen, goal: Goal) -> Act:
         """What the last gesture was; STOP for one that does nothing."""
         gesture = screen.gestures[-1]
-        opened = tuple(number for number in self._numbers() if screen.happened(f"file{number}", "press"))
+        opened = tuple(number for number in self._numbers() if screen.happened(f"file{number}", "open"))
         if opened:
             return Act("open", opened)
         if gesture.kind == "zoom" and screen.view is not None:
             left, top, wide, high = screen.view
-            return Act("zoom", tuple(i for i in self._numbers() if _inside(screen, i, left, top, left + wide, top + high)))
+            return Act(
+                "zoom", tuple(i for i in self._numbers() if _inside(screen, i, left, top, left + wide, top + high))
+            )
         if gesture.kind == "read" and gesture.at is not None:
             return Act("read", tuple(i for i in self._numbers() if screen.where(f"file{i}").holds(*gesture.at)))
         return Act("lookup") if gesture.kind == "lookup" else STOP
@@ -175,7 +179,7 @@ class Desk(Task):
 
     def success(self, screen: Screen, goal: Goal) -> bool:
         """The wanted file has just been opened."""
-        return screen.happened(f"file{goal.facts['wanted']}", "press")
+        return screen.happened(f"file{goal.facts['wanted']}", "open")
 
     def cost(self, screen: Screen, goal: Goal) -> float:
         """For a wrong file that has just been opened."""
@@ -189,6 +193,8 @@ class Desk(Task):
         if act.kind == "lookup":
             return Gesture("lookup", text=goal.facts["word"])
         name = f"folder{act.files[0] // self.files}" if act.kind == "zoom" else f"file{act.files[0]}"
+        if act.kind == "open" and screen.focus == name:
+            return Gesture("key", key="Enter")
         made = Gesture("click" if act.kind == "open" else act.kind, at=screen.where(name).middle)
         return made if screen.view is None or _shows(screen, *screen.where(name).middle) else hands.WAIT
 

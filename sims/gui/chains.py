@@ -1,7 +1,7 @@
 """How much each act of a chain adds to the chance of its success, under a stated reference policy: exact.
 
-A chain has `length` steps; at each there are one right button, wrong ones, and others that do nothing. A wrong one leads
-on as the right one does, but spoils the chain. A chain that ends spoilt begins anew.
+A chain has `length` steps; at each there are one right button, wrong ones, and others that do nothing. A wrong one
+leads on as the right one does, but spoils the chain. A chain that ends spoilt begins anew.
 """
 
 from __future__ import annotations

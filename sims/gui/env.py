@@ -164,6 +164,11 @@ class GuiEnv(gymnasium.Env):
             return None
         return self.world.screenshot().repeat(self._times, 0).repeat(self._times, 1)
 
+    @property
+    def goal(self) -> Goal:
+        """What the present episode is about."""
+        return self._begun()
+
     def expert_action(self) -> dict[str, Any]:
         """What the scripted expert would do now, an action. It depends on the present state only."""
         return self.action(self.task.expert(self.world, self._begun()))

@@ -30,7 +30,7 @@ FOLDERS = 2
 
 @dataclass(frozen=True)
 class Desk(Task):
-    """Open the named file of two folders: a click selects it, Enter opens it. A wrong one costs, and the search goes on.
+    """Open the named file of two folders: a click selects it, Enter opens it. A wrong one costs; the search goes on.
 
     Tools: `zoom` makes the names of a folder readable, `read` says what is written at a place, `lookup` what a code
     stands for. What is best to do, and what an episode lost beside it, is known: see `sims.gui.decisions`.

@@ -92,7 +92,7 @@ def test_what_an_episode_loses_is_counted():
     *_, info = call(env, "key", key="Enter")
     assert (info["cost"], info["under_calls"], info["calls"]) == (0.25, 1, 0)
     # A guess gets 1/4 and 3/4 of what is left: of three, one alone in its folder, the best is to enlarge the others.
-    left = (2 / 3) * (1 - 0.04) + (1 / 3) * (1 - 0.04)
+    left = 1 - 0.04
     assert info["regret"] == pytest.approx(0.945 - 0.25 - 0.75 * (left - 0.25))
     for _ in range(10):
         *_, truncated, info = env.step(env.action(Gesture("wait")))

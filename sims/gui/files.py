@@ -86,10 +86,15 @@ def folder(style: Style, name: str, title: str, place: tuple[int, int], wide: in
     """A window with these files in it, one below the other, `wide` pixels wide, its left top corner at `place`."""
     (left, top), margin, bar = place, style.px(2), title_height(style)
     for number, file in enumerate(files):
-        file.box = (left + margin, top + bar + margin + number * style.row, wide - 2 * margin, style.row)
+        file.box = (left + margin, top + bar + margin + number * line(style), wide - 2 * margin, line(style))
     return Window(name, (left, top, wide, folder_height(style, len(files))), title, list(files))
 
 
 def folder_height(style: Style, files: int) -> int:
     """Of a folder with so many files, in pixels."""
-    return title_height(style) + 2 * style.px(2) + files * style.row
+    return title_height(style) + 2 * style.px(2) + files * line(style)
+
+
+def line(style: Style) -> int:
+    """Height of a file in a folder, in pixels."""
+    return style.line + style.px(2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import sims  # noqa: F401  (registers the environments)
-from sims.gui import chains
+from sims.gui import chains, themes
 from sims.screen.interaction import Gesture
 from vla_rl.specs import IMAGES, TASK
 
@@ -124,6 +124,21 @@ def test_the_expert_has_no_regret_and_gets_what_was_to_be_expected():
         got.append(total)
     error = np.std(np.subtract(got, expected)) / np.sqrt(len(got))
     assert np.mean(got) == pytest.approx(np.mean(expected), abs=3 * error)
+
+
+@pytest.mark.parametrize("size", [(96, 96), (128, 128), (320, 240)])
+def test_a_folder_can_be_enlarged_as_a_whole_in_every_theme_and_never_two(size):
+    for theme in {**themes.THEMES, **themes.HELD_OUT}:
+        env = desk(files=3, unreadable=1.0, coded=0.0, theme=theme, size=size, sensors=["instruction"])
+        for seed in range(3):
+            env.reset(seed=seed)
+            call(env, "zoom", "file4")
+            assert env.world.memory["read"] == [False] * 3 + [True] * 3, theme
+            for place in np.random.default_rng(seed).uniform(0, size, (20, 2)):
+                env.reset(seed=seed)
+                env.step(env.action(Gesture("zoom", at=tuple(place))))
+                read = env.world.memory["read"]
+                assert not (any(read[:3]) and any(read[3:]))
 
 
 def test_contributions_sum_to_what_came_of_it():

@@ -66,7 +66,7 @@ class Chain(Task):
         steps = [[next(words) for _ in range(self.choices)] for _ in range(self.length)]
         right = [step[0] for step in steps]
         seeds = [int(seed) for seed in rng.integers(2**31, size=self.length)]
-        screen.memory = {"step": 0, "clean": True, "paid": False, "contribution": 0.0}
+        screen.memory = {"step": 0, "clean": True, "done": False, "paid": False, "contribution": 0.0}
         facts = {"steps": steps, "seeds": seeds, "title": shown(pick(rng, 1, among)[0])}
         goal = Goal(one_of(rng, WORDS).format(one_of(rng, BETWEEN).join(right)), facts, words=tuple(right))
         self._show(screen, goal)
@@ -119,7 +119,7 @@ class Chain(Task):
 
     def success(self, screen: Screen, goal: Goal) -> bool:
         """The last button of a chain without a wrong one has just been pressed."""
-        return bool(screen.memory.get("done", False))
+        return bool(screen.memory["done"])
 
     def cost(self, screen: Screen, goal: Goal) -> float:
         """For a link that costs."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from sims.gui import decisions, hands
 from sims.gui.decisions import CALLS, EXACT, STOP, Act, Costs, Knowledge
-from sims.gui.files import File, folder, folder_height, name_begins
+from sims.gui.files import File, folder, folder_height, line, name_begins
 from sims.gui.screen import Screen
 from sims.gui.task import Goal, Task
 from sims.gui.tools import TABLE, Lookup, Read, Tool, Zoom
@@ -92,7 +92,7 @@ class Desk(Task):
         """The files' names."""
         style, half = screen.style, screen.size[0] // FOLDERS
         wide, high = half - style.px(2), folder_height(style, self.files)
-        room = wide - 2 * style.px(2) - name_begins(style.row)
+        room = wide - 2 * style.px(2) - name_begins(line(style))
         # A code hides the name that it stands for, so that the split could not tell it.
         fits = tuple(
             name for name in LABELS if style.width(shown(name)) <= room and not (coded and name in HELD_OUT_WORDS)
@@ -192,11 +192,12 @@ class Desk(Task):
             return hands.WAIT
         if act.kind == "lookup":
             return Gesture("lookup", text=goal.facts["word"])
-        name = f"folder{act.files[0] // self.files}" if act.kind == "zoom" else f"file{act.files[0]}"
-        if act.kind == "open" and screen.focus == name:
+        first, last = (screen.where(f"file{number}") for number in (act.files[0], act.files[-1]))
+        if act.kind == "open" and screen.focus == first.widget.name:
             return Gesture("key", key="Enter")
-        made = Gesture("click" if act.kind == "open" else act.kind, at=screen.where(name).middle)
-        return made if screen.view is None or _shows(screen, *screen.where(name).middle) else hands.WAIT
+        x, y = first.middle[0], (first.middle[1] + last.middle[1]) / 2
+        made = Gesture("click" if act.kind == "open" else act.kind, at=(x, y))
+        return made if screen.view is None or _shows(screen, x, y) else hands.WAIT
 
 
 def _inside(screen: Screen, number: int, left: int, top: int, right: int, bottom: int) -> bool:

@@ -174,7 +174,7 @@ class Observer:
             if spec.kind == "vector":
                 vectors.append(reading)
             elif spec.kind == "text":
-                texts.append(reading)
+                texts.append(str(reading))
             else:
                 observation[IMAGES + sensor.name] = np.copy(reading) if channel else reading  # a late one is kept here
         if texts:

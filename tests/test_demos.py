@@ -60,7 +60,7 @@ def test_a_text_that_changes_is_kept_with_each_observation(line: demos.Demonstra
     changed = replace(line, episodes=(replace(first, tasks=answered), *rest))
     read = demos.load(demos.save(changed, tmp_path / "changed"), SHAPE)
     assert [episode.tasks for episode in read] == [answered, *(episode.tasks for episode in rest)]
-    assert read.episodes[0].observation([2, 0])["task"] == [answered[2], answered[0]]
+    assert read.episodes[0].observation([1, 0])["task"] == [answered[1], answered[0]]
     meta = json.loads((tmp_path / "changed" / "meta.json").read_text())
     assert isinstance(meta["episodes"][1]["task"], str)
     meta["episodes"][0]["task"].pop()

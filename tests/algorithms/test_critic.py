@@ -21,7 +21,7 @@ def test_decisions_that_share_a_state_get_what_they_get_alone() -> None:
 
 def test_what_is_told_of_a_word_is_what_it_is_not_where_it_stands() -> None:
     slots = (Slot(3, "choice"), Slot(4, "word"))
-    critic = Critic(state_size=7, slots=slots, hidden_size=5, members=3, width=16)
+    critic = Critic(state_size=7, slots=slots, word_size=5, members=3, width=16)
     readout, words = torch.randn(2, 7), torch.randn(2, 4, 5)
     tokens = torch.stack([torch.randint(slot.choices, (2, 6)) for slot in slots], -1)
     together = critic(readout, tokens, words)

@@ -18,6 +18,7 @@ from vla_rl.models.features import Features
 from vla_rl.models.heads import Readout
 from vla_rl.models.pointers import SLOTS
 from vla_rl.models.policy import Policy
+from vla_rl.models.processor import pixels_to_floats
 from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings, Pretrained
 
 BINS = Binned(5).bind(spaces.Box(-1, 1, (3,)))
@@ -472,19 +473,23 @@ def texts(*said: str) -> dict:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_word_is_the_hidden_state_where_it_ends(family):
+def test_a_word_is_the_hidden_states_where_it_ends_and_after(family):
     policy = make(SPAN, family=family)
     backbone = policy.trunk.backbone
     said = ['Type "hello" into it, now.', "no"]
     features = policy.encode(texts(*said))
     assert features.words is not None
     assert features.word_mask is not None
-    assert features.words.shape == (2, 9, backbone.hidden_size)
+    assert features.words.shape == (2, 9, 2 * backbone.hidden_size)
     assert features.word_mask.sum(1).tolist() == [5, 1]
     assert not features.words[1, 1:].any()
     prompt = backbone.prompt(said)
+    pixels = pixels_to_floats(torch.as_tensor(observation(2)["observation.images.front"]), backbone.image_size,
+                              backbone.mean, backbone.std)  # fmt: skip
+    tokens = backbone(pixels.unsqueeze(1), prompt).tokens_BTD
     for row, (text, word, nth) in enumerate([(said[0], "hello", 1), (said[1], "no", 0)]):
         end = int(prompt.words_BW[row, nth])
+        assert torch.equal(features.words[row, nth], torch.cat([tokens[row, end], tokens[row, end + 1]]))
         opening = backbone.overhead() - SLOTS
         read = backbone.tokenizer.decode(prompt.ids_BT[row, opening : end + 1])
         assert read.strip().lower().rstrip('"').endswith(word), (text, read)

@@ -1,7 +1,7 @@
 """The critic: several categorical value heads on frozen features and a decision's tokens.
 
 Shapes: B rows, N decisions a row, K slots, E critics, R readout, H width, Z value bins,
-W words, D width of the backbone.
+W words, D their width.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Critic(nn.Module):
     Args:
         state_size: R, the length of the readout of the frozen features.
         slots: the K slots of a decision.
-        hidden_size: D.
+        word_size: D, of the words' hidden states.
     """
 
     edges: Tensor
@@ -61,7 +61,7 @@ class Critic(nn.Module):
         self,
         state_size: int,
         slots: Sequence[Slot],
-        hidden_size: int = 0,
+        word_size: int = 0,
         members: int = 2,
         width: int = 256,
         bins: int = 51,
@@ -79,7 +79,7 @@ class Critic(nn.Module):
         self.state = Ensemble(members, state_size, width)
         self.action = nn.ModuleList(Ensemble(members, code.shape[1], width) for code in codes)
         self._word = [k for k, slot in enumerate(slots) if slot.kind == "word"]
-        self.words = nn.ModuleList(Ensemble(members, hidden_size, width) for _ in self._word)
+        self.words = nn.ModuleList(Ensemble(members, word_size, width) for _ in self._word)
         self.norm_in, self.norm = EnsembleNorm(members, width), EnsembleNorm(members, width)
         self.hidden = Ensemble(members, width, width)
         self.out = Ensemble(members, width, bins)

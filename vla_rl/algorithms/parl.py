@@ -52,7 +52,7 @@ class ParlAlgorithm:
         self.critic = Critic(
             self.readout.size,
             policy.slots,
-            hidden_size=policy.trunk.backbone.hidden_size,
+            word_size=2 * policy.trunk.backbone.hidden_size,
             members=settings.critics,
             width=settings.critic_width,
             bins=settings.bins,

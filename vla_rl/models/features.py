@@ -44,7 +44,8 @@ class Features:
     visual: torch.Tensor | None = None
     """float32 [B, V, N, D], image tokens before the language model."""
     words: torch.Tensor | None = None
-    """float32 [B, W, D], last hidden states where each word of the text ends, in the newest view's sequence."""
+    """float32 [B, W, 2 * D], last hidden states where each word of the text ends and of the token after it, which
+    alone has seen whether more follows; in the newest view's sequence. 0 where there is no word."""
     word_mask: torch.Tensor | None = None
     """bool [B, W]; False where the text has no such word."""
 

@@ -101,7 +101,7 @@ class ActionHead(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.queries = nn.Parameter(torch.empty(len(slots), width))
         self.attend = Attend(width, hidden_size) if "tokens" in settings.reads else None
-        self.attend_words = Attend(width, hidden_size) if "words" in settings.reads else None
+        self.attend_words = Attend(width, 2 * hidden_size) if "words" in settings.reads else None
         self._plain = [k for k, slot in enumerate(slots) if slot.kind not in ("place", "word")]
         self._place = [k for k, slot in enumerate(slots) if slot.kind == "place"]
         self._word = [k for k, slot in enumerate(slots) if slot.kind == "word"]
@@ -224,10 +224,10 @@ class WordHead(nn.Module):
     def __init__(self, width: int, hidden_size: int, choices: int) -> None:
         super().__init__()
         self.choices = choices
-        self.norm = nn.LayerNorm(hidden_size)
+        self.norm = nn.LayerNorm(2 * hidden_size)
         self.query = nn.Linear(width, _KEY)
-        self.key = nn.Linear(hidden_size, _KEY)
-        self.prior = nn.Linear(hidden_size, 1, bias=False)
+        self.key = nn.Linear(2 * hidden_size, _KEY)
+        self.prior = nn.Linear(2 * hidden_size, 1, bias=False)
 
     def forward(self, x_BW: torch.Tensor, features: Features) -> torch.Tensor:
         """float32 [B, choices]."""

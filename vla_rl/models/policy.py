@@ -169,7 +169,7 @@ class Policy(nn.Module):
             length = self.trunk.sequence_length(self.views, self._text_tokens)
             cached |= {"tokens": ((length, width), "float16"), "mask": ((length,), "bool")}
         if self._words is not None:
-            cached |= {"words": ((self._words, width), "float16"), "word_mask": ((self._words,), "bool")}
+            cached |= {"words": ((self._words, 2 * width), "float16"), "word_mask": ((self._words,), "bool")}
         if self._visual:
             cached["visual"] = ((self.views, backbone.grid[0] * backbone.grid[1], width), "float16")
         return cached

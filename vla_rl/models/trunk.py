@@ -95,11 +95,12 @@ class Trunk(nn.Module):
 
 
 def _words(tokens_BTD: torch.Tensor, ends_BW: torch.Tensor, words: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tokens that end the first `words` words, float32 [B, words, D], 0 where there are fewer; which there are."""
+    """Of the first `words` words what `Features.words` tells, float32 [B, words, 2 * D]; and which there are."""
     ends_BW = functional.pad(ends_BW[:, :words], (0, max(words - ends_BW.shape[1], 0)), value=-1)
     known_BW = ends_BW >= 0
-    index_BWD = ends_BW.clamp_min(0).unsqueeze(-1).expand(-1, -1, tokens_BTD.shape[-1])
-    return tokens_BTD.gather(1, index_BWD).float() * known_BW.unsqueeze(-1), known_BW
+    end_BWD = ends_BW.clamp_min(0).unsqueeze(-1).expand(-1, -1, tokens_BTD.shape[-1])
+    both_BWD = torch.cat([tokens_BTD.gather(1, end_BWD), tokens_BTD.gather(1, end_BWD + 1)], -1)
+    return both_BWD.float() * known_BW.unsqueeze(-1), known_BW
 
 
 def _padded(tokens_BTD: torch.Tensor, mask_BT: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:

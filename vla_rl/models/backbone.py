@@ -104,6 +104,7 @@ class Backbone(nn.Module):
         self._vocabulary: dict[str, int] = tokenizer.get_vocab()
         self._texts: OrderedDict[str, _Tokenised] = OrderedDict()
         self._prompts: OrderedDict[tuple, Prompt] = OrderedDict()
+        self._siblings: dict[int, Backbone] = {}  # in a dict, so that theirs are not parameters of this one too
 
     @classmethod
     def load(cls, source: str | Path, image_size: int | None = None, dtype: str = "float32") -> Backbone:
@@ -185,6 +186,16 @@ class Backbone(nn.Module):
             "vla_rl_image_size": self.image_size,
         }
         (folder / _PREPROCESSOR).write_text(json.dumps(stated, indent=2) + "\n")
+
+    def at(self, image_size: int) -> Backbone:
+        """The same model, weights and all, for images of another size. Raises ValueError where it cannot see those."""
+        if image_size == self.image_size:
+            return self
+        if image_size not in self._siblings:
+            sibling = Backbone(self.model, self.tokenizer, image_size, self.mean, self.std).train(self.training)
+            sibling.source = self.source
+            self._siblings[image_size] = sibling
+        return self._siblings[image_size]
 
     @property
     def device(self) -> torch.device:

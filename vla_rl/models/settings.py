@@ -15,7 +15,12 @@ READS = ("pointers", "words", "tokens")
 
 @dataclass(frozen=True)
 class Tiny:
-    """The small pretrained vision-language model that ships: 64x64 pixels, 8x8 visual tokens, byte text."""
+    """The small pretrained vision-language model that ships; a visual token for each 8x8 pixels.
+
+    image_size: side in pixels of the square images that it sees; None: 64, as it was taught.
+    """
+
+    image_size: int | None = None
 
     def load(self) -> Backbone:
         """The backbone. Raises FileNotFoundError where the installation lacks its weights."""
@@ -24,7 +29,7 @@ class Tiny:
         folder = shipped("assets") / "backbones" / "tiny"
         if not (folder / "model.safetensors").is_file():
             raise FileNotFoundError(f"{folder} lacks model.safetensors; make it by `python scripts/pretrain_tiny.py`")
-        return Backbone.load(folder)
+        return Backbone.load(folder, self.image_size)
 
 
 @dataclass(frozen=True)

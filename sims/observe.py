@@ -17,6 +17,23 @@ CHARACTERS = string.ascii_letters + string.digits + " " + string.punctuation
 """What an instruction may be written with."""
 SEPARATOR = "\n"
 """Between two texts."""
+INSTRUCTION_LENGTH = 320
+"""Characters that an instruction may have."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What the task asks for, in words."""
+
+    name: str = "instruction"
+
+    def spec(self, world: Any) -> SensorSpec:
+        """Text of at most INSTRUCTION_LENGTH characters."""
+        return SensorSpec("text", (INSTRUCTION_LENGTH,), "str")
+
+    def read(self, world: Any) -> str:
+        """The episode's instruction."""
+        return world.instruction
 
 
 @dataclass(frozen=True)
@@ -121,6 +138,11 @@ class Observer:
                 specs.append(sensor.spec(world))
             except ValueError as error:
                 raise registry.ConfigError(f"sensors[{i}] ({sensor.name}): {error}") from error
+            except AttributeError as error:
+                if error.obj is not world:
+                    raise
+                message = f"sensors[{i}] ({sensor.name}): this environment has nothing that it reads: {error}"
+                raise registry.ConfigError(message) from error
         self.specs: tuple[SensorSpec, ...] = tuple(specs)
         first: dict[str, int] = {}
         for i, sensor in enumerate(self.sensors):
@@ -167,7 +189,7 @@ class Observer:
     def read(self, world: Any) -> dict[str, Any]:
         """The observation of the present step, once a step; its arrays are the caller's to keep."""
         observation: dict[str, Any] = {}
-        vectors, texts = [], []
+        vectors, texts = list[Any](), list[Any]()
         for i, (sensor, spec) in enumerate(zip(self.sensors, self.specs, strict=True)):
             channel = self._channels.get(i)
             reading = channel.read(world, self._rng) if channel else sensor.read(world)
@@ -202,8 +224,10 @@ class Observer:
                 got = repr(reading)
             else:
                 array = np.asarray(reading)
-                fits = array.shape == spec.shape and array.dtype == spec.dtype and bool(np.isfinite(array).all())
-                fits = fits and bool(np.all((array >= spec.low) & (array <= spec.high)))
+                fits = array.shape == spec.shape and array.dtype == spec.dtype
+                if array.dtype != np.uint8 or (spec.low, spec.high) != (0, 255):  # any byte is a level
+                    fits = fits and bool(np.isfinite(array).all())
+                    fits = fits and bool(np.all((array >= spec.low) & (array <= spec.high)))
                 got = f"{array.dtype} {array.shape} in [{array.min()}, {array.max()}]" if array.size else "nothing"
             if not fits:
                 raise ValueError(f"sensor {sensor.name!r} stated {spec}, but read {got}")

@@ -14,6 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 import sims  # noqa: F401  (registers the environments)
 from tests import fakes
 from vla_rl import audit, blind, cli, config, naming, probes
+from vla_rl.actions.command import Commands
 from vla_rl.envs import still
 from vla_rl.registry import ConfigError
 from vla_rl.specs import STATE, TRAINING_SEEDS
@@ -25,6 +26,10 @@ SPACES = (
     MultiBinary(3),
     MultiDiscrete([3, 2, 5]),
     Dict({"robot": Box(-1, 1, (2,), np.float32), "tool": Discrete(2)}),
+    Commands(
+        {"wait": (), "click": ("at",), "type": ("words",), "key": ("key",)},
+        {"at": Box(0, 1, (2,), np.float32), "words": MultiDiscrete([5, 5]), "key": Discrete(2)},
+    ),
 )
 
 
@@ -195,6 +200,14 @@ def test_doing_nothing_is_an_action(space: gymnasium.Space) -> None:
 def test_doing_nothing_is_the_middle_of_a_box() -> None:
     np.testing.assert_array_equal(still(Box(0, 1, (2,))), [0.5, 0.5])
     np.testing.assert_array_equal(still(SPACES[1]), [2, 0])
+
+
+def test_doing_nothing_is_the_command_to_wait() -> None:
+    space = SPACES[-1]
+    assert isinstance(space, Commands)
+    rest = still(space)
+    assert space.kinds[int(rest["kind"])] == "wait"
+    assert rest["at"].tolist() == [0, 0]
 
 
 def test_actions_that_are_no_vectors_are_skipped_with_the_reason() -> None:

@@ -291,13 +291,14 @@ class TrackingError:
 
 @dataclass(frozen=True)
 class Instruction:
-    """What the task asks for, in words."""
+    """What the task asks for, in words; `length` characters at most."""
 
     name: str = "instruction"
+    length: int = INSTRUCTION_LENGTH
 
     def spec(self, world: World) -> SensorSpec:
-        """Text of at most INSTRUCTION_LENGTH characters."""
-        return SensorSpec("text", (INSTRUCTION_LENGTH,), "str")
+        """Text of at most `length` characters."""
+        return SensorSpec("text", (self.length,), "str")
 
     def read(self, world: World) -> str:
         """The episode's instruction."""

@@ -7,6 +7,7 @@ killed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -26,6 +27,9 @@ NAMES = ("chromium-headless-shell", "chrome-headless-shell")
 PATIENCE = 20.0
 """Seconds within which a page must have answered."""
 INSTALL = "bash scripts/install_suite.sh web"
+
+_INSTANT, _SOON = 0.01, 0.005
+"""Milliseconds that a frame takes in which no time shall pass; seconds after which a page is given another of these."""
 
 _GUARD = """
 exec 9<&"$1" 3<&0 4>&1 </dev/null >/dev/null
@@ -76,6 +80,10 @@ _starting = threading.Lock()
 
 class PageError(RuntimeError):
     """A page or the browser crashed, hung, or threw where it must not."""
+
+
+class SlowError(PageError):
+    """The answer did not come in time."""
 
 
 def program() -> str:
@@ -200,11 +208,18 @@ class Browser:
                 raise PageError(each["error"]["message"])
         return [each["result"] for each in found]
 
+    def arrived(self, numbers: Sequence[int], within: float) -> bool:
+        """Whether the answers to these commands are there within so many seconds."""
+        with contextlib.suppress(SlowError):
+            return self.until(lambda: all(number in self._answers for number in numbers) or None, within)
+        return False
+
     def until(self, ready: Callable[[], T | None], within: float = PATIENCE) -> T:
         """Take in messages until `ready()` is not None, and return that. Of several threads one reads for all.
 
         Raises:
-            PageError: it takes longer than `within` seconds, or the browser ends.
+            SlowError: it takes longer than `within` seconds.
+            PageError: the browser ends.
         """
         deadline = time.monotonic() + within
         while True:
@@ -214,7 +229,7 @@ class Browser:
                     return found
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise PageError(f"no answer within {within:g} s")
+                    raise SlowError(f"no answer within {within:g} s")
                 if self._reading:
                     self._inbox.wait(left)
                     continue
@@ -307,21 +322,31 @@ class Tab:
         return answer["result"].get("value")
 
     def step(self, events: Sequence[Call], milliseconds: int) -> tuple[str, str]:
-        """Let events of mouse and keyboard happen, and draw a frame, so many (at least 2) milliseconds after the last.
+        """Let events of mouse and keyboard happen, and draw a frame, so many milliseconds after the last one.
 
         Returns:
             What the page reported in it, and its picture as the base64 code of a PNG file; "" where it is the last one.
         """
         if events:
-            presses = events[-1][1]["type"] not in ("mouseMoved", "mouseWheel")
-            if not presses:  # the page may deal with it in a frame only
-                milliseconds -= 1
-            self._calls(*events, *([] if presses else [self._frame(1)]))
+            self._happen(events)
         self._said = ""
-        *_, answer = self._calls(self._frame(milliseconds, screenshot={"format": "png", "optimizeForSpeed": True}))
+        picture = {"format": "png", "optimizeForSpeed": True}
+        (answer,) = self._calls(self._frame(milliseconds, screenshot=picture))
         return self._until(lambda: self._said or None), answer.get("screenshotData", "")
 
-    def _frame(self, milliseconds: int, **parameters: Any) -> Call:
+    def _happen(self, events: Sequence[Call]) -> None:
+        """Wait until the page has dealt with the events; movements and the wheel it deals with in frames only.
+
+        These frames take no time: page.js counts whole milliseconds.
+        """
+        numbers = self.browser.send(events, self._session)
+        if events[-1][1]["type"] in ("mouseMoved", "mouseWheel"):
+            self._calls(self._frame(_INSTANT))
+            while not self.browser.arrived(numbers, within=_SOON):
+                self._calls(self._frame(_INSTANT))
+        self.browser.answers(numbers, self.patience, self._check)
+
+    def _frame(self, milliseconds: float, **parameters: Any) -> Call:
         self._ticks += milliseconds
         return "HeadlessExperimental.beginFrame", {"frameTimeTicks": self._ticks, **parameters}
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from sims.observe import CHARACTERS, Observer
-from sims.screen.interaction import Gesture, Interaction
+from sims.screen.interaction import KEYS, Gesture, Interaction
 from sims.web import chromium, experts
 from sims.web.chromium import PageError, Tab
 from sims.web.hand import Event, away, events
@@ -86,7 +86,7 @@ class PageEnv(gymnasium.Env):
         sensors: what to observe: names, mappings with `type`, or sensors.
         plugins: modules whose components may be named as "module:Class".
         render_mode: "rgb_array" or None.
-        gestures, frame, keys, words, characters, length: fields of `Interaction`.
+        gestures, frame, keys, words, characters, length: fields of `Interaction`; all keys, unless some are listed.
         cursor: whether the mouse is drawn, which Chromium does not do.
         patience: seconds within which a page must answer.
         parameters: fields of a task that is given by name.
@@ -113,7 +113,7 @@ class PageEnv(gymnasium.Env):
             raise ConfigError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
         chromium.program()
         hands = {each.name for each in dataclasses.fields(Interaction)}
-        hand = {"gestures": list(gestures)} | {name: parameters.pop(name) for name in hands & parameters.keys()}
+        hand = {"gestures": list(gestures), "keys": list(KEYS)} | {name: parameters.pop(name) for name in hands & parameters.keys()}
         self.interaction: Interaction = registry.validated(Interaction, hand, "env.kwargs")
         self.task = _task(task, plugins, parameters)
         self.page = self.task.page

@@ -22,13 +22,13 @@ const enter = (field, text, kind = "type") => {
 // The first of several gestures that is still to be done.
 const first = (...gestures) => gestures.find(Boolean);
 
-const asked = () => core.getUtterance();
+const asked = () => core.getUtterance();  // a text in all tasks that there is an expert for
 const quoted = (nth = 0) => [...asked().matchAll(/"([^"]*)"/g)][nth][1];
 const submit = () => click(document.querySelector("#subbtn"));
 
 // Boxes before their labels, by the labels' words.
 const tick = (wanted) => {
-  const wrong = all("#boxes label").find((label) => {
+  const wrong = all("#area label").find((label) => {
     const box = label.querySelector("input");
     return box.checked !== wanted.includes(words(label)) && (box.type !== "radio" || !box.checked);
   });
@@ -101,10 +101,6 @@ const MINIWOB = {
   "click-collapsible-nodelay": () =>
     seen(document.querySelector(".ui-accordion-content")) ? submit() : click(document.querySelector("h3")),
   "click-option": () => tick(selection()),
-  "click-pie-nodelay": () => {
-    const item = all("#divWheel text").find((each) => words(each) === quoted() && seen(each));
-    return click(item || all("#divWheel text").find((each) => words(each) === "+"));
-  },
   "click-tab-2": () => inTab(named(".alink", quoted())),
   "click-tab-2-easy": () => inTab(named(".alink", quoted())),
   // Fields

@@ -25,6 +25,7 @@ core.startEpisodeReal();
 core.startEpisode = () => {};
 """
 """No clock but the count of steps; nothing beside the task, which might be scrolled to; the last frame stays in view."""
+_SAID = "((said) => said.utterance || said)(core.getUtterance())"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class MiniWoB:
         """The page. Raises SetupError where the package is not installed."""
         return Page(
             file=str(folder() / f"{self.name}.html"),
-            instruction={"js": "core.getUtterance()"},
+            instruction={"js": _SAID},
             setup=_SETUP,
             success="WOB_DONE_GLOBAL && WOB_RAW_REWARD_GLOBAL === 1",
             proxy="WOB_DONE_GLOBAL && WOB_RAW_REWARD_GLOBAL > 0",

@@ -73,12 +73,18 @@
     return array;
   };
 
-  // Looks: a caret that does not blink
+  // Looks: a caret that does not blink; lists that open in the page, since other windows are never drawn
 
   const style = document.createElement("style");
-  style.textContent = "* { caret-animation: manual !important; scroll-behavior: auto !important; }";
-  const dress = () => (document.head || document.documentElement).append(style);
-  document.addEventListener("DOMContentLoaded", dress);
+  style.textContent = `
+    * { caret-animation: manual !important; scroll-behavior: auto !important; }
+    select, ::picker(select) { appearance: base-select; }
+    ::-webkit-calendar-picker-indicator { display: none; }`;
+  document.addEventListener("DOMContentLoaded", () => document.head.prepend(style));
+  const windows = { click: 'input[type="color"], input[type="file"]', keydown: 'input:is([type="date"], [type="time"])' };
+  for (const [kind, selector] of Object.entries(windows)) window.addEventListener(kind, (event) => {
+    if (event.target.matches?.(selector) && (kind === "click" || event.key === " ")) event.preventDefault();
+  }, true);
 
   // The frame's report
 
@@ -94,7 +100,7 @@
   const beat = (time) => {
     nextFrame(beat);
     const elapsed = before === null ? settings.step : Math.round(time - before);
-    before = time;
+    if (elapsed || before === null) before = time;
     let said = {};
     try { advance(now + elapsed); said = settings.read(); } catch (error) { said = { error: String(error) }; }
     report(JSON.stringify({ ...said, focused: focused(), leaving }));

@@ -286,7 +286,7 @@ class Tab:
         self._target = made["targetId"]
         self._session = browser.call("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
         self.crashed, self._loaded, self._said = False, False, ""
-        self._ticks, self._script = time.monotonic() * 1000, ""
+        self._ticks, self._script = 0.0, ""
         browser._tabs[self._session] = self
         self._calls(
             ("Page.enable", {}),
@@ -311,6 +311,8 @@ class Tab:
     def loaded(self) -> None:
         """Wait until a page that is being loaded is there."""
         self._until(lambda: self._loaded or None)
+        # The page's time began with it, and no frame may lie before.
+        self._ticks = max(self._ticks, time.monotonic() * 1000) + 1.0
 
     def run(self, code: str) -> Any:
         """The value of a JavaScript expression, of JSON's types."""
@@ -341,13 +343,13 @@ class Tab:
         """
         numbers = self.browser.send(events, self._session)
         if events[-1][1]["type"] in ("mouseMoved", "mouseWheel"):
-            self._calls(self._frame(_INSTANT))
+            self._calls(self._frame(0))
             while not self.browser.arrived(numbers, within=_SOON):
-                self._calls(self._frame(_INSTANT))
+                self._calls(self._frame(0))
         self.browser.answers(numbers, self.patience, self._check)
 
     def _frame(self, milliseconds: float, **parameters: Any) -> Call:
-        self._ticks += milliseconds
+        self._ticks += max(milliseconds, _INSTANT)
         return "HeadlessExperimental.beginFrame", {"frameTimeTicks": self._ticks, **parameters}
 
     def notice(self, event: str, what: Mapping[str, Any]) -> None:

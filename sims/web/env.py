@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import json
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -244,10 +245,15 @@ class PageEnv(gymnasium.Env):
         if self._said["leaving"]:
             tab.loaded()
             self._pass(tab, [])
+        deadline = time.monotonic() + self._patience
+        while self._said["loading"]:
+            if time.monotonic() > deadline:
+                raise PageError(f"pictures are still loading after {self._patience:g} s")
+            self._pass(tab, [], milliseconds=0)
 
-    def _pass(self, tab: Tab, happening: list[Event]) -> None:
-        """Let events happen and a step's time pass."""
-        said, png = tab.step(happening, self.page.milliseconds)
+    def _pass(self, tab: Tab, happening: list[Event], milliseconds: int | None = None) -> None:
+        """Let events happen and time pass, by default that of a step."""
+        said, png = tab.step(happening, self.page.milliseconds if milliseconds is None else milliseconds)
         self._said = json.loads(said)
         if "error" in self._said:
             raise PageError(self._said["error"])

@@ -73,14 +73,29 @@
     return array;
   };
 
-  // Looks: a caret that does not blink; lists that open in the page, since other windows are never drawn
+  // Looks: a caret that does not blink; lists that open in the page, since other windows are never drawn; pictures at once
 
   const style = document.createElement("style");
   style.textContent = `
     * { caret-animation: manual !important; scroll-behavior: auto !important; }
     select, ::picker(select) { appearance: base-select; }
     ::-webkit-calendar-picker-indicator { display: none; }`;
-  document.addEventListener("DOMContentLoaded", () => document.head.prepend(style));
+  // What style sheets may show later is fetched before the page counts as loaded, so that no frame has to wait for it.
+  const pictures = [];
+  const fetchPictures = (sheet) => {
+    let rules = [];
+    try { rules = [...sheet.cssRules]; } catch { return; }  // of another origin
+    for (const [, , url] of rules.map((rule) => [...rule.cssText.matchAll(/url\((["']?)(.*?)\1\)/g)]).flat()) {
+      const picture = new Image();
+      picture.src = new URL(url, sheet.href || document.baseURI);
+      pictures.push(picture);
+    }
+  };
+  const incomplete = () => [...document.images].some((picture) => !picture.complete);
+  document.addEventListener("DOMContentLoaded", () => {
+    document.head.prepend(style);
+    [...document.styleSheets].forEach(fetchPictures);
+  });
   const windows = { click: 'input[type="color"], input[type="file"]', keydown: 'input:is([type="date"], [type="time"])' };
   for (const [kind, selector] of Object.entries(windows)) window.addEventListener(kind, (event) => {
     if (event.target.matches?.(selector) && (kind === "click" || event.key === " ")) event.preventDefault();
@@ -103,7 +118,7 @@
     if (elapsed || before === null) before = time;
     let said = {};
     try { advance(now + elapsed); said = settings.read(); } catch (error) { said = { error: String(error) }; }
-    report(JSON.stringify({ ...said, focused: focused(), leaving }));
+    report(JSON.stringify({ ...said, focused: focused(), leaving, loading: incomplete() }));
   };
   nextFrame(beat);
 }

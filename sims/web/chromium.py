@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from vla_rl.registry import SetupError
@@ -32,15 +33,17 @@ _INSTANT, _SOON = 0.01, 0.005
 """Milliseconds that a frame takes in which no time shall pass; seconds after which a page is given another of these."""
 
 _GUARD = """
-exec 9<&"$1" 3<&0 4>&1 </dev/null >/dev/null
-profile=$2; shift 2
-setsid "$@" 9<&- &
+profile=$1; shift
+exec 3<&2 4>&1 2>"$profile/log" >/dev/null
+setsid "$@" </dev/null &
+echo "$!" >&4
 exec 3<&- 4>&-
-read -r _ <&9
+read -r _
 kill -9 "-$!" "$!"
 wait
 rm -rf "$profile"
 """
+"""Its input is the lifeline; its output is what the browser says, and its error stream, read from, what it is told."""
 _FLAGS = (
     "--headless",
     "--remote-debugging-pipe",
@@ -112,31 +115,34 @@ class Browser:
     Args:
         online: whether pages may use the network.
 
+    Attributes:
+        group: its process group.
+        profile: the folder that it writes to, which goes with it.
+        alive: whether it is there, as far as we know.
+
     Raises:
         SetupError: it is not installed, or does not start.
     """
 
     def __init__(self, online: bool = False) -> None:
-        profile = tempfile.mkdtemp(prefix="chromium-")
-        ends, lifeline = os.pipe()
-        command = [program(), *_FLAGS, *(() if online else _OFFLINE), f"--user-data-dir={profile}"]
+        self.profile = tempfile.mkdtemp(prefix="chromium-")
+        command = [program(), *_FLAGS, *(() if online else _OFFLINE), f"--user-data-dir={self.profile}"]
         command += ["--no-sandbox"] if os.geteuid() == 0 else []  # it refuses to run as root otherwise
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the browser)
+        told, self._in = os.pipe()
         self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD, "guard", str(ends), profile, *command, "about:blank"],
+            ["/bin/sh", "-c", _GUARD, "guard", self.profile, *command, "about:blank"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=told,
             env={**os.environ, "TZ": "UTC"},
-            pass_fds=(ends,),
             start_new_session=True,
             bufsize=0,
         )
-        os.close(ends)
-        assert self._guard.stdin is not None
+        os.close(told)
         assert self._guard.stdout is not None
-        self._in, self._out = self._guard.stdin.fileno(), self._guard.stdout.fileno()
-        self._end = weakref.finalize(self, _end, self._guard, lifeline, os.getpid())
+        self._out = self._guard.stdout.fileno()
+        self._end = weakref.finalize(self, _end, self._guard, self._in, os.getpid())
+        self.group = int(self._line())
         self._rest = b""
         self._last = 0
         self._answers: dict[int, Any] = {}
@@ -147,14 +153,16 @@ class Browser:
         try:
             self.call("Browser.getVersion")
         except PageError as error:
-            self._log.seek(0)
-            said = self._log.read().decode(errors="replace").strip()[-400:]
+            said = Path(self.profile, "log").read_text("utf-8", "replace").strip()[-400:]
+            self.close()
             raise SetupError(f"{command[0]} does not start: {said or error}") from error
 
-    @property
-    def group(self) -> int:
-        """The process group of the guard; that of the browser is its child's."""
-        return self._guard.pid
+    def _line(self) -> bytes:
+        """The first line that arrives, which the guard writes: the group's number."""
+        line = b""
+        while letter := os.read(self._out, 1).strip():
+            line += letter
+        return line
 
     def close(self) -> None:
         """End every process of the browser, and wait until they are gone."""
@@ -392,11 +400,11 @@ REPORT = "__vla_report"
 """What page.js calls to tell of a frame."""
 
 
-def _end(guard: subprocess.Popen, lifeline: int, owner: int) -> None:
+def _end(guard: subprocess.Popen, told: int, owner: int) -> None:
     """Cut the lifeline and wait for the guard; a forked process leaves it alone."""
-    os.close(lifeline)
+    os.close(told)
+    for pipe in (guard.stdin, guard.stdout):
+        assert pipe is not None
+        pipe.close()
     if os.getpid() == owner:
         guard.wait()
-        for pipe in (guard.stdin, guard.stdout):
-            if pipe is not None:
-                pipe.close()

@@ -80,7 +80,7 @@ def test_a_crash_a_hang_and_a_killed_browser_are_errors_and_other_tabs_live_on()
 def test_a_page_reaches_no_network_not_even_this_machine() -> None:
     browser = Browser()
     tab = Tab(browser, (100, 100))
-    for address in ("http://127.0.0.1:1/", "http://example.com/"):
+    for address in ("http://127.0.0.1:8000/", "http://example.com/"):
         with pytest.raises(PageError, match="ERR_PROXY_CONNECTION_FAILED"):
             tab.open(address, "")
     browser.close()

@@ -53,6 +53,7 @@ _FLAGS = (
     "--disable-threaded-animation",
     "--disable-threaded-scrolling",
     "--disable-checker-imaging",
+    "--disable-features=PaintHolding",
     "--disable-smooth-scrolling",
     "--disable-gpu",
     "--in-process-gpu",
@@ -282,6 +283,10 @@ class Tab:
         browser: where it is opened.
         size: width and height of the page in pixels.
 
+    Attributes:
+        loads: how many pages have been loaded in it.
+        crashed: whether its page has.
+
     Raises:
         PageError: from every method, where the page crashed, hung or threw.
     """
@@ -293,7 +298,7 @@ class Tab:
         )
         self._target = made["targetId"]
         self._session = browser.call("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
-        self.crashed, self._loaded, self._said = False, False, ""
+        self.crashed, self.loads, self._said = False, 0, ""
         self._ticks, self._script = 0.0, ""
         browser._tabs[self._session] = self
         self._calls(
@@ -307,18 +312,18 @@ class Tab:
 
     def open(self, url: str, script: str) -> None:
         """Load a page; `script` runs in it before anything of its own."""
-        self._loaded = False
+        before = self.loads
         add = ("Page.addScriptToEvaluateOnNewDocument", {"source": script})
         drop = [("Page.removeScriptToEvaluateOnNewDocument", {"identifier": self._script})] if self._script else []
         *_, added, went = self._calls(*drop, add, ("Page.navigate", {"url": url}))
         self._script = added["identifier"]
         if went.get("errorText"):
             raise PageError(f"{url}: {went['errorText']}")
-        self.loaded()
+        self.loaded(before)
 
-    def loaded(self) -> None:
-        """Wait until a page that is being loaded is there."""
-        self._until(lambda: self._loaded or None)
+    def loaded(self, before: int) -> None:
+        """Wait until more pages have been loaded than `before`."""
+        self._until(lambda: self.loads > before or None)
         # The page's time began with it, and no frame may lie before.
         self._ticks = max(self._ticks, time.monotonic() * 1000) + 1.0
 
@@ -339,10 +344,20 @@ class Tab:
         """
         if events:
             self._happen(events)
-        self._said = ""
-        picture = {"format": "png", "optimizeForSpeed": True}
-        (answer,) = self._calls(self._frame(milliseconds, screenshot=picture))
-        return self._until(lambda: self._said or None), answer.get("screenshotData", "")
+        self._said, picture = "", {"format": "png", "optimizeForSpeed": True}
+        deadline = time.monotonic() + self.patience
+        while time.monotonic() < deadline:
+            (answer,) = self._calls(self._frame(milliseconds, screenshot=picture))
+            if self._told():
+                return self._said, answer.get("screenshotData", "")
+            milliseconds = 0  # a page that was about to come has none for us yet
+        raise SlowError(f"no frame within {self.patience:g} s")
+
+    def _told(self) -> bool:
+        """Whether the page reports the frame that was drawn."""
+        with contextlib.suppress(SlowError):
+            return self.browser.until(lambda: bool(self._said) or None, _SOON)
+        return False
 
     def _happen(self, events: Sequence[Call]) -> None:
         """Wait until the page has dealt with the events; movements and the wheel it deals with in frames only.
@@ -365,7 +380,7 @@ class Tab:
         if event == "Runtime.bindingCalled" and what["name"] == REPORT:
             self._said = what["payload"]
         elif event == "Page.loadEventFired":
-            self._loaded = True
+            self.loads += 1
         elif event == "Page.javascriptDialogOpening":  # nobody is there to read it; the page waits for an answer
             self.browser.tell("Page.handleJavaScriptDialog", self._session, accept=True)
         elif event in ("Inspector.targetCrashed", "Inspector.detached"):

@@ -167,8 +167,8 @@ class PageEnv(gymnasium.Env):
             self._act(self.world.tab, gesture)
         except PageError as error:
             self._drop()
-            spoilt = {"invalid": True, "error": str(error), "is_success": False}
-            return self._seen, 0.0, False, True, self._info() | spoilt
+            self._said = {}
+            return self._seen, 0.0, False, True, {**self._info(), "invalid": True, "error": str(error)}
         self._seen = self._observer.read(self.world)
         paid = self._said.get(self.page.reward, self._said["success"])
         ended = paid or self._said.get("over", False) or gesture.kind == "done"
@@ -241,9 +241,10 @@ class PageEnv(gymnasium.Env):
             to=gesture.to and (gesture.to[0] + x, gesture.to[1] + y),
         )
         world.cursor = gesture.to or gesture.at or world.cursor
+        loads = tab.loads
         self._pass(tab, events(moved, self.page.wheel))
         if self._said["leaving"]:
-            tab.loaded()
+            tab.loaded(loads)
             self._pass(tab, [])
         deadline = time.monotonic() + self._patience
         while self._said["loading"]:
@@ -269,9 +270,10 @@ class PageEnv(gymnasium.Env):
                 tab.browser.close()
 
     def _info(self) -> dict[str, Any]:
-        said = {"is_success": bool(self._said["success"]), "episode_steps": self._steps, "cost": 0.0}
-        known = {"proxy": self._said.get("proxy", self._said["success"])}
-        return said | known | ({"raw_reward": self._said["score"]} if "score" in self._said else {})
+        success = self._said.get("success", False)
+        info = {"is_success": success, "proxy": self._said.get("proxy", success), "cost": 0.0}
+        score = {"raw_reward": self._said["score"]} if "score" in self._said else {}
+        return {**info, **score, "episode_steps": self._steps}
 
 
 def _task(task: str | Settings, plugins: Sequence[str], parameters: dict[str, Any]) -> Settings:

@@ -117,7 +117,9 @@ const MINIWOB = {
   "simple-arithmetic": () => form(["#math-answer", solve(words(document.querySelector("#math-problem")).slice(0, -2)), "write"]),
   "use-colorwheel": () => {
     const wanted = ui_utils.colorNameToHex(asked().match(/Select (\w+)/)[1]).slice(1).toUpperCase();
-    return form(["#col", wanted, "write"]);
+    const button = document.querySelector("#subbtn"); // which the opened picker covers
+    const next = () => key(document.activeElement === button ? "Enter" : "Tab");
+    return enter(document.querySelector("#col"), wanted, "write") || next();
   },
   "visual-addition": () => form(["#math-answer", String(all(".addition-block").length), "write"]),
 };

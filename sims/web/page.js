@@ -1,5 +1,5 @@
 // Runs in a page before anything of its own: a clock that only frames move, random numbers from the episode's seed,
-// and a report of every frame. `settings`: {seed, step: milliseconds that the first frame takes, read: () => what to report}.
+// and a report of every frame. `settings`: {seed, read: () => what to report}.
 (settings) => {
   const report = window.__vla_report;
   const nextFrame = window.requestAnimationFrame.bind(window);
@@ -114,7 +114,7 @@
   let before = null;
   const beat = (time) => {
     nextFrame(beat);
-    const elapsed = before === null ? settings.step : Math.round(time - before);
+    const elapsed = before === null ? 0 : Math.round(time - before);
     if (elapsed || before === null) before = time;
     let said = {};
     try { advance(now + elapsed); said = settings.read(); } catch (error) { said = { error: String(error) }; }

@@ -91,7 +91,7 @@ class Page:
 
     def script(self, seed: int) -> str:
         """What runs in the page before anything of its own."""
-        settings = f"{{seed: {seed}, step: {self.milliseconds}, read: () => ({self._reading})}}"
+        settings = f"{{seed: {seed}, read: () => ({self._reading})}}"
         return f"({_SCRIPT.strip()})({settings});"
 
     @cached_property

@@ -46,7 +46,7 @@ def form(folder: Path, **settings: Any) -> gymnasium.Env:
     """The form as an environment; `next page` leads to the same form again."""
     file = folder / "form.html"
     file.write_text(FORM.replace("NEXT", file.name), "utf-8")
-    return gymnasium.make("vla_rl/Page-v0", disable_env_checker=True, file=str(file), **{**SETTINGS, **settings})
+    return gymnasium.make("vla_rl/Page-v0", disable_env_checker=True, **{"file": str(file), **SETTINGS, **settings})
 
 
 def alive(group: int) -> list[int]:

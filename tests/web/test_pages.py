@@ -115,15 +115,17 @@ def test_a_link_is_followed_before_the_next_picture(env: Any) -> None:
         (lambda env: do(env, "click", on="#spin"), "no answer within 1 s"),
         (lambda env: env.world.tab.browser.send([("Page.crash", {})], env.world.tab._session), "crashed"),
         (lambda env: env.world.tab.browser.close(), "gone"),
-        (lambda env: env.world.tab.run("delete window.sent; Object.defineProperty(window, 'sent', {get() { no }})"), "no"),
+        (lambda env: env.world.tab.run("window.fails = true"), "oh no"),
     ],
     ids=["hangs", "crashes", "loses its browser", "throws"],
 )
 def test_a_page_that_fails_spoils_its_episode_only(tmp_path: Path, harm: Any, said: str) -> None:
-    env = form(tmp_path, patience=1.0).unwrapped
+    success = "(() => { if (window.fails) throw Error('oh no'); return false; })()"
+    env = form(tmp_path, patience=1.0, success=success).unwrapped
     first, _ = env.reset(seed=0)
     outcome = harm(env)
-    seen, reward, terminated, truncated, info = outcome if isinstance(outcome, tuple) else do(env, "wait")
+    ended = outcome if isinstance(outcome, tuple) else env.step(env.action_space.command("wait"))
+    seen, reward, terminated, truncated, info = ended
     assert (reward, terminated, truncated) == (0.0, False, True)
     assert info["invalid"] is True
     assert info["is_success"] is False
@@ -192,10 +194,10 @@ def test_ten_lines_of_yaml_make_a_page_an_environment(tmp_path: Path) -> None:
     (tmp_path / "env").mkdir()
     lines = [
         "id: vla_rl/Page-v0",
-        "sensors: [screenshot, instruction]",
+        "sensors: [{type: screenshot}, {type: instruction}]",
         "kwargs:",
         f"  file: {tmp_path}/form.html",
-        "  instruction: {js: '`Enter ${wanted} and press Send.`'}",
+        "  instruction: {js: \"['Enter', wanted, 'and press Send.'].join(' ')\"}",
         f"  success: {SETTINGS['success']}",
         "  gestures: [click, type]",
         "  size: [320, 240]",

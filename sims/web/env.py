@@ -245,7 +245,9 @@ class PageEnv(gymnasium.Env):
         self._pass(tab, events(moved, self.page.wheel))
         if self._said["leaving"]:
             tab.loaded(loads)
-            self._pass(tab, [])
+            self._pass(tab, [], milliseconds=0)
+        if tab.loads > loads:  # the first picture may still show the page before
+            self._pass(tab, [], milliseconds=0)
         deadline = time.monotonic() + self._patience
         while self._said["loading"]:
             if time.monotonic() > deadline:

@@ -114,7 +114,9 @@ class PageEnv(gymnasium.Env):
             raise ConfigError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
         chromium.program()
         hands = {each.name for each in dataclasses.fields(Interaction)}
-        hand = {"gestures": list(gestures), "keys": list(KEYS)} | {name: parameters.pop(name) for name in hands & parameters.keys()}
+        hand: dict[str, Any] = {"gestures": list(gestures), "keys": list(KEYS)} | {
+            name: parameters.pop(name) for name in hands & parameters.keys()
+        }
         self.interaction: Interaction = registry.validated(Interaction, hand, "env.kwargs")
         self.task = _task(task, plugins, parameters)
         self.page = self.task.page

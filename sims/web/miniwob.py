@@ -1,4 +1,4 @@
-"""MiniWoB++'s pages as the `miniwob` package ships them, without its driver: seeded, counted in steps, honestly paid."""
+"""MiniWoB++'s pages as the `miniwob` package ships them: without its driver, seeded, counted in steps, honestly paid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ for (const id of ["reward-display", "click-canvas"]) document.getElementById(id)
 core.startEpisodeReal();
 core.startEpisode = () => {};
 """
-"""No clock but the count of steps; nothing beside the task, which might be scrolled to; the last frame stays in view."""
+"""No clock but the count of steps; nothing beside the task, which might be scrolled to; the last frame stays."""
 _SAID = "((said) => said.utterance || said)(core.getUtterance())"
 
 

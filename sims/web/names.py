@@ -1,7 +1,6 @@
 """The pages of MiniWoB++, known without the package."""
 
-NAMES = tuple(
-    """
+_LISTED = """
 ascending-numbers bisect-angle book-flight-nodelay book-flight button-delay buy-ticket chase-circle
 choose-date-easy choose-date-medium choose-date-nodelay choose-date choose-list circle-center
 click-button-sequence click-button click-checkboxes-large click-checkboxes-soft click-checkboxes-transfer
@@ -21,6 +20,6 @@ resize-textarea right-angle scroll-text-2 scroll-text search-engine sign-agreeme
 simple-arithmetic social-media-all social-media-some social-media stock-market terminal text-editor
 text-transform tic-tac-toe unicode-test use-autocomplete-nodelay use-autocomplete use-colorwheel-2
 use-colorwheel use-slider-2 use-slider use-spinner visual-addition
-""".split()
-)
+"""
+NAMES = tuple(_LISTED.split())
 """Those of miniwob 1.1, each a Gymnasium id `vla_rl/MiniWoB-<name>-v0`."""

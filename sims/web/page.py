@@ -24,9 +24,9 @@ class Page:
 
     file: the path of an HTML file. url: an address; pages of the network need `online`.
     instruction: the text, or {js: an expression that gives it}.
-    success: whether it is done. proxy: what a careless grader would take for success; null for the same. reward: which
-    of the two is paid. over: whether the episode is over, paid or not; null: only with the reward. score: a number, shown
-    as `info["raw_reward"]`.
+    success: whether it is done. proxy: what a careless grader would take for success; null for the same. reward:
+    which of the two is paid. over: whether the episode is over, paid or not; null: only with the reward. score: a
+    number, shown as `info["raw_reward"]`.
     setup: statements that run once when the page is there; `seed` is the episode's.
     expert: what the expert does now, an expression that gives a gesture such as {kind: "click", at: [x, y]}, or a call
     of the functions of experts.js.

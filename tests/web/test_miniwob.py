@@ -54,7 +54,7 @@ def test_every_page_is_registered_whether_or_not_the_package_is_there() -> None:
 
 def test_without_the_package_the_line_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(miniwob, "find_spec", lambda name: None)
-    with pytest.raises(SetupError, match="install_suite.sh web"):
+    with pytest.raises(SetupError, match=r"install_suite\.sh web"):
         make("click-test")
 
 
@@ -150,9 +150,7 @@ def test_the_last_frame_is_the_page_as_it_ended(browser: None) -> None:
 def test_the_proxy_pays_for_what_is_no_success_where_it_is_asked_for(reward: str, paid: float, browser: None) -> None:
     env = make("use-colorwheel", reward=reward)
     env.reset(seed=0)
-    place = env.world.tab.run(
-        f"(() => {{ {experts._FUNCTIONS} return at(document.querySelector('#subbtn')); }})()"
-    )
+    place = env.world.tab.run(f"(() => {{ {experts._FUNCTIONS} return at(document.querySelector('#subbtn')); }})()")
     action = env.action_space.command("click", at=np.array([place[0] / 160, (place[1] - 50) / 160]))
     _, got, terminated, _, info = env.step(action)
     assert (got, terminated, info["is_success"], info["proxy"]) == (paid, True, False, True)

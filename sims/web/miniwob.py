@@ -1,4 +1,4 @@
-"""MiniWoB++'s pages as the `miniwob` package ships them: without its driver, seeded, counted in steps, honestly paid."""
+"""MiniWoB++'s pages as the `miniwob` package ships them: without its driver, seeded, counted in steps."""
 
 from __future__ import annotations
 

@@ -29,8 +29,10 @@ PATIENCE = 20.0
 """Seconds within which a page must have answered."""
 INSTALL = "bash scripts/install_suite.sh web"
 
-_INSTANT, _SOON = 0.01, 0.005
-"""Milliseconds that a frame takes in which no time shall pass; seconds after which a page is given another of these."""
+_INSTANT = 0.01
+"""Milliseconds that a frame takes in which no time shall pass."""
+_SOON, _REPORTED = 0.005, 0.5
+"""Seconds until a page that has not dealt with an event, or not reported a frame, is given another frame."""
 
 _GUARD = """
 profile=$1; shift
@@ -90,6 +92,10 @@ class SlowError(PageError):
     """The answer did not come in time."""
 
 
+class ScriptError(PageError):
+    """An expression threw in the page."""
+
+
 def program() -> str:
     """The path of the browser. Raises SetupError where there is none."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
@@ -126,8 +132,8 @@ class Browser:
     """
 
     def __init__(self, online: bool = False) -> None:
-        self.profile = tempfile.mkdtemp(prefix="chromium-")
-        command = [program(), *_FLAGS, *(() if online else _OFFLINE), f"--user-data-dir={self.profile}"]
+        path, self.profile = program(), tempfile.mkdtemp(prefix="chromium-")
+        command = [path, *_FLAGS, *(() if online else _OFFLINE), f"--user-data-dir={self.profile}"]
         command += ["--no-sandbox"] if os.geteuid() == 0 else []  # it refuses to run as root otherwise
         told, self._in = os.pipe()
         self._guard = subprocess.Popen(
@@ -156,7 +162,7 @@ class Browser:
         except PageError as error:
             said = Path(self.profile, "log").read_text("utf-8", "replace").strip()[-400:]
             self.close()
-            raise SetupError(f"{command[0]} does not start: {said or error}") from error
+            raise SetupError(f"{path} does not start: {said or error}") from error
 
     def _line(self) -> bytes:
         """The first line that arrives, which the guard writes: the group's number."""
@@ -333,7 +339,7 @@ class Tab:
         (answer,) = self._calls(("Runtime.evaluate", parameters))
         if "exceptionDetails" in answer:
             details = answer["exceptionDetails"]
-            raise PageError(details.get("exception", {}).get("description", details["text"]).partition("\n")[0])
+            raise ScriptError(details.get("exception", {}).get("description", details["text"]).partition("\n")[0])
         return answer["result"].get("value")
 
     def step(self, events: Sequence[Call], milliseconds: int) -> tuple[str, str]:
@@ -344,20 +350,14 @@ class Tab:
         """
         if events:
             self._happen(events)
-        self._said, picture = "", {"format": "png", "optimizeForSpeed": True}
-        deadline = time.monotonic() + self.patience
+        picture, deadline = "", time.monotonic() + self.patience
         while time.monotonic() < deadline:
-            (answer,) = self._calls(self._frame(milliseconds, screenshot=picture))
-            if self._told():
-                return self._said, answer.get("screenshotData", "")
-            milliseconds = 0  # a page that was about to come has none for us yet
+            answer = self._draw(milliseconds, screenshot={"format": "png", "optimizeForSpeed": True})
+            picture = answer.get("screenshotData", picture)
+            if self._said:
+                return self._said, picture
+            milliseconds = 0  # another page is on its way, and has no frame for us yet
         raise SlowError(f"no frame within {self.patience:g} s")
-
-    def _told(self) -> bool:
-        """Whether the page reports the frame that was drawn."""
-        with contextlib.suppress(SlowError):
-            return self.browser.until(lambda: bool(self._said) or None, _SOON)
-        return False
 
     def _happen(self, events: Sequence[Call]) -> None:
         """Wait until the page has dealt with the events; movements and the wheel it deals with in frames only.
@@ -365,15 +365,20 @@ class Tab:
         These frames take no time: page.js counts whole milliseconds.
         """
         numbers = self.browser.send(events, self._session)
-        if events[-1][1]["type"] in ("mouseMoved", "mouseWheel"):
-            self._calls(self._frame(0))
-            while not self.browser.arrived(numbers, within=_SOON):
-                self._calls(self._frame(0))
+        if events[-1][1].get("type") in ("mouseMoved", "mouseWheel"):
+            deadline, dealt_with = time.monotonic() + self.patience, False
+            while not dealt_with and time.monotonic() < deadline:
+                self._draw(0)
+                dealt_with = self.browser.arrived(numbers, within=_SOON)
         self.browser.answers(numbers, self.patience, self._check)
 
-    def _frame(self, milliseconds: float, **parameters: Any) -> Call:
-        self._ticks += max(milliseconds, _INSTANT)
-        return "HeadlessExperimental.beginFrame", {"frameTimeTicks": self._ticks, **parameters}
+    def _draw(self, milliseconds: int, **parameters: Any) -> dict[str, Any]:
+        """Draw a frame, and wait for the page's report of it, which only a page that is being left omits."""
+        self._ticks, self._said = self._ticks + max(milliseconds, _INSTANT), ""
+        (answer,) = self._calls(("HeadlessExperimental.beginFrame", {"frameTimeTicks": self._ticks, **parameters}))
+        with contextlib.suppress(SlowError):
+            self.browser.until(lambda: bool(self._said) or None, _REPORTED)
+        return answer
 
     def notice(self, event: str, what: Mapping[str, Any]) -> None:
         """Take in an event of the page."""

@@ -17,7 +17,7 @@ from PIL import Image
 from sims.observe import CHARACTERS, Observer
 from sims.screen.interaction import KEYS, Gesture, Interaction
 from sims.web import chromium, experts
-from sims.web.chromium import PageError, Tab
+from sims.web.chromium import PageError, ScriptError, Tab
 from sims.web.hand import Event, away, events
 from sims.web.page import Page, statement
 from sims.web.pointer import draw_arrow
@@ -193,7 +193,7 @@ class PageEnv(gymnasium.Env):
         try:
             gesture = experts.gesture(self.world.tab.run(experts.code(self.page.expert)), (-x, -y))
             return self.interaction.write(gesture, self.action_space, self.world.size, self._seen.get(TASK, ""))
-        except (PageError, ValueError) as error:
+        except (ScriptError, ValueError) as error:
             raise ConfigError(f"env.kwargs.expert: {error}") from error
 
     def measure(self) -> dict[str, float]:
@@ -212,36 +212,31 @@ class PageEnv(gymnasium.Env):
             world.tab = Tab(chromium.shared(page.online), page.size, self._patience)
         world.tab.open(page.address, page.script(seed))
         if page.setup:
-            world.tab.run(statement(page.setup, seed=seed))
+            self._evaluate("setup", statement(page.setup, seed=seed))
+        for name, code in page.expressions.items():
+            self._evaluate(name, code)
         world.gestures.clear()
-        self._check(world.tab)
         # The mouse is taken away, so that nothing lies below it from an episode before.
         x, y, *_ = page.view
         world.cursor = (-float(x), -float(y))
         self._pass(world.tab, away())
         words = page.instruction
-        said = words if isinstance(words, str) else str(world.tab.run(words["js"]))
+        said = words if isinstance(words, str) else str(self._evaluate("instruction", words["js"]))
         world.instruction = "".join(letter for letter in " ".join(said.split()) if letter in CHARACTERS)
 
-    def _check(self, tab: Tab) -> None:
-        """Raise ConfigError naming an expression that throws."""
-        for name, code in self.page.expressions.items():
-            try:
-                tab.run(f"(({code}))")
-            except PageError as error:
-                if tab.crashed or not tab.browser.alive:
-                    raise
-                raise ConfigError(f"env.kwargs.{name}: {code!r} fails in {self.page.address}: {error}") from error
+    def _evaluate(self, name: str, code: str) -> Any:
+        """The value of an expression of the config. Raises ConfigError naming it where it throws."""
+        assert self.world.tab is not None
+        try:
+            return self.world.tab.run(f"({code}\n)")
+        except ScriptError as error:
+            raise ConfigError(f"env.kwargs.{name}: {code!r} fails in {self.page.address}: {error}") from error
 
     def _act(self, tab: Tab, gesture: Gesture) -> None:
-        x, y, *_ = self.page.view
         world = self.world
         world.gestures.append(gesture)
-        moved = dataclasses.replace(
-            gesture,
-            at=gesture.at and (gesture.at[0] + x, gesture.at[1] + y),
-            to=gesture.to and (gesture.to[0] + x, gesture.to[1] + y),
-        )
+        at, to = (place and self._on_page(place) for place in (gesture.at, gesture.to))
+        moved = dataclasses.replace(gesture, at=at, to=to)
         world.cursor = gesture.to or gesture.at or world.cursor
         loads = tab.loads
         self._pass(tab, events(moved, self.page.wheel))
@@ -255,6 +250,11 @@ class PageEnv(gymnasium.Env):
             if time.monotonic() > deadline:
                 raise PageError(f"pictures are still loading after {self._patience:g} s")
             self._pass(tab, [], milliseconds=0)
+
+    def _on_page(self, place: tuple[float, float]) -> tuple[float, float]:
+        """A place of the region, in pixels of the page; what lies on the far edge belongs to the last pixel."""
+        x, y, width, height = self.page.view
+        return min(place[0], width - 1) + x, min(place[1], height - 1) + y
 
     def _pass(self, tab: Tab, happening: list[Event], milliseconds: int | None = None) -> None:
         """Let events happen and time pass, by default that of a step."""

@@ -103,7 +103,7 @@ class Page:
     @property
     def _reading(self) -> str:
         pairs = (
-            f"{json.dumps(name)}: {'Number' if name == 'score' else 'Boolean'}(({code}))"
+            f"{json.dumps(name)}: {'Number' if name == 'score' else 'Boolean'}({code}\n)"
             for name, code in self.expressions.items()
         )
         return f"{{{', '.join(pairs)}}}"

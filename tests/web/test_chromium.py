@@ -63,7 +63,8 @@ def test_closing_ends_every_process_and_the_last_tab_closes_the_browser() -> Non
 
 def test_a_crash_a_hang_and_a_killed_browser_are_errors_and_other_tabs_live_on() -> None:
     browser = Browser()
-    fine, crashing, hanging = (Tab(browser, (100, 100), patience) for patience in (20.0, 20.0, 0.5))
+    fine, crashing, hanging = (Tab(browser, (100, 100)) for _ in range(3))
+    hanging.patience = 0.5
     with pytest.raises(PageError, match="crashed"):
         crashing._calls(("Page.crash", {}))
     with pytest.raises(PageError, match=r"no answer within 0\.5 s"):

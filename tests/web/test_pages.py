@@ -112,7 +112,7 @@ def test_a_link_is_followed_before_the_next_picture(env: Any) -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda env: do(env, "click", on="#spin"), "no answer within 1 s"),
+        (lambda env: do(env, "click", on="#spin"), "no answer within 3 s"),
         (lambda env: env.world.tab.browser.send([("Page.crash", {})], env.world.tab._session), "crashed"),
         (lambda env: env.world.tab.browser.close(), "gone"),
         (lambda env: env.world.tab.run("window.fails = true"), "oh no"),
@@ -121,7 +121,7 @@ def test_a_link_is_followed_before_the_next_picture(env: Any) -> None:
 )
 def test_a_page_that_fails_spoils_its_episode_only(tmp_path: Path, harm: Any, said: str) -> None:
     success = "(() => { if (window.fails) throw Error('oh no'); return false; })()"
-    env = form(tmp_path, patience=1.0, success=success).unwrapped
+    env = form(tmp_path, patience=3.0, success=success).unwrapped
     first, _ = env.reset(seed=0)
     outcome = harm(env)
     ended = outcome if isinstance(outcome, tuple) else env.step(env.action_space.command("wait"))

@@ -25,7 +25,7 @@ from vla_rl.registry import SetupError
 
 NAMES = ("chromium-headless-shell", "chrome-headless-shell")
 """What the program may be called; only these have frames on demand (`HeadlessExperimental`)."""
-PATIENCE = 20.0
+PATIENCE = 30.0
 """Seconds within which a page must have answered."""
 INSTALL = "bash scripts/install_suite.sh web"
 

@@ -38,7 +38,6 @@ SETTINGS: dict[str, Any] = {
     "instruction": {"js": "`Enter ${wanted} and press Send.`"},
     "success": "window.sent === wanted",
     "expert": EXPERT,
-    "patience": 5.0,
 }
 
 

@@ -109,10 +109,16 @@ def test_a_link_is_followed_before_the_next_picture(env: Any) -> None:
     assert not np.array_equal(before, after[SCREEN])
 
 
+def spin(env: Any) -> tuple:
+    """Press the button whose script does not end, with little patience."""
+    env.world.tab.patience = 0.5
+    return do(env, "click", on="#spin")
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda env: do(env, "click", on="#spin"), "no answer within 3 s"),
+        (spin, "no answer within 0.5 s"),
         (lambda env: env.world.tab.browser.send([("Page.crash", {})], env.world.tab._session), "crashed"),
         (lambda env: env.world.tab.browser.close(), "gone"),
         (lambda env: env.world.tab.run("window.fails = true"), "oh no"),
@@ -121,7 +127,7 @@ def test_a_link_is_followed_before_the_next_picture(env: Any) -> None:
 )
 def test_a_page_that_fails_spoils_its_episode_only(tmp_path: Path, harm: Any, said: str) -> None:
     success = "(() => { if (window.fails) throw Error('oh no'); return false; })()"
-    env = form(tmp_path, patience=3.0, success=success).unwrapped
+    env = form(tmp_path, success=success).unwrapped
     first, _ = env.reset(seed=0)
     outcome = harm(env)
     ended = outcome if isinstance(outcome, tuple) else env.step(env.action_space.command("wait"))

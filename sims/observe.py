@@ -17,19 +17,18 @@ CHARACTERS = string.ascii_letters + string.digits + " " + string.punctuation
 """What an instruction may be written with."""
 SEPARATOR = "\n"
 """Between two texts."""
-INSTRUCTION_LENGTH = 320
-"""Characters that an instruction may have."""
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """What the task asks for, in words."""
+    """What the task asks for, in words; `length` characters at most."""
 
     name: str = "instruction"
+    length: int = 320
 
     def spec(self, world: Any) -> SensorSpec:
-        """Text of at most INSTRUCTION_LENGTH characters."""
-        return SensorSpec("text", (INSTRUCTION_LENGTH,), "str")
+        """Text of at most `length` characters."""
+        return SensorSpec("text", (self.length,), "str")
 
     def read(self, world: Any) -> str:
         """The episode's instruction."""

@@ -17,6 +17,8 @@ CHARACTERS = string.ascii_letters + string.digits + " " + string.punctuation
 """What an instruction may be written with."""
 SEPARATOR = "\n"
 """Between two texts."""
+INSTRUCTION_LENGTH = 320
+"""Characters that an instruction may have, unless its sensor is told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Instruction:
     """What the task asks for, in words; `length` characters at most."""
 
     name: str = "instruction"
-    length: int = 320
+    length: int = INSTRUCTION_LENGTH
 
     def spec(self, world: Any) -> SensorSpec:
         """Text of at most `length` characters."""

@@ -122,8 +122,9 @@ class PageEnv(gymnasium.Env):
         self.page = self.task.page
         self.render_mode = render_mode
         self._patience = patience
-        self.action_space = self.interaction.space(self.page.view[2:])
-        self.world = PageWorld(self.page, self.action_space.kinds, cursor)
+        self._commands = self.interaction.space(self.page.view[2:])
+        self.action_space = self._commands
+        self.world = PageWorld(self.page, self._commands.kinds, cursor)
         self._observer = Observer(sensors, self.world, plugins)
         self.observation_space = self._observer.space()
         self._seen: Observation = {}
@@ -163,7 +164,7 @@ class PageEnv(gymnasium.Env):
         if self._steps is None or self.world.tab is None:
             raise gymnasium.error.ResetNeeded("call reset before the first step, and after an episode that was invalid")
         size = self.world.size
-        gesture = self.interaction.read(action, self.action_space, size, self._seen.get(TASK, ""))
+        gesture = self.interaction.read(action, self._commands, size, self._seen.get(TASK, ""))
         self._steps += 1
         try:
             self._act(self.world.tab, gesture)
@@ -192,7 +193,7 @@ class PageEnv(gymnasium.Env):
         x, y, *_ = self.page.view
         try:
             gesture = experts.gesture(self.world.tab.run(experts.code(self.page.expert)), (-x, -y))
-            return self.interaction.write(gesture, self.action_space, self.world.size, self._seen.get(TASK, ""))
+            return self.interaction.write(gesture, self._commands, self.world.size, self._seen.get(TASK, ""))
         except (ScriptError, ValueError) as error:
             raise ConfigError(f"env.kwargs.expert: {error}") from error
 

@@ -5,9 +5,12 @@ const words = (element) => element.textContent.replace(/\s+/g, " ").trim();
 const named = (selector, name) => all(selector).find((element) => words(element) === name);
 const seen = (element) => element.getClientRects().length > 0;
 
+// The middle of an element's first box, or another place of it where something else covers that.
 const at = (element) => {
   const [{ left, top, width, height }] = element.getClientRects();
-  return [left + width / 2, top + height / 2];
+  const places = [0.5, 0.2, 0.8, 0.05, 0.95].flatMap((x, _, shares) =>
+    shares.map((y) => [left + x * width, top + y * height]));
+  return places.find(([x, y]) => element.contains(document.elementFromPoint(x, y))) || places[0];
 };
 const click = (element) => ({ kind: "click", at: at(element) });
 const key = (name) => ({ kind: "key", key: name });

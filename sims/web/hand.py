@@ -57,8 +57,8 @@ def _drag(start: tuple[float, float], end: tuple[float, float]) -> Iterator[Even
     yield _mouse("mouseMoved", *start)
     yield _mouse("mousePressed", *start, held=1, clicks=1)
     for piece in range(1, PIECES + 1):
-        share = piece / PIECES
-        yield _mouse("mouseMoved", *(a + share * (b - a) for a, b in zip(start, end, strict=True)), held=1)
+        x, y = (a + piece / PIECES * (b - a) for a, b in zip(start, end, strict=True))
+        yield _mouse("mouseMoved", x, y, held=1)
     yield _mouse("mouseReleased", *end, held=1, clicks=1)
 
 

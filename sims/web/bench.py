@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import cycle
 from statistics import median
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sims.web.miniwob import MiniWoB
 
@@ -19,75 +21,86 @@ if TYPE_CHECKING:
 ROUNDS, STEPS, TABS = 5, 60, 4
 
 
-def measure(env: PageEnv) -> dict[str, float]:
-    """Steps a second with a screenshot and the reward in every step, resets included, medians of interleaved rounds.
+class Clicker:
+    """Steps an environment by clicks here and there, and resets it where an episode ends.
 
-    `web_steps_per_s`: one tab. `web_tabs4_over_tabs1`: four tabs of one browser, each in a thread, over one.
-    `web_over_selenium`: over the same page in the package's own environment, where it, selenium and chromedriver are
-    installed (`bash scripts/install_suite.sh web --bench`); its screenshots, and a click at the same places.
+    Attributes:
+        stepping, resetting: seconds spent so far. resets: how many.
     """
-    steppers = [_stepper(_again(env), seed) for seed in range(TABS)]
-    theirs = _selenium(env.task.name) if isinstance(env.task, MiniWoB) else None
-    rounds: list[tuple[float, ...]] = []
-    with ThreadPoolExecutor(TABS) as threads:
-        for step, _ in steppers:
-            _times(step, 5)
-        for _ in range(ROUNDS):
-            one = _times(steppers[0][0], STEPS)
+
+    def __init__(self, env: Any, actions: Sequence[Any]) -> None:
+        self._env, self._actions = env, cycle(actions)
+        self.stepping = self.resetting = 0.0
+        self.resets = 0
+        env.reset(seed=0)
+
+    def __call__(self, steps: int) -> float:
+        """Take so many steps. Returns the seconds that they took, resets left out."""
+        before = self.stepping
+        for _ in range(steps):
             start = time.perf_counter()
-            list(threads.map(lambda stepper: _times(stepper[0], STEPS), steppers))
+            _, _, terminated, truncated, _ = self._env.step(next(self._actions))
+            self.stepping += time.perf_counter() - start
+            if terminated or truncated:
+                start = time.perf_counter()
+                self._env.reset()
+                self.resetting += time.perf_counter() - start
+                self.resets += 1
+        return self.stepping - before
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+
+def measure(env: PageEnv) -> dict[str, float]:
+    """Speeds with a screenshot and the reward in every step; medians of interleaved rounds.
+
+    `web_steps_per_s`: of one tab, resets left out; `web_resets_per_s`: its resets, which load the page anew.
+    `web_tabs4_over_tabs1`: steps a second, resets included, of four tabs of one browser, each in a thread, over one's.
+    `web_over_selenium`: steps a second, resets left out, over those of the same page in the package's own environment,
+    where it, selenium and chromedriver are installed (`bash scripts/install_suite.sh web --bench`).
+    """
+    tabs = [_ours(env) for _ in range(TABS)]
+    theirs = _selenium(env.task.name) if isinstance(env.task, MiniWoB) else None
+    rounds = []
+    with ThreadPoolExecutor(TABS) as threads:
+        for clicker in tabs:
+            clicker(10)
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            steps = tabs[0](STEPS)
+            one = time.perf_counter() - start
+            start = time.perf_counter()
+            list(threads.map(lambda clicker: clicker(STEPS), tabs))
             four = (time.perf_counter() - start) / TABS
-            rounds.append((one, four, _times(theirs[0], STEPS // 4) * 4 if theirs else 0.0))
-    for _, close in [*steppers, *([theirs] if theirs else [])]:
-        close()
+            rounds.append((steps / STEPS, one / four, theirs(STEPS // 4) / (STEPS // 4) if theirs else 0.0))
     found = {
-        "web_steps_per_s": STEPS / median(one for one, *_ in rounds),
-        "web_tabs4_over_tabs1": median(one / four for one, four, _ in rounds),
+        "web_steps_per_s": 1 / median(step for step, *_ in rounds),
+        "web_resets_per_s": sum(each.resets for each in tabs[:1]) / max(tabs[0].resetting, 1e-9),
+        "web_tabs4_over_tabs1": median(share for _, share, _ in rounds),
     }
-    return found | ({"web_over_selenium": median(slow / one for one, _, slow in rounds)} if theirs else {})
+    if theirs:
+        found["web_over_selenium"] = median(slow / step for step, _, slow in rounds)
+        theirs.close()
+    for clicker in tabs:
+        clicker.close()
+    return found
 
 
-def _again(env: PageEnv) -> PageEnv:
-    """Another environment of the same page, whose only gesture is the click; see `measure`."""
-    return type(env)(env.task, gestures=("click",))
+def _ours(env: PageEnv) -> Clicker:
+    """Another environment of the same page, whose only gesture is the click."""
+    again = type(env)(env.task, gestures=("click",))
+    again.action_space.seed(0)
+    return Clicker(again, [again.action_space.sample() for _ in range(64)])
 
 
-def _stepper(env: Any, seed: int) -> tuple[Callable[[], None], Callable[[], None]]:
-    """What steps an environment and resets it where an episode ends, and what closes it."""
-    env.action_space.seed(seed)
-    env.reset(seed=seed)
-    actions = cycle([env.action_space.sample() for _ in range(64)])
-
-    def step() -> None:
-        _, _, terminated, truncated, _ = env.step(next(actions))
-        if terminated or truncated:
-            env.reset()
-
-    return step, env.close
-
-
-def _times(work: Callable[[], None], repeats: int) -> float:
-    """Seconds that so many calls take."""
-    start = time.perf_counter()
-    for _ in range(repeats):
-        work()
-    return time.perf_counter() - start
-
-
-def _selenium(name: str) -> tuple[Callable[[], None], Callable[[], None]] | None:
-    """The same of the package's own environment; None where it cannot be made here."""
+def _selenium(name: str) -> Clicker | None:
+    """The package's own environment of the page; None where it cannot be made here."""
     if find_spec("selenium") is None:
         return None
-    environment = importlib.import_module("miniwob.environment").MiniWoBEnvironment
-    actions = importlib.import_module("miniwob.action")
-    env = environment(subdomain=name)
-    env.reset(seed=0)
-    kind = actions.ActionTypes.CLICK_COORDS
-    places = cycle([(20.0 + 13 * (i * 7 % 10), 60.0 + 13 * (i * 3 % 11)) for i in range(64)])
-
-    def step() -> None:
-        _, _, terminated, truncated, _ = env.step(env.unwrapped.create_action(kind, coords=next(places)))
-        if terminated or truncated:
-            env.reset()
-
-    return step, env.close
+    kind = importlib.import_module("miniwob.action").ActionTypes.CLICK_COORDS
+    env = importlib.import_module("miniwob.environment").MiniWoBEnvironment(subdomain=name)
+    rng = np.random.default_rng(0)
+    places = rng.uniform((0, 50), (160, 210), (64, 2)).astype(np.float32)
+    return Clicker(env, [env.create_action(kind, coords=place) for place in places])

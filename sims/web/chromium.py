@@ -58,7 +58,6 @@ _FLAGS = (
     "--disable-features=PaintHolding",
     "--disable-smooth-scrolling",
     "--disable-gpu",
-    "--in-process-gpu",
     # The same pixels on every machine.
     "--font-render-hinting=none",
     "--disable-lcd-text",
@@ -160,9 +159,15 @@ class Browser:
         try:
             self.call("Browser.getVersion")
         except PageError as error:
-            said = Path(self.profile, "log").read_text("utf-8", "replace").strip()[-400:]
+            said = self._log() or str(error)
             self.close()
-            raise SetupError(f"{path} does not start: {said or error}") from error
+            raise SetupError(f"{path} does not start: {said}") from error
+
+    def _log(self) -> str:
+        """The end of what the browser has complained of; "" where it has not."""
+        with contextlib.suppress(OSError):
+            return Path(self.profile, "log").read_text("utf-8", "replace").strip()[-400:]
+        return ""
 
     def _line(self) -> bytes:
         """The first line that arrives, which the guard writes: the group's number."""
@@ -268,7 +273,7 @@ class Browser:
         data = os.read(self._out, 1 << 20)
         if not data:
             self.alive = False
-            raise PageError("the browser is gone")
+            raise PageError(f"the browser is gone: {self._log()}")
         *rows, self._rest = (self._rest + data).split(b"\0")
         return [json.loads(row) for row in rows]
 

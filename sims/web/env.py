@@ -130,6 +130,7 @@ class PageEnv(gymnasium.Env):
         self._seen: Observation = {}
         self._said: dict[str, Any] = {}
         self._steps: int | None = None
+        self._known = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -214,8 +215,10 @@ class PageEnv(gymnasium.Env):
         world.tab.open(page.address, page.script(seed))
         if page.setup:
             self._evaluate("setup", statement(page.setup, seed=seed))
-        for name, code in page.expressions.items():
-            self._evaluate(name, code)
+        if not self._known:  # whoever mistypes hears of it at once; later every frame evaluates them
+            for name, code in page.expressions.items():
+                self._evaluate(name, code)
+            self._known = True
         world.gestures.clear()
         # The mouse is taken away, so that nothing lies below it from an episode before.
         x, y, *_ = page.view

@@ -16,7 +16,7 @@ from vla_rl.grounding import Recipe, ground, print_losses
 from vla_rl.grounding_scores import score, write_card
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
-from vla_rl.models.tiny import adopt, initialise, tiny_config, tiny_tokenizer
+from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokenizer
 
 OPTIONS = {
     "tables": (50_000, "pictures of tables"),
@@ -52,7 +52,7 @@ def main() -> None:
     ]
     drawing = time.perf_counter() - start
     tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))
-    backbone = Backbone.from_config(tiny_config(len(tokenizer)), tokenizer)
+    backbone = Backbone.from_config(tiny_config(len(tokenizer)), tokenizer, SIZE)
     if chosen.start:
         old = Backbone.load(chosen.start)
         adopt(backbone.model, tokenizer, old.model, old.tokenizer)
@@ -60,11 +60,14 @@ def main() -> None:
         initialise(backbone.model)
     pointers = Pointers.load(chosen.start, backbone.hidden_size) if chosen.start else Pointers(backbone.hidden_size)
     stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)
-    recipe = Recipe(chosen.steps, chosen.rate, apart_first=chosen.apart)
+    recipe = Recipe(chosen.steps, chosen.rate, apart_first=chosen.apart, own_sizes=True)
     training = ground(backbone, pointers, stream, recipe, CELL_LABELS, print_losses)
     backbone.save(chosen.out)
     pointers.save(chosen.out)
-    scores = {name: score(backbone, pointers, exam(name, chosen.exam)) for name in EXAMS}
+    scores = {}
+    for name in EXAMS:
+        paper = exam(name, chosen.exam)
+        scores[name] = score(backbone.at(paper["point"][0]["images"].shape[1]), pointers, paper)
     write_card(chosen.out, vars(chosen) | {"drawing_s": drawing, "training_s": training}, scores)
 
 

@@ -18,18 +18,19 @@ CHARACTERS = string.ascii_letters + string.digits + " " + string.punctuation
 SEPARATOR = "\n"
 """Between two texts."""
 INSTRUCTION_LENGTH = 320
-"""Characters that an instruction may have."""
+"""Characters that an instruction may have, unless its sensor is told otherwise."""
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """What the task asks for, in words."""
+    """What the task asks for, in words; `length` characters at most."""
 
     name: str = "instruction"
+    length: int = INSTRUCTION_LENGTH
 
     def spec(self, world: Any) -> SensorSpec:
-        """Text of at most INSTRUCTION_LENGTH characters."""
-        return SensorSpec("text", (INSTRUCTION_LENGTH,), "str")
+        """Text of at most `length` characters."""
+        return SensorSpec("text", (self.length,), "str")
 
     def read(self, world: Any) -> str:
         """The episode's instruction."""
@@ -196,7 +197,7 @@ class Observer:
             if spec.kind == "vector":
                 vectors.append(reading)
             elif spec.kind == "text":
-                texts.append(reading)
+                texts.append(str(reading))
             else:
                 observation[IMAGES + sensor.name] = np.copy(reading) if channel else reading  # a late one is kept here
         if texts:

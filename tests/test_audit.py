@@ -131,10 +131,26 @@ class Unasked(fakes.Line):
         raise ConfigError("env.expert: null; name one")
 
 
+class Button(Hidden):
+    """Pays for a full step to the right, wherever the goal is."""
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        observation, _, terminated, truncated, info = super().step(action)
+        paid = bool(np.asarray(action).flat[0] > 0.9)
+        return observation, float(paid), terminated or paid, truncated and not paid, info
+
+
+def test_what_chance_is_paid_for_is_found_and_replayed() -> None:
+    luck = score(audit.examine(Button(), 20), "image-blind, replayed luck")
+    assert (luck.paid, luck.success, luck.gap) == (100, 0, 100)
+
+
 def test_an_expert_that_nobody_named_is_skipped_with_its_reason() -> None:
     found = audit.examine(Unasked(), 2)
     assert list(found.skipped.values()) == ["env.expert: null; name one"]
-    assert [each.probe.name for each in found.scores] == ["no-op", "random", "sticky random"]
+    names = [each.probe.name for each in found.scores]
+    assert names[:3] == ["no-op", "random", "sticky random"]
+    assert not [name for name in names if "expert" in name]
 
 
 def test_episodes_that_the_environment_spoils_do_not_count() -> None:

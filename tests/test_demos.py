@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,12 +48,27 @@ def test_what_was_recorded_is_what_is_read(folder: Path, line: demos.Demonstrati
     assert len(read) == 4
     assert read.meta["env"] == LINE
     for got, want in zip(read, line, strict=True):
-        assert (got.task, got.seed, len(got)) == (want.task, want.seed, len(want))
+        assert (got.tasks, got.seed, len(got)) == (want.tasks, want.seed, len(want))
         for key in (CAMERA, STATE):
             np.testing.assert_array_equal(got.observations[key], want.observations[key])
             assert len(got.observations[key]) == len(got) + 1
         for name in ("action", "label", "reward", "terminated", "truncated"):
             np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+
+
+def test_a_text_that_changes_is_kept_with_each_observation(line: demos.Demonstrations, tmp_path: Path) -> None:
+    first, *rest = line
+    answered = tuple(f"{first.tasks[0]}\nstep {i}" for i in range(len(first) + 1))
+    changed = replace(line, episodes=(replace(first, tasks=answered), *rest))
+    read = demos.load(demos.save(changed, tmp_path / "changed"), SHAPE)
+    assert [episode.tasks for episode in read] == [answered, *(episode.tasks for episode in rest)]
+    assert read.episodes[0].observation([1, 0])["task"] == [answered[1], answered[0]]
+    meta = json.loads((tmp_path / "changed" / "meta.json").read_text())
+    assert isinstance(meta["episodes"][1]["task"], str)
+    meta["episodes"][0]["task"].pop()
+    (tmp_path / "changed" / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(demos.DemonstrationError, match=r"meta\.json: .*task: \d+ texts for \d+ observations"):
+        demos.load(tmp_path / "changed", SHAPE)
 
 
 def test_only_successes_are_kept(line: demos.Demonstrations) -> None:
@@ -140,7 +156,7 @@ def test_a_flipped_byte_is_noticed(folder: Path) -> None:
         demos.load(folder)
 
 
-def replace(folder: Path, **changes: np.ndarray | None) -> None:
+def tamper(folder: Path, **changes: np.ndarray | None) -> None:
     path = folder / "episode_000000.npz"
     with np.load(path) as file:
         arrays = dict(file) | {key.replace("__", "."): value for key, value in changes.items()}
@@ -148,17 +164,17 @@ def replace(folder: Path, **changes: np.ndarray | None) -> None:
 
 
 def test_a_missing_key_a_wrong_shape_and_a_wrong_dtype_are_named(folder: Path) -> None:
-    replace(folder, reward=None)
+    tamper(folder, reward=None)
     with pytest.raises(demos.DemonstrationError, match=r"episode_000000\.npz: lacks the key 'reward'"):
         demos.load(folder)
-    replace(folder, reward=np.zeros(99, np.float32))
+    tamper(folder, reward=np.zeros(99, np.float32))
     with pytest.raises(demos.DemonstrationError, match=r"reward: expected float32 \[\d+\], got float32 \[99\]"):
         demos.load(folder)
 
 
 def test_values_that_are_not_finite_are_refused(folder: Path) -> None:
     first = next(iter(demos.load(folder)))
-    replace(folder, action=np.full_like(first.action, np.nan))
+    tamper(folder, action=np.full_like(first.action, np.nan))
     with pytest.raises(demos.DemonstrationError, match=r"action: holds values that are not finite"):
         demos.load(folder)
 
@@ -170,7 +186,7 @@ def test_objects_are_never_unpickled(folder: Path, tmp_path: Path) -> None:
         def __reduce__(self) -> tuple:
             return canary.touch, ()
 
-    replace(folder, reward=np.asarray([Bomb()], object))
+    tamper(folder, reward=np.asarray([Bomb()], object))
     with pytest.raises(demos.DemonstrationError, match=r"episode_000000\.npz"):
         demos.load(folder)
     assert not canary.exists()

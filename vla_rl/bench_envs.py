@@ -19,7 +19,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from vla_rl import config, envs, naming, paths
+from vla_rl import config, envs, naming, paths, registry
 from vla_rl.config import RunConfig
 from vla_rl.envs import ObservationShape
 from vla_rl.registry import ConfigError, SetupError
@@ -77,7 +77,7 @@ def all_names() -> list[str]:
     envs.register_installed()
     named = list(paths.named_configs(paths.shipped("configs") / "env"))
     ids = {config.load([f"env={name}"], command="bench").env.id for name in named}
-    ours = [env_id for env_id, spec in gymnasium.registry.items() if env_id.startswith("vla_rl/") and spec.kwargs]
+    ours = [name for name in registry.entries("envs") if name in gymnasium.registry and name != registry.ADAPTER]
     return named + [env_id for env_id in ours if env_id not in ids]
 
 
@@ -87,7 +87,8 @@ def measure_env(run: RunConfig) -> dict[str, Any]:
     `steps_per_s`: of the environment with its cameras, resets included; `gui_steps_per_s` where it is a drawn screen.
     `share`: of the steps/s of a loop of `mj_step` and `mujoco.Renderer` through an episode of its own model, with the
     same cameras; null without a MuJoCo model.
-    `foreign_render_speedup`: another package's environment only; see there.
+    `foreign_render_speedup`: another package's environment only; see there. An environment with a method `measure()`
+    adds numbers of its own.
 
     Raises:
         SetupError: its package is not installed here.
@@ -101,7 +102,8 @@ def measure_env(run: RunConfig) -> dict[str, Any]:
         inner = getattr(world, "env", None)
         if isinstance(inner, gymnasium.Env) and inner.spec is not None and getattr(world, "model", None) is not None:
             found["foreign_render_speedup"] = _speedup_of_adapted(world, inner.spec.id)
-        return found
+        own: Callable[[], dict[str, float]] = getattr(env.unwrapped, "measure", dict)
+        return found | own()
     finally:
         env.close()
 

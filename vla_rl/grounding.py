@@ -45,6 +45,8 @@ class Recipe:
     """For so many of the steps train vision by the cells' labels and text by the mentions', each without the other."""
     trainable: str = "all"
     """`all`, or `pointers` only."""
+    own_sizes: bool = False
+    """Whether each batch is seen at the size of its pictures, instead of all at the backbone's."""
 
 
 class Reader(nn.Module):
@@ -108,13 +110,14 @@ def ground(
     sums: dict[str, float] = {}
     start = time.perf_counter()
     for step, batch in enumerate(batches, 1):
+        seen = backbone.at(batch["images"].shape[1]) if recipe.own_sizes else backbone
         if reader is not None and step <= recipe.apart_first:
             losses = {
-                "cells": reader.cell_loss(look(backbone, batch["images"]), batch, recipe.place_weight),
+                "cells": reader.cell_loss(look(seen, batch["images"]), batch, recipe.place_weight),
                 "mentions": reader.mention_loss(read(backbone, batch["texts"]), batch),
             }
         else:
-            losses = batch_losses(backbone, pointers, batch, recipe, reader)
+            losses = batch_losses(seen, pointers, batch, recipe, reader)
         optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(trained, recipe.clip)

@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-SIZE = 64
-"""Height and width of every picture, in pixels."""
 PATCH = 8
 """Height and width of a cell of the grid on which things are labelled, in pixels."""
-GRID = SIZE // PATCH
 BARE = -1
 """The label of a pixel or cell that shows no thing."""
 
@@ -87,9 +84,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Picture:
-    """uint8 pixels [SIZE, SIZE, 3], the things in it, and which thing each cell shows.
+    """uint8 pixels [side, side, 3], the things in it, and which thing each cell shows.
 
-    `cells` int8 [GRID * GRID], row by row: the index of the thing that covers most of the cell, or BARE;
+    `cells` int8 [(side / PATCH)^2], row by row: the index of the thing that covers most of the cell, or BARE;
     len(things) stands for the gripper's hand and fingers, or the cursor.
     `self_place`: the gripper's tip or the cursor, or None where the image shows none.
     """
@@ -106,13 +103,14 @@ class Picture:
 
 
 def cells_of(owner: np.ndarray, things: int, least: int = 3) -> np.ndarray:
-    """int [SIZE, SIZE], the thing that each pixel shows (BARE: none) -> int8 [GRID * GRID], that of each cell.
+    """int [side, side], the thing that each pixel shows (BARE: none) -> int8 [(side / PATCH)^2], that of each cell.
 
     A cell shows the thing with the most pixels in it, if those are at least `least`.
     """
-    blocks = owner.reshape(GRID, PATCH, GRID, PATCH).transpose(0, 2, 1, 3).reshape(GRID * GRID, PATCH * PATCH)
+    grid = len(owner) // PATCH
+    blocks = owner.reshape(grid, PATCH, grid, PATCH).transpose(0, 2, 1, 3).reshape(grid * grid, PATCH * PATCH)
     counts = (blocks[:, :, None] == np.arange(things)).sum(1)
     if things == 0:
-        return np.full(GRID * GRID, BARE, np.int8)
+        return np.full(grid * grid, BARE, np.int8)
     best = counts.argmax(1)
     return np.where(counts.max(1) >= least, best, BARE).astype(np.int8)

@@ -1,10 +1,10 @@
 """Batches of pictures, texts and labels: what `vla_rl.grounding` trains and scores on. Everything is seeded.
 
-A batch is a dict of numpy arrays and lists (B rows, S slots: 4 mentions and the robot, N cells):
+A batch is a dict of numpy arrays and lists (B rows of one kind, S slots: 4 mentions and the robot, N cells):
 
 | key | value |
 |---|---|
-| images | uint8 [B, 64, 64, 3] |
+| images | uint8 [B, side, side, 3] |
 | texts, answers, tasks | lists of B str; no answer: "" |
 | places | float32 [B, S, 2] in [-1, 1], x right, y down; 0 where not located |
 | shown | float32 [B, S], 1 where the slot names a thing that the picture shows |
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from sims.grounding.picture import BARE, GRID, Picture, Split
+from sims.grounding.picture import BARE, PATCH, Picture, Split
 from sims.grounding.screens import Screens
 from sims.grounding.tables import Tables
 from sims.grounding.texts import ABSENT, Sample, ask, instruct, spoken
@@ -80,23 +80,37 @@ def sample(picture: Picture, rng: np.random.Generator, focus: int | None = None)
 
 
 def batches(pictures: Sequence[Picture], size: int, steps: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`steps` batches of fresh texts on pictures in random order; rows of similar length go together."""
+    """`steps` batches of fresh texts on pictures in random order; each of one kind, its texts of similar length."""
     rng = np.random.default_rng([seed, 1])
-    order: list[int] = []
+    decks = {kind: _Deck([p for p in pictures if p.kind == kind], rng) for kind in MAKERS}
+    shares = np.array([len(deck.pictures) for deck in decks.values()]) / len(pictures)
     together = 16
     for start in range(0, steps, together):
-        rows: list[tuple[Picture, Sample]] = []
-        wanted = size * min(together, steps - start)
-        while len(rows) < wanted:
-            if not order:
-                order = rng.permutation(len(pictures)).tolist()
-            picture = pictures[order.pop()]
-            found = sample(picture, rng)
+        drawn = rng.multinomial(min(together, steps - start), shares)
+        found = []
+        for deck, count in zip(decks.values(), drawn, strict=True):
+            rows = sorted((deck.row() for _ in range(count * size)), key=lambda row: len(row[1].text + row[1].answer))
+            found += [rows[i * size : (i + 1) * size] for i in range(count)]
+        for i in rng.permutation(len(found)):
+            yield collate(found[i])
+
+
+class _Deck:
+    """Pictures of one kind in random order, again and again."""
+
+    def __init__(self, pictures: Sequence[Picture], rng: np.random.Generator) -> None:
+        self.pictures, self._rng = pictures, rng
+        self._order: list[int] = []
+
+    def row(self) -> tuple[Picture, Sample]:
+        """The next picture of which something can be said, and a text on it."""
+        while True:
+            if not self._order:
+                self._order = self._rng.permutation(len(self.pictures)).tolist()
+            picture = self.pictures[self._order.pop()]
+            found = sample(picture, self._rng)
             if found is not None:
-                rows.append((picture, found))
-        rows.sort(key=lambda row: len(row[1].text) + len(row[1].answer) // 4)
-        for i in rng.permutation(len(rows) // size):
-            yield collate(rows[i * size : (i + 1) * size])
+                return picture, found
 
 
 def phrasebook(pictures: Sequence[Picture], seed: int, most: int = 10_000) -> list[str]:
@@ -181,7 +195,8 @@ def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
     centres = np.array([t.place for t in things] + [picture.self_place or nowhere, nowhere], np.float32)
     owner = picture.cells.astype(int)  # BARE, which is -1, takes the last row
     assert BARE == -1
-    along = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID * 2 - 1
+    grid = len(picture.image) // PATCH
+    along = (np.arange(grid, dtype=np.float32) + 0.5) / grid * 2 - 1
     cells = np.stack(np.meshgrid(along, along), -1).reshape(-1, 2)
     labels = {"colour": colour[owner], "shape": shape[owner], "word": word[owner]}
-    return labels, (centres[owner] - cells) * GRID
+    return labels, (centres[owner] - cells) * grid

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from sims.grounding.picture import BARE, SIZE, Picture, Split, Thing, cells_of
+from sims.grounding.picture import BARE, Picture, Split, Thing, cells_of
 from sims.grounding.vocabulary import (
     COLOURS,
     HELD_OUT_COMBINATIONS,
@@ -22,6 +22,8 @@ from sims.grounding.vocabulary import (
     paint,
 )
 
+SIZE = 64
+"""Height and width of a picture, in pixels."""
 MOST = 6
 """Most widgets of a screen."""
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSansMono", "")

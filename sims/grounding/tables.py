@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from sims.grounding.bodies import Body, apart, disturb, extent_of, half_sizes, pairs_of, parts_of
-from sims.grounding.picture import BARE, SIZE, Picture, Split, Thing, View, cells_of
+from sims.grounding.picture import BARE, Picture, Split, Thing, View, cells_of
 from sims.grounding.vocabulary import (
     HELD_OUT_AZIMUTHS,
     HELD_OUT_HUES,
@@ -19,6 +19,8 @@ from sims.mujoco import rotations, scenes
 from sims.mujoco.render import Renderer
 from sims.mujoco.robots import ROBOTS
 
+SIZE = 64
+"""Height and width of a picture, in pixels."""
 THINGS = 7
 """Most things on a table."""
 PARTS = 5

@@ -19,6 +19,24 @@ def test_decisions_that_share_a_state_get_what_they_get_alone() -> None:
         assert torch.allclose(alone[:, :, 0], together[:, :, n], atol=1e-5)
 
 
+def test_what_is_told_of_a_word_is_what_it_is_not_where_it_stands() -> None:
+    slots = (Slot(3, "choice"), Slot(4, "word"))
+    critic = Critic(state_size=7, slots=slots, word_size=5, members=3, width=16)
+    readout, words = torch.randn(2, 7), torch.randn(2, 4, 5)
+    tokens = torch.stack([torch.randint(slot.choices, (2, 6)) for slot in slots], -1)
+    together = critic(readout, tokens, words)
+    for n in range(6):
+        torch.testing.assert_close(critic(readout, tokens[:, n : n + 1], words)[:, :, 0], together[:, :, n])
+    with torch.no_grad():
+        for member in critic.action:
+            member.weight.zero_()  # of the places in the text
+    order = torch.tensor([2, 0, 3, 1])
+    moved = tokens.clone()
+    moved[..., 1] = torch.argsort(order)[tokens[..., 1]]
+    torch.testing.assert_close(critic(readout, moved, words[:, order]), critic(readout, tokens, words))
+    assert not torch.allclose(critic(readout, moved, words), critic(readout, tokens, words))
+
+
 def test_members_do_not_share_weights_or_gradients() -> None:
     critic = Critic(state_size=7, slots=SLOTS, members=2, width=16)
     readout, tokens = torch.randn(4, 7), torch.zeros(4, 1, 3, dtype=torch.long)

@@ -11,12 +11,13 @@ import pytest
 
 from sims.grounding import samples
 from sims.grounding.exams import EXAMS, exam
-from sims.grounding.picture import BARE, GRID, PATCH, SIZE, Picture, Split, View
-from sims.grounding.tables import Tables
+from sims.grounding.picture import BARE, PATCH, Picture, Split, View
+from sims.grounding.tables import SIZE, Tables
 from sims.grounding.texts import ABSENT, TASKS, absent, ask, instruct, spoken
 from sims.grounding.vocabulary import HELD_OUT_AZIMUTHS, HELD_OUT_COMBINATIONS, HELD_OUT_HUES, colour_words, shape_words
 
 KINDS = ("table", "screen")
+GRID = SIZE // PATCH
 
 
 @pytest.fixture(scope="module")

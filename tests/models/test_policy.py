@@ -13,16 +13,25 @@ from gymnasium import spaces
 from safetensors.torch import load_file, save_file
 
 import vla_rl
-from vla_rl.actions import Binned, Choice, Compose, Pointer, Variant
+from vla_rl.actions import Binned, Choice, Command, Commands, Compose, Pointer, Span, Variant
 from vla_rl.models.features import Features
 from vla_rl.models.heads import Readout
 from vla_rl.models.pointers import SLOTS
 from vla_rl.models.policy import Policy
+from vla_rl.models.processor import pixels_to_floats
 from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings, Pretrained
 
 BINS = Binned(5).bind(spaces.Box(-1, 1, (3,)))
 PLACE = Pointer("front", (12, 8)).bind(spaces.Box(-1, 1, (2,)))
 MIXED = Variant([Pointer("front", (8, 8)), Choice()]).bind(spaces.OneOf([spaces.Box(-1, 1, (2,)), spaces.Discrete(3)]))
+SPAN = Span().bind(spaces.MultiDiscrete([9, 9]))
+TYPING = Command("front", (8, 8)).bind(
+    Commands(
+        {"wait": (), "click": ("at",), "type": ("words",)},
+        {"at": spaces.Box(0, 1, (2,)), "words": spaces.MultiDiscrete([9, 9])},
+    )
+)
+WORDS = HeadSettings(reads=("pointers", "words"), width=32, words=6)
 TOKENS = HeadSettings(reads=("pointers", "tokens"), width=32, text_tokens=40)
 
 
@@ -454,3 +463,73 @@ def test_a_local_folder_is_a_backbone(tmp_path, caplog):
     policy.trunk.pointers.save(tmp_path)
     again = Policy.build(PolicySettings(Pretrained(str(tmp_path)), HeadSettings(width=32)), BINS, ["front"], 3)
     assert equal(policy.ground(observation(2)), again.ground(observation(2)))
+
+
+# --- words --------------------------------------------------------------------------------------------------
+
+
+def texts(*said: str) -> dict:
+    return {**observation(len(said)), "task": list(said)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_word_is_the_hidden_states_where_it_ends_and_after(family):
+    policy = make(SPAN, family=family)
+    backbone = policy.trunk.backbone
+    said = ['Type "hello" into it, now.', "no"]
+    features = policy.encode(texts(*said))
+    assert features.words is not None
+    assert features.word_mask is not None
+    assert features.words.shape == (2, 9, 2 * backbone.hidden_size)
+    assert features.word_mask.sum(1).tolist() == [5, 1]
+    assert not features.words[1, 1:].any()
+    prompt = backbone.prompt(said)
+    pixels = pixels_to_floats(torch.as_tensor(observation(2)["observation.images.front"]), backbone.image_size,
+                              backbone.mean, backbone.std)  # fmt: skip
+    tokens = backbone(pixels.unsqueeze(1), prompt).tokens_BTD
+    for row, (text, word, nth) in enumerate([(said[0], "hello", 1), (said[1], "no", 0)]):
+        end = int(prompt.words_BW[row, nth])
+        assert torch.equal(features.words[row, nth], torch.cat([tokens[row, end], tokens[row, end + 1]]))
+        opening = backbone.overhead() - SLOTS
+        read = backbone.tokenizer.decode(prompt.ids_BT[row, opening : end + 1])
+        assert read.strip().lower().rstrip('"').endswith(word), (text, read)
+
+
+def test_words_that_there_are_not_are_never_chosen_and_never_break_a_loss():
+    policy = make(TYPING, head=WORDS)
+    features = policy.encode(texts("type it here", "one two three four five six seven eight nine ten"))
+    tokens = policy.sample(features, 300)
+    typed = tokens[..., 0] == 2
+    assert typed.any(1).all()
+    assert tokens[0][typed[0]].max() <= 2
+    assert tokens[1][typed[1]].max() == 8
+    absent = torch.tensor([[[2, 0, 7, 8]], [[2, 0, 7, 8]]])
+    log_prob = policy.log_prob(features, absent)
+    assert -60 < log_prob[0].item() < -15 < log_prob[1].item()
+
+
+def test_it_learns_which_role_of_word_to_copy_wherever_that_stands():
+    policy = make(SPAN, head=WORDS)
+    said = ["please type alpha now", "type beta here", "now you can type gamma", "here type delta please"]
+    label = torch.tensor([[text.split().index("type") + 1] * 2 for text in said])
+    features = policy.encode(texts(*said))
+    optimizer = torch.optim.AdamW(policy.trainable_parameters(), lr=1e-2)
+    for _ in range(80):
+        loss = policy.imitation_loss(features, label).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert policy.greedy(features).tolist() == label.tolist()
+
+
+def test_features_of_words_survive_replay(tmp_path):
+    policy = make(TYPING, head=WORDS)
+    seen = texts("type it here", "and here")
+    features = policy.encode(seen)
+    packed = features.pack()
+    assert {name: (value.shape[1:], str(value.dtype)) for name, value in packed.items()} == policy.cached_features()
+    again = Features.unpack(packed, {key: torch.as_tensor(v) if key != "task" else v for key, v in seen.items()})
+    for one, other in zip(policy.logits(features), policy.logits(again), strict=True):
+        torch.testing.assert_close(one, other, atol=2e-2, rtol=0)
+    policy.save_pretrained(tmp_path)
+    assert Policy.from_pretrained(tmp_path).action_space == TYPING

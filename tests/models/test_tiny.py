@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -19,7 +20,7 @@ from vla_rl.grounding import Recipe, batch_losses, cells_at, encode, ground
 from vla_rl.grounding_scores import CARD, answer, score, score_pointing
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import FILE, Pointers
-from vla_rl.models.tiny import initialise, tiny_config, tiny_tokenizer
+from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokenizer
 from vla_rl.paths import shipped
 
 FRESH_SEED = 77
@@ -50,7 +51,7 @@ def card(folder: Path) -> dict:
 def small() -> Backbone:
     """An untrained backbone of the shipped architecture."""
     tokenizer = tiny_tokenizer(["reach the red cube", "push the blue ball to the green mark"])
-    made = Backbone.from_config(tiny_config(len(tokenizer), width=32), tokenizer)
+    made = Backbone.from_config(tiny_config(len(tokenizer), width=32), tokenizer, SIZE)
     initialise(made.model)
     return made
 
@@ -186,3 +187,26 @@ def test_a_place_lies_in_its_cell() -> None:
     places = torch.tensor([[-1.0, -1.0], [-0.9, 0.99], [0.01, -0.3], [1.0, 1.0]])
     assert cells_at(places, (8, 8)).tolist() == [0, 56, 2 * 8 + 4, 63]
     assert cells_at(places, (2, 4)).tolist() == [0, 4, 2, 7]
+
+
+def test_a_model_of_more_places_sees_as_the_one_of_fewer_did_that_it_adopts() -> None:
+    fewer = small()
+    config = copy.deepcopy(fewer.model.config)
+    config.vision_config.image_size = SIZE
+    old = Backbone.from_config(config, fewer.tokenizer)
+    initialise(old.model)
+    new = small()
+    adopt(new.model, new.tokenizer, old.model, old.tokenizer)
+    pixels = torch.rand(2, 1, 3, SIZE, SIZE)
+    prompt = new.prompt(["reach the red cube", "push the blue ball"])
+    with torch.no_grad():
+        torch.testing.assert_close(new(pixels, prompt).tokens_BTD, old(pixels, prompt).tokens_BTD)
+    larger = new.at(96)
+    assert (larger.grid, new.grid) == ((12, 12), (8, 8))
+    assert new.at(96) is larger
+    assert larger.at(SIZE) is not larger
+    embeddings = new.model.model.vision_model.embeddings.position_embedding.weight.view(24, 24, -1)
+    torch.testing.assert_close(embeddings[1, 0] - embeddings[0, 0], embeddings[2, 0] - embeddings[1, 0])
+    prompt = larger.prompt(["reach the red cube"])
+    assert larger(torch.rand(1, 1, 3, 96, 96), prompt).visual_BVND.shape == (1, 1, 144, 32)
+    assert len(list(new.parameters())) == len(list(old.parameters()))

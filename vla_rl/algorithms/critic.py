@@ -1,6 +1,7 @@
 """The critic: several categorical value heads on frozen features and a decision's tokens.
 
-Shapes: B rows, N decisions a row, K slots, E critics, R readout, H width, Z value bins.
+Shapes: B rows, N decisions a row, K slots, E critics, R readout, H width, Z value bins,
+W words, D their width.
 """
 
 from __future__ import annotations
@@ -44,11 +45,13 @@ class Critic(nn.Module):
     """Q_e(z, a) as a histogram over `bins` values, e = 1..E.
 
     The first layer is a sum of a state's part and an action's part, so that N decisions of one state share the
-    former. Slots of kind `bin` and `place` also tell their position, so that neighbours start alike.
+    former. Slots of kind `bin` and `place` also tell their position, so that neighbours start alike; those of kind
+    `word` tell what the frozen backbone makes of the word, so that words in the same role do.
 
     Args:
         state_size: R, the length of the readout of the frozen features.
         slots: the K slots of a decision.
+        word_size: D, of the words' hidden states.
     """
 
     edges: Tensor
@@ -58,6 +61,7 @@ class Critic(nn.Module):
         self,
         state_size: int,
         slots: Sequence[Slot],
+        word_size: int = 0,
         members: int = 2,
         width: int = 256,
         bins: int = 51,
@@ -74,12 +78,14 @@ class Critic(nn.Module):
         self.slot_count = len(codes)
         self.state = Ensemble(members, state_size, width)
         self.action = nn.ModuleList(Ensemble(members, code.shape[1], width) for code in codes)
+        self._word = [k for k, slot in enumerate(slots) if slot.kind == "word"]
+        self.words = nn.ModuleList(Ensemble(members, word_size, width) for _ in self._word)
         self.norm_in, self.norm = EnsembleNorm(members, width), EnsembleNorm(members, width)
         self.hidden = Ensemble(members, width, width)
         self.out = Ensemble(members, width, bins)
 
-    def forward(self, readout_BR: Tensor, tokens_BNK: Tensor) -> Tensor:
-        """Logits over the value bins, [E, B, N, Z]."""
+    def forward(self, readout_BR: Tensor, tokens_BNK: Tensor, words_BWD: Tensor | None = None) -> Tensor:
+        """Logits over the value bins, [E, B, N, Z]; the words' hidden states serve slots of words."""
         B, N, K = tokens_BNK.shape
         assert self.slot_count == K, f"the critic knows {self.slot_count} slots, got {K}"
         state_EB1H = self.state(readout_BR.expand(self.members, -1, -1)).unsqueeze(2)
@@ -88,10 +94,18 @@ class Critic(nn.Module):
             codes = getattr(self, f"codes_{k}")
             table_ECH = layer(codes.expand(self.members, -1, -1))
             x = x + table_ECH[:, tokens_BNK[..., k]]
+        for k, layer in zip(self._word, self.words, strict=True):
+            assert words_BWD is not None, "a slot of words, but no words"
+            x = x + layer(self._chosen(words_BWD, tokens_BNK[..., k])).unflatten(1, (B, N))
         x = x.reshape(self.members, B * N, self.width)
         x = F.silu(self.norm_in(x))
         x = F.silu(self.norm(self.hidden(x)))
         return self.out(x).view(self.members, B, N, -1)
+
+    def _chosen(self, words_BWD: Tensor, tokens_BN: Tensor) -> Tensor:
+        """The chosen words' hidden states, normalised, [E, B * N, D]."""
+        chosen_BND = words_BWD.gather(1, tokens_BN.unsqueeze(-1).expand(-1, -1, words_BWD.shape[-1]))
+        return F.layer_norm(chosen_BND, chosen_BND.shape[-1:]).flatten(0, 1).expand(self.members, -1, -1)
 
     def value(self, logits: Tensor) -> Tensor:
         """The expected value of each histogram."""

@@ -3,7 +3,8 @@
 A folder holds `meta.json` and one `episode_000000.npz` an episode (plain arrays, never pickled):
 one array a key of the observation with T + 1 entries (images uint8, state float32), `action` [T, ...]
 that was executed, `label` [T, ...] that the expert would have done there, `reward` float32 [T],
-`terminated` and `truncated` bool [T]. Instructions and seeds are in `meta.json`.
+`terminated` and `truncated` bool [T]. Seeds and the tasks' texts are in `meta.json`: of each episode one text, or,
+where tools answered, one for each of its T + 1 observations.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 
 from vla_rl.envs import ObservationShape
 from vla_rl.history import stacked_times
-from vla_rl.specs import STATE
+from vla_rl.specs import STATE, TASK
 
 FORMAT = "vla_rl/demonstrations"
 VERSION = 1
@@ -47,9 +48,10 @@ class Episode:
     `observations`: key -> [T + 1, ...], images uint8 and state float32, the last entry the episode's
     own last observation. `action`, `label` [T, ...]: what was executed, and the expert's clean action in
     the same state. `reward` float32 [T]; `terminated`, `truncated` bool [T], True at most at the end.
+    `tasks`: T + 1 texts.
     """
 
-    task: str
+    tasks: tuple[str, ...]
     seed: int
     observations: dict[str, np.ndarray]
     action: np.ndarray
@@ -62,14 +64,14 @@ class Episode:
         return len(self.reward)
 
     def observation(self, index: np.ndarray | Sequence[int], stack: int = 1) -> dict[str, Any]:
-        """The batched observation of some time steps (0 to T): arrays [B, ...] and the task B times.
+        """The batched observation of some time steps (0 to T): arrays [B, ...] and B texts.
 
         With `stack` > 1 images are [B, stack, H, W, 3], older frames first.
         """
         index = np.asarray(index, np.int64)
         frames = stacked_times(index, stack) if stack > 1 else index
         columns = {key: value[index if key == STATE else frames] for key, value in self.observations.items()}
-        return columns | {"task": [self.task] * len(index)}
+        return columns | {TASK: [self.tasks[i] for i in index]}
 
 
 @dataclass(frozen=True)
@@ -154,17 +156,17 @@ def load(folder: str | Path, expected: ObservationShape | None = None) -> Demons
     with _naming(folder / "meta.json"):
         shape = ObservationShape({key: tuple(size) for key, size in meta["images"].items()}, int(meta["state"]))
         action = np.dtype(meta["action"]["dtype"]), tuple(meta["action"]["shape"])
-        rows = [(str(row["task"]), int(row["seed"]), int(row["length"])) for row in meta["episodes"]]
+        rows = [(_tasks(row), int(row["seed"]), int(row["length"])) for row in meta["episodes"]]
     if action[0].kind not in "biuf":
         raise DemonstrationError(f"{folder / 'meta.json'}: action: dtype {action[0]} is not a plain number")
     if expected is not None:
         check_fit(shape, expected, folder)
     episodes = []
-    for number, (task, seed, length) in enumerate(rows):
+    for number, (tasks, seed, length) in enumerate(rows):
         wanted = _wanted(length, shape, *action)
         arrays = _read_arrays(folder / _file(number), wanted)
         observations = {key: arrays.pop(key) for key in list(arrays) if key in shape.images or key == STATE}
-        episodes.append(Episode(task=task, seed=seed, observations=observations, **arrays))
+        episodes.append(Episode(tasks=tasks, seed=seed, observations=observations, **arrays))
     if not episodes:
         raise DemonstrationError(f"{folder / 'meta.json'}: holds no episodes")
     return Demonstrations(tuple(episodes), shape, meta)
@@ -189,7 +191,18 @@ def _file(number: int) -> str:
 
 
 def _row(episode: Episode) -> dict[str, Any]:
-    return {"task": episode.task, "seed": episode.seed, "length": len(episode)}
+    tasks = list(episode.tasks) if len(set(episode.tasks)) > 1 else episode.tasks[0]
+    return {TASK: tasks, "seed": episode.seed, "length": len(episode)}
+
+
+def _tasks(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts that `_row` wrote, one an observation. Raises ValueError where there are fewer or more."""
+    count, tasks = int(row["length"]) + 1, row[TASK]
+    if isinstance(tasks, str):
+        return (tasks,) * count
+    if len(tasks) != count:
+        raise ValueError(f"{TASK}: {len(tasks)} texts for {count} observations")
+    return tuple(str(text) for text in tasks)
 
 
 def _write_meta(path: Path, meta: Mapping[str, Any]) -> None:

@@ -142,7 +142,7 @@ class Tape:
         """What happened so far; at least one step."""
         actions, labels, rewards, terminations, truncations = zip(*self._steps, strict=True)
         return Episode(
-            task=self.task,
+            tasks=tuple(str(row[TASK]) for row in self._seen),
             seed=self.seed,
             observations={key: np.stack([row[key] for row in self._seen]) for key in self.observation if key != TASK},
             action=np.stack([pack(action, self.env.action_space) for action in actions]),

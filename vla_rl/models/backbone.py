@@ -3,7 +3,7 @@
 The sequence: the image tokens of each view, the instruction, `<ptr>` x MENTIONS, `<self>`, padding on the right.
 
 Shapes: B batch, V views, N visual tokens of a view, T tokens of the sequence, S slots (MENTIONS + 1),
-D width of the language model, H height, W width.
+D width of the language model, H height, W width (of words_BW: words of the longest instruction).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from transformers.utils import cached_file, logging
 from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known to the Auto classes
 from vla_rl.models.families import family_of, image_size_of
 from vla_rl.models.pointers import MENTIONS, SLOTS
+from vla_rl.specs import words_of
 
 POINTER_TOKEN, SELF_TOKEN = "<ptr>", "<self>"
 TEXT_LIMIT = 512
@@ -42,6 +43,8 @@ class Prompt:
     """int64; 0 on the padding."""
     slots_BS: torch.Tensor
     """int64 positions of the `<ptr>` tokens and of `<self>`."""
+    words_BW: torch.Tensor
+    """int64 positions of the last token of each word, as `specs.words_of` counts words; -1 where there are fewer."""
     views: int
 
 
@@ -57,6 +60,14 @@ class Encoded:
     """The image tokens before the language model."""
     slots_BSD: torch.Tensor
     """Last hidden states of the slots."""
+
+
+@dataclass(frozen=True)
+class _Tokenised:
+    """The token ids of an instruction, and which of them ends each of its words."""
+
+    ids: list[int]
+    words: list[int]
 
 
 class Backbone(nn.Module):
@@ -91,8 +102,9 @@ class Backbone(nn.Module):
         self._image_token = _image_token(config)
         _add_slot_tokens(model, tokenizer)
         self._vocabulary: dict[str, int] = tokenizer.get_vocab()
-        self._texts: OrderedDict[str, list[int]] = OrderedDict()
+        self._texts: OrderedDict[str, _Tokenised] = OrderedDict()
         self._prompts: OrderedDict[tuple, Prompt] = OrderedDict()
+        self._siblings: dict[int, Backbone] = {}  # in a dict, so that theirs are not parameters of this one too
 
     @classmethod
     def load(cls, source: str | Path, image_size: int | None = None, dtype: str = "float32") -> Backbone:
@@ -175,6 +187,16 @@ class Backbone(nn.Module):
         }
         (folder / _PREPROCESSOR).write_text(json.dumps(stated, indent=2) + "\n")
 
+    def at(self, image_size: int) -> Backbone:
+        """The same model, weights and all, for images of another size. Raises ValueError where it cannot see those."""
+        if image_size == self.image_size:
+            return self
+        if image_size not in self._siblings:
+            sibling = Backbone(self.model, self.tokenizer, image_size, self.mean, self.std).train(self.training)
+            sibling.source = self.source
+            self._siblings[image_size] = sibling
+        return self._siblings[image_size]
+
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
@@ -235,16 +257,19 @@ class Backbone(nn.Module):
         visual = pooled if isinstance(pooled, torch.Tensor) else torch.cat(tuple(pooled))
         return seen, visual.reshape(*pixels_BV3HW.shape[:2], self.grid[0] * self.grid[1], self.hidden_size)
 
-    def _assemble(self, texts: Sequence[list[int]], views: int) -> Prompt:
+    def _assemble(self, texts: Sequence[_Tokenised], views: int) -> Prompt:
         opening = self._opening(views)
         closing = [self._vocabulary[POINTER_TOKEN]] * MENTIONS + [self._vocabulary[SELF_TOKEN]]
-        rows = [opening + ids + closing for ids in texts]
+        rows = [opening + text.ids + closing for text in texts]
         T = max(len(row) for row in rows)
         padding = self.tokenizer.pad_token_id or 0
         ids_BT = torch.tensor([row + [padding] * (T - len(row)) for row in rows], device=self.device)
         length_B1 = torch.tensor([[len(row)] for row in rows], device=self.device)
         position_T = torch.arange(T, device=self.device)
-        return Prompt(ids_BT, (position_T < length_B1).long(), length_B1 - SLOTS + position_T[:SLOTS], views)
+        most = max(len(text.words) for text in texts)
+        ends = [[len(opening) + i for i in text.words] + [-1] * (most - len(text.words)) for text in texts]
+        words_BW = torch.tensor(ends, dtype=torch.long, device=self.device).view(len(rows), most)
+        return Prompt(ids_BT, (position_T < length_B1).long(), length_B1 - SLOTS + position_T[:SLOTS], words_BW, views)
 
     def _opening(self, views: int) -> list[int]:
         """Token ids before the instruction."""
@@ -258,19 +283,22 @@ class Backbone(nn.Module):
         images = (known(family.before) + image + known(family.after)) * views
         return start + images if family.begin == "first" else images + start
 
-    def _tokenised(self, text: str, views: int) -> list[int]:
-        ids = self._texts.get(text)
-        if ids is None:
+    def _tokenised(self, text: str, views: int) -> _Tokenised:
+        found = self._texts.get(text)
+        if found is None:
             # split_special_tokens: a page that says "<image>" is text, not an image.
-            ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+            encoded = self.tokenizer(
+                text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=self.tokenizer.is_fast
+            )
             reserved = {self._image_token, self._vocabulary[POINTER_TOKEN], self._vocabulary[SELF_TOKEN]}
-            if reserved & set(ids):
+            if reserved & set(encoded.input_ids):
                 raise ValueError(f"instruction {text[:60]!r} holds one of the backbone's reserved tokens")
-            _remember(self._texts, text, ids, _CACHED_TEXTS)
-        limit = self.text_limit(views)
-        if len(ids) > limit:
-            raise ValueError(f"instruction of {len(ids)} tokens; this backbone reads at most {limit}: {text[:60]!r}...")
-        return ids
+            found = _Tokenised(encoded.input_ids, _last_tokens(text, encoded.get("offset_mapping", ())))
+            _remember(self._texts, text, found, _CACHED_TEXTS)
+        limit, length = self.text_limit(views), len(found.ids)
+        if length > limit:
+            raise ValueError(f"instruction of {length} tokens; this backbone reads at most {limit}: {text[:60]!r}...")
+        return found
 
 
 @contextmanager
@@ -290,6 +318,13 @@ def _remember(memory: OrderedDict, key: Any, value: Any, limit: int) -> None:
     memory[key] = value
     if len(memory) > limit:
         memory.popitem(last=False)
+
+
+def _last_tokens(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """The last token of each word of a text whose tokens lie at `offsets`; none where those are not known."""
+    ends = [max((i for i, (a, b) in enumerate(offsets) if a < end and b > start), default=-1)
+            for start, end in words_of(text)]  # fmt: skip
+    return ends if offsets else []
 
 
 def _image_token(config: Any) -> int:

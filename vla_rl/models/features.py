@@ -1,7 +1,7 @@
 """What heads and critics read of an observation, computed once and kept in replay.
 
 Shapes: B rows, V views (cameras times stacked frames), S slots of the pointers, P state, T tokens,
-N visual tokens of a view, D width of the backbone.
+N visual tokens of a view, W words, D width of the backbone.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import torch
 
 from vla_rl.specs import STATE
 
+_MASKS = ("mask", "word_mask")
 _STORED = {
     "places": torch.float32, "extents": torch.float32, "confidence": torch.float32,
-    "tokens": torch.float16, "visual": torch.float16,
+    "tokens": torch.float16, "visual": torch.float16, "words": torch.float16,
 }  # fmt: skip
 
 
 @dataclass
 class Features:
-    """The rows' features; `tokens`, `mask` and `visual` only where the head reads them.
+    """The rows' features; those that may be None only where the head reads them.
 
     `state` is raw: the readout normalises it. `pack` leaves it out, since replay stores it anyway.
     """
@@ -42,6 +43,11 @@ class Features:
     """bool [B, T]; False on padding."""
     visual: torch.Tensor | None = None
     """float32 [B, V, N, D], image tokens before the language model."""
+    words: torch.Tensor | None = None
+    """float32 [B, W, 2 * D], last hidden states where each word of the text ends and of the token after it, which
+    alone has seen whether more follows; in the newest view's sequence. 0 where there is no word."""
+    word_mask: torch.Tensor | None = None
+    """bool [B, W]; False where the text has no such word."""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -78,8 +84,9 @@ class Features:
             value = getattr(self, name)
             if value is not None:
                 packed[name] = value.detach().to("cpu", dtype).numpy()
-        if self.mask is not None:
-            packed["mask"] = self.mask.cpu().numpy()
+        for name in _MASKS:
+            if getattr(self, name) is not None:
+                packed[name] = getattr(self, name).cpu().numpy()
         return packed
 
     @classmethod
@@ -90,7 +97,7 @@ class Features:
             state = torch.zeros(len(packed["places"]), 0)
         state = torch.as_tensor(state).float()
         values = {name: torch.as_tensor(value).to(state.device) for name, value in packed.items()}
-        return cls(state=state, **{name: v if name == "mask" else v.float() for name, v in values.items()})
+        return cls(state=state, **{name: v if name in _MASKS else v.float() for name, v in values.items()})
 
     def _map(self, change: Any) -> Features:
         values = {field.name: getattr(self, field.name) for field in fields(self)}

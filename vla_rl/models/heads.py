@@ -23,6 +23,8 @@ DIFFERENCE_GAIN = 4.0
 POINTER_FLOOR, STATE_FLOOR = 0.05, 1e-3
 """What spreads less in the demonstrations is not stretched further: half images; the state's own units."""
 LIMIT = 10.0
+ABSENT = -20.0
+"""The logit of a word that the text does not have: no grammar forbids it, so its probability must stay finite."""
 _KEY = 32
 
 
@@ -78,7 +80,7 @@ class Readout(nn.Module):
 
 
 class ActionHead(nn.Module):
-    """Readout -> MLP; + a learned query for each slot; optionally attends to the tokens; -> logits of each slot."""
+    """Readout -> MLP; + a learned query for each slot; may attend to words and tokens; -> logits of each slot."""
 
     def __init__(
         self,
@@ -99,8 +101,10 @@ class ActionHead(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.queries = nn.Parameter(torch.empty(len(slots), width))
         self.attend = Attend(width, hidden_size) if "tokens" in settings.reads else None
-        self._plain = [k for k, slot in enumerate(slots) if slot.kind != "place"]
+        self.attend_words = Attend(width, 2 * hidden_size) if "words" in settings.reads else None
+        self._plain = [k for k, slot in enumerate(slots) if slot.kind not in ("place", "word")]
         self._place = [k for k, slot in enumerate(slots) if slot.kind == "place"]
+        self._word = [k for k, slot in enumerate(slots) if slot.kind == "word"]
         most = max((slots[k].choices for k in self._plain), default=0)
         self.weight = nn.Parameter(torch.empty(len(self._plain), width, most))
         self.bias = nn.Parameter(torch.empty(len(self._plain), most))
@@ -108,6 +112,7 @@ class ActionHead(nn.Module):
             PlaceHead(width, hidden_size, slots[k], view, backbone_grid)
             for k, view in zip(self._place, place_views, strict=True)
         )
+        self.words = nn.ModuleList(WordHead(width, hidden_size, slots[k].choices) for k in self._word)
         initialise(self)
 
     def forward(self, readout_BR: torch.Tensor, features: Features) -> list[torch.Tensor]:
@@ -121,6 +126,10 @@ class ActionHead(nn.Module):
             assert features.tokens is not None, "features without tokens"
             assert features.mask is not None, "features without a mask"
             x_BKW = x_BKW + self.attend(x_BKW, features.tokens, features.mask)
+        if self.attend_words is not None:
+            assert features.words is not None, "features without words"
+            assert features.word_mask is not None, "features without a mask of words"
+            x_BKW = x_BKW + self.attend_words(x_BKW, features.words, features.word_mask)
         found: dict[int, torch.Tensor] = {}
         if self._plain:
             plain_BKC = torch.einsum("bkw,kwc->bkc", x_BKW[:, self._plain], self.weight) + self.bias
@@ -128,11 +137,13 @@ class ActionHead(nn.Module):
                 found[k] = plain_BKC[:, i, : self.slots[k].choices]
         for head, k in zip(self.places, self._place, strict=True):
             found[k] = head(x_BKW[:, k], features)
+        for head, k in zip(self.words, self._word, strict=True):
+            found[k] = head(x_BKW[:, k], features)
         return [found[k] for k in range(len(self.slots))]
 
 
 class Attend(nn.Module):
-    """Cross-attention of the action queries to the token sequence, through a gate that starts shut."""
+    """Cross-attention of the action queries to tokens or words, through a gate that starts shut."""
 
     def __init__(self, width: int, hidden_size: int, heads: int = 4) -> None:
         super().__init__()
@@ -207,6 +218,27 @@ class PlaceHead(nn.Module):
         return torch.logsumexp(torch.cat([bumps_BSC, uniform_B1C], 1) + weight_BS.unsqueeze(-1), 1)
 
 
+class WordHead(nn.Module):
+    """Logits over the words of the text, by attention to their hidden states; ABSENT where there is no such word."""
+
+    def __init__(self, width: int, hidden_size: int, choices: int) -> None:
+        super().__init__()
+        self.choices = choices
+        self.norm = nn.LayerNorm(2 * hidden_size)
+        self.query = nn.Linear(width, _KEY)
+        self.key = nn.Linear(2 * hidden_size, _KEY)
+        self.prior = nn.Linear(2 * hidden_size, 1, bias=False)
+
+    def forward(self, x_BW: torch.Tensor, features: Features) -> torch.Tensor:
+        """float32 [B, choices]."""
+        assert features.words is not None, "features without words"
+        assert features.word_mask is not None, "features without a mask of words"
+        words_BCD = self.norm(features.words[:, : self.choices])
+        logits_BC = torch.einsum("be,bce->bc", self.query(x_BW), self.key(words_BCD)) / math.sqrt(_KEY)
+        logits_BC = logits_BC + self.prior(words_BCD)[..., 0]
+        return logits_BC.masked_fill(~features.word_mask[:, : self.choices], ABSENT)
+
+
 def _waves(inside_C2: torch.Tensor) -> torch.Tensor:
     """A code [C, 14] of the place inside a visual token, from [-1, 1]^2."""
     angles = [inside_C2 * math.pi * 2.0**octave for octave in (-1, 0, 1)]
@@ -225,6 +257,7 @@ def initialise(head: ActionHead) -> None:
     | query of a place | normal 0.01 / sqrt(width), bias 0: the pointers decide |
     | mixture of a place | weight 0; bias 3 for the first mention, 0 for the others, -3 for `<self>` and uniform |
     | width of a bump | 0.75 cells; gain 1 |
+    | query of a word, and what all queries share (prior) | normal 0.01 / sqrt(width): all words alike |
     """
     nn.init.normal_(head.queries, std=0.02)
     small = 0.01 / math.sqrt(head.settings.width)
@@ -239,3 +272,8 @@ def initialise(head: ActionHead) -> None:
             place.mixture.bias.copy_(torch.tensor([3.0] + [0.0] * (MENTIONS - 1) + [-3.0, -3.0]))
         nn.init.constant_(place.log_sigma, math.log(0.75))
         nn.init.ones_(place.gain)
+    for word in head.words:
+        assert isinstance(word, WordHead)
+        nn.init.normal_(word.query.weight, std=small)
+        nn.init.zeros_(word.query.bias)
+        nn.init.normal_(word.prior.weight, std=small)

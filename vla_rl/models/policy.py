@@ -55,6 +55,8 @@ class Policy(nn.Module):
         self.cameras = tuple(name.removeprefix(IMAGES) for name in cameras)
         if not self.cameras:
             raise ValueError("a policy needs at least one camera among env.sensors")
+        if any(slot.kind == "word" for slot in action_space.slots) and not backbone.tokenizer.is_fast:
+            raise ValueError("action_space copies words, which needs a backbone with a fast tokenizer")
         self._has_grammar = sampling.has_grammar(action_space)
         self.trunk = Trunk(backbone, pointers, settings.views == "together")
         self.frozen: Trunk | None = None
@@ -166,6 +168,8 @@ class Policy(nn.Module):
         if self._text_tokens is not None:
             length = self.trunk.sequence_length(self.views, self._text_tokens)
             cached |= {"tokens": ((length, width), "float16"), "mask": ((length,), "bool")}
+        if self._words is not None:
+            cached |= {"words": ((self._words, 2 * width), "float16"), "word_mask": ((self._words,), "bool")}
         if self._visual:
             cached["visual"] = ((self.views, backbone.grid[0] * backbone.grid[1], width), "float16")
         return cached
@@ -260,6 +264,14 @@ class Policy(nn.Module):
     def _visual(self) -> bool:
         return any(slot.kind == "place" for slot in self.slots)
 
+    @property
+    def _words(self) -> int | None:
+        """How many words' hidden states are kept; None where nothing reads them."""
+        counts = [slot.choices for slot in self.slots if slot.kind == "word"]
+        if "words" in self.settings.head.reads:
+            counts.append(self.settings.head.words)
+        return max(counts, default=None)
+
     def _view(self, slot: Slot) -> int:
         """The newest frame of the camera that a `place` slot points into."""
         if slot.camera not in self.cameras:
@@ -286,7 +298,7 @@ class Policy(nn.Module):
             found = "none" if state is None else list(state.shape)
             raise ValueError(f"{STATE}: expected [{len(texts)}, {self.state_dim}]; got {found}")
         state = torch.as_tensor(state, dtype=torch.float32).to(device, non_blocking=True)
-        return trunk(images, texts, state, self._text_tokens, self._visual)
+        return trunk(images, texts, state, self._text_tokens, self._visual, self._words)
 
     def _image(self, observation: Mapping[str, Any], name: str) -> torch.Tensor:
         key = IMAGES + name

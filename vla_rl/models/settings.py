@@ -10,12 +10,17 @@ from vla_rl.paths import shipped
 if TYPE_CHECKING:
     from vla_rl.models.backbone import Backbone
 
-READS = ("pointers", "tokens")
+READS = ("pointers", "words", "tokens")
 
 
 @dataclass(frozen=True)
 class Tiny:
-    """The small pretrained vision-language model that ships: 64x64 pixels, 8x8 visual tokens, byte text."""
+    """The small pretrained vision-language model that ships; a visual token for each 8x8 pixels.
+
+    image_size: side in pixels of the square images that it sees; None: 64, as it was taught.
+    """
+
+    image_size: int | None = None
 
     def load(self) -> Backbone:
         """The backbone. Raises FileNotFoundError where the installation lacks its weights."""
@@ -24,7 +29,7 @@ class Tiny:
         folder = shipped("assets") / "backbones" / "tiny"
         if not (folder / "model.safetensors").is_file():
             raise FileNotFoundError(f"{folder} lacks model.safetensors; make it by `python scripts/pretrain_tiny.py`")
-        return Backbone.load(folder)
+        return Backbone.load(folder, self.image_size)
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,10 @@ class Pretrained:
 class HeadSettings:
     """The action-token head.
 
-    reads: "pointers" (places, confidences, their differences), and "tokens" too to attend to the token sequence.
+    reads: "pointers" (places, confidences, their differences), and what is attended to: the "words" of the text, or
+        the whole token sequence of images and text ("tokens").
     width, depth: of its MLP. dropout: while the supervised start trains it.
-    text_tokens: most tokens of an instruction, where it reads "tokens".
+    text_tokens: most tokens of an instruction, where it reads "tokens". words: how many words, where it reads "words".
     """
 
     reads: tuple[str, ...] = ("pointers",)
@@ -61,14 +67,15 @@ class HeadSettings:
     depth: int = 2
     dropout: float = 0.0
     text_tokens: int = 128
+    words: int = 24
 
     def __post_init__(self) -> None:
         if "pointers" not in self.reads or set(self.reads) - set(READS):
-            raise ValueError(f"reads must be [pointers] or [pointers, tokens]; got {list(self.reads)}")
-        if self.width < 8 or self.width % 8 or self.depth < 1 or self.text_tokens < 1:
+            raise ValueError(f"reads must be pointers, and may be {' and '.join(READS[1:])}; got {list(self.reads)}")
+        if self.width < 8 or self.width % 8 or min(self.depth, self.text_tokens, self.words) < 1:
             raise ValueError(
-                "width must be a positive multiple of 8, depth and text_tokens at least 1; "
-                f"got {self.width}, {self.depth}, {self.text_tokens}"
+                "width must be a positive multiple of 8, depth, text_tokens and words at least 1; "
+                f"got {self.width}, {self.depth}, {self.text_tokens}, {self.words}"
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1); got {self.dropout}")

@@ -27,6 +27,11 @@ PAD, END, IMAGE, ANSWER = "<pad>", "<eos>", "<image>", "<ans>"
 LOCATIONS = 32
 """Location tokens `<loc_0>` ... count from the left, or the top, to the right, or the bottom."""
 SPECIAL = (PAD, END, IMAGE, "<ptr>", "<self>", ANSWER, *(f"<loc_{i}>" for i in range(LOCATIONS)))
+MOST = 192
+"""Side of the largest image in pixels. A patch takes the place that it has in the image from a table of 24 x 24, so
+that 64 pixels, a third of it, and 96, a half, use every third row of it and every second."""
+SIZE = 64
+"""Side of the images that it sees unless told otherwise."""
 _CENTRES = 32
 
 
@@ -175,11 +180,14 @@ def tiny_tokenizer(texts: Iterable[str] = (), merged: int = 600) -> PreTrainedTo
     )
 
 
-def tiny_config(vocabulary: int, width: int = 64, layers: int = 2, image_size: int = 64) -> VlaTinyConfig:
-    """The architecture that ships: `width` wide, `layers` for vision and as many for text, patches of 8."""
+def tiny_config(vocabulary: int, width: int = 64, layers: int = 2) -> VlaTinyConfig:
+    """The architecture that ships: `width` wide, `layers` for vision and as many for text, patches of 8.
+
+    It sees square images of any multiple of 8 up to MOST pixels.
+    """
     vision = {
         "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers,
-        "num_attention_heads": 4, "image_size": image_size, "patch_size": 8, "initializer_range": 0.05,
+        "num_attention_heads": 4, "image_size": MOST, "patch_size": 8, "initializer_range": 0.05,
         "hidden_act": "relu",
     }  # fmt: skip
     text = {
@@ -203,7 +211,7 @@ def initialise(model: VlaTinyForConditionalGeneration) -> None:
     | text transformer | normal 0.02 (its config) |
     | stem | Kaiming normal, so that what a patch shows outweighs where it is |
     | connector, mix | PyTorch's defaults |
-    | places of patches | sine and cosine of row and column, times 0.3 |
+    | places of patches | sine and cosine of row and column in eighths of the image, times 0.3 |
     """
     embeddings = model.model.vision_model.embeddings
     for part in (model.mix, model.model.connector):
@@ -216,20 +224,23 @@ def initialise(model: VlaTinyForConditionalGeneration) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             nn.init.zeros_(module.bias)
     side, width = embeddings.num_patches_per_side, embeddings.embed_dim
-    index = torch.arange(side * side, dtype=torch.float32)
-    rate = torch.exp(torch.arange(width // 4) * (-math.log(100.0) / (width // 4)))
-    waves = [wave(axis[:, None] * rate) for axis in (index // side, index % side) for wave in (torch.sin, torch.cos)]
+    index = torch.arange(side * side)
+    rate = torch.exp(torch.arange(width // 4) * (-math.log(100.0) / (width // 4))) * 8 / side
+    axes = (index // side).float(), (index % side).float()
+    waves = [wave(axis[:, None] * rate) for axis in axes for wave in (torch.sin, torch.cos)]
     with torch.no_grad():
         embeddings.position_embedding.weight.copy_(0.3 * torch.cat(waves, 1))
 
 
 def adopt(model: nn.Module, tokenizer: Any, old: nn.Module, old_tokenizer: Any) -> None:
-    """Start `model` from the weights of an `old` one of the same sizes that knew fewer words.
+    """Start `model` from the weights of an `old` one of the same width and depth that knew fewer words and places.
 
     A word that both know keeps its row of the embeddings; a new one starts from the mean of the rows of the pieces
-    that the old tokenizer reads it as.
+    that the old tokenizer reads it as. The places of patches are interpolated.
     """
     weights, before = old.state_dict(), old_tokenizer.get_vocab()
+    places = "model.vision_model.embeddings.position_embedding.weight"
+    weights[places] = _stretched(weights[places], model.state_dict()[places].shape[0])
     table = old.get_input_embeddings().weight  # type: ignore[operator]
     rows = torch.empty(len(tokenizer), table.shape[1])
     for word, row in tokenizer.get_vocab().items():
@@ -238,6 +249,17 @@ def adopt(model: nn.Module, tokenizer: Any, old: nn.Module, old_tokenizer: Any) 
         rows[row] = table[pieces].mean(0)
     tied = [name for name, value in model.state_dict().items() if value.shape != weights[name].shape]
     model.load_state_dict({name: rows if name in tied else value for name, value in weights.items()})
+
+
+def _stretched(table: torch.Tensor, rows: int) -> torch.Tensor:
+    """A table of places [n * n, D] as one of [m * m, D] over the same image: place i of m is where i * n / m was."""
+    side, new = math.isqrt(len(table)), math.isqrt(rows)
+    at = (torch.arange(new) * (side / new)).clamp(max=side - 1)
+    low, share = at.floor().long(), at.frac()
+    high = (low + 1).clamp(max=side - 1)
+    grid = table.view(side, side, -1)
+    tall = torch.lerp(grid[low], grid[high], share[:, None, None])
+    return torch.lerp(tall[:, low], tall[:, high], share[None, :, None]).reshape(rows, -1)
 
 
 def _centres(side: int, like: torch.Tensor) -> torch.Tensor:

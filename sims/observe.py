@@ -220,15 +220,25 @@ class Observer:
     def _check(self, world: Any) -> None:
         for sensor, spec in zip(self.sensors, self.specs, strict=True):
             reading = sensor.read(world)
-            if spec.kind == "text":
-                fits = isinstance(reading, str) and len(reading) <= spec.shape[0]
-                got = repr(reading)
-            else:
-                array = np.asarray(reading)
-                fits = array.shape == spec.shape and array.dtype == spec.dtype
-                if array.dtype != np.uint8 or (spec.low, spec.high) != (0, 255):  # any byte is a level
-                    fits = fits and bool(np.isfinite(array).all())
-                    fits = fits and bool(np.all((array >= spec.low) & (array <= spec.high)))
-                got = f"{array.dtype} {array.shape} in [{array.min()}, {array.max()}]" if array.size else "nothing"
-            if not fits:
-                raise ValueError(f"sensor {sensor.name!r} stated {spec}, but read {got}")
+            if not _fits(reading, spec):
+                raise ValueError(f"sensor {sensor.name!r} stated {spec}, but read {_described(reading)}")
+
+
+def _fits(reading: Any, spec: SensorSpec) -> bool:
+    """Whether a sensor has read what it stated."""
+    if spec.kind == "text":
+        return isinstance(reading, str) and len(reading) <= spec.shape[0]
+    array = np.asarray(reading)
+    if array.shape != spec.shape or array.dtype != spec.dtype:
+        return False
+    if array.dtype == np.uint8 and (spec.low, spec.high) == (0, 255):  # any byte is a level
+        return True
+    return bool(np.isfinite(array).all()) and bool(np.all((array >= spec.low) & (array <= spec.high)))
+
+
+def _described(reading: Any) -> str:
+    """A reading in an error."""
+    if isinstance(reading, str):
+        return repr(reading)
+    array = np.asarray(reading)
+    return f"{array.dtype} {array.shape} in [{array.min()}, {array.max()}]" if array.size else "nothing"

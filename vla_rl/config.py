@@ -125,12 +125,13 @@ class DemosConfig(_Part):
 
 
 class SftConfig(_Part):
-    """The supervised start. feature_noise: standard deviation added to the pointed-at places.
+    """The supervised start. steps: 0 leaves the head as it starts, which points at the first thing mentioned.
 
+    feature_noise: standard deviation added to the pointed-at places.
     label_smoothing: demonstrated bins and cells are spread over their neighbours, by so many bins.
     """
 
-    steps: PositiveInt
+    steps: NonNegativeInt
     batch_size: PositiveInt
     lr: PositiveFloat
     weight_decay: NonNegativeFloat

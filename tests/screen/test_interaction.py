@@ -67,6 +67,20 @@ def test_every_random_action_and_every_decision_can_be_read() -> None:
     assert kinds == {*TAKES, "zoom", "lookup"}
 
 
+def test_only_the_kinds_that_are_allowed_are_used_and_others_are_refused() -> None:
+    space = EVERYTHING.space(SIZE, [ZOOM])
+    command = Command(grid=(7, 5), kinds=("click", "zoom")).bind(space)
+    drawn = {space.kinds[row[0]] for row in uniform(command, np.random.default_rng(0), 100)}
+    assert drawn == {"click", "zoom"}
+    command.encode(space.command("click", at=(3, 4)))
+    with pytest.raises(ValueError, match="one of the kinds click, zoom"):
+        command.encode(space.command("done"))
+    with pytest.raises(ValueError, match="did you mean 'click'"):
+        Command(kinds=("clik",)).bind(space)
+    with pytest.raises(ValueError, match="at least one"):
+        Command(kinds=())
+
+
 def test_waiting_comes_first_and_is_always_there() -> None:
     assert Interaction(("key", "click")).gestures == ("wait", "click", "key")
     assert "key" not in Interaction(("click",)).space(SIZE).spaces

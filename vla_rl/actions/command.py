@@ -14,6 +14,7 @@ from vla_rl.actions.choice import Choice
 from vla_rl.actions.pointer import Pointer
 from vla_rl.actions.text import Characters, Span
 from vla_rl.actions.tokens import check_parts, check_tokens, starts, unbound
+from vla_rl.registry import nearest
 from vla_rl.specs import ActionSpace, Slot
 
 KIND = "kind"
@@ -95,28 +96,37 @@ class Command:
         camera: the camera whose image is pointed into.
         grid: rows and columns of the places.
         parts: the action spaces of arguments that shall have another than the above, by name.
+        kinds: the names of those that a policy may use; None for all.
         takes: which arguments each kind takes; set by `bind`.
+        allowed: which kinds are among `kinds`; set by `bind`.
     """
 
     camera: str = "screen"
     grid: tuple[int, int] = (32, 32)
     parts: Mapping[str, ActionSpace] = field(default_factory=dict)
+    kinds: tuple[str, ...] | None = None
     takes: tuple[tuple[str, ...], ...] | None = None
+    allowed: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         check_parts(self.parts.values(), "a command")
+        if self.kinds is not None and not self.kinds:
+            raise ValueError("kinds: at least one; got none")
 
     def bind(self, space: Any) -> Self:
         """The same, a part fitted to each argument.
 
         Raises:
-            ValueError: not a `Commands` space; parts for arguments that it lacks; or what a part refuses.
+            ValueError: not a `Commands` space; parts for arguments or `kinds` that it lacks; or what a part refuses.
         """
         if not isinstance(space, Commands):
             raise ValueError(f"command needs an action space of commands; got {space}")
         names = [name for name in space if name != KIND]
         if self.takes is None and not set(self.parts) <= set(names):
             raise ValueError(f"parts {sorted(self.parts)} are not among the arguments {names}")
+        for kind in self.kinds or ():
+            if kind not in space.kinds:
+                raise ValueError(f"kinds: no {kind!r}; {nearest(kind, space.kinds)}")
         bound = {}
         for name in names:
             part = self.parts.get(name) or self._natural(space[name])
@@ -124,7 +134,8 @@ class Command:
                 bound[name] = part.bind(space[name])
             except ValueError as error:
                 raise ValueError(f"parts.{name}: {error}") from error
-        return replace(self, parts=bound, takes=tuple(space.takes.values()))
+        allowed = tuple(self.kinds is None or kind in self.kinds for kind in space.kinds)
+        return replace(self, parts=bound, takes=tuple(space.takes.values()), allowed=allowed)
 
     def _natural(self, space: spaces.Space) -> ActionSpace:
         if isinstance(space, spaces.Box):
@@ -153,11 +164,11 @@ class Command:
         return starts(list(self.parts.values()))
 
     def mask(self, prefix: np.ndarray) -> np.ndarray | None:
-        """All kinds at first; then an argument's own mask where the kind takes it, token 0 alone where not."""
+        """The allowed kinds at first; then an argument's own mask where the kind takes it, token 0 alone where not."""
         batch, k = prefix.shape
         assert k < len(self.slots), f"a prefix of {k} tokens leaves no slot of {len(self.slots)}"
         if k == 0:
-            return None
+            return None if all(self.allowed) else np.tile(self.allowed, (batch, 1))
         owner = int(np.searchsorted(self._begins, k - 1, side="right")) - 1
         counts = self._takes[prefix[:, 0], owner]
         mask = np.zeros((batch, self.slots[k].choices), bool)
@@ -181,13 +192,15 @@ class Command:
         """The tokens of a command; 0 for what its kind does not take, whatever it holds.
 
         Raises:
-            ValueError: another set of keys, or a kind that there is not.
+            ValueError: another set of keys, or a kind that there is not or that is not allowed.
         """
         if not isinstance(action, Mapping) or set(action) != {KIND, *self.parts}:
             raise ValueError(f"expected a command with the keys {[KIND, *self.parts]}; got {action!r}")
         kind = int(action[KIND])
         if not 0 <= kind < len(self._takes):
             raise ValueError(f"expected a kind from 0 to {len(self._takes) - 1}; got {kind}")
+        if not self.allowed[kind]:
+            raise ValueError(f"expected one of the kinds {', '.join(self.kinds or ())}; got number {kind}")
         pieces = [
             part.encode(action[name]) if self._takes[kind, i] else np.zeros(len(part.slots), np.int64)
             for i, (name, part) in enumerate(self.parts.items())

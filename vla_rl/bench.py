@@ -98,11 +98,10 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
     """What one update computes, with nothing around it: no metrics, no reductions, no checks."""
     settings, policy, critic = algorithm.settings, algorithm.policy, algorithm.critic
     slots = policy.slots
-    most = max(slot.choices for slot in slots)
     with torch.no_grad():
         target = rows.returns
         if settings.mc_weight < 1:
-            noise = torch.rand(len(rows), settings.backup_samples, len(slots), most).clamp_(1e-6, 1 - 1e-6)
+            noise = torch.rand(len(rows), settings.backup_samples, len(slots)).clamp_(1e-6, 1 - 1e-6)
             tokens = policy.sample(rows.next_grounded, settings.backup_samples, noise)
             q = critic.value(algorithm.target(algorithm.readout(rows.next_grounded), tokens)).amin(0)
             value = (q.amax(1) if settings.backup == "max" else q.mean(1)).clamp(0, 1)
@@ -118,7 +117,7 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
     few = rows.thin(settings.actor_batch_size)
     choices = policy.logits(few.grounded)
     with torch.no_grad():
-        noise = torch.rand(len(few), settings.candidates, len(slots), most).clamp_(1e-6, 1 - 1e-6)
+        noise = torch.rand(len(few), settings.candidates, len(slots)).clamp_(1e-6, 1 - 1e-6)
         tokens = policy.sample(choices, settings.candidates, noise)
         tokens = torch.cat([tokens, few.tokens.unsqueeze(1)], 1)
         q = critic.value(critic(algorithm.readout(few.grounded), tokens)).amin(0)

@@ -26,9 +26,8 @@ def random_logits(space, rows=2, scale=1.5, seed=0):
 
 
 def noise(space, rows, n, seed=0):
-    most = max(slot.choices for slot in space.slots)
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(rows, n, len(space.slots), most, generator=generator).clamp_(1e-6, 1 - 1e-6)
+    return torch.rand(rows, n, len(space.slots), generator=generator).clamp_(1e-6, 1 - 1e-6)
 
 
 def every_sequence(space):
@@ -64,6 +63,13 @@ def test_samples_follow_their_probabilities(space):
     for row in range(2):
         counts = torch.bincount((tokens[row] * strides).sum(-1), minlength=len(every)) / 20_000
         assert (counts - wanted[row]).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("edge", [1e-6, 1 - 1e-6])
+def test_what_cannot_be_is_never_drawn_at_the_edges_of_the_noise(edge):
+    logits = [torch.where(torch.arange(slot.choices) == 1, 0.0, -2000.0).expand(2, -1) for slot in FREE.slots]
+    drawn = sampling.sample(FREE, logits, torch.full((2, 3, len(FREE.slots)), edge))
+    assert (drawn == 1).all()
 
 
 def test_the_same_noise_gives_the_same_decisions_however_the_rows_are_cut(space):

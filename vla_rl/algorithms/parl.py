@@ -23,6 +23,9 @@ from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
 from vla_rl.replay.batch import Batch
 
+MEASURED = 16
+"""Rows of a batch on which the actor is measured for the log, which takes as long as to train it on them."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -175,16 +178,21 @@ class ParlAlgorithm:
                 kl = policy.kl(logits, self._reference_logits(rows)).mean()
                 loss = loss + settings.kl_weight * kl
         norm = self.learner.step(loss, self.actor_optimizer, settings.clip)
-        with torch.no_grad():
-            metrics = {
-                "actor/improvement": improvement.detach(),
-                "actor/imitation": imitation.detach(),
-                "actor/grad_norm": norm,
-                "policy/entropy": policy.entropy(fixed).mean(),
-            }
-            if self.reference is not None:
-                metrics["policy/kl"] = policy.kl(fixed, self._reference_logits(rows)).mean()
-        return metrics | statistics
+        metrics = {
+            "actor/improvement": improvement.detach(),
+            "actor/imitation": imitation.detach(),
+            "actor/grad_norm": norm,
+        }
+        return metrics | statistics | self.measure_actor(rows.thin(MEASURED))
+
+    @torch.no_grad()
+    def measure_actor(self, rows: Rows) -> dict[str, Tensor]:
+        """The policy's entropy, and how far it is from the supervised start."""
+        logits = self.policy.logits(self._actor_features(rows.grounded, rows.observation))
+        metrics = {"policy/entropy": self.policy.entropy(logits).mean()}
+        if self.reference is not None:
+            metrics["policy/kl"] = self.policy.kl(logits, self._reference_logits(rows)).mean()
+        return metrics
 
     @torch.no_grad()
     def weigh_candidates(self, logits: Logits, rows: Rows) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -265,8 +273,7 @@ class ParlAlgorithm:
             return self.reference.logits(seen)
 
     def _noise(self, rows: int, samples: int) -> Tensor:
-        slots = self.policy.slots
-        return self.learner.uniform(rows, samples, len(slots), max(slot.choices for slot in slots))
+        return self.learner.uniform(rows, samples, len(self.policy.slots))
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

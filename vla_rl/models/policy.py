@@ -215,7 +215,7 @@ class Policy(nn.Module):
     def sample(self, seen: Features | Logits, n: int = 1, noise: torch.Tensor | None = None) -> torch.Tensor:
         """n decisions a row, int64 [B, n, K].
 
-        noise: uniform in (0, 1), [B, n, K, Cmax]; the same noise gives the same decisions.
+        noise: uniform in (0, 1), [B, n, K]; the same noise gives the same decisions.
         """
         logits = self._logits(seen)
         noise = self._noise(len(logits[0]), n) if noise is None else noise
@@ -311,8 +311,7 @@ class Policy(nn.Module):
         return image
 
     def _noise(self, rows: int, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
-        shape = (rows, n, len(self.slots), max(slot.choices for slot in self.slots))
-        noise = torch.rand(shape, generator=generator, device="cpu" if generator else self.device)
+        noise = torch.rand(rows, n, len(self.slots), generator=generator, device="cpu" if generator else self.device)
         return noise.clamp_(1e-6, 1 - 1e-6).to(self.device)
 
     @torch.no_grad()

@@ -19,20 +19,25 @@ FORBIDDEN = -1e9
 """The logit of a token that the grammar does not allow: finite, so that 0 times it is 0."""
 
 
-def sample(action_space: ActionSpace, logits: Sequence[torch.Tensor], noise_BnKC: torch.Tensor) -> torch.Tensor:
-    """Gumbel-max: tokens int64 [B, n, K].
+def sample(action_space: ActionSpace, logits: Sequence[torch.Tensor], noise_BnK: torch.Tensor) -> torch.Tensor:
+    """Tokens int64 [B, n, K], each by inverting its distribution function.
 
     Args:
         logits: K tensors [B, C_k].
-        noise_BnKC: uniform in (0, 1), [B, n, K, Cmax]; the same noise gives the same decisions.
+        noise_BnK: uniform in (0, 1), [B, n, K]; the same noise gives the same decisions.
     """
-    padded_BKC = pad(logits)
-    gumbel_BnKC = -torch.log(-torch.log(noise_BnKC))
-    tokens_BnK = (padded_BKC.unsqueeze(1) + gumbel_BnKC).argmax(-1)
+    tokens_BnK = torch.stack([_draw(each, noise_BnK[..., k]) for k, each in enumerate(logits)], -1)
     for k, mask_BnC in _masks(action_space, tokens_BnK):
-        masked = logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN)
-        tokens_BnK[:, :, k] = (masked + gumbel_BnKC[:, :, k, : masked.shape[-1]]).argmax(-1)
+        masked_BnC = logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN)
+        tokens_BnK[:, :, k] = _draw(masked_BnC, noise_BnK[..., k].unsqueeze(-1)).squeeze(-1)
     return tokens_BnK
+
+
+def _draw(logits: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Logits [..., C] and noise [..., n] in (0, 1) -> n tokens of each row, int64 [..., n]."""
+    reached = torch.softmax(logits.float(), -1).cumsum(-1)
+    # The sum of all may miss 1 by a rounding; a token of probability 0 is never the first to be above.
+    return torch.searchsorted(reached, noise.contiguous() * reached[..., -1:], right=True)
 
 
 def greedy(action_space: ActionSpace, logits: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -190,7 +190,7 @@ def test_show_draws_every_camera_large(tmp_path: Path) -> None:
     ("env_id", "kwargs", "message"),
     [
         ("CartPole-v1", {}, "nothing could train on it"),
-        ("vla_rl/Pick-v0", {"tools": ["close_up"]}, "where an action is a Box or Discrete"),
+        ("vla_rl/Pick-v0", {"tools": ["close_up"]}, "where an action is a Box, Discrete or Commands"),
     ],
 )
 def test_what_cannot_be_played_or_recorded_is_refused(env_id: str, kwargs: dict, message: str, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from PIL import ImageTk
 
-from vla_rl.play.controls import FINGERS, MOVES, RefusedError
+from vla_rl.play.controls import RefusedError
+from vla_rl.play.entries import FINGERS, MOVES
 from vla_rl.play.session import Session
 
 KEYS = {

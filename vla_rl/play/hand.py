@@ -49,8 +49,18 @@ class Hand:
         """Whether a kind takes words, characters or a choice."""
         return bool(self._spoken[kind])
 
+    def choices(self, kind: str) -> tuple[str, ...]:
+        """What the choices of a kind are called, such as keys; none where there is no such kind, or no choice."""
+        spoken = self._spoken.get(kind)
+        return self._names(spoken) if spoken and isinstance(self.space[spoken], spaces.Discrete) else ()
+
     def place(self, kind: str, index: int, share: Place) -> Place:
-        """The place, as the space counts, that lies at a share of the picture's width and height."""
+        """The place, as the space counts, that lies at a share of the picture's width and height.
+
+        Raises:
+            RefusedError: no such kind.
+        """
+        self._check(kind)
         box = self.space[self._places[kind][index]]
         return tuple(float(low + part * (high - low)) for part, low, high in zip(share, box.low, box.high, strict=True))
 
@@ -64,8 +74,7 @@ class Hand:
         Raises:
             RefusedError: no such kind, a place beyond the picture, or what cannot be said.
         """
-        if kind not in self.kinds:
-            raise RefusedError(f"there is no {kind!r} here; {nearest(kind, self.kinds)}")
+        self._check(kind)
         arguments = {name: self._within(name, place) for name, place in zip(self._places[kind], places, strict=True)}
         if self._spoken[kind]:
             arguments[self._spoken[kind]] = self._heard(self._spoken[kind], said, text)
@@ -116,6 +125,10 @@ class Hand:
         """The one that is pointed into: that of `Command`, or else the first."""
         return [Command.camera] if Command.camera in names else names[:1]
 
+    def _check(self, kind: str) -> None:
+        if kind not in self.kinds:
+            raise RefusedError(f"there is no {kind!r} here; {nearest(kind, self.kinds)}")
+
     def _of(self, kind: str, place: bool) -> list[str]:
         """The arguments of a kind that are places, or those that are not."""
         found = []
@@ -158,10 +171,7 @@ class Hand:
         if self._is_span(name):
             return self._span(said.strip(), text, int(space.nvec[0]))
         if isinstance(space, spaces.MultiDiscrete):
-            try:
-                return spelling(said, self._names(name), len(space.nvec))
-            except ValueError as error:
-                raise RefusedError(str(error)) from error
+            return self._spelled(said, self._names(name), len(space.nvec))
         if said not in self._names(name):
             raise RefusedError(f"no {name} {said!r}; {nearest(said, self._names(name))}")
         return self._names(name).index(said) + int(space.start)
@@ -184,6 +194,14 @@ class Hand:
             if word not in known:
                 raise RefusedError(f"only words of the text can be said here, not {word!r}; {nearest(word, known)}")
         raise RefusedError(f"{said!r} does not stand like this in the text: {text!r}")
+
+    def _spelled(self, said: str, characters: Sequence[str], length: int) -> np.ndarray:
+        for letter in said:
+            if letter not in characters:
+                raise RefusedError(f"{letter!r} cannot be written here")
+        if len(said) > length:
+            raise RefusedError(f"{said!r}: at most {length} characters can be written at once, not {len(said)}")
+        return spelling(said, characters, length)
 
     def _is_span(self, name: str) -> bool:
         """As `Command` has it: two equal numbers of choices; those with names are characters."""

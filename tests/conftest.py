@@ -1,6 +1,9 @@
-"""What several tests share: no hub, and a small backbone with random weights."""
+"""What several tests share: no hub, a small backbone with random weights, and a screen."""
 
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,20 @@ def quick(random_backbone: Path, tmp_path: Path) -> list[str]:
         "algorithm.critic_width=32",
         "train.updates_per_step=0.5",
     ]
+
+
+@pytest.fixture(scope="module")
+def screen() -> Iterator[None]:
+    """A screen that nobody sees."""
+    pytest.importorskip("tkinter", reason="no tkinter: apt-get install python3-tk")
+    if shutil.which("Xvfb") is None:
+        pytest.skip("no Xvfb: apt-get install xvfb")
+    reads, writes = os.pipe()
+    command = ["Xvfb", "-displayfd", str(writes), "-screen", "0", "1280x800x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(command, pass_fds=[writes], stderr=subprocess.DEVNULL)
+    os.close(writes)
+    with os.fdopen(reads) as pipe, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISPLAY", f":{pipe.readline().strip()}")
+        yield
+    server.terminate()
+    server.wait()

@@ -65,7 +65,8 @@ class HandPad:
         if self._types:
             write = " or anything else" if "write" in kinds else ""
             lines.append(f"type words of the text{write}; enter sends it, escape forgets it")
-        lines += [f"keys: {', '.join(self.hand.choices('key'))}"] if "key" in kinds else []
+        keys = (key.replace("SelectAll", "SelectAll (ctrl+a)") for key in self.hand.choices("key"))
+        lines += [f"keys: {', '.join(keys)}"] if "key" in kinds else []
         lines.append(", ".join(f"{key}: {self._function(kind)}" for key, kind in self._functions.items()))
         lines += ["ctrl+e: let the expert act once"] if session.has_expert else []
         lines.append(f"ctrl+s: keep an episode that succeeded, in {session.folder}; ctrl+d: drop it; ctrl+q: stop")

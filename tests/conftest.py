@@ -45,9 +45,9 @@ def quick(random_backbone: Path, tmp_path: Path) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="module")
-def screen() -> Iterator[None]:
-    """A screen that nobody sees."""
+@pytest.fixture(scope="session")
+def display() -> Iterator[str]:
+    """A screen that nobody sees. It lasts: Tk ends a process whose screen has gone."""
     pytest.importorskip("tkinter", reason="no tkinter: apt-get install python3-tk")
     if shutil.which("Xvfb") is None:
         pytest.skip("no Xvfb: apt-get install xvfb")
@@ -55,8 +55,13 @@ def screen() -> Iterator[None]:
     command = ["Xvfb", "-displayfd", str(writes), "-screen", "0", "1280x800x24", "-nolisten", "tcp"]
     server = subprocess.Popen(command, pass_fds=[writes], stderr=subprocess.DEVNULL)
     os.close(writes)
-    with os.fdopen(reads) as pipe, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DISPLAY", f":{pipe.readline().strip()}")
-        yield
+    with os.fdopen(reads) as pipe:
+        yield f":{pipe.readline().strip()}"
     server.terminate()
     server.wait()
+
+
+@pytest.fixture
+def screen(display: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows open on that screen."""
+    monkeypatch.setenv("DISPLAY", display)

@@ -53,8 +53,9 @@ class HandPad:
         self._functions = {f"F{i}": kind for i, kind in enumerate(others, 1)}
         self._keys = {"Control-s": session.keep, "Control-d": session.drop, "Control-e": session.expert}
         self._types = any(hand.speaks(kind) for kind in (*TYPED, *others) if kind in hand.kinds)
-        self._mouse = (-1, -1)
-        self._forget()
+        self._typed, self._mouse = "", (-1, -1)
+        self._down: tuple[int, int] | None = None
+        self._click: tuple[int, int] | None = None
 
     @property
     def help(self) -> tuple[str, ...]:
@@ -133,9 +134,7 @@ class HandPad:
         return self._act("click", (click,)) if click is not None else None
 
     def _forget(self) -> None:
-        self._typed = ""
-        self._down: tuple[int, int] | None = None
-        self._click: tuple[int, int] | None = None
+        self._typed, self._down, self._click = "", None, None
 
     def _edit(self, name: str) -> str | None:
         """Send what was typed, or take some of it back."""

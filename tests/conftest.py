@@ -1,6 +1,9 @@
-"""What several tests share: no hub, and a small backbone with random weights."""
+"""What several tests share: no hub, a small backbone with random weights, and a screen."""
 
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,25 @@ def quick(random_backbone: Path, tmp_path: Path) -> list[str]:
         "algorithm.critic_width=32",
         "train.updates_per_step=0.5",
     ]
+
+
+@pytest.fixture(scope="session")
+def display() -> Iterator[str]:
+    """A screen that nobody sees. It lasts: Tk ends a process whose screen has gone."""
+    pytest.importorskip("tkinter", reason="no tkinter: apt-get install python3-tk")
+    if shutil.which("Xvfb") is None:
+        pytest.skip("no Xvfb: apt-get install xvfb")
+    reads, writes = os.pipe()
+    command = ["Xvfb", "-displayfd", str(writes), "-screen", "0", "1280x800x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(command, pass_fds=[writes], stderr=subprocess.DEVNULL)
+    os.close(writes)
+    with os.fdopen(reads) as pipe:
+        yield f":{pipe.readline().strip()}"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def screen(display: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows open on that screen."""
+    monkeypatch.setenv("DISPLAY", display)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import gymnasium
@@ -16,9 +12,9 @@ from PIL import Image
 
 import sims  # noqa: F401  (registers the environments)
 from tests import fakes
+from tests.players import say, window
 from vla_rl import cli, config
 from vla_rl.data import demos, files
-from vla_rl.play.lines import Lines
 from vla_rl.play.session import SIDE, Session
 from vla_rl.registry import ConfigError
 from vla_rl.sft import sft
@@ -44,14 +40,6 @@ def far_right() -> int:
         if env.place > 0.92:
             return seed
     raise AssertionError
-
-
-def say(session: Session, folder: Path, *lines: str) -> list[str]:
-    """What each line is answered with, the greeting and the farewell left out."""
-    sink = io.StringIO()
-    Lines(session, io.StringIO("\n".join((*lines, "quit", "never read"))), sink, folder / "pictures").run()
-    answers = sink.getvalue().splitlines()[2:]
-    return answers[:-1] if answers and answers[-1].startswith("the ") else answers
 
 
 def test_demonstrations_by_lines_train(
@@ -190,7 +178,7 @@ def test_show_draws_every_camera_large(tmp_path: Path) -> None:
     ("env_id", "kwargs", "message"),
     [
         ("CartPole-v1", {}, "nothing could train on it"),
-        ("vla_rl/Pick-v0", {"tools": ["close_up"]}, "where an action is a Box or Discrete"),
+        ("vla_rl/Pick-v0", {"tools": ["close_up"]}, "where an action is a Box, Discrete or Commands"),
     ],
 )
 def test_what_cannot_be_played_or_recorded_is_refused(env_id: str, kwargs: dict, message: str, tmp_path: Path) -> None:
@@ -244,42 +232,6 @@ def test_without_a_screen_it_goes_by_lines(
     out = capsys.readouterr().out
     assert "no window: there is no screen" in out
     assert "0 episode(s) kept" in out
-
-
-@pytest.fixture(scope="module")
-def screen() -> Iterator[None]:
-    """A screen that nobody sees."""
-    pytest.importorskip("tkinter", reason="no tkinter: apt-get install python3-tk")
-    if shutil.which("Xvfb") is None:
-        pytest.skip("no Xvfb: apt-get install xvfb")
-    reads, writes = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writes), "-screen", "0", "1280x800x24", "-nolisten", "tcp"]
-    server = subprocess.Popen(command, pass_fds=[writes], stderr=subprocess.DEVNULL)
-    os.close(writes)
-    with os.fdopen(reads) as pipe, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DISPLAY", f":{pipe.readline().strip()}")
-        yield
-    server.terminate()
-    server.wait()
-
-
-def window(session: Session):
-    """The window of a session, and what presses keys in it."""
-    import tkinter
-
-    from vla_rl.play.window import Window
-
-    made = Window(tkinter.Tk(), session)
-    made.root.update()
-    made.root.focus_force()
-    made.root.update()
-
-    def press(*events: str, **where: int) -> None:
-        for event in events:
-            made.root.event_generate(event, **where)
-            made.root.update()
-
-    return made, press
 
 
 def test_keys_and_mouse_act_and_what_is_kept_is_recorded(screen: None, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from gymnasium import spaces
 
 from vla_rl.actions.command import KIND, Commands
+from vla_rl.actions.text import span_of, spanned, spelled, spelling
 from vla_rl.registry import nearest
-from vla_rl.specs import words_of
 
 TAKES: dict[str, tuple[str, ...]] = {
     "wait": (),
@@ -108,7 +108,12 @@ class Interaction:
             "key": spaces.Discrete(len(self.keys)),
         }
         used = {name for names in takes.values() for name in names}
-        return Commands(takes, {name: space for name, space in known.items() if name in used})
+        names = {"text": self.characters, "key": self.keys}
+        return Commands(
+            takes,
+            {name: space for name, space in known.items() if name in used},
+            names={name: called for name, called in names.items() if name in used},
+        )
 
     def read(self, action: Mapping[str, Any], space: Commands, size: tuple[int, int], text: str) -> Gesture:
         """The gesture that an action of `space` stands for, where the task's text is `text`.
@@ -147,7 +152,7 @@ class Interaction:
             elif name == "words":
                 arguments[name] = self.span(gesture.text, text)
             elif name == "text":
-                arguments[name] = self._letters(gesture.text)
+                arguments[name] = spelling(gesture.text, self.characters, self.length)
             else:
                 if gesture.key not in self.keys:
                     raise ValueError(f"no key {gesture.key!r}; {nearest(gesture.key, self.keys)}")
@@ -156,32 +161,12 @@ class Interaction:
 
     def span(self, wanted: str, text: str) -> tuple[int, int]:
         """The first and the last of the words of `text` that are `wanted`. Raises ValueError where there are none."""
-        words = words_of(text)[: self.words]
-        for first, (start, _) in enumerate(words):
-            for last, (_, end) in enumerate(words[first:], first):
-                if text[start:end] == wanted:
-                    return first, last
-        raise ValueError(f"{wanted!r} does not stand among the first {self.words} words of {text!r}")
+        return span_of(wanted, text, self.words)
 
     def _text(self, action: Mapping[str, Any], takes: Sequence[str], text: str) -> str:
         if "words" in takes:
-            words = words_of(text)[: self.words]
-            first, last = (int(i) for i in action["words"])
-            if not first <= last or first >= len(words):
-                return ""
-            return text[words[first][0] : words[min(last, len(words) - 1)][1]]
-        if "text" in takes:
-            numbers = [int(n) for n in action["text"]]
-            length = numbers.index(0) if 0 in numbers else len(numbers)
-            return "".join(self.characters[n - 1] for n in numbers[:length])
-        return ""
-
-    def _letters(self, text: str) -> np.ndarray:
-        lacking = [letter for letter in text if letter not in self.characters]
-        if lacking or len(text) > self.length:
-            raise ValueError(f"{text!r}: at most {self.length} of {self.characters!r} can be written")
-        numbers = [self.characters.index(letter) + 1 for letter in text]
-        return np.array(numbers + [0] * (self.length - len(numbers)))
+            return spanned(action["words"], text, self.words)
+        return spelled(action["text"], self.characters) if "text" in takes else ""
 
     def _ends(self, size: tuple[int, int]) -> np.ndarray:
         """The far end of each axis, in the frame's unit."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sims.screen.interaction import KEYS, TAKES, Gesture, Interaction, Tool
 from vla_rl.actions import Command, uniform
+from vla_rl.actions.command import Commands
 from vla_rl.specs import words_of
 
 SIZE = (160, 210)
@@ -121,3 +122,13 @@ def test_what_cannot_be_written_says_so() -> None:
             hand.write(gesture, space, SIZE, TEXT)
     with pytest.raises(ValueError, match="an action is a command"):
         hand.read({"kind": 1}, space, SIZE, TEXT)
+
+
+def test_a_space_says_what_its_keys_and_characters_are_called() -> None:
+    space = Interaction(("write", "key"), characters="ab").space(SIZE)
+    assert space.names == {"text": ("a", "b"), "key": ("Enter", "Tab")}
+    assert space != Interaction(("write", "key"), characters="ba").space(SIZE)
+    assert Interaction(("click",)).space(SIZE).names == {}
+    for names in ({"key": ("Enter",)}, {"keys": ("Enter", "Tab")}):
+        with pytest.raises(ValueError, match="do not fit"):
+            Commands({"key": ("key",)}, {"key": space["key"]}, names=names)

@@ -26,9 +26,10 @@ class Commands(spaces.Dict):
     Args:
         takes: for each kind, by name and in the order of the choices, the names of its arguments.
         arguments: the space of each argument.
+        names: by argument, what its choices are called, such as keys; of a text, its characters 1, 2, ... (0 ends it).
 
     Raises:
-        ValueError: a kind takes an argument without a space, or an argument belongs to no kind.
+        ValueError: a kind takes an argument without a space, an argument belongs to no kind, or has not so many names.
     """
 
     def __init__(
@@ -36,11 +37,16 @@ class Commands(spaces.Dict):
         takes: Mapping[str, Sequence[str]],
         arguments: Mapping[str, spaces.Space],
         seed: int | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.takes = {kind: tuple(names) for kind, names in takes.items()}
         used = {name for names in self.takes.values() for name in names}
         if not self.takes or used != set(arguments) or KIND in used:
             raise ValueError(f"kinds take the arguments {sorted(used)}; there are spaces for {sorted(arguments)}")
+        self.names = {argument: tuple(called) for argument, called in (names or {}).items()}
+        for argument, called in self.names.items():
+            if argument not in arguments or len(called) != _named(arguments[argument]):
+                raise ValueError(f"names: {len(called)} do not fit {argument!r}, {arguments.get(argument)}")
         super().__init__({KIND: spaces.Discrete(len(self.takes)), **arguments}, seed=seed)
 
     @property
@@ -69,9 +75,17 @@ class Commands(spaces.Dict):
         return self.command(kind, **{name: drawn[name] for name in self.takes[kind]})
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Commands) and self.takes == other.takes and super().__eq__(other)
+        same = isinstance(other, Commands) and (self.takes, self.names) == (other.takes, other.names)
+        return same and super().__eq__(other)
 
     __hash__ = None  # type: ignore[assignment]  # spaces are mutable
+
+
+def _named(space: spaces.Space) -> int:
+    """How many names an argument's choices have."""
+    if isinstance(space, spaces.MultiDiscrete):
+        return int(space.nvec.max()) - 1
+    return int(space.n) if isinstance(space, spaces.Discrete) else 0
 
 
 def _first(space: spaces.Space) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -10,7 +11,42 @@ import numpy as np
 from gymnasium import spaces
 
 from vla_rl.actions.tokens import check_tokens, unbound
-from vla_rl.specs import Slot
+from vla_rl.specs import Slot, words_of
+
+
+def spanned(span: Sequence[int], text: str, limit: int) -> str:
+    """What a span (the first word and the last) of the first `limit` words of a text is.
+
+    One that goes beyond the words ends with the last of them; one behind them, or in the wrong order, is empty.
+    """
+    words = words_of(text)[:limit]
+    first, last = (int(number) for number in span)
+    if not first <= last or first >= len(words):
+        return ""
+    return text[words[first][0] : words[min(last, len(words) - 1)][1]]
+
+
+def span_of(wanted: str, text: str, limit: int) -> tuple[int, int]:
+    """The first span of the first `limit` words of `text` that is `wanted`. Raises ValueError where there is none."""
+    words = words_of(text)[:limit]
+    for first, (start, _) in enumerate(words):
+        for last, (_, end) in enumerate(words[first:], first):
+            if text[start:end] == wanted:
+                return first, last
+    raise ValueError(f"{wanted!r} does not stand among the first {limit} words of {text!r}")
+
+
+def spelled(numbers: Sequence[int], characters: Sequence[str]) -> str:
+    """The text of characters' numbers: 1 is the first of `characters`, 0 ends it."""
+    found = [int(number) for number in numbers]
+    return "".join(characters[number - 1] for number in found[: found.index(0) if 0 in found else None])
+
+
+def spelling(text: str, characters: Sequence[str], length: int) -> np.ndarray:
+    """The numbers of a text's characters, int64 [length]. Raises ValueError for others, or for too many of them."""
+    if len(text) > length or any(letter not in characters for letter in text):
+        raise ValueError(f"{text!r}: at most {length} of {''.join(characters)!r} can be written")
+    return np.array([characters.index(letter) + 1 for letter in text] + [0] * (length - len(text)), np.int64)
 
 
 @dataclass(frozen=True)

@@ -1,128 +1,72 @@
-"""From what a person says or presses to an action."""
+"""From what a person says to an action, whatever the actions of an environment are."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
-import gymnasium
-import numpy as np
+from vla_rl.registry import nearest
 
-from vla_rl.envs import still
-from vla_rl.registry import ConfigError, nearest
-
-MOVES: dict[str, tuple[str, int]] = {
-    "left": ("x", -1),
-    "right": ("x", 1),
-    "back": ("y", -1),
-    "forward": ("y", 1),
-    "down": ("z", -1),
-    "up": ("z", 1),
-    "clockwise": ("yaw", -1),
-    "anticlockwise": ("yaw", 1),
-    "close": ("fingers", -1),
-    "open": ("fingers", 1),
-}
-"""What a movement is called: an entry of the action, and its lower or upper end."""
-FINGERS = "fingers"
+MOST = 1000
+"""Steps that one line may ask for."""
 
 
 class RefusedError(ValueError):
     """What was asked for cannot be done now, and nothing was; the message says why."""
 
 
-class Controls:
-    """The actions of an environment, entry by entry.
+class UnknownError(RefusedError):
+    """A line with a word that means nothing here. `known`: those that do."""
 
-    Entries go back to rest (the middle of their range) after a step; those that say where something should be, and
-    the fingers, stay what they were.
+    def __init__(self, word: str, known: Iterable[str]) -> None:
+        self.word, self.known = word, tuple(known)
+        super().__init__(f"cannot read {word!r}; {nearest(word, self.known)} (`help` lists everything)")
 
-    Args:
-        env: its `action_names`, where it has them, name the entries of a Box; others are called a0, a1, ...
 
-    Raises:
-        ConfigError: actions that are neither a Box nor Discrete.
-    """
-
-    def __init__(self, env: gymnasium.Env) -> None:
-        space = env.action_space
-        if not isinstance(space, gymnasium.spaces.Box | gymnasium.spaces.Discrete):
-            raise ConfigError(f"a person can play where an action is a Box or Discrete; this environment has {space}")
-        self.space = space
-        if isinstance(space, gymnasium.spaces.Discrete):
-            self.names: tuple[str, ...] = ()
-            return
-        size = int(np.prod(space.shape))
-        names = getattr(env.unwrapped, "action_names", ())
-        self.names = tuple(names) if len(names) == size else tuple(f"a{i}" for i in range(size))
-        self._low, self._high = space.low.ravel().astype(np.float64), space.high.ravel().astype(np.float64)
-        self._rest = still(space).ravel().astype(np.float64)
-        named = _names_places(getattr(env.unwrapped, "control", None))
-        self._stays = np.array([named or name == FINGERS for name in self.names])
-        self.begin()
+class Controls(Protocol):
+    """The actions of an environment as a person takes them."""
 
     @property
-    def choices(self) -> int:
-        """How many actions a Discrete space has; 0 for a Box."""
-        return int(self.space.n) if isinstance(self.space, gymnasium.spaces.Discrete) else 0
+    def help(self) -> tuple[str, ...]:
+        """What can be said, a line each."""
+
+    def read(self, words: Sequence[str], text: str) -> tuple[Any, int]:
+        """The action that a line asks for, and for how many steps; `text` is the present text of the task.
+
+        No words ask for what does nothing. Nothing changes, whatever is asked for.
+
+        Raises:
+            RefusedError: there is no such action; UnknownError where a word means nothing.
+        """
+
+    def told(self, action: Any, text: str) -> str:
+        """The line that asks for an action, as far as it says more than the picture will; "" for nothing."""
 
     def begin(self) -> None:
-        """An episode begins: everything at rest, the fingers open."""
-        if self.names:
-            self._values = self._rest.copy()
-            if FINGERS in self.names:
-                self._values[self.names.index(FINGERS)] = self.end(FINGERS, 1)
-
-    def value(self, name: str) -> float:
-        """What an entry stays at, or rests at."""
-        index = self._index(name)
-        return float(self._values[index])
-
-    def end(self, name: str, sign: int) -> float:
-        """The upper or lower end of an entry's range; 1 from rest where it has none."""
-        index = self._index(name)
-        limit = float((self._high if sign > 0 else self._low)[index])
-        return limit if math.isfinite(limit) else float(self._rest[index]) + sign
-
-    def choose(self, number: int) -> Any:
-        """The action of a Discrete space with this number, counted as the space counts. Raises RefusedError."""
-        space = self.space
-        if not isinstance(space, gymnasium.spaces.Discrete):
-            raise RefusedError(f"actions have entries here: {', '.join(self.names)}; such as `{self.names[0]} 0.5`")
-        if not space.start <= number < space.start + space.n:
-            raise RefusedError(f"{number}: choices go from {space.start} to {space.start + space.n - 1}")
-        return space.dtype.type(number)
-
-    def set(self, changes: Mapping[str, float]) -> Any:
-        """The action of a Box with these entries set. Raises RefusedError: no such entry, or out of its range."""
-        if not self.names:
-            raise RefusedError("an action is one number here, a choice")
-        values = self._values.copy()
-        for name, value in changes.items():
-            index = self._index(name)
-            if not self._low[index] <= value <= self._high[index]:
-                raise RefusedError(f"{name}: {value:g} is not in [{self._low[index]:g}, {self._high[index]:g}]")
-            values[index] = value
-        self._values = np.where(self._stays, values, self._rest)
-        return self._action(values)
+        """An episode begins."""
 
     def follow(self, action: Any) -> None:
-        """Somebody else acted so: let what stays stay there."""
-        if self.names:
-            self._values = np.where(self._stays, np.asarray(action, np.float64).ravel(), self._rest)
+        """Somebody acted so: let what stays stay there."""
 
-    def _action(self, values: np.ndarray) -> np.ndarray:
-        return values.reshape(self.space.shape).astype(self.space.dtype)
-
-    def _index(self, name: str) -> int:
-        if not self.names:
-            raise RefusedError(f"no entry {name!r} here: an action is one number, a choice")
-        if name not in self.names:
-            raise RefusedError(f"no entry {name!r} in an action here; {nearest(name, self.names)}")
-        return self.names.index(name)
+    def cameras(self, names: Sequence[str]) -> Sequence[str]:
+        """Which of the cameras that are observed a person needs to see; at least one."""
 
 
-def _names_places(control: Any) -> bool:
-    """Whether the entries of a table-top action say where to be, and not how far to go."""
-    return getattr(control, "relative", None) is False or getattr(control, "target", None) == "position"
+def number(text: str) -> float | None:
+    """A finite number, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def steps(words: Sequence[str]) -> int:
+    """The number of steps that a line ends with; 1 where it says none. Raises RefusedError for anything else."""
+    if not words:
+        return 1
+    count = number(words[0])
+    if len(words) > 1 or count is None or count != int(count) or not 1 <= count <= MOST:
+        raise RefusedError(f"{' '.join(words)!r}: expected the number of steps, from 1 to {MOST}")
+    return int(count)

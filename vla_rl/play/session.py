@@ -10,13 +10,16 @@ import numpy as np
 from PIL import Image
 
 from vla_rl import envs, specs
+from vla_rl.actions.command import Commands
 from vla_rl.data import files
 from vla_rl.data.files import Demonstrations
 from vla_rl.data.record import Tape, missing_expert
 from vla_rl.envs import ObservationShape
-from vla_rl.play.controls import Controls, RefusedError
+from vla_rl.play.controls import RefusedError
+from vla_rl.play.entries import Entries
+from vla_rl.play.hand import Hand
 from vla_rl.registry import ConfigError
-from vla_rl.specs import IMAGES
+from vla_rl.specs import IMAGES, TASK
 
 SIDE = 384
 """Pixels that the shorter side of a camera's picture has at least."""
@@ -28,7 +31,7 @@ class Session:
     An episode is kept when it has ended in success; it is on disk at once. Labels are what the person did.
 
     Args:
-        env: observed as a policy would; its action is a Box or Discrete.
+        env: observed as a policy would; its action is a Box, Discrete or a command.
         folder: where kept episodes go; they are added to those that lie there.
         first_seed: of the first episode; each episode takes the next one.
 
@@ -49,7 +52,8 @@ class Session:
             self._shape = ObservationShape.of(env.observation_space)
         except ValueError as error:
             raise ConfigError(f"env {self._name}: nothing could train on it: {error}") from error
-        self.controls = Controls(env)
+        space = env.action_space
+        self.controls = Hand(space) if isinstance(space, Commands) else Entries(env)
         self._without_expert = missing_expert(env, specs.check_training_seed(first_seed))
         self._first_seed, self._started = first_seed, 0
         self._begin()
@@ -66,10 +70,16 @@ class Session:
         return not self._without_expert
 
     @property
+    def text(self) -> str:
+        """The present text of the task: the instruction, and what tools have answered."""
+        return str(self.tape.observation[TASK])
+
+    @property
     def status(self) -> str:
         """One line on the episode under way."""
         tape = self.tape
         state = "go on" if not tape.ended else "SUCCESS, keep it?" if tape.succeeded else "over, without success"
+        state += f" ({tape.info['error']})" if "error" in tape.info else ""
         return f"episode {self._started} (seed {tape.seed}), step {len(tape)}, reward {tape.reward:g}: {state}"
 
     @property
@@ -80,19 +90,30 @@ class Session:
             f"the reward. An episode that you keep goes to {self.folder} at once; only successes can be kept."
         )
 
-    def act(self, action: Any) -> None:
-        """Carry out one action. Raises RefusedError where the episode is over."""
+    def act(self, action: Any) -> str:
+        """Carry out one action; says which, see `Controls.told`. Raises RefusedError where the episode is over."""
         if self.tape.ended:
             raise RefusedError("the episode is over: keep it or drop it")
+        done = self.controls.told(action, self.text)
         self.tape.step(action, action)
+        self.controls.follow(action)
+        return done
 
-    def expert(self) -> None:
-        """Let the scripted expert act once. Raises RefusedError where there is none, or the episode is over."""
+    def expert(self) -> str:
+        """Let the scripted expert act once; says how.
+
+        Raises:
+            RefusedError: there is none, it does not know how to go on, or the episode is over.
+        """
         if not self.has_expert:
             raise RefusedError(f"{self._name}: {self._without_expert}")
-        action = self.env.unwrapped.expert_action()  # type: ignore[attr-defined]
-        self.act(action)
-        self.controls.follow(action)
+        if self.tape.ended:
+            raise RefusedError("the episode is over: keep it or drop it")
+        try:
+            action = self.env.unwrapped.expert_action()  # type: ignore[attr-defined]
+        except ValueError as error:
+            raise RefusedError(f"the expert does not know how to go on: {error}") from error
+        return self.act(action)
 
     def keep(self) -> str:
         """Write the episode to disk and begin the next; says so. Raises RefusedError unless it ended in success."""
@@ -115,8 +136,12 @@ class Session:
         return f"dropped {steps} step(s)"
 
     def picture(self) -> Image.Image:
-        """Every camera of the observation side by side, each at least SIDE pixels high and wide."""
-        views = [self._view(key) for key in self._shape.images]
+        """What a person sees, each camera at least SIDE pixels high and wide, side by side.
+
+        Of commands it is the picture alone that their places are counted in.
+        """
+        cameras = self.controls.cameras([key.removeprefix(IMAGES) for key in self._shape.images])
+        views = [self._view(camera) for camera in cameras]
         joined = Image.new("RGB", (sum(view.width for view in views), max(view.height for view in views)))
         left = 0
         for view in views:
@@ -124,12 +149,14 @@ class Session:
             left += view.width
         return joined
 
-    def _view(self, key: str) -> Image.Image:
+    def _view(self, camera: str) -> Image.Image:
         """A camera as large as a person wants it: drawn anew where the world can, else enlarged."""
-        seen, camera = np.asarray(self.tape.observation[key]), key.removeprefix(IMAGES)
+        world = getattr(self.env.unwrapped, "world", None)
+        screenshot = getattr(world, "screenshot", None)
+        # A sensor may show a screen smaller, or a part of it, where places could not be told.
+        seen = np.asarray(screenshot() if screenshot else self.tape.observation[IMAGES + camera])
         times = max(1, -(-SIDE // min(seen.shape[:2])))
         height, width = (times * side for side in seen.shape[:2])
-        world = getattr(self.env.unwrapped, "world", None)
         if camera in getattr(world, "cameras", ()):
             return Image.fromarray(world.render(camera, width, height))  # type: ignore[union-attr]
         return Image.fromarray(seen).resize((width, height), Image.Resampling.NEAREST)

@@ -1,37 +1,64 @@
-"""Playing in a window, by keyboard and mouse; each key press is one step."""
+"""Playing in a window, by keyboard and mouse; each thing that is done is one step."""
 
 from __future__ import annotations
 
 import tkinter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import ImageTk
 
-from vla_rl.play.controls import FINGERS, MOVES, RefusedError
+from vla_rl.play.controls import RefusedError
+from vla_rl.play.entry_pad import EntryPad
+from vla_rl.play.hand import Hand
+from vla_rl.play.hand_pad import HandPad
 from vla_rl.play.session import Session
 
-KEYS = {
-    "Left": "left",
-    "Right": "right",
-    "Up": "forward",
-    "Down": "back",
-    "Prior": "up",
-    "w": "up",
-    "Next": "down",
-    "s": "down",
-    "q": "anticlockwise",
-    "e": "clockwise",
-}
-"""A key's name in Tk -> a movement. Prior and Next are Page Up and Page Down."""
-DRAG = 40.0
-"""Pixels that the mouse is dragged for as far as a step can go."""
-LEAST_DRAG = 10
-"""Pixels before a drag counts."""
+NARROWEST = 560
+"""Pixels that the window is wide at least."""
+CONTROL = 0x4
+"""Of an event's state: whether the control key is held."""
+
+
+class Pad(Protocol):
+    """Turns what happens to keyboard and mouse into what a session does. Places are in pixels of the picture.
+
+    Every method returns what there is to say, or None, and raises RefusedError where something cannot be done.
+
+    Attributes:
+        size: width and height of the picture that is shown, in pixels; the window sets it.
+        stop: the key that ends it.
+    """
+
+    size: tuple[int, int]
+    stop: str
+
+    @property
+    def help(self) -> tuple[str, ...]:
+        """What can be done, a line each."""
+
+    @property
+    def prompt(self) -> str:
+        """What has been typed and not been sent; "" where nothing can be."""
+
+    def key(self, name: str, letter: str) -> str | None:
+        """A key was pressed: its name in Tk (`Control-s` with the control key), and what it writes, or ""."""
+
+    def press(self, x: int, y: int) -> str | None:
+        """The mouse's first button went down."""
+
+    def move(self, x: int, y: int) -> str | None:
+        """The mouse has moved."""
+
+    def release(self, x: int, y: int) -> str | None:
+        """The mouse's first button went up."""
+
+    def wheel(self, up: bool) -> str | None:
+        """The wheel turned by one notch."""
 
 
 class Window:
-    """Shows every camera, the instruction and how it goes.
+    """Shows what can be seen, the text of the task and how it goes.
 
     Args:
         root: Tk's own window; it is closed in the end.
@@ -40,23 +67,23 @@ class Window:
 
     def __init__(self, root: tkinter.Tk, session: Session) -> None:
         self.root, self.session = root, session
-        self._entry = 0
+        self.pad: Pad = self._pad()
+        self._shown: tuple[Any, ...] = ()
         self._error: BaseException | None = None
         root.report_callback_exception = self._fail
-        self._drag: tuple[int, int] | None = None
+        root.minsize(NARROWEST, 1)
+        root.resizable(False, False)
         self._photo: ImageTk.PhotoImage | None = None
-        self._task = tkinter.Label(root, anchor="w", font=("TkDefaultFont", 16, "bold"))
-        self._scene = tkinter.Label(root, borderwidth=0)
-        self.status = tkinter.Label(root, anchor="w", font=("TkDefaultFont", 12))
-        self._help = tkinter.Label(root, anchor="w", justify="left", text=self._help_text())
-        for part in (self._task, self._scene, self.status, self._help):
+        self.scene = tkinter.Label(root, borderwidth=0, highlightthickness=0)
+        self._task = self._label("TkDefaultFont 15 bold")
+        self.prompt = self._label("TkFixedFont 13", background="white", foreground="black")
+        self.status = self._label("TkDefaultFont 12")
+        self._help = self._label("TkDefaultFont 10", foreground="#555555")
+        self._help.configure(text="\n".join(self.pad.help))
+        self.scene.pack(padx=8, pady=8)
+        for part in (self._task, *([self.prompt] if self.pad.prompt else []), self.status, self._help):
             part.pack(fill="x")
-        root.bind("<Key>", self._press)
-        root.bind("<Button-4>", lambda event: self._do(lambda: self._move("up")))
-        root.bind("<Button-5>", lambda event: self._do(lambda: self._move("down")))
-        root.bind("<MouseWheel>", lambda event: self._do(lambda: self._move("up" if event.delta > 0 else "down")))
-        root.bind("<Button-1>", lambda event: setattr(self, "_drag", (event.x_root, event.y_root)))
-        root.bind("<B1-Motion>", self._dragged)
+        self._bind()
         self._show("")
 
     def run(self) -> None:
@@ -66,106 +93,66 @@ class Window:
         if self._error is not None:
             raise self._error
 
-    def _fail(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        self._error = error
-        self.root.destroy()
-
-    def _help_text(self) -> str:
+    def _pad(self) -> Pad:
         controls = self.session.controls
-        if controls.choices:
-            lines = ["digits: choose an action"]
-        else:
-            moves = {"x": "left right: x", "y": "up down: y", "z": "w s, page up/down, wheel: z", "yaw": "q e: yaw"}
-            lines = [", ".join(text for name, text in moves.items() if name in controls.names)]
-            lines += ["space: open or close the fingers"] if FINGERS in controls.names else []
-            lines += ["drag: x and y"] if {"x", "y"} <= set(controls.names) else []
-            lines.append(f"any entry ({', '.join(controls.names)}): its number chooses it, + and - change it")
-        lines += ["h: let the expert act once"] if self.session.has_expert else []
-        lines.append(
-            f"enter: keep an episode that succeeded, in {self.session.folder}; backspace: drop it; escape: stop"
-        )
-        return "\n".join(line for line in lines if line)
+        if isinstance(controls, Hand):
+            return HandPad(self.session, controls, self._later)
+        return EntryPad(self.session, controls)
 
-    def _press(self, event: Any) -> None:
-        key = event.keysym
-        if key == "Escape":
+    def _label(self, font: str, **look: Any) -> tkinter.Label:
+        return tkinter.Label(self.root, anchor="w", justify="left", font=font, padx=8, pady=3, **look)
+
+    def _bind(self) -> None:
+        bind, pad = self.root.bind, self.pad
+        bind("<Key>", self._key)
+        bind("<ButtonPress-1>", lambda event: self._do(lambda: pad.press(*self._place(event))))
+        bind("<ButtonRelease-1>", lambda event: self._do(lambda: pad.release(*self._place(event))))
+        bind("<Motion>", lambda event: self._do(lambda: pad.move(*self._place(event))))
+        bind("<Button-4>", lambda event: self._do(lambda: pad.wheel(up=True)))
+        bind("<Button-5>", lambda event: self._do(lambda: pad.wheel(up=False)))
+        bind("<MouseWheel>", lambda event: self._do(lambda: pad.wheel(up=event.delta > 0)))
+
+    def _key(self, event: Any) -> None:
+        letter = event.char if event.char.isprintable() else ""
+        held = int(event.state) & CONTROL and not letter
+        name = f"Control-{event.keysym.lower()}" if held else event.keysym
+        if name == self.pad.stop:
             self.root.destroy()
-            return
-        known: dict[str, Callable[[], Any]] = {
-            "Return": self.session.keep,
-            "BackSpace": self.session.drop,
-            "h": self.session.expert,
-            "space": self._toggle,
-            "plus": lambda: self._change(1),
-            "KP_Add": lambda: self._change(1),
-            "equal": lambda: self._change(1),
-            "minus": lambda: self._change(-1),
-            "KP_Subtract": lambda: self._change(-1),
-        }
-        if key in KEYS:
-            self._do(lambda: self._move(KEYS[key]))
-        elif key in known:
-            self._do(known[key])
-        elif key.removeprefix("KP_").isdigit():
-            self._do(lambda: self._digit(int(key.removeprefix("KP_"))))
+        else:
+            self._do(lambda: self.pad.key(name, letter))
 
-    def _do(self, act: Callable[[], Any]) -> None:
+    def _place(self, event: Any) -> tuple[int, int]:
+        """Where the mouse is, in pixels of the picture; it may be beyond it."""
+        return event.x_root - self.scene.winfo_rootx(), event.y_root - self.scene.winfo_rooty()
+
+    def _later(self, milliseconds: int, act: Callable[[], str | None]) -> None:
+        self.root.after(milliseconds, lambda: self._do(act))
+
+    def _do(self, act: Callable[[], str | None]) -> None:
         """Act, and show what came of it, or why it cannot be."""
         try:
             said = act()
         except RefusedError as error:
             said = str(error)
-        self._show(said if isinstance(said, str) else "")
-
-    def _move(self, word: str) -> None:
-        name, sign = MOVES[word]
-        self._set({name: self.session.controls.end(name, sign)})
-
-    def _toggle(self) -> None:
-        controls = self.session.controls
-        opened = controls.value(FINGERS) > (controls.end(FINGERS, 1) + controls.end(FINGERS, -1)) / 2
-        self._set({FINGERS: controls.end(FINGERS, -1 if opened else 1)})
-
-    def _digit(self, number: int) -> str | None:
-        """Choose an action where they are choices, else an entry, counted from 1."""
-        controls = self.session.controls
-        if controls.choices:
-            self.session.act(controls.choose(number))
-            return None
-        if not 1 <= number <= len(controls.names):
-            raise RefusedError(f"{number}: entries go from 1 to {len(controls.names)}")
-        self._entry = number - 1
-        return f"+ and - change {controls.names[self._entry]}"
-
-    def _change(self, sign: int) -> None:
-        controls = self.session.controls
-        if controls.choices:
-            raise RefusedError("digits choose an action here")
-        name = controls.names[self._entry]
-        self._set({name: controls.end(name, sign)})
-
-    def _dragged(self, event: Any) -> None:
-        if self._drag is None:
-            return
-        right, down = event.x_root - self._drag[0], event.y_root - self._drag[1]
-        if max(abs(right), abs(down)) < LEAST_DRAG:
-            return
-        self._drag = (event.x_root, event.y_root)
-        self._do(lambda: self._set({"x": self._share("x", right), "y": self._share("y", -down)}))
-
-    def _share(self, name: str, pixels: int) -> float:
-        """So far from the middle of an entry's range towards its end as the mouse went."""
-        low, high = (self.session.controls.end(name, sign) for sign in (-1, 1))
-        return (low + high) / 2 + (high - low) / 2 * max(-1.0, min(1.0, pixels / DRAG))
-
-    def _set(self, changes: dict[str, float]) -> None:
-        if self.session.tape.ended:
-            raise RefusedError("the episode is over: enter keeps it, backspace drops it")
-        self.session.act(self.session.controls.set(changes))
+        tape = self.session.tape
+        now = (tape, len(tape), self.pad.prompt)
+        if said or now != self._shown:
+            self._show(said or "")
 
     def _show(self, said: str) -> None:
-        self._photo = ImageTk.PhotoImage(self.session.picture(), master=self.root)
-        self._scene.configure(image=self._photo)
-        self.root.title(self.session.tape.task)
-        self._task.configure(text=self.session.tape.task)
-        self.status.configure(text=f"{self.session.status}{f'  ({said})' if said else ''}")
+        session = self.session
+        self._shown = (session.tape, len(session.tape), self.pad.prompt)
+        picture = session.picture()
+        self.pad.size = picture.size
+        self._photo = ImageTk.PhotoImage(picture, master=self.root)
+        self.scene.configure(image=self._photo)
+        self.root.title(session.tape.task)
+        self._task.configure(text=session.text)
+        self.prompt.configure(text=self.pad.prompt)
+        self.status.configure(text=f"{session.status}\n{said}")
+        for part in (self._task, self.prompt, self.status, self._help):
+            part.configure(wraplength=max(picture.width, NARROWEST) - 16)
+
+    def _fail(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        self._error = error
+        self.root.destroy()

@@ -18,7 +18,7 @@ import torch
 
 from vla_rl import checkpoint
 
-WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink"}
+WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link"}
 
 
 @dataclass(frozen=True)

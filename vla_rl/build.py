@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -78,8 +79,28 @@ def fresh_policy(run: RunConfig, face: Interface, episodes: Demonstrations | Non
     return policy
 
 
-def replay(run: RunConfig, face: Interface, policy: Policy, capacity: int, lanes: int) -> ReplayBuffer:
-    """An empty replay that also caches the frozen features, where only the head trains."""
+def replay(
+    run: RunConfig, face: Interface, policy: Policy, capacity: int, lanes: int, folder: Path | None = None
+) -> ReplayBuffer:
+    """An empty replay that also caches the frozen features, where only the head trains.
+
+    With a folder it keeps to the run's limits of bytes, and has its own files there.
+
+    Raises:
+        ConfigError: the limits are too small.
+    """
+    limits: dict[str, Any] = {}
+    if folder:
+        limits = {"ram_bytes": run.replay.ram_bytes, "disk_bytes": run.replay.disk_bytes, "folder": folder}
+    try:
+        return _replay(run, face, policy, capacity, lanes, limits)
+    except ValueError as error:
+        raise ConfigError(f"replay: {error}") from error
+
+
+def _replay(
+    run: RunConfig, face: Interface, policy: Policy, capacity: int, lanes: int, limits: dict[str, Any]
+) -> ReplayBuffer:
     return ReplayBuffer(
         capacity=capacity,
         images=face.observation.images,
@@ -91,6 +112,7 @@ def replay(run: RunConfig, face: Interface, policy: Policy, capacity: int, lanes
         gamma=run.algorithm.gamma,
         n_step=run.replay.n_step,
         stack=run.replay.stack,
+        **limits,
     )
 
 

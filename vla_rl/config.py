@@ -17,6 +17,7 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 from pydantic import (
     BaseModel,
+    ByteSize,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -99,11 +100,17 @@ class PolicyConfig(_Part):
 
 
 class ReplayConfig(_Part):
-    """What is remembered. capacity: transitions. n_step: of the backup. stack: frames an observation."""
+    """What is remembered. capacity: transitions. n_step: of the backup. stack: frames an observation.
+
+    ram_bytes, disk_bytes: limits, such as 4GB or 500MiB; null for none. With a limit of RAM, older frames are coded
+    without loss, in RAM too, or in the run's folder where the disk has a limit.
+    """
 
     capacity: PositiveInt
     n_step: PositiveInt
     stack: PositiveInt
+    ram_bytes: ByteSize | None
+    disk_bytes: ByteSize | None
 
 
 class DemosConfig(_Part):

@@ -28,6 +28,8 @@ from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer, sample_mixed
 from vla_rl.specs import VALIDATION_SEEDS
 
+REPLAY = "training_state/replay"
+"""Where a generation holds the replay."""
 INTERRUPTED = 143
 """Exit code after SIGTERM (128 + 15): a checkpoint was written, and `resume=true` goes on from it."""
 
@@ -72,6 +74,8 @@ def train(run: RunConfig) -> Path:
     world = make_world(run, folder)
     if world.learner.rank == 0:
         print(world.replay.describe())
+        if len(world.demos):
+            print(f"demonstrations: {world.demos.nbytes / 2**20:.0f} MiB of RAM beside it")
     step = restore(folder, world)
     stop = Stop()
     begun, seconds = time.monotonic(), 60 * run.train.minutes if run.train.minutes else float("inf")
@@ -115,7 +119,9 @@ def make_world(run: RunConfig, folder: Path) -> World:
         raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
     reference = copy.deepcopy(policy).requires_grad_(False) if run.train.checkpoint else None
     algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference)
-    replay = build.replay(run, face, policy, run.replay.capacity, run.train.num_envs)
+    replay = build.replay(
+        run, face, policy, run.replay.capacity, run.train.num_envs, folder=folder / "replay" / str(learner.rank)
+    )
     # Each process of several acts from seeds of its own.
     seed = run.seed + 1000 * learner.rank
     envs = make_vector(build.env_factory(run, face), run.train.num_envs, run.train.workers)
@@ -167,7 +173,7 @@ def save(folder: Path, step: int, world: World) -> Path:
                 "episodes": world.collector.episodes,
             },
         )
-        world.replay.save(target / "replay")
+        world.replay.save(target / "replay", previous=[folder / checkpoint.CHECKPOINTS / checkpoint.LAST / REPLAY])
 
     parts = {"pretrained_model": world.policy.save_pretrained, "training_state": training_state}
     return checkpoint.save(folder, step, parts, keep=world.run.train.keep)
@@ -185,7 +191,7 @@ def restore(folder: Path, world: World) -> int:
     state = checkpoint.load_state(generation.folder / "training_state")
     world.algorithm.load_state_dict(state["algorithm"])
     checkpoint.set_rng_state(state["rng"], world.rng)
-    world.replay.load(generation.folder / "training_state" / "replay")
+    world.replay.load(generation.folder / REPLAY)
     world.replay.interrupt()
     world.collector.episodes = state["episodes"]
     return generation.step

@@ -10,7 +10,7 @@ import numpy as np
 from vla_rl.replay import ReplayBuffer
 from vla_rl.specs import IMAGES, STATE, TASK
 
-CAMERAS = {"front": (3, 2, 3), "wrist": (2, 2, 3)}
+CAMERAS = {"front": (5, 4, 3), "wrist": (2, 2, 3)}
 STATE_DIM, SLOTS, CHOICES = 4, 3, 300
 FEATURES: dict[str, tuple[tuple[int, ...], str]] = {"places": ((2, 2), "float16"), "confidence": ((3,), "float32")}
 
@@ -22,12 +22,14 @@ class Episode:
 
 @dataclass
 class Naive:
-    """Every row ever added, by id and by episode."""
+    """Every row ever added, by id and by episode. piece: rows of an episode that are evicted together."""
 
     capacity: int
     gamma: float
     n_step: int
     stack: int
+    piece: int = 1
+    gone: set[int] = field(default_factory=set)
     rows: list[tuple[Episode, int]] = field(default_factory=list)
     running: dict[int, Episode] = field(default_factory=dict)
 
@@ -38,8 +40,26 @@ class Naive:
         if row["final"]:
             del self.running[lane]
 
+    def make_room(self, count: int) -> None:
+        """Evict what the next `count` rows take the place of, and the episodes of it."""
+        places = range(len(self.rows) - self.capacity, len(self.rows) - self.capacity + count)
+        self.evict([i for i in places if i >= 0 and self.alive(i)])
+
+    def evict(self, ids: list[int]) -> None:
+        """Forget rows, and the episodes of them from there on."""
+        for i in ids:
+            episode, t = self.rows[i]
+            self.gone.update(row["id"] for row in episode.rows[t : t + self.piece])
+
+    def keep(self, count: int) -> None:
+        """Evict the oldest episodes until `count` rows or fewer are left."""
+        alive = [i for i in range(len(self.rows)) if self.alive(i)]
+        while len(alive) > count:
+            self.evict(alive[:1])
+            alive = [i for i in alive if self.alive(i)]
+
     def alive(self, i: int) -> bool:
-        return i >= len(self.rows) - self.capacity
+        return i not in self.gone
 
     def sampleable(self, i: int) -> bool:
         episode, t = self.rows[i]
@@ -89,6 +109,8 @@ class Stream:
     ends: float = 0.2
     rests: float = 0.2
     interrupts: float = 0.03
+    repeats: float = 0.3
+    screens: list[np.ndarray] = field(default_factory=list)
 
     def run(self, steps: int) -> None:
         for _ in range(steps):
@@ -101,12 +123,15 @@ class Stream:
         labels = self.rng.integers(0, CHOICES, (len(lanes), SLOTS)) if self.rng.random() < 0.5 else None
         demo = bool(self.rng.random() < 0.3)
         rows = [self.new_row(lane in ended) for lane in lanes]
+        self.naive.make_room(len(lanes))
         for i, (lane, row) in enumerate(zip(lanes, rows, strict=True)):
             row["labels"] = row["tokens"] if labels is None else labels[i]
             row["demo"] = demo
             self.naive.add(int(lane), row)
         if len(lanes):
             self.buffer.add(**batched(rows), labels=labels, demo=demo, lanes=lanes)
+            # Only the buffer knows how many bytes its frames took.
+            self.naive.keep(len(self.buffer))
         if self.rng.random() < self.interrupts:
             broken = np.flatnonzero(self.rng.random(self.buffer.lanes) < 0.5)
             self.buffer.interrupt(broken)
@@ -121,9 +146,7 @@ class Stream:
         """A random row, with everything that `add` takes but labels and demo."""
         rng = self.rng
         ends = not final and rng.random() < self.ends
-        observation: dict[str, Any] = {
-            IMAGES + name: rng.integers(0, 256, shape, np.uint8) for name, shape in CAMERAS.items()
-        }
+        observation: dict[str, Any] = {IMAGES + name: self.new_frame(shape) for name, shape in CAMERAS.items()}
         observation[STATE] = rng.normal(size=STATE_DIM).astype(np.float32)
         observation[TASK] = f"reach the {rng.choice(['red', 'blue', 'grün', '🟥'])} thing {rng.integers(3)}"
         return {
@@ -135,6 +158,18 @@ class Stream:
             "final": final,
             "features": {name: rng.normal(size=shape).astype(kind) for name, (shape, kind) in FEATURES.items()},
         }
+
+    def new_frame(self, shape: tuple[int, ...]) -> np.ndarray:
+        """A random frame, often one that was seen before, or but for a pixel."""
+        rng = self.rng
+        seen = [screen for screen in self.screens if screen.shape == shape][-20:]
+        if seen and rng.random() < self.repeats:
+            frame = seen[rng.integers(len(seen))].copy()
+            frame.flat[0] ^= np.uint8(rng.random() < 0.3)
+        else:
+            frame = rng.integers(0, 256, shape, np.uint8)
+        self.screens = [*self.screens[-40:], frame]
+        return frame
 
 
 def batched(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -157,6 +192,7 @@ def make_stream(
     stack: int = 1,
     n_step: int = 3,
     gamma: float = 0.9,
+    limits: dict[str, Any] | None = None,
     **odds: float,
 ) -> Stream:
     """A buffer, its naive counterpart and a source of rows."""
@@ -171,8 +207,10 @@ def make_stream(
         n_step=n_step,
         stack=stack,
         choices=CHOICES,
+        **(limits or {}),
     )
-    return Stream(buffer, Naive(capacity, gamma, n_step, stack), np.random.default_rng(seed), **odds)
+    piece = max(capacity // (8 * lanes), 1)
+    return Stream(buffer, Naive(capacity, gamma, n_step, stack, piece), np.random.default_rng(seed), **odds)
 
 
 def assert_same(batch: Any, expected: list[dict[str, Any]]) -> None:

@@ -2,14 +2,16 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay_streams import Stream, assert_same, make_stream
+from replay_streams import CAMERAS, Stream, assert_same, make_stream
 
 from vla_rl.replay import NothingToSampleError
+from vla_rl.replay.budget import BY_PLACE, RAW_SHARE
 
 
 @st.composite
@@ -48,6 +50,46 @@ def test_every_transition_is_the_naive_one(stream: Stream, steps: int) -> None:
     for _ in range(3):
         stream.run(steps)
         assert_holds_the_naive(stream)
+
+
+def limits(capacity: int, lanes: int, hot: int, coded: int, folder: Path | None) -> dict[str, Any]:
+    """Limits that leave room for `hot` frames a camera, and for `coded` bytes of shards where they lie on disk."""
+    plain = make_stream(lanes=lanes, capacity=capacity).buffer.plan()
+    frames = plain["frame_bytes"] + BY_PLACE * len(CAMERAS)
+    ram = capacity * (plain["row_bytes"] - frames) + int(hot * frames / (1 if folder else RAW_SHARE)) + frames
+    return {"ram_bytes": ram, "disk_bytes": coded if folder else None, "folder": folder}
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lanes=st.integers(1, 3),
+    stack=st.integers(1, 3),
+    hot=st.integers(4, 12),
+    coded=st.integers(0, 20_000),
+    on_disk=st.booleans(),
+    steps=st.integers(1, 80),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_transition_is_the_naive_one_where_bytes_are_limited(
+    seed: int, lanes: int, stack: int, hot: int, coded: int, on_disk: bool, steps: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        capacity = 120
+        given = limits(capacity, lanes, hot * lanes, coded, Path(folder) if on_disk else None)
+        stream = make_stream(seed=seed, lanes=lanes, capacity=capacity, stack=stack, limits=given)
+        for _ in range(3):
+            stream.run(steps)
+            assert_holds_the_naive(stream)
+            assert on_disk == bool(stream.buffer.plan()["disk_bytes"]) or not coded
+        with tempfile.TemporaryDirectory() as saved, tempfile.TemporaryDirectory() as other:
+            stream.buffer.save(Path(saved))
+            again = limits(capacity, lanes, 4 * lanes, coded, Path(other) if on_disk else None)
+            twin = make_stream(lanes=lanes, capacity=capacity, stack=stack, limits=again)
+            twin.buffer.load(Path(saved))
+            stream.buffer = twin.buffer
+            assert_holds_the_naive(stream)
+            stream.run(5)
+            assert_holds_the_naive(stream)
 
 
 @given(streams(), st.integers(1, 60), st.booleans())

@@ -1,8 +1,9 @@
 """The replay buffer: a ring of rows over all lanes, each frame stored once.
 
 A row is one observation of one lane, and what was done there. Rows have ids that only grow; row `id`
-lives in slot `id % capacity` until row `id + capacity` takes it. Rows of an episode are linked by ids
-(`next`, `prev`), so lanes may interleave in any order and nothing ever reads across an episode's end.
+lives in slot `id % capacity` until row `id + capacity` takes it, or until its episode is evicted. Rows of an
+episode are linked by ids (`next`, `prev`), so lanes may interleave in any order and nothing ever reads across an
+episode's end. A row's frames lie in frame stores, by id.
 """
 
 from __future__ import annotations
@@ -13,18 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from vla_rl.replay import disk
+from vla_rl.replay import archive, journal
+from vla_rl.replay.archive import Archive
 from vla_rl.replay.batch import Batch
-from vla_rl.replay.columns import FEATURE, FRAME, FeatureSpecs, column_specs, memory_plan
+from vla_rl.replay.budget import Budget, memory_plan
+from vla_rl.replay.columns import FEATURE, FRAME, LATER, FeatureSpecs, column_specs, image_shapes
+from vla_rl.replay.frames import FrameStore
 from vla_rl.replay.instructions import Instructions
+from vla_rl.replay.journal import Journal
 from vla_rl.replay.recycle import Recycler
 from vla_rl.replay.rows import Given, checked_rows
 from vla_rl.specs import STATE, TASK
 
 FRESH, RUNNING, ENDED = 0, 1, 2
 """What a lane waits for: an episode's first row, its next row, the final row of an ended episode."""
+NONE, GONE = -1, -2
+"""What `next` says of a row that has none yet, and of one that was evicted."""
 REDRAWS = 32
 """Rounds of rejection before the sampleable rows are listed instead."""
+PIECES = 8
+"""An episode so long that these many of every lane fill the replay is evicted piece by piece, not as a whole."""
 
 
 class NothingToSampleError(ValueError):
@@ -34,16 +43,21 @@ class NothingToSampleError(ValueError):
 class ReplayBuffer:
     """Transitions of `lanes` parallel environments.
 
-    capacity: rows kept; the oldest go first. images: camera (name or whole key) -> [height, width, 3].
+    capacity: rows kept; the oldest go first, by whole episodes.
+    images: camera (name or whole key) -> [height, width, 3].
     state_dim: P, or 0 for no state. slots: tokens of a decision; each token lies in [0, choices).
     features: cached features of a row, name -> (shape, dtype). gamma: discount of one step, (0, 1].
     n_step: steps of a sampled transition. stack: frames of a sampled observation, older ones first,
     the episode's first frame repeated before its start.
 
+    ram_bytes: limit of everything in RAM; the newest frames stay there as they are, older ones are coded without loss.
+    disk_bytes: limit of the coded frames, which then lie in `folder`, a folder for them alone, instead of in RAM.
+    Where a limit is passed, the oldest episodes go. Without limits all frames stay in RAM as they are.
+
     Memory is committed by the operating system as rows are first written; `plan` tells the whole.
 
     Raises:
-        ValueError: a setting out of its range.
+        ValueError: a setting out of its range, or limits too small.
     """
 
     def __init__(
@@ -58,6 +72,9 @@ class ReplayBuffer:
         n_step: int = 3,
         stack: int = 1,
         choices: int = 1 << 16,
+        ram_bytes: int | None = None,
+        disk_bytes: int | None = None,
+        folder: Path | None = None,
     ) -> None:
         if lanes < 1 or n_step < 1 or stack < 1 or not 0 < gamma <= 1:
             raise ValueError(
@@ -70,10 +87,18 @@ class ReplayBuffer:
             )
         self.capacity, self.lanes, self.stack = capacity, lanes, stack
         self.gamma, self.n_step, self.choices = float(gamma), n_step, choices
-        self._specs = column_specs(images, state_dim, slots, choices, features or {})
+        self._images = image_shapes(images)
+        self._specs = column_specs(self._images, state_dim, slots, choices, features or {})
+        self._budget = Budget.split(capacity, lanes, self._specs, self._images, ram_bytes, disk_bytes)
+        self._folder = _shard_folder(folder, disk_bytes)
         self._columns = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in self._specs.items()}
+        self._stores = self._empty_stores()
         self._instructions = Instructions()
+        self._journal = Journal()
         self._head = 0
+        # No row before this one is alive.
+        self._oldest = 0
+        self._count = 0
         self._episodes = 0
         self._phase = np.full(lanes, FRESH, np.int8)
         # Ids of the last `stack` rows of each lane's episode, oldest first, clamped at its start.
@@ -84,7 +109,7 @@ class ReplayBuffer:
 
     def __len__(self) -> int:
         """Rows alive, the final ones and the newest of each lane included."""
-        return min(self._head, self.capacity)
+        return self._count
 
     @property
     def added(self) -> int:
@@ -93,20 +118,40 @@ class ReplayBuffer:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all columns at full capacity."""
-        return sum(column.nbytes for column in self._columns.values())
+        """Bytes in RAM at full capacity, coded frames as far as there are any yet."""
+        columns = sum(column.nbytes for column in self._columns.values())
+        coded = 0 if self._folder else self.coded_bytes
+        return columns + sum(store.nbytes for store in self._stores.values()) + coded
+
+    @property
+    def coded_bytes(self) -> int:
+        """Bytes of the frames that are coded, in RAM or on disk."""
+        return sum(store.coded_bytes for store in self._stores.values())
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """How many different frames there are, by camera key."""
+        return {key: store.count for key, store in self._stores.items()}
 
     def plan(self) -> dict[str, Any]:
-        """What the memory goes to: rows, bytes a row by column, and the row over its raw frames."""
-        return memory_plan(self._specs, self.capacity)
+        """What the memory goes to; see `memory_plan`."""
+        return memory_plan(self._specs, self._images, self.capacity, self._budget, self._folder is not None)
 
     def describe(self) -> str:
         """The plan in a line for people."""
         plan = self.plan()
-        return (
+        line = (
             f"replay: {plan['rows']} rows x {plan['row_bytes']} bytes = {plan['bytes'] / 2**20:.0f} MiB when full "
             f"(frames {plan['frame_bytes']}, cached features {plan['feature_bytes']}, "
             f"all else {plan['row_bytes'] - plan['frame_bytes'] - plan['feature_bytes']} bytes a row)"
+        )
+        if plan["raw_rows"] == self.capacity:
+            return line
+        where = f"on disk in {self._folder}" if self._folder else "in RAM"
+        return (
+            f"replay: {plan['rows']} rows in at most {plan['bytes'] / 2**20:.0f} MiB of RAM; the frames of "
+            f"{plan['raw_rows']} rows raw, older ones coded in {(self._budget.coded or 0) / 2**20:.0f} MiB {where} "
+            f"(raw: frames {plan['frame_bytes']}, cached features {plan['feature_bytes']} bytes a row)"
         )
 
     # Adding ---------------------------------------------------------------------------------------
@@ -140,20 +185,23 @@ class ReplayBuffer:
         """
         lane = self._checked_lanes(lanes)
         given = Given(observation, tokens, reward, terminated, truncated, final, features or {}, labels, demo)
-        rows, texts = checked_rows(given, len(lane), self._specs, self.choices)
+        rows, frames, texts = checked_rows(given, len(lane), self._specs, self._images, self.choices)
         self._check_order(lane, rows["final"])
         ids = np.arange(self._head, self._head + len(lane))
-        at = ids % self.capacity
+        self._evict(ids[ids >= self.capacity] - self.capacity)
         rows |= self._links(lane, ids, rows["final"])
         rows["instruction"] = self._instructions.take(texts)
-        self._instructions.drop(self._columns["instruction"][at[ids >= self.capacity]])
+        for key, store in self._stores.items():
+            rows[FRAME + key] = store.put(frames[key], rows["episode"])
         for name, value in rows.items():
-            self._columns[name][at] = value
+            self._columns[name][ids % self.capacity] = value
         self._head += len(lane)
+        self._count += len(lane)
         self._link_from_previous(rows["prev"], ids)
         over = rows["terminated"] | rows["truncated"]
         self._phase[lane] = np.where(rows["final"], FRESH, np.where(over, ENDED, RUNNING))
         self._write_returns(ids[over])
+        self._keep_to_budget()
         return ids
 
     def interrupt(self, lanes: np.ndarray | Sequence[int] | None = None) -> None:
@@ -178,15 +226,15 @@ class ReplayBuffer:
         unknown = np.full(len(lane), np.nan, np.float32)
         return {
             "prev": prev,
-            "next": np.full(len(lane), -1),
+            "next": np.full(len(lane), NONE),
             "history": self._recent[lane, 0],
             "episode": self._episode[lane],
             "returns": unknown,
         }
 
     def _link_from_previous(self, prev: np.ndarray, ids: np.ndarray) -> None:
-        # A previous row that is overwritten by now (its lane rested for long) must not be written to.
-        linked = prev >= self._oldest
+        # A previous row that is evicted by now (its lane rested for long) must not be written to.
+        linked = self._alive(prev)
         self._columns["next"][prev[linked] % self.capacity] = ids[linked]
 
     def _write_returns(self, ids: np.ndarray) -> None:
@@ -197,8 +245,49 @@ class ReplayBuffer:
             value = self._columns["reward"][at] + self.gamma * value
             self._columns["returns"][at] = value
             ids = self._columns["prev"][at]
-            alive = ids >= self._oldest
+            alive = self._alive(ids)
             ids, value = ids[alive], value[alive]
+
+    # Evicting -------------------------------------------------------------------------------------
+
+    def _alive(self, ids: np.ndarray) -> np.ndarray:
+        """Which of these rows are there, bool [B]."""
+        there = (ids >= self._oldest) & (ids < self._head)
+        return there & (self._columns["next"][ids % self.capacity] != GONE)
+
+    def _evict(self, ids: np.ndarray) -> None:
+        """Forget the episodes of the rows `ids` from there on, as far as they were recorded."""
+        following, gone = self._columns["next"], []
+        for _ in range(max(self.capacity // (PIECES * self.lanes), 1)):
+            ids = ids[self._alive(ids)]
+            if not len(ids):
+                break
+            at = ids % self.capacity
+            gone.append(at)
+            ids = following[at]
+            following[at] = GONE
+        if gone:
+            at = np.concatenate(gone)
+            self._count -= len(at)
+            self._instructions.drop(self._columns["instruction"][at])
+            for key, store in self._stores.items():
+                store.drop(self._columns[FRAME + key][at])
+            self._skip_gone()
+
+    def _skip_gone(self) -> None:
+        """Move `_oldest` on to a row that is alive, a thousand rows at a time."""
+        while self._oldest < self._head:
+            ids = np.arange(self._oldest, min(self._oldest + 1024, self._head))
+            alive = self._alive(ids)
+            if alive.any():
+                self._oldest += int(alive.argmax())
+                return
+            self._oldest += len(ids)
+
+    def _keep_to_budget(self) -> None:
+        limit = self._budget.coded
+        while limit is not None and self._count and self.coded_bytes > limit:
+            self._evict(np.array([self._oldest]))
 
     # Sampling -------------------------------------------------------------------------------------
 
@@ -273,14 +362,10 @@ class ReplayBuffer:
         ids[missing] = good[rng.integers(0, len(good), len(missing))]
         return ids
 
-    @property
-    def _oldest(self) -> int:
-        return max(0, self._head - self.capacity)
-
     def _sampleable(self, ids: np.ndarray, finished_only: bool) -> np.ndarray:
         at = ids % self.capacity
         good = (ids >= self._oldest) & (ids < self._head) & (self._columns["next"][at] >= 0)
-        good &= self._columns["history"][at] >= self._oldest
+        good &= self._alive(self._columns["history"][at])
         return good & ~np.isnan(self._columns["returns"][at]) if finished_only else good
 
     def _walk(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -302,9 +387,8 @@ class ReplayBuffer:
         observation: dict[str, Any] = {}
         if images:
             frames_at = self._stacked(ids) % self.capacity if self.stack > 1 else at
-            for name, column in self._columns.items():
-                if name.startswith(FRAME):
-                    observation[name.removeprefix(FRAME)] = self.recycler.take(column, frames_at)
+            for key, store in self._stores.items():
+                observation[key] = store.take(self._columns[FRAME + key][frames_at], self.recycler)
         if self._columns["state"].shape[1]:
             observation[STATE] = self._columns["state"][at]
         observation[TASK] = self._instructions.texts(self._columns["instruction"][at])
@@ -339,8 +423,17 @@ class ReplayBuffer:
 
     # Saving ---------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
-        """Write the rows that are alive, and where each lane stands, into the empty or new `folder`."""
+    def save(self, folder: Path, previous: Sequence[Path] = ()) -> None:
+        """Write the rows that are alive, and where each lane stands, into the empty or new `folder`.
+
+        What was saved before, and still lies in one of the folders `previous`, is linked from there: only what is
+        new is written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._journal.extend(self._oldest, self._head, self._recorded)
+        for store in self._stores.values():
+            store.flush()
+        places = [*previous, *([self._folder] if self._folder else [])]
         state = {
             "settings": self._settings(),
             "head": self._head,
@@ -348,12 +441,15 @@ class ReplayBuffer:
             "phase": self._phase.tolist(),
             "recent": self._recent.tolist(),
             "episode": self._episode.tolist(),
-            "instructions": self._instructions.state(),
+            "oldest": self._oldest,
+            "alive": journal.packed(self._alive(np.arange(self._oldest, self._head))),
+            "rows": self._journal.store(folder, places),
+            "frames": {
+                key: [shard.store(folder, places) for shard in store.shards.values()]
+                for key, store in self._stores.items()
+            },
         }
-        split = self._head % self.capacity if self._head > self.capacity else 0
-        end = len(self)
-        parts = {name: [column[split:end], column[:split]] for name, column in self._columns.items()}
-        disk.write(Path(folder), state, parts)
+        journal.write_state(folder, state)
 
     def load(self, folder: Path) -> None:
         """Replace everything by what `save` wrote; the stream then goes on as it would have.
@@ -364,20 +460,68 @@ class ReplayBuffer:
             ValueError: a missing, truncated or altered file, or one of another buffer's settings; names
                 it. The buffer is left as it was.
         """
-        state = disk.read_state(Path(folder), self._settings())
-        count = min(state["head"], self.capacity)
-        shapes = {name: ((count, *shape), dtype) for name, (shape, dtype) in self._specs.items()}
-        arrays = disk.open_columns(Path(folder), shapes)
-        self._head, self._episodes, self._witness = state["head"], state["episodes"], -1
+        state = journal.read_state(folder, self._settings())
+        alive = np.zeros(self.capacity, bool)
+        ids = np.arange(state["oldest"], state["head"])
+        alive[ids % self.capacity] = journal.unpacked(state["alive"], len(ids))
+        saved = Journal.open(folder, state["rows"], state["oldest"], state["head"], self._specs)
+        frames = {key: [Archive.open(folder / name) for name in names] for key, names in state["frames"].items()}
+        columns = {name: np.zeros_like(column) for name, column in self._columns.items()}
+        instructions = Instructions()
+        for at, rows, texts in saved.parts(state["oldest"], self.capacity):
+            for name, values in rows.items():
+                columns[name][at] = values
+            columns["instruction"][at] = 0
+            living = np.flatnonzero(alive[at])
+            used = rows["instruction"][living]
+            columns["instruction"][at[living]] = instructions.take([texts[i] for i in used.tolist()])
+        stores = self._empty_stores()
+        for key, store in stores.items():
+            uses = np.bincount(columns[FRAME + key][alive], minlength=self.capacity)
+            if self._folder:
+                for shard in frames[key]:
+                    shard.store(self._folder, [folder])
+            store.restore(frames[key], uses)
+        self._columns, self._stores, self._instructions, self._journal = columns, stores, instructions, saved
+        self._head, self._oldest, self._episodes = state["head"], state["oldest"], state["episodes"]
+        self._count, self._witness = int(alive.sum()), -1
         self._phase[:], self._recent[:], self._episode[:] = state["phase"], state["recent"], state["episode"]
-        self._instructions = Instructions.restored(state["instructions"])
-        split = self._oldest % self.capacity
-        for name, array in arrays.items():
-            first = min(count, self.capacity - split)
-            self._columns[name][split : split + first] = array[:first]
-            self._columns[name][: count - first] = array[first:]
+        self._relink(ids[alive[ids % self.capacity]], ids[~alive[ids % self.capacity]])
+
+    def _relink(self, alive: np.ndarray, gone: np.ndarray) -> None:
+        """Write again what was known of rows only after they had been recorded."""
+        self._columns["next"][:] = NONE
+        self._columns["next"][gone % self.capacity] = GONE
+        self._link_from_previous(self._columns["prev"][alive % self.capacity], alive)
+        self._columns["returns"][:] = np.nan
+        at = alive % self.capacity
+        self._write_returns(alive[self._columns["terminated"][at] | self._columns["truncated"][at]])
+
+    def _recorded(self, ids: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
+        """Columns of rows as they were recorded, their instructions as places in a list, and that list."""
+        at = ids % self.capacity
+        rows = {name: column[at] for name, column in self._columns.items() if name not in LATER}
+        used, rows["instruction"] = np.unique(rows["instruction"], return_inverse=True)
+        return rows, self._instructions.texts(used)
+
+    def _empty_stores(self) -> dict[str, FrameStore]:
+        return {
+            key: FrameStore(shape, self.capacity, self._budget.hot, self._folder) for key, shape in self._images.items()
+        }
 
     def _settings(self) -> dict[str, Any]:
         columns = {name: [list(shape), dtype.str] for name, (shape, dtype) in self._specs.items()}
+        columns |= {key: [list(shape), "|u1"] for key, shape in self._images.items()}
         chosen = {name: getattr(self, name) for name in ("capacity", "lanes", "stack", "gamma", "choices")}
         return chosen | {"columns": columns}
+
+
+def _shard_folder(folder: Path | None, disk_bytes: int | None) -> Path | None:
+    """The folder for coded frames, emptied of what a former process left there; None where they stay in RAM."""
+    if disk_bytes is None:
+        return None
+    if folder is None:
+        raise ValueError("folder: disk_bytes needs a folder for the coded frames, got none")
+    folder.mkdir(parents=True, exist_ok=True)
+    archive.sweep(folder)
+    return folder

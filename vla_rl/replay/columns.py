@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -17,6 +16,8 @@ ColumnSpecs = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 
 LINKS = ("next", "prev", "history", "episode")
 FRAME, FEATURE = "frame.", "feature."
+LATER = ("next", "returns")
+"""Columns that are known only after a row was recorded; they follow from the others."""
 
 
 def camera_key(name: str) -> str:
@@ -24,22 +25,29 @@ def camera_key(name: str) -> str:
     return name if name.startswith(IMAGES) else IMAGES + name
 
 
-def column_specs(
-    images: Mapping[str, tuple[int, ...]], state_dim: int, slots: int, choices: int, features: FeatureSpecs
-) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Every column of one row: name -> (shape, dtype).
+def image_shapes(images: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int, int]]:
+    """Each camera's key -> (height, width, 3).
 
     Raises:
-        ValueError: an image that is not [height, width, 3], a size below its minimum, a feature
-            of a dtype that is not a number.
+        ValueError: an image of another shape.
     """
-    if state_dim < 0 or slots < 1 or choices < 2:
-        raise ValueError(f"need state_dim >= 0, slots >= 1, choices >= 2; got {state_dim}, {slots}, {choices}")
-    specs: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
     for camera, shape in images.items():
         if len(shape) != 3 or shape[2] != 3 or min(shape) < 1:
             raise ValueError(f"{camera_key(camera)}: expected a shape [height, width, 3], got {list(shape)}")
-        specs[FRAME + camera_key(camera)] = (tuple(shape), np.dtype(np.uint8))
+    return {camera_key(camera): (shape[0], shape[1], 3) for camera, shape in images.items()}
+
+
+def column_specs(
+    cameras: Iterable[str], state_dim: int, slots: int, choices: int, features: FeatureSpecs
+) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Every column of one row: name -> (shape, dtype); of a camera's frame (`cameras` are keys), its id.
+
+    Raises:
+        ValueError: a size below its minimum, or a feature of a dtype that is not a number.
+    """
+    if state_dim < 0 or slots < 1 or choices < 2:
+        raise ValueError(f"need state_dim >= 0, slots >= 1, choices >= 2; got {state_dim}, {slots}, {choices}")
+    specs: dict[str, tuple[tuple[int, ...], np.dtype]] = {FRAME + key: ((), np.dtype(np.int32)) for key in cameras}
     token = np.min_scalar_type(choices - 1)
     specs |= {
         "state": ((state_dim,), np.dtype(np.float32)),
@@ -59,22 +67,6 @@ def column_specs(
     return specs
 
 
-def memory_plan(specs: ColumnSpecs, capacity: int) -> dict[str, Any]:
-    """What `capacity` rows cost.
-
-    `rows`; `bytes` in all; `row_bytes` of one row, by column in `columns`; `frame_bytes` and
-    `feature_bytes` of one row; `overhead`: a row without its cached features over its raw frames.
-    """
-    columns = {name: int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for name, (shape, dtype) in specs.items()}
-    frames = sum(size for name, size in columns.items() if name.startswith(FRAME))
-    features = sum(size for name, size in columns.items() if name.startswith(FEATURE))
-    row = sum(columns.values())
-    return {
-        "rows": capacity,
-        "bytes": capacity * row,
-        "row_bytes": row,
-        "frame_bytes": frames,
-        "feature_bytes": features,
-        "overhead": (row - features) / frames if frames else float("nan"),
-        "columns": columns,
-    }
+def bytes_of(specs: ColumnSpecs) -> dict[str, int]:
+    """Bytes of one row in each column."""
+    return {name: int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for name, (shape, dtype) in specs.items()}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vla_rl.replay.columns import FEATURE, FRAME, ColumnSpecs
+from vla_rl.replay.columns import FEATURE, ColumnSpecs
 from vla_rl.specs import STATE, TASK
 
 
@@ -25,8 +25,18 @@ class Given(NamedTuple):
     demo: Any
 
 
-def checked_rows(given: Given, count: int, specs: ColumnSpecs, choices: int) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The columns of `count` new rows, of their dtypes, and their instructions.
+class Rows(NamedTuple):
+    """New rows: columns by name, frames uint8 [L, H, W, 3] by camera key, and the instructions."""
+
+    columns: dict[str, np.ndarray]
+    frames: dict[str, np.ndarray]
+    texts: list[str]
+
+
+def checked_rows(
+    given: Given, count: int, specs: ColumnSpecs, images: Mapping[str, tuple[int, int, int]], choices: int
+) -> Rows:
+    """`count` new rows, of the right dtypes.
 
     A final row's tokens, labels, reward, terminated and truncated come back as zeros.
 
@@ -44,17 +54,18 @@ def checked_rows(given: Given, count: int, specs: ColumnSpecs, choices: int) -> 
     for name, value in (("tokens", given.tokens), ("labels", labels)):
         rows[name] = _checked_tokens(name, value, acts, specs[name], choices)
     for name, (shape, dtype) in specs.items():
-        if name.startswith(FRAME):
-            key = name.removeprefix(FRAME)
-            rows[name] = checked(key, _required(given.observation, key), (count, *shape), dtype, exact=True)
-        elif name.startswith(FEATURE):
+        if name.startswith(FEATURE):
             key = name.removeprefix(FEATURE)
             value = _required(given.features, key, "features.")
             rows[name] = checked(f"features.{key}", value, (count, *shape), dtype, exact=False)
+    frames = {
+        key: checked(key, _required(given.observation, key), (count, *shape), np.dtype(np.uint8), exact=True)
+        for key, shape in images.items()
+    }
     shape, dtype = specs["state"]
     state = _required(given.observation, STATE) if shape[0] else np.zeros((count, 0), np.float32)
     rows["state"] = checked(STATE, state, (count, *shape), dtype, exact=False)
-    return rows, _checked_texts(_required(given.observation, TASK), count)
+    return Rows(rows, frames, _checked_texts(_required(given.observation, TASK), count))
 
 
 def checked(key: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, *, exact: bool) -> np.ndarray:

@@ -1,0 +1,112 @@
+"""Rows on disk: segments that are written once, in the order of their ids, and a JSON of everything else."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla_rl.replay.archive import Archive
+from vla_rl.replay.columns import LATER, ColumnSpecs
+
+STATE_FILE = "replay.json"
+VERSION = 2
+MOST_ROWS = 1 << 16
+"""At most so many rows go into a segment."""
+
+Recorded = Callable[[np.ndarray], tuple[dict[str, np.ndarray], list[str]]]
+"""Row ids -> their columns, with the instruction as a place in the list of texts that comes along."""
+
+
+class Journal:
+    """Consecutive segments of rows, as they were recorded."""
+
+    def __init__(self) -> None:
+        self._segments: list[tuple[int, int, Archive]] = []
+
+    def extend(self, oldest: int, head: int, recorded: Recorded) -> None:
+        """Forget segments that lie before row `oldest`, and add the rows up to `head` that are in none yet."""
+        self._segments = [segment for segment in self._segments if segment[1] > oldest]
+        begin = self._segments[-1][1] if self._segments else oldest
+        for first in range(begin, head, MOST_ROWS):
+            last = min(first + MOST_ROWS, head)
+            rows, texts = recorded(np.arange(first, last))
+            self._segments.append((first, last, Archive(rows, {"texts": json.dumps(texts)})))
+
+    def store(self, folder: Path, previous: Sequence[Path]) -> list[tuple[int, int, str]]:
+        """Have `folder` hold every segment; the first and last id and the file of each."""
+        return [(first, last, archive.store(folder, previous)) for first, last, archive in self._segments]
+
+    @classmethod
+    def open(cls, folder: Path, files: Any, oldest: int, head: int, specs: ColumnSpecs) -> Journal:
+        """The segments that `store` wrote.
+
+        Raises:
+            ValueError: they do not hold the rows from `oldest` to `head`, or a file is damaged; names it.
+        """
+        journal = cls()
+        end = oldest
+        for first, last, name in files:
+            archive = Archive.open(folder / name)
+            for column, (shape, dtype) in specs.items():
+                if column not in LATER:
+                    dtype = np.dtype(np.int64) if column == "instruction" else dtype
+                    archive.array(column, (last - first, *shape), dtype)
+            if not first <= end <= last:
+                raise ValueError(f"{folder / name}: expected row {end}, got rows {first} to {last}")
+            journal._segments.append((first, last, archive))
+            end = last
+        if end != head:
+            raise ValueError(f"{folder / STATE_FILE}: expected rows up to {head}, got rows up to {end}")
+        return journal
+
+    def parts(self, oldest: int, capacity: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], list[str]]]:
+        """Of each segment from row `oldest` on: the rows' slots in a ring, their columns, and their texts."""
+        for first, last, archive in self._segments:
+            skip = max(oldest - first, 0)
+            rows = {name: values[skip:] for name, values in archive.arrays.items()}
+            yield np.arange(first + skip, last) % capacity, rows, json.loads(archive.meta["texts"])
+
+
+def packed(flags: np.ndarray) -> str:
+    """Bools as text, eight to a byte."""
+    return base64.b64encode(np.packbits(flags).tobytes()).decode()
+
+
+def unpacked(text: str, count: int) -> np.ndarray:
+    """The first `count` bools that `packed` packed."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count).astype(bool)
+
+
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write the JSON that `read_state` reads."""
+    (folder / STATE_FILE).write_text(json.dumps({"version": VERSION, **state}))
+
+
+def read_state(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The state that `write_state` stored.
+
+    Raises:
+        ValueError: it is missing or broken, or its settings differ from `settings`; names the file
+            and the first setting that differs.
+    """
+    path = folder / STATE_FILE
+    try:
+        state = json.loads(path.read_text())
+        saved, version = state["settings"], state["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a whole replay state: {error}") from error
+    if version != VERSION:
+        raise ValueError(f"{path}: expected version {VERSION}, got {version}")
+    for name in [*settings["columns"], *saved["columns"]]:
+        here, there = settings["columns"].get(name), saved["columns"].get(name)
+        if here != there:
+            raise ValueError(f"{path}: column {name} was saved as {there}, this replay has {here}")
+    for name, value in settings.items():
+        if saved.get(name) != value:
+            raise ValueError(f"{path}: was saved with {name} {saved.get(name)}, this replay has {name} {value}")
+    return state

@@ -1,7 +1,7 @@
 """Image-aware replay: each frame stored once, episodes kept whole to their last observation. numpy only."""
 
 from vla_rl.replay.batch import Batch
-from vla_rl.replay.buffer import NothingToSampleError, ReplayBuffer
+from vla_rl.replay.buffer import By, Chunks, NothingToSampleError, ReplayBuffer
 from vla_rl.replay.mixture import sample_mixed
 
-__all__ = ["Batch", "NothingToSampleError", "ReplayBuffer", "sample_mixed"]
+__all__ = ["Batch", "By", "Chunks", "NothingToSampleError", "ReplayBuffer", "sample_mixed"]

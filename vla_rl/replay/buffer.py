@@ -1,16 +1,14 @@
-"""The replay buffer: a ring of rows over all lanes, each frame stored once.
+"""The replay buffer: rows of all lanes in a ring, their frames in stores that hold each one once.
 
-A row is one observation of one lane, and what was done there. Rows have ids that only grow; row `id`
-lives in slot `id % capacity` until row `id + capacity` takes it, or until its episode is evicted. Rows of an
-episode are linked by ids (`next`, `prev`), so lanes may interleave in any order and nothing ever reads across an
-episode's end. A row's frames lie in frame stores, by id.
+A row is one observation of one lane, and what was done there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,21 +21,33 @@ from vla_rl.replay.frames import FrameStore
 from vla_rl.replay.instructions import Instructions
 from vla_rl.replay.journal import Journal
 from vla_rl.replay.recycle import Recycler
+from vla_rl.replay.ring import Ring
 from vla_rl.replay.rows import Given, checked_rows
+from vla_rl.replay.sumtree import SumTree
 from vla_rl.specs import STATE, TASK
 
-FRESH, RUNNING, ENDED = 0, 1, 2
-"""What a lane waits for: an episode's first row, its next row, the final row of an ended episode."""
-NONE, GONE = -1, -2
-"""What `next` says of a row that has none yet, and of one that was evicted."""
+By = Literal["uniform", "success", "priority"]
+"""How rows are drawn: all alike; those alike that a positive return followed; in proportion to their priority."""
 REDRAWS = 32
 """Rounds of rejection before the sampleable rows are listed instead."""
-PIECES = 8
-"""An episode so long that these many of every lane fill the replay is evicted piece by piece, not as a whole."""
 
 
 class NothingToSampleError(ValueError):
     """No row of the replay is a transition that may be sampled (yet)."""
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """What was done in H steps from each of B rows on.
+
+    index int64 [B, H]: the rows. tokens int64 [B, H, K]; reward float32 [B, H]. mask bool [B, H]: which steps there
+    were before the episode's end; what lies beyond repeats the last row, and its reward is 0.
+    """
+
+    index: np.ndarray
+    tokens: np.ndarray
+    reward: np.ndarray
+    mask: np.ndarray
 
 
 class ReplayBuffer:
@@ -91,35 +101,28 @@ class ReplayBuffer:
         self._specs = column_specs(self._images, state_dim, slots, choices, features or {})
         self._budget = Budget.split(capacity, lanes, self._specs, self._images, ram_bytes, disk_bytes)
         self._folder = _shard_folder(folder, disk_bytes)
-        self._columns = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in self._specs.items()}
+        self._ring = self._empty_ring()
         self._stores = self._empty_stores()
         self._instructions = Instructions()
         self._journal = Journal()
-        self._head = 0
-        # No row before this one is alive.
-        self._oldest = 0
-        self._count = 0
-        self._episodes = 0
-        self._phase = np.full(lanes, FRESH, np.int8)
-        # Ids of the last `stack` rows of each lane's episode, oldest first, clamped at its start.
-        self._recent = np.full((lanes, stack), -1, np.int64)
-        self._episode = np.full(lanes, -1, np.int64)
+        self._trees: dict[By, SumTree] = {}
+        self._most = 1.0
         self._witness = -1
         self.recycler = Recycler()
 
     def __len__(self) -> int:
         """Rows alive, the final ones and the newest of each lane included."""
-        return self._count
+        return self._ring.count
 
     @property
     def added(self) -> int:
         """Rows ever added; also the id of the next one."""
-        return self._head
+        return self._ring.head
 
     @property
     def nbytes(self) -> int:
         """Bytes in RAM at full capacity, coded frames as far as there are any yet."""
-        columns = sum(column.nbytes for column in self._columns.values())
+        columns = sum(column.nbytes for column in self._ring.columns.values())
         coded = 0 if self._folder else self.coded_bytes
         return columns + sum(store.nbytes for store in self._stores.values()) + coded
 
@@ -187,21 +190,15 @@ class ReplayBuffer:
         given = Given(observation, tokens, reward, terminated, truncated, final, features or {}, labels, demo)
         rows, frames, texts = checked_rows(given, len(lane), self._specs, self._images, self.choices)
         self._check_order(lane, rows["final"])
-        ids = np.arange(self._head, self._head + len(lane))
-        self._evict(ids[ids >= self.capacity] - self.capacity)
-        rows |= self._links(lane, ids, rows["final"])
+        self._evict(self._ring.due(len(lane)))
+        rows |= self._ring.links(lane)
         rows["instruction"] = self._instructions.take(texts)
         for key, store in self._stores.items():
             rows[FRAME + key] = store.put(frames[key], rows["episode"])
-        for name, value in rows.items():
-            self._columns[name][ids % self.capacity] = value
-        self._head += len(lane)
-        self._count += len(lane)
-        self._link_from_previous(rows["prev"], ids)
-        over = rows["terminated"] | rows["truncated"]
-        self._phase[lane] = np.where(rows["final"], FRESH, np.where(over, ENDED, RUNNING))
-        self._write_returns(ids[over])
-        self._keep_to_budget()
+        ids, returned = self._ring.append(lane, rows)
+        self._weigh(rows["prev"], returned)
+        while self._budget.coded is not None and len(self) and self.coded_bytes > self._budget.coded:
+            self._evict(np.array([self._ring.oldest]))
         return ids
 
     def interrupt(self, lanes: np.ndarray | Sequence[int] | None = None) -> None:
@@ -212,129 +209,93 @@ class ReplayBuffer:
         next row of the lane starts a new episode.
         """
         lane = self._checked_lanes(lanes)
-        self._phase[lane] = FRESH
-        self._recent[lane] = self._episode[lane] = -1
-
-    def _links(self, lane: np.ndarray, ids: np.ndarray, final: np.ndarray) -> dict[str, np.ndarray]:
-        """Links of new rows to their episode's past; moves the lanes on."""
-        fresh = self._phase[lane] == FRESH
-        prev = np.where(fresh, -1, self._recent[lane, -1])
-        recent = np.concatenate([self._recent[lane, 1:], ids[:, None]], axis=1)
-        self._recent[lane] = np.where(fresh[:, None], ids[:, None], recent)
-        self._episode[lane[fresh]] = self._episodes + np.arange(fresh.sum())
-        self._episodes += int(fresh.sum())
-        unknown = np.full(len(lane), np.nan, np.float32)
-        return {
-            "prev": prev,
-            "next": np.full(len(lane), NONE),
-            "history": self._recent[lane, 0],
-            "episode": self._episode[lane],
-            "returns": unknown,
-        }
-
-    def _link_from_previous(self, prev: np.ndarray, ids: np.ndarray) -> None:
-        # A previous row that is evicted by now (its lane rested for long) must not be written to.
-        linked = self._alive(prev)
-        self._columns["next"][prev[linked] % self.capacity] = ids[linked]
-
-    def _write_returns(self, ids: np.ndarray) -> None:
-        """Write the returns of the episodes whose last decisions are rows `ids`, backwards in time."""
-        value = np.zeros(len(ids))
-        while len(ids):
-            at = ids % self.capacity
-            value = self._columns["reward"][at] + self.gamma * value
-            self._columns["returns"][at] = value
-            ids = self._columns["prev"][at]
-            alive = self._alive(ids)
-            ids, value = ids[alive], value[alive]
-
-    # Evicting -------------------------------------------------------------------------------------
-
-    def _alive(self, ids: np.ndarray) -> np.ndarray:
-        """Which of these rows are there, bool [B]."""
-        there = (ids >= self._oldest) & (ids < self._head)
-        return there & (self._columns["next"][ids % self.capacity] != GONE)
+        self._ring.interrupt(lane)
 
     def _evict(self, ids: np.ndarray) -> None:
-        """Forget the episodes of the rows `ids` from there on, as far as they were recorded."""
-        following, gone = self._columns["next"], []
-        for _ in range(max(self.capacity // (PIECES * self.lanes), 1)):
-            ids = ids[self._alive(ids)]
-            if not len(ids):
-                break
-            at = ids % self.capacity
-            gone.append(at)
-            ids = following[at]
-            following[at] = GONE
-        if gone:
-            at = np.concatenate(gone)
-            self._count -= len(at)
-            self._instructions.drop(self._columns["instruction"][at])
-            for key, store in self._stores.items():
-                store.drop(self._columns[FRAME + key][at])
-            self._skip_gone()
-
-    def _skip_gone(self) -> None:
-        """Move `_oldest` on to a row that is alive, a thousand rows at a time."""
-        while self._oldest < self._head:
-            ids = np.arange(self._oldest, min(self._oldest + 1024, self._head))
-            alive = self._alive(ids)
-            if alive.any():
-                self._oldest += int(alive.argmax())
-                return
-            self._oldest += len(ids)
-
-    def _keep_to_budget(self) -> None:
-        limit = self._budget.coded
-        while limit is not None and self._count and self.coded_bytes > limit:
-            self._evict(np.array([self._oldest]))
+        """Forget the episodes of the rows `ids`, and free what only they used."""
+        at = self._ring.evict(ids)
+        if not len(at):
+            return
+        self._instructions.drop(self._ring.columns["instruction"][at])
+        for key, store in self._stores.items():
+            store.drop(self._ring.columns[FRAME + key][at])
+        for tree in self._trees.values():
+            tree.set(at, 0.0)
 
     # Sampling -------------------------------------------------------------------------------------
 
     def sample(
-        self, batch_size: int, rng: np.random.Generator, *, finished_only: bool = False, images: bool = True
+        self,
+        batch_size: int,
+        rng: np.random.Generator,
+        *,
+        finished_only: bool = False,
+        images: bool = True,
+        by: By = "uniform",
+        correction: float = 0.0,
     ) -> Batch:
-        """`batch_size` transitions, uniformly and independently among the sampleable rows.
+        """`batch_size` transitions, independently drawn among the sampleable rows, all alike or as `by` says.
 
         `finished_only` takes rows of episodes with a known end only (`returns` is then never NaN; a
         truncated episode's counts the observed rewards only). `images=False` leaves the frames out,
-        for learners that read cached features. The cost does not depend on the capacity.
+        for learners that read cached features. `correction`: the exponent by which `weight` makes up for priorities,
+        1 wholly; the largest weight of a batch is 1. The cost does not depend on the capacity.
 
         Raises:
             NothingToSampleError: no row is sampleable.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        return self.transitions(self._draw(batch_size, rng, finished_only), images=images)
+        ids = self._draw(batch_size, rng, finished_only, by)
+        batch = self.transitions(ids, images=images)
+        if by == "priority":
+            priority = self._tree(by).weights[ids % self.capacity]
+            batch.weight = ((priority.min() / priority) ** correction).astype(np.float32)
+        return batch
 
-    def can_sample(self, finished_only: bool = False) -> bool:
+    def can_sample(self, finished_only: bool = False, by: By = "uniform") -> bool:
         """Whether `sample` has anything to draw from."""
-        if not self._sampleable(np.array([self._witness]), finished_only)[0]:
-            ids = self.sampleable_ids(finished_only)
+        if by != "uniform" and not self._tree(by).total:
+            return False
+        witness = self._ring.sampleable(np.array([self._witness]), finished_only)[0]
+        if not witness or (by != "uniform" and not self._tree(by).weights[self._witness % self.capacity]):
+            ids = self.sampleable_ids(finished_only, by)
             self._witness = int(ids[-1]) if len(ids) else -1
         return self._witness >= 0
 
-    def sampleable_ids(self, finished_only: bool = False) -> np.ndarray:
+    def sampleable_ids(self, finished_only: bool = False, by: By = "uniform") -> np.ndarray:
         """The ids of all rows that `sample` draws from, ascending; takes time in proportion to the rows."""
-        ids = np.arange(self._oldest, self._head)
-        return ids[self._sampleable(ids, finished_only)]
+        ids = np.arange(self._ring.oldest, self._ring.head)
+        ids = ids[self._ring.sampleable(ids, finished_only)]
+        return ids if by == "uniform" else ids[self._tree(by).weights[ids % self.capacity] > 0]
+
+    def prioritise(self, ids: np.ndarray, priority: np.ndarray) -> None:
+        """Give rows `ids` int [B] their priorities, float [B], above 0: such as |TD error| ** 0.6.
+
+        Rows that are gone are passed over; new ones have the highest priority so far. Priorities are not saved.
+
+        Raises:
+            ValueError: a priority of 0, below it, or without bounds.
+        """
+        if not (np.isfinite(priority).all() and (priority > 0).all()):
+            raise ValueError(f"priority: expected finite numbers above 0, got {priority}")
+        here = self._ring.sampleable(ids)
+        self._most = max(self._most, float(np.max(priority, initial=0)))
+        self._tree("priority").set(ids[here] % self.capacity, priority[here])
 
     def transitions(self, ids: np.ndarray, *, images: bool = True) -> Batch:
         """The transitions that start at rows `ids` int64 [B].
 
         Raises:
-            ValueError: a row that is not sampleable (overwritten, final, or without a next row).
+            ValueError: a row that is not sampleable (evicted, final, or without a next row).
         """
-        ids = np.asarray(ids, np.int64)
-        good = self._sampleable(ids, False)
-        if not good.all():
-            raise ValueError(f"rows {ids[~good][:5].tolist()} are not transitions that replay holds")
-        reached, reward, discount = self._walk(ids)
+        ids = self._checked_ids(ids)
+        reached, reward, discount = self._ring.walk(ids, self.n_step)
         at, after = ids % self.capacity, reached % self.capacity
-        columns = self._columns
+        columns = self._ring.columns
         return Batch(
-            observation=self._observation(ids, images),
-            next_observation=self._observation(reached, images),
+            observation=self.observations(ids, images),
+            next_observation=self.observations(reached, images),
             tokens=columns["tokens"][at].astype(np.int64),
             labels=columns["labels"][at].astype(np.int64),
             reward=reward.astype(np.float32),
@@ -347,64 +308,88 @@ class ReplayBuffer:
             index=ids,
         )
 
-    def _draw(self, count: int, rng: np.random.Generator, finished_only: bool) -> np.ndarray:
-        ids = np.full(count, -1, np.int64)
-        missing = np.arange(count)
-        for _ in range(REDRAWS if self._head else 0):
-            ids[missing] = rng.integers(self._oldest, self._head, len(missing))
-            missing = missing[~self._sampleable(ids[missing], finished_only)]
-            if not len(missing):
-                return ids
-        good = self.sampleable_ids(finished_only)
-        if not len(good):
-            what = "finished episode" if finished_only else "transition"
-            raise NothingToSampleError(f"replay holds {len(self)} row(s) but no {what} to sample yet")
-        ids[missing] = good[rng.integers(0, len(good), len(missing))]
-        return ids
+    def chunks(self, ids: np.ndarray, length: int) -> Chunks:
+        """What was done in `length` steps from rows `ids` int64 [B] on. Raises ValueError as `transitions` does."""
+        rows, mask = self._ring.path(self._checked_ids(ids), length)
+        index = rows[:, :-1]
+        at = index % self.capacity
+        reward = np.where(mask, self._ring.columns["reward"][at], np.float32(0))
+        return Chunks(index, self._ring.columns["tokens"][at].astype(np.int64), reward, mask)
 
-    def _sampleable(self, ids: np.ndarray, finished_only: bool) -> np.ndarray:
+    def futures(self, ids: np.ndarray, rng: np.random.Generator, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+        """A later row of the same episode for each of rows `ids` int64 [B], and how many steps later, int64 [B].
+
+        Uniform among the up to `horizon` next ones. Raises ValueError as `transitions` does.
+        """
+        rows, mask = self._ring.path(self._checked_ids(ids), horizon)
+        steps = 1 + (rng.random(len(ids)) * mask.sum(axis=1)).astype(np.int64)
+        return rows[np.arange(len(ids)), steps], steps
+
+    def observations(self, ids: np.ndarray, images: bool = True) -> dict[str, Any]:
+        """What was seen at rows `ids` int64 [B], which are alive with their stacks; see `Batch.observation`."""
         at = ids % self.capacity
-        good = (ids >= self._oldest) & (ids < self._head) & (self._columns["next"][at] >= 0)
-        good &= self._alive(self._columns["history"][at])
-        return good & ~np.isnan(self._columns["returns"][at]) if finished_only else good
-
-    def _walk(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Up to n steps along `next`: the rows reached, the discounted rewards, the discounts."""
-        reward, discount = np.zeros(len(ids)), np.ones(len(ids))
-        terminated = np.zeros(len(ids), bool)
-        for _ in range(self.n_step):
-            at = ids % self.capacity
-            following = self._columns["next"][at]
-            goes = following >= 0
-            reward += np.where(goes, discount * self._columns["reward"][at], 0)
-            discount = np.where(goes, discount * self.gamma, discount)
-            terminated |= goes & self._columns["terminated"][at]
-            ids = np.where(goes, following, ids)
-        return ids, reward, np.where(terminated, 0, discount)
-
-    def _observation(self, ids: np.ndarray, images: bool) -> dict[str, Any]:
-        at = ids % self.capacity
+        columns = self._ring.columns
         observation: dict[str, Any] = {}
         if images:
-            frames_at = self._stacked(ids) % self.capacity if self.stack > 1 else at
+            frames_at = self._ring.stacked(ids) % self.capacity if self.stack > 1 else at
             for key, store in self._stores.items():
-                observation[key] = store.take(self._columns[FRAME + key][frames_at], self.recycler)
-        if self._columns["state"].shape[1]:
-            observation[STATE] = self._columns["state"][at]
-        observation[TASK] = self._instructions.texts(self._columns["instruction"][at])
+                observation[key] = store.take(columns[FRAME + key][frames_at], self.recycler)
+        if columns["state"].shape[1]:
+            observation[STATE] = columns["state"][at]
+        observation[TASK] = self._instructions.texts(columns["instruction"][at])
         return observation
 
-    def _stacked(self, ids: np.ndarray) -> np.ndarray:
-        """The ids of each row's stack, oldest first, int64 [B, stack]."""
-        stacked = [ids]
-        for _ in range(self.stack - 1):
-            prev = self._columns["prev"][stacked[-1] % self.capacity]
-            stacked.append(np.where(prev >= 0, prev, stacked[-1]))
-        return np.stack(stacked[::-1], axis=1)
-
     def _features(self, at: np.ndarray) -> dict[str, np.ndarray]:
-        cached = {name: column for name, column in self._columns.items() if name.startswith(FEATURE)}
+        cached = {name: column for name, column in self._ring.columns.items() if name.startswith(FEATURE)}
         return {name.removeprefix(FEATURE): self.recycler.take(column, at) for name, column in cached.items()}
+
+    def _draw(self, count: int, rng: np.random.Generator, finished_only: bool, by: By) -> np.ndarray:
+        tree = None if by == "uniform" else self._tree(by)
+        ids = np.full(count, -1, np.int64)
+        missing = np.arange(count)
+        for _ in range(REDRAWS if len(self) and (tree is None or tree.total) else 0):
+            if tree is None:
+                ids[missing] = rng.integers(self._ring.oldest, self._ring.head, len(missing))
+            else:
+                ids[missing] = self._ring.ids_at(tree.draw(len(missing), rng))
+            missing = missing[~self._ring.sampleable(ids[missing], finished_only)]
+            if not len(missing):
+                return ids
+        good = self.sampleable_ids(finished_only, by)
+        if not len(good):
+            what = "success" if by == "success" else "finished episode" if finished_only else "transition"
+            raise NothingToSampleError(f"replay holds {len(self)} row(s) but no {what} to sample yet")
+        shares = np.ones(len(good)) if tree is None else tree.weights[good % self.capacity]
+        ids[missing] = rng.choice(good, len(missing), p=shares / shares.sum())
+        return ids
+
+    def _tree(self, by: By) -> SumTree:
+        """The weights of all rows for `by`; kept from the first time on that somebody draws so."""
+        if by not in self._trees:
+            tree = self._trees[by] = SumTree(self.capacity)
+            ids = np.arange(self._ring.oldest, self._ring.head)
+            at = ids[self._ring.alive(ids)] % self.capacity
+            if by == "success":
+                tree.set(at[self._ring.columns["returns"][at] > 0], 1.0)
+            else:
+                tree.set(at[self._ring.columns["next"][at] >= 0], self._most)
+        return self._trees[by]
+
+    def _weigh(self, prev: np.ndarray, returned: np.ndarray) -> None:
+        """Give weights to rows that have a next one now (`prev`), and to slots whose returns are known now."""
+        if "priority" in self._trees:
+            self._trees["priority"].set(prev[self._ring.alive(prev)] % self.capacity, self._most)
+        if "success" in self._trees:
+            self._trees["success"].set(returned[self._ring.columns["returns"][returned] > 0], 1.0)
+
+    # Checking -------------------------------------------------------------------------------------
+
+    def _checked_ids(self, ids: np.ndarray) -> np.ndarray:
+        ids = np.asarray(ids, np.int64)
+        good = self._ring.sampleable(ids)
+        if not good.all():
+            raise ValueError(f"rows {ids[~good][:5].tolist()} are not transitions that replay holds")
+        return ids
 
     def _checked_lanes(self, lanes: np.ndarray | Sequence[int] | None) -> np.ndarray:
         lane = np.arange(self.lanes) if lanes is None else np.asarray(lanes, np.int64)
@@ -413,11 +398,11 @@ class ReplayBuffer:
         return lane
 
     def _check_order(self, lane: np.ndarray, final: np.ndarray) -> None:
-        wrong = lane[final != (self._phase[lane] == ENDED)]
+        wrong = self._ring.wrong(lane, final)
         if len(wrong):
-            want = bool(self._phase[wrong[0]] == ENDED)
+            got = bool(final[lane == wrong[0]][0])
             raise ValueError(
-                f"final: expected {want} for lane {wrong[0]}, got {not want}: a row is final exactly where the lane's "
+                f"final: expected {not got} for lane {wrong[0]}, got {got}: a row is final exactly where the lane's "
                 "row before it terminated or was truncated"
             )
 
@@ -430,26 +415,21 @@ class ReplayBuffer:
         new is written.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self._journal.extend(self._oldest, self._head, self._recorded)
+        ring = self._ring
+        self._journal.extend(ring.oldest, ring.head, self._recorded)
         for store in self._stores.values():
             store.flush()
         places = [*previous, *([self._folder] if self._folder else [])]
-        state = {
+        files = {
             "settings": self._settings(),
-            "head": self._head,
-            "episodes": self._episodes,
-            "phase": self._phase.tolist(),
-            "recent": self._recent.tolist(),
-            "episode": self._episode.tolist(),
-            "oldest": self._oldest,
-            "alive": journal.packed(self._alive(np.arange(self._oldest, self._head))),
+            "alive": journal.packed(ring.alive(np.arange(ring.oldest, ring.head))),
             "rows": self._journal.store(folder, places),
             "frames": {
                 key: [shard.store(folder, places) for shard in store.shards.values()]
                 for key, store in self._stores.items()
             },
         }
-        journal.write_state(folder, state)
+        journal.write_state(folder, ring.state() | files)
 
     def load(self, folder: Path) -> None:
         """Replace everything by what `save` wrote; the stream then goes on as it would have.
@@ -461,48 +441,36 @@ class ReplayBuffer:
                 it. The buffer is left as it was.
         """
         state = journal.read_state(folder, self._settings())
-        alive = np.zeros(self.capacity, bool)
-        ids = np.arange(state["oldest"], state["head"])
-        alive[ids % self.capacity] = journal.unpacked(state["alive"], len(ids))
-        saved = Journal.open(folder, state["rows"], state["oldest"], state["head"], self._specs)
+        oldest, head = state["oldest"], state["head"]
+        alive = journal.unpacked(state["alive"], head - oldest)
+        saved = Journal.open(folder, state["rows"], oldest, head, self._specs)
         frames = {key: [Archive.open(folder / name) for name in names] for key, names in state["frames"].items()}
-        columns = {name: np.zeros_like(column) for name, column in self._columns.items()}
-        instructions = Instructions()
-        for at, rows, texts in saved.parts(state["oldest"], self.capacity):
+        ring, instructions, stores = self._empty_ring(), Instructions(), self._empty_stores()
+        for ids, rows, texts in saved.parts(oldest):
             for name, values in rows.items():
-                columns[name][at] = values
-            columns["instruction"][at] = 0
-            living = np.flatnonzero(alive[at])
-            used = rows["instruction"][living]
-            columns["instruction"][at[living]] = instructions.take([texts[i] for i in used.tolist()])
-        stores = self._empty_stores()
+                ring.columns[name][ids % self.capacity] = values
+            living = alive[ids - oldest]
+            used = [texts[i] for i in rows["instruction"][living].tolist()]
+            ring.columns["instruction"][ids[living] % self.capacity] = instructions.take(used)
+        at = (oldest + np.flatnonzero(alive)) % self.capacity
         for key, store in stores.items():
-            uses = np.bincount(columns[FRAME + key][alive], minlength=self.capacity)
             if self._folder:
                 for shard in frames[key]:
                     shard.store(self._folder, [folder])
-            store.restore(frames[key], uses)
-        self._columns, self._stores, self._instructions, self._journal = columns, stores, instructions, saved
-        self._head, self._oldest, self._episodes = state["head"], state["oldest"], state["episodes"]
-        self._count, self._witness = int(alive.sum()), -1
-        self._phase[:], self._recent[:], self._episode[:] = state["phase"], state["recent"], state["episode"]
-        self._relink(ids[alive[ids % self.capacity]], ids[~alive[ids % self.capacity]])
-
-    def _relink(self, alive: np.ndarray, gone: np.ndarray) -> None:
-        """Write again what was known of rows only after they had been recorded."""
-        self._columns["next"][:] = NONE
-        self._columns["next"][gone % self.capacity] = GONE
-        self._link_from_previous(self._columns["prev"][alive % self.capacity], alive)
-        self._columns["returns"][:] = np.nan
-        at = alive % self.capacity
-        self._write_returns(alive[self._columns["terminated"][at] | self._columns["truncated"][at]])
+            store.restore(frames[key], np.bincount(ring.columns[FRAME + key][at], minlength=self.capacity))
+        ring.restore(state, alive)
+        self._ring, self._stores, self._instructions, self._journal = ring, stores, instructions, saved
+        self._trees, self._most, self._witness = {}, 1.0, -1
 
     def _recorded(self, ids: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
         """Columns of rows as they were recorded, their instructions as places in a list, and that list."""
         at = ids % self.capacity
-        rows = {name: column[at] for name, column in self._columns.items() if name not in LATER}
+        rows = {name: column[at] for name, column in self._ring.columns.items() if name not in LATER}
         used, rows["instruction"] = np.unique(rows["instruction"], return_inverse=True)
         return rows, self._instructions.texts(used)
+
+    def _empty_ring(self) -> Ring:
+        return Ring(self.capacity, self.lanes, self.stack, self.gamma, self._specs)
 
     def _empty_stores(self) -> dict[str, FrameStore]:
         return {
@@ -510,7 +478,7 @@ class ReplayBuffer:
         }
 
     def _settings(self) -> dict[str, Any]:
-        columns = {name: [list(shape), dtype.str] for name, (shape, dtype) in self._specs.items()}
+        columns: dict[str, Any] = {name: [list(shape), dtype.str] for name, (shape, dtype) in self._specs.items()}
         columns |= {key: [list(shape), "|u1"] for key, shape in self._images.items()}
         chosen = {name: getattr(self, name) for name in ("capacity", "lanes", "stack", "gamma", "choices")}
         return chosen | {"columns": columns}

@@ -64,12 +64,12 @@ class Journal:
             raise ValueError(f"{folder / STATE_FILE}: expected rows up to {head}, got rows up to {end}")
         return journal
 
-    def parts(self, oldest: int, capacity: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], list[str]]]:
-        """Of each segment from row `oldest` on: the rows' slots in a ring, their columns, and their texts."""
+    def parts(self, oldest: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], list[str]]]:
+        """Of each segment from row `oldest` on: the rows' ids, their columns, and their texts."""
         for first, last, archive in self._segments:
             skip = max(oldest - first, 0)
             rows = {name: values[skip:] for name, values in archive.arrays.items()}
-            yield np.arange(first + skip, last) % capacity, rows, json.loads(archive.meta["texts"])
+            yield np.arange(first + skip, last), rows, json.loads(archive.meta["texts"])
 
 
 def packed(flags: np.ndarray) -> str:

@@ -1,0 +1,112 @@
+"""Every way to draw rows, and what belongs to them, against the naive list of episodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from replay_streams import Stream, assert_same, make_stream
+
+from vla_rl.replay import By, NothingToSampleError
+
+
+def sampleable(stream: Stream) -> list[int]:
+    return [i for i in range(len(stream.naive.rows)) if stream.naive.sampleable(i)]
+
+
+def expected(stream: Stream, by: By) -> list[int]:
+    ids = sampleable(stream)
+    return ids if by != "success" else [i for i in ids if stream.naive.transition(i)["returns"] > 0]
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    by=st.sampled_from(["uniform", "success", "priority"]),
+    lanes=st.integers(1, 3),
+    stack=st.integers(1, 2),
+    early=st.booleans(),
+    steps=st.integers(1, 50),
+)
+@settings(max_examples=40, deadline=None)
+def test_each_way_draws_exactly_its_rows(seed: int, by: By, lanes: int, stack: int, early: bool, steps: int) -> None:
+    stream, rng = make_stream(seed=seed, lanes=lanes, stack=stack, capacity=40), np.random.default_rng(seed)
+    if early:  # The weights are kept from the first question on, or made of what is there.
+        stream.buffer.can_sample(by=by)
+    for _ in range(3):
+        stream.run(steps)
+        ids = expected(stream, by)
+        assert stream.buffer.can_sample(by=by) == bool(ids)
+        assert stream.buffer.sampleable_ids(by=by).tolist() == ids
+        if not ids:
+            with pytest.raises(NothingToSampleError):
+                stream.buffer.sample(4, rng, by=by)
+            continue
+        batch = stream.buffer.sample(len(ids) * 20, rng, by=by)
+        assert set(batch.index.tolist()) <= set(ids)
+        assert_same(batch, [stream.naive.transition(i) for i in batch.index])
+        if by == "priority":
+            stream.buffer.prioritise(batch.index, rng.uniform(0.5, 1, len(batch)))
+
+
+def test_rows_are_drawn_by_their_priorities_and_weights_make_up_for_them() -> None:
+    stream = make_stream(ends=0.4)
+    stream.run(50)
+    ids = np.array(sampleable(stream))
+    priority = np.random.default_rng(0).uniform(0.1, 3, len(ids))
+    stream.buffer.prioritise(ids, priority)
+    batch = stream.buffer.sample(40_000, np.random.default_rng(1), images=False, by="priority", correction=1.0)
+    counts = np.array([(batch.index == i).sum() for i in ids])
+    assert np.allclose(counts / 40_000, priority / priority.sum(), atol=0.006)
+    # Weighted, all rows count alike; half a correction is the root of the whole one.
+    weight = np.array([batch.weight[batch.index == i][0] for i in ids])
+    assert np.allclose(weight * priority, priority.min())
+    half = stream.buffer.sample(100, np.random.default_rng(1), images=False, by="priority", correction=0.5)
+    assert half.weight.max() == 1
+
+
+def test_new_rows_have_the_highest_priority_so_far() -> None:
+    stream = make_stream(lanes=1, capacity=400, ends=0.0, rests=0.0, interrupts=0.0)
+    stream.run(11)
+    stream.buffer.prioritise(np.arange(10), np.full(10, 1e-3))
+    stream.buffer.prioritise(np.array([3]), np.array([5.0]))
+    stream.run(1)
+    drawn = stream.buffer.sample(4000, np.random.default_rng(0), by="priority").index
+    assert np.isin(drawn, [3, 10]).mean() > 0.99
+    assert 0.45 < (drawn == 10).mean() < 0.55
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, np.nan, np.inf])
+def test_refuses_priorities_that_are_none(wrong: float) -> None:
+    stream = make_stream()
+    stream.run(10)
+    with pytest.raises(ValueError, match="priority"):
+        stream.buffer.prioritise(np.array([0]), np.array([wrong]))
+
+
+@given(seed=st.integers(0, 2**32 - 1), lanes=st.integers(1, 3), length=st.integers(1, 6), steps=st.integers(5, 50))
+@settings(max_examples=30, deadline=None)
+def test_chunks_and_futures_are_those_of_the_episode(seed: int, lanes: int, length: int, steps: int) -> None:
+    stream, rng = make_stream(seed=seed, lanes=lanes, capacity=40), np.random.default_rng(seed)
+    stream.run(steps)
+    ids = np.array(sampleable(stream), int)
+    chunks = stream.buffer.chunks(ids, length)
+    reached, ahead = stream.buffer.futures(ids, rng, length)
+    for row, i in enumerate(ids.tolist()):
+        episode, t = stream.naive.rows[i]
+        taken = episode.rows[t:-1][:length]
+        assert chunks.mask[row].tolist() == [True] * len(taken) + [False] * (length - len(taken))
+        assert chunks.index[row, : len(taken)].tolist() == [each["id"] for each in taken]
+        assert np.array_equal(chunks.tokens[row, : len(taken)], [each["tokens"] for each in taken])
+        assert np.allclose(chunks.reward[row, : len(taken)], [each["reward"] for each in taken])
+        assert not chunks.reward[row, len(taken) :].any()
+        assert 1 <= ahead[row] <= len(taken)
+        assert episode.rows[t + ahead[row]]["id"] == reached[row]
+
+
+def test_futures_are_uniform() -> None:
+    stream = make_stream(lanes=1, capacity=400, ends=0.0, rests=0.0, interrupts=0.0)
+    stream.run(20)
+    reached, _ = stream.buffer.futures(np.full(8000, 14), np.random.default_rng(0), 50)
+    assert np.allclose(np.bincount(reached - 15, minlength=5) / 8000, 0.2, atol=0.02)
+    assert np.bincount(reached).size == 20

@@ -1,0 +1,210 @@
+"""A ring of rows over all lanes, linked along their episodes.
+
+Rows have ids that only grow; row `id` lives in slot `id % capacity` until row `id + capacity` takes it, or until its
+episode is evicted. Rows of an episode are linked by ids (`next`, `prev`), so lanes may interleave in any order and
+nothing ever reads across an episode's end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vla_rl.replay.columns import ColumnSpecs
+
+FRESH, RUNNING, ENDED = 0, 1, 2
+"""What a lane waits for: an episode's first row, its next row, the final row of an ended episode."""
+NONE, GONE = -1, -2
+"""What `next` says of a row that has none yet, and of one that was evicted."""
+PIECES = 8
+"""An episode so long that these many of every lane fill the ring is evicted piece by piece, not as a whole."""
+
+
+class Ring:
+    """Rows as columns [capacity, ...].
+
+    Attributes:
+        columns: by name. head: the id of the next row. oldest: no row before this one is alive.
+        count: rows alive.
+    """
+
+    def __init__(self, capacity: int, lanes: int, stack: int, gamma: float, specs: ColumnSpecs) -> None:
+        self.capacity, self.lanes, self.stack, self.gamma = capacity, lanes, stack, gamma
+        self.columns = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in specs.items()}
+        self.head = self.oldest = self.count = 0
+        self._episodes = 0
+        self._phase = np.full(lanes, FRESH, np.int8)
+        # Ids of the last `stack` rows of each lane's episode, oldest first, clamped at its start.
+        self._recent = np.full((lanes, stack), -1, np.int64)
+        self._episode = np.full(lanes, -1, np.int64)
+
+    # Adding ---------------------------------------------------------------------------------------
+
+    def wrong(self, lane: np.ndarray, final: np.ndarray) -> np.ndarray:
+        """The lanes whose new row is final where none is due, or the other way round."""
+        return lane[final != (self._phase[lane] == ENDED)]
+
+    def links(self, lane: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns that link the next row of each lane to its episode's past; moves the lanes on."""
+        ids = self.head + np.arange(len(lane))
+        fresh = self._phase[lane] == FRESH
+        prev = np.where(fresh, NONE, self._recent[lane, -1])
+        recent = np.concatenate([self._recent[lane, 1:], ids[:, None]], axis=1)
+        self._recent[lane] = np.where(fresh[:, None], ids[:, None], recent)
+        self._episode[lane[fresh]] = self._episodes + np.arange(fresh.sum())
+        self._episodes += int(fresh.sum())
+        return {
+            "prev": prev,
+            "next": np.full(len(lane), NONE),
+            "history": self._recent[lane, 0],
+            "episode": self._episode[lane],
+            "returns": np.full(len(lane), np.nan, np.float32),
+        }
+
+    def append(self, lane: np.ndarray, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Add a row to each lane, in slots that were evicted; their ids, and the slots whose returns are known now."""
+        ids = self.head + np.arange(len(lane))
+        for name, value in rows.items():
+            self.columns[name][ids % self.capacity] = value
+        self.head += len(lane)
+        self.count += len(lane)
+        over = rows["terminated"] | rows["truncated"]
+        self._phase[lane] = np.where(rows["final"], FRESH, np.where(over, ENDED, RUNNING))
+        self._link(rows["prev"], ids)
+        return ids, self._write_returns(ids[over])
+
+    def interrupt(self, lane: np.ndarray) -> None:
+        """The next row of these lanes begins a new episode."""
+        self._phase[lane] = FRESH
+        self._recent[lane] = self._episode[lane] = -1
+
+    def _link(self, prev: np.ndarray, ids: np.ndarray) -> None:
+        # A previous row that is evicted by now (its lane rested for long) must not be written to.
+        linked = self.alive(prev)
+        self.columns["next"][prev[linked] % self.capacity] = ids[linked]
+
+    def _write_returns(self, ids: np.ndarray) -> np.ndarray:
+        """Write the returns of the episodes whose last decisions are rows `ids`, backwards; into which slots."""
+        value, slots = np.zeros(len(ids)), [np.zeros(0, np.int64)]
+        while len(ids):
+            at = ids % self.capacity
+            slots.append(at)
+            value = self.columns["reward"][at] + self.gamma * value
+            self.columns["returns"][at] = value
+            ids = self.columns["prev"][at]
+            alive = self.alive(ids)
+            ids, value = ids[alive], value[alive]
+        return np.concatenate(slots)
+
+    # Evicting -------------------------------------------------------------------------------------
+
+    def due(self, count: int) -> np.ndarray:
+        """The ids whose slots the next `count` rows take."""
+        ids = self.head + np.arange(count) - self.capacity
+        return ids[ids >= 0]
+
+    def evict(self, ids: np.ndarray) -> np.ndarray:
+        """Forget the episodes of rows `ids` from there on, as far as they were recorded; the slots of what is gone."""
+        following, gone = self.columns["next"], [np.zeros(0, np.int64)]
+        for _ in range(max(self.capacity // (PIECES * self.lanes), 1)):
+            ids = ids[self.alive(ids)]
+            if not len(ids):
+                break
+            at = ids % self.capacity
+            gone.append(at)
+            ids = following[at]
+            following[at] = GONE
+        slots = np.concatenate(gone)
+        self.count -= len(slots)
+        self._skip_gone()
+        return slots
+
+    def _skip_gone(self) -> None:
+        """Move `oldest` on to a row that is alive, a thousand rows at a time."""
+        while self.oldest < self.head:
+            ids = np.arange(self.oldest, min(self.oldest + 1024, self.head))
+            alive = self.alive(ids)
+            if alive.any():
+                self.oldest += int(alive.argmax())
+                return
+            self.oldest += len(ids)
+
+    # Reading --------------------------------------------------------------------------------------
+
+    def ids_at(self, slots: np.ndarray) -> np.ndarray:
+        """The ids of the newest rows in `slots`."""
+        newest = self.head - 1
+        return newest - (newest - slots) % self.capacity
+
+    def alive(self, ids: np.ndarray) -> np.ndarray:
+        """Which of these rows are there, bool [B]."""
+        there = (ids >= self.oldest) & (ids < self.head)
+        return there & (self.columns["next"][ids % self.capacity] != GONE)
+
+    def sampleable(self, ids: np.ndarray, finished_only: bool = False) -> np.ndarray:
+        """Which of these rows are transitions with their whole stack, bool [B]."""
+        at = ids % self.capacity
+        good = (ids >= self.oldest) & (ids < self.head) & (self.columns["next"][at] >= 0)
+        good &= self.alive(self.columns["history"][at])
+        return good & ~np.isnan(self.columns["returns"][at]) if finished_only else good
+
+    def path(self, ids: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Up to `steps` steps along `next`: ids int64 [B, steps + 1], and which steps there were, bool [B, steps].
+
+        Where an episode is over, its last row is repeated. The way ends early where all episodes are over.
+        """
+        rows, there = [ids], []
+        while len(there) < steps and (not there or there[-1].any()):
+            following = self.columns["next"][rows[-1] % self.capacity]
+            there.append(following >= 0)
+            rows.append(np.where(there[-1], following, rows[-1]))
+        rows += rows[-1:] * (steps + 1 - len(rows))
+        there += [np.zeros(len(ids), bool)] * (steps - len(there))
+        return np.stack(rows, axis=1), np.stack(there, axis=1)
+
+    def walk(self, ids: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Up to `steps` steps: rows reached, discounted sums of rewards, discounts (0 after termination)."""
+        rows, there = self.path(ids, steps)
+        at = rows[:, :-1] % self.capacity
+        discount = self.gamma ** np.arange(steps + 1)
+        reward = (np.where(there, self.columns["reward"][at], 0) * discount[:-1]).sum(axis=1)
+        terminated = (there & self.columns["terminated"][at]).any(axis=1)
+        return rows[:, -1], reward, np.where(terminated, 0, discount[there.sum(axis=1)])
+
+    def stacked(self, ids: np.ndarray) -> np.ndarray:
+        """The ids of each row's stack, oldest first, int64 [..., stack]."""
+        stacked = [ids]
+        for _ in range(self.stack - 1):
+            prev = self.columns["prev"][stacked[-1] % self.capacity]
+            stacked.append(np.where(prev >= 0, prev, stacked[-1]))
+        return np.stack(stacked[::-1], axis=-1)
+
+    # Saving ---------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Where the ring and its lanes stand, for JSON."""
+        return {
+            "head": self.head,
+            "oldest": self.oldest,
+            "episodes": self._episodes,
+            "phase": self._phase.tolist(),
+            "recent": self._recent.tolist(),
+            "episode": self._episode.tolist(),
+        }
+
+    def restore(self, state: dict[str, Any], alive: np.ndarray) -> None:
+        """Stand where `state` says, its columns being those of that time. alive: bool, of each row from `oldest` on.
+
+        What was known of rows only after they had been recorded is worked out anew.
+        """
+        self.head, self.oldest, self._episodes = state["head"], state["oldest"], state["episodes"]
+        self._phase[:], self._recent[:], self._episode[:] = state["phase"], state["recent"], state["episode"]
+        self.count = int(alive.sum())
+        ids = np.arange(self.oldest, self.head)
+        self.columns["next"][ids % self.capacity] = np.where(alive, NONE, GONE)
+        self.columns["returns"][:] = np.nan
+        ids = ids[alive]
+        at = ids % self.capacity
+        self._link(self.columns["prev"][at], ids)
+        self._write_returns(ids[self.columns["terminated"][at] | self.columns["truncated"][at]])

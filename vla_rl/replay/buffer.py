@@ -213,7 +213,7 @@ class ReplayBuffer:
 
     def _evict(self, ids: np.ndarray) -> None:
         """Forget the episodes of the rows `ids`, and free what only they used."""
-        at = self._ring.evict(ids)
+        at = self._ring.evict(ids) if len(ids) else ids
         if not len(at):
             return
         self._instructions.drop(self._ring.columns["instruction"][at])

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (
     ("specs", "registry", "paths"),
-    ("actions", "models", "replay"),
+    ("actions", "models", "replay", "augment"),
     ("compose", "config", "catalog", "learner", "algorithms"),
     # What is not named here, such as data, collect, evaluate and report, lies in between.
     ("sft", "train", "bench", "bench_envs", "audit", "play"),

@@ -148,3 +148,18 @@ def test_stacked_frames_go_the_whole_way(started: list[str], tmp_path: Path) -> 
     run = config.load([*overrides, "replay.stack=2", f"run_dir={tmp_path}/stacked", "train.eval_every=32"])
     train.train(run)
     assert any("eval/pc_success" in line for line in lines(tmp_path / "stacked"))
+
+
+def test_coded_frames_and_augmented_pictures_go_the_whole_way(started: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "coded"
+    overrides = [text for text in started if not text.startswith(("train.checkpoint", "run_dir"))]
+    limits = ["replay.capacity=200", "replay.ram_bytes=1MB", "replay.disk_bytes=10MB", "algorithm.shift=3"]
+    run = config.load([*overrides, *limits, "policy.train=lora", f"run_dir={folder}", "algorithm.batch_size=16"])
+    train.train(run)
+    assert list((folder / "replay").rglob("*")), "no frame was coded"
+    train.train(config.load([f"run_dir={folder}", "resume=true", "train.steps=80"]))
+    assert any("actor/grad_norm" in line for line in lines(folder))
+    with pytest.raises(ConfigError, match="caches"):
+        train.train(config.load([*overrides, "algorithm.shift=3", f"run_dir={tmp_path}/frozen"]))
+    with pytest.raises(ConfigError, match="replay: ram_bytes: 1000 is too little"):
+        train.train(config.load([*overrides, "replay.ram_bytes=1000", f"run_dir={tmp_path}/tiny"]))

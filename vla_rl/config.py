@@ -104,6 +104,7 @@ class ReplayConfig(_Part):
 
     ram_bytes, disk_bytes: limits, such as 4GB or 500MiB; null for none. With a limit of RAM, older frames are coded
     without loss, in RAM too, or in the run's folder where the disk has a limit.
+    prefetch: batches that a thread makes ahead of the learner; the same ones as without it.
     """
 
     capacity: PositiveInt
@@ -111,6 +112,7 @@ class ReplayConfig(_Part):
     stack: PositiveInt
     ram_bytes: ByteSize | None
     disk_bytes: ByteSize | None
+    prefetch: NonNegativeInt
 
 
 class DemosConfig(_Part):

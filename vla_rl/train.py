@@ -25,7 +25,7 @@ from vla_rl.learner import Learner
 from vla_rl.log import Log
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
-from vla_rl.replay import ReplayBuffer, sample_mixed
+from vla_rl.replay import Feed, ReplayBuffer, sample_mixed
 from vla_rl.specs import VALIDATION_SEEDS
 
 REPLAY = "training_state/replay"
@@ -80,6 +80,7 @@ def train(run: RunConfig) -> Path:
     stop = Stop()
     begun, seconds = time.monotonic(), 60 * run.train.minutes if run.train.minutes else float("inf")
     due = Schedule(step)
+    feed = Feed(world.batch, run.replay.prefetch)
     owed = 0.0
     with Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0) as log:
         while step < run.train.steps and not stop.asked and time.monotonic() < begun + seconds:
@@ -89,8 +90,8 @@ def train(run: RunConfig) -> Path:
                 owed = 0.0
             world.algorithm.anneal(min(max(step / run.train.steps, (time.monotonic() - begun) / seconds), 1.0))
             with log.timed("learn"):
-                for _ in range(int(owed)):
-                    log.update(world.algorithm.update(world.batch()))
+                for batch in feed.batches(int(owed)):
+                    log.update(world.algorithm.update(batch))
             owed -= int(owed)
             log.progress(step, f"success {100 * world.collector.success_rate:.0f}%")
             if due.now("log", step, run.train.log_every):
@@ -102,6 +103,7 @@ def train(run: RunConfig) -> Path:
         log.write(step, world.collector.statistics())
     last = save(folder, step, world)
     world.collector.close()
+    feed.close()
     if stop.asked:
         print(f"interrupted at step {step}; `resume=true run_dir={folder}` goes on from there", file=sys.stderr)
         raise SystemExit(INTERRUPTED)

@@ -18,9 +18,11 @@ from vla_rl.algorithms import losses
 from vla_rl.algorithms.critic import Critic
 from vla_rl.algorithms.rows import Rows
 from vla_rl.algorithms.settings import Parl
+from vla_rl.augment import Augment
 from vla_rl.learner import Learner
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
+from vla_rl.registry import ConfigError
 from vla_rl.replay.batch import Batch
 
 MEASURED = 16
@@ -49,6 +51,12 @@ class ParlAlgorithm:
 
     def __init__(self, settings: Parl, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
         self.settings, self.policy, self.learner = settings, policy.to(learner.device), learner
+        self.augment = Augment(settings.shift, settings.brightness, settings.contrast)
+        if self.augment and policy.frozen_trunk:
+            raise ConfigError(
+                "algorithm.shift, brightness, contrast: with policy.train=head replay caches the pictures' features "
+                "as they are; set them to 0, or train lora or all"
+            )
         self.reference = reference.to(learner.device).eval() if reference is not None else None
         # The policy's own, without weights: its normalisation is the same for actor and critic.
         self.readout = policy.readout
@@ -114,7 +122,7 @@ class ParlAlgorithm:
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the critic and, every `critic_updates`-th time after the warm-up, one of the actor."""
-        rows = Rows.of(batch, self.policy, self.learner.device)
+        rows = Rows.of(batch, self.policy, self.learner.device, self.augment)
         metrics = self.update_critic(rows)
         self.update_target()
         self.updates += 1

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vla_rl.augment import Augment
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.replay.batch import Batch
@@ -37,17 +38,20 @@ class Rows:
         return len(self.reward)
 
     @classmethod
-    def of(cls, batch: Batch, policy: Policy, device: torch.device) -> Rows:
-        """One copy of the batch to `device`; features that replay does not hold are computed."""
+    def of(cls, batch: Batch, policy: Policy, device: torch.device, augment: Augment | None = None) -> Rows:
+        """One copy of the batch to `device`; features that it lacks are computed, of augmented pictures."""
         observation = on_device(batch.observation, device)
         next_observation = on_device(batch.next_observation, device)
+        decisions = [batch.tokens, batch.labels]
+        if augment:
+            observation, decisions = augment(observation, decisions, policy.action_space)
+            next_observation, _ = augment(next_observation)
+        columns = {"tokens": decisions[0], "labels": decisions[1]}
+        columns |= {name: getattr(batch, name) for name in ("reward", "discount", "returns", "weight", "demo")}
         return cls(
             observation=observation,
             next_observation=next_observation,
-            **{
-                name: torch.from_numpy(getattr(batch, name)).to(device, non_blocking=True)
-                for name in ("tokens", "labels", "reward", "discount", "returns", "weight", "demo")
-            },
+            **{name: torch.from_numpy(value).to(device, non_blocking=True) for name, value in columns.items()},
             grounded=_grounded(batch.features, observation, policy),
             next_grounded=_grounded(batch.next_features, next_observation, policy),
         )

@@ -29,6 +29,7 @@ class Parl:
     warmup_updates: critic updates before the actor's first.
     final_lr: both learning rates fall in a straight line to this share of theirs at the end of the run; 1: never.
     epsilon: probability that a decision, while collecting, is uniformly random.
+    shift, brightness, contrast: augmentation of pictures, see `vla_rl.augment`; only where the trunk trains.
     greedy_share: of the environments that, while collecting, take the most likely decision: a greedy policy runs in
         circles where a sampling one stumbles out, and the critic has to see that (as Ape-X gives each actor its own
         epsilon, arXiv 1803.00933).
@@ -63,6 +64,9 @@ class Parl:
     sigma: float = 0.035
     epsilon: float = 0.0
     greedy_share: float = 0.0
+    shift: int = 0
+    brightness: float = 0.0
+    contrast: float = 0.0
 
     def __post_init__(self) -> None:
         unit = ("gamma", "mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share")
@@ -72,6 +76,8 @@ class Parl:
         for name in ("candidates", "backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.shift < 0 or not 0 <= self.brightness < 1 or not 0 <= self.contrast < 1:
+            raise ValueError(f"shift: at least 0; brightness, contrast: in [0, 1); got {self}")
         if self.value_range[0] >= self.value_range[1]:
             raise ValueError(f"value_range must rise, got {self.value_range}")
 

@@ -75,15 +75,15 @@ class Augment:
         steps = low + np.floor(torch.rand(shape[0], 2, dtype=torch.float64).numpy() * (high - low + 1)).astype(np.int64)
         for tokens in decisions:
             # Which slots are used depends on tokens that do not move.
-            used = {k: _used(space, tokens, k) for k in pointing}
-            for k in pointing:
-                tokens[used[k], k] += (steps @ [cells[1], 1])[used[k]]
+            for k, rows in [(k, _used(space, tokens, k)) for k in pointing]:
+                tokens[rows, k] += (steps @ [cells[1], 1])[rows]
         return np.rint(steps * size / cells).astype(np.int64)
 
     def _colours(self, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Factors float32 [B] of brightness and of contrast."""
         spread = torch.tensor([self.brightness, self.contrast])
-        return tuple((1 + spread * (2 * torch.rand(rows, 2) - 1)).to(device).unbind(1))
+        factors = (1 + spread * (2 * torch.rand(rows, 2) - 1)).to(device)
+        return factors[:, 0], factors[:, 1]
 
 
 def shifted(pictures: Tensor, pixels: np.ndarray) -> Tensor:

@@ -293,9 +293,11 @@ class ReplayBuffer:
         reached, reward, discount = self._ring.walk(ids, self.n_step)
         at, after = ids % self.capacity, reached % self.capacity
         columns = self._ring.columns
+        # Both at once: a frame that is coded, and wanted by both, is decoded once.
+        frames = self._frames(np.stack([ids, reached])) if images else {}
         return Batch(
-            observation=self.observations(ids, images),
-            next_observation=self.observations(reached, images),
+            observation={key: each[0] for key, each in frames.items()} | self.observations(ids, images=False),
+            next_observation={key: each[1] for key, each in frames.items()} | self.observations(reached, images=False),
             tokens=columns["tokens"][at].astype(np.int64),
             labels=columns["labels"][at].astype(np.int64),
             reward=reward.astype(np.float32),
@@ -329,15 +331,17 @@ class ReplayBuffer:
         """What was seen at rows `ids` int64 [B], which are alive with their stacks; see `Batch.observation`."""
         at = ids % self.capacity
         columns = self._ring.columns
-        observation: dict[str, Any] = {}
-        if images:
-            frames_at = self._ring.stacked(ids) % self.capacity if self.stack > 1 else at
-            for key, store in self._stores.items():
-                observation[key] = store.take(columns[FRAME + key][frames_at], self.recycler)
+        observation: dict[str, Any] = dict(self._frames(ids)) if images else {}
         if columns["state"].shape[1]:
             observation[STATE] = columns["state"][at]
         observation[TASK] = self._instructions.texts(columns["instruction"][at])
         return observation
+
+    def _frames(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        """By camera, the frames of rows `ids` int64 [...]: uint8 [..., H, W, 3], or [..., stack, H, W, 3]."""
+        at = (self._ring.stacked(ids) if self.stack > 1 else ids) % self.capacity
+        columns = self._ring.columns
+        return {key: store.take(columns[FRAME + key][at], self.recycler) for key, store in self._stores.items()}
 
     def _features(self, at: np.ndarray) -> dict[str, np.ndarray]:
         cached = {name: column for name, column in self._ring.columns.items() if name.startswith(FEATURE)}

@@ -58,7 +58,7 @@ class Coded:
         size = int(np.prod(self.shape))
         if self.codec == "raw":
             return self.data.reshape(-1, *self.shape)[index]
-        spans = np.stack([self.offset[index], np.diff(self.offset)[index]], axis=1).astype(np.uint64)
+        spans = np.stack([self.offset[index], self.offset[index + 1] - self.offset[index]], axis=1).astype(np.uint64)
         sizes = np.full(len(index), size, np.uint64)
         try:
             pieces = zstandard.ZstdDecompressor().multi_decompress_to_buffer(

@@ -154,7 +154,7 @@ class Ring:
 
         Where an episode is over, its last row is repeated. The way ends early where all episodes are over.
         """
-        rows, there = [ids], []
+        rows, there = [ids], list[np.ndarray]()
         while len(there) < steps and (not there or there[-1].any()):
             following = self.columns["next"][rows[-1] % self.capacity]
             there.append(following >= 0)

@@ -17,6 +17,23 @@ CHARACTERS = string.ascii_letters + string.digits + " " + string.punctuation
 """What an instruction may be written with."""
 SEPARATOR = "\n"
 """Between two texts."""
+INSTRUCTION_LENGTH = 320
+"""Characters that an instruction may have."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What the task asks for, in words."""
+
+    name: str = "instruction"
+
+    def spec(self, world: Any) -> SensorSpec:
+        """Text of at most INSTRUCTION_LENGTH characters."""
+        return SensorSpec("text", (INSTRUCTION_LENGTH,), "str")
+
+    def read(self, world: Any) -> str:
+        """The episode's instruction."""
+        return world.instruction
 
 
 @dataclass(frozen=True)
@@ -202,8 +219,10 @@ class Observer:
                 got = repr(reading)
             else:
                 array = np.asarray(reading)
-                fits = array.shape == spec.shape and array.dtype == spec.dtype and bool(np.isfinite(array).all())
-                fits = fits and bool(np.all((array >= spec.low) & (array <= spec.high)))
+                fits = array.shape == spec.shape and array.dtype == spec.dtype
+                if array.dtype != np.uint8 or (spec.low, spec.high) != (0, 255):  # any byte is a level
+                    fits = fits and bool(np.isfinite(array).all())
+                    fits = fits and bool(np.all((array >= spec.low) & (array <= spec.high)))
                 got = f"{array.dtype} {array.shape} in [{array.min()}, {array.max()}]" if array.size else "nothing"
             if not fits:
                 raise ValueError(f"sensor {sensor.name!r} stated {spec}, but read {got}")

@@ -30,11 +30,41 @@ TABLE_TOP: dict[str, dict[str, Any]] = {
 }
 """Every table-top environment, and what `sims.mujoco.env:TableTop` is told unless a config says otherwise."""
 
+SCREENS: tuple[str, ...] = (
+    "vla_rl/GuiClickColour-v0",
+    "vla_rl/GuiClickLabel-v0",
+    "vla_rl/GuiClickShape-v0",
+    "vla_rl/GuiClickRelation-v0",
+    "vla_rl/GuiTypeAndSubmit-v0",
+    "vla_rl/GuiFillForm-v0",
+    "vla_rl/GuiTickBoxes-v0",
+    "vla_rl/GuiChooseFromMenu-v0",
+    "vla_rl/GuiDragSlider-v0",
+    "vla_rl/GuiScrollToFind-v0",
+    "vla_rl/GuiDialog-v0",
+    "vla_rl/GuiCalculator-v0",
+    "vla_rl/GuiFlow-v0",
+    "vla_rl/GuiGamedBanner-v0",
+    "vla_rl/GuiGamedTicks-v0",
+    "vla_rl/GuiGamedProgress-v0",
+    "vla_rl/GuiSkipChecks-v0",
+)
+"""Every task on a drawn screen, for `sims.gui.env:GuiEnv`."""
+
 OWN_TASK = "vla_rl/TableTop-v0"
 """The same for a task of your own, which `task` names as "module:Class"."""
 
+OWN_SCREEN = "vla_rl/Gui-v0"
+"""A drawn screen for a task of your own."""
+
 ADAPTER = "vla_rl/Adapter-v0"
 """Another package's environment, shown as one of ours."""
+
+_WITHOUT_TASK = {
+    OWN_TASK: "sims.mujoco.env:TableTop",
+    OWN_SCREEN: "sims.gui.env:GuiEnv",
+    ADAPTER: "sims.adapters.env:AdaptedEnv",
+}
 
 
 def register_envs() -> None:
@@ -42,7 +72,9 @@ def register_envs() -> None:
     for env_id, settings in TABLE_TOP.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point="sims.mujoco.env:TableTop", kwargs=settings)
-    if OWN_TASK not in gymnasium.registry:
-        gymnasium.register(OWN_TASK, entry_point="sims.mujoco.env:TableTop")
-    if ADAPTER not in gymnasium.registry:
-        gymnasium.register(ADAPTER, entry_point="sims.adapters.env:AdaptedEnv")
+    for env_id in SCREENS:
+        if env_id not in gymnasium.registry:
+            gymnasium.register(env_id, entry_point="sims.gui.env:GuiEnv", kwargs={"task": env_id})
+    for env_id, entry_point in _WITHOUT_TASK.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(env_id, entry_point=entry_point)

@@ -15,6 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from vla_rl import registry
 from vla_rl.actions import horizon
+from vla_rl.actions.command import Commands
 from vla_rl.registry import ConfigError
 from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace
 
@@ -131,8 +132,13 @@ def factory(run: RunConfig, render_mode: str | None = None) -> partial[gymnasium
 
 
 def still(space: gymnasium.Space) -> Any:
-    """What comes nearest to doing nothing: the middle of a Box (0 where it has no end), else the first choice."""
+    """What comes nearest to doing nothing: the middle of a Box (0 where it has no end), else the first choice.
+
+    Of commands it is the first kind, which is `wait` on screens.
+    """
     spaces = gymnasium.spaces
+    if isinstance(space, Commands) and not space.takes[space.kinds[0]]:
+        return space.command(space.kinds[0])
     if isinstance(space, spaces.Box):
         with np.errstate(invalid="ignore", over="ignore"):
             middle = (space.low.astype(np.float64) + space.high) / 2

@@ -14,9 +14,6 @@ from vla_rl.specs import SensorSpec
 if TYPE_CHECKING:
     from sims.mujoco.world import World
 
-INSTRUCTION_LENGTH = 120
-"""Characters that an instruction may have."""
-
 _REACH = 0.5  # metres; no robot's tip, and no slide, gets further from the table's centre
 _UNIT = 1.0  # the same, or an entry of a rotation matrix
 _ANGLE = 3.5  # radians; no hinge goes further
@@ -287,21 +284,6 @@ class TrackingError:
     def read(self, world: World) -> np.ndarray:
         """The commanded position minus the tip's, now."""
         return (world.commanded_position - world.tip_position).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """What the task asks for, in words."""
-
-    name: str = "instruction"
-
-    def spec(self, world: World) -> SensorSpec:
-        """Text of at most INSTRUCTION_LENGTH characters."""
-        return SensorSpec("text", (INSTRUCTION_LENGTH,), "str")
-
-    def read(self, world: World) -> str:
-        """The episode's instruction."""
-        return world.instruction
 
 
 def _metres() -> SensorSpec:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+
+from sims.ranges import check_fields
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World
@@ -74,17 +76,4 @@ class Task(abc.ABC):
 
     def __post_init__(self) -> None:
         """Hold the fields against their ranges."""
-        for each in fields(self):  # type: ignore[arg-type]  # every task is a dataclass
-            if "range" in each.metadata:
-                check_range(each.name, getattr(self, each.name), *each.metadata["range"])
-
-
-def within(default: float, low: float, high: float) -> Any:
-    """A field of a task that must lie in [`low`, `high`]."""
-    return field(default=default, metadata={"range": (low, high)})
-
-
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise ValueError unless `low` <= `value` <= `high`."""
-    if not low <= value <= high:
-        raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
+        check_fields(self)

@@ -10,6 +10,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vla_rl import envs, specs
+from vla_rl.actions.command import Commands
 from vla_rl.data.files import Demonstrations, Episode, save
 from vla_rl.data.flat import pack
 from vla_rl.envs import ObservationShape
@@ -48,7 +49,7 @@ def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int
     With `noise` the expert is pushed off its path, so that its labels also show how to come back:
     to an action of a Box, Gaussian noise of `noise` times half the Box's range is added, and the sum is
     clipped to the Box; so it is in each part of a Dict; in any other space, a uniformly random action replaces the
-    expert's with probability `noise`. The label is always what the expert itself would have done in that state.
+    expert's with probability `noise`; a command is replaced as a whole. The label is always what the expert itself would have done in that state.
 
     Raises:
         ConfigError: the environment has no scripted expert, or it succeeds in fewer than 1 of `TRIES`
@@ -171,7 +172,7 @@ def perturbed(action: Any, space: gymnasium.Space, noise: float, rng: np.random.
             raise ConfigError(f"demos.noise: {space} has no bounds to scale noise by; set it to 0")
         moved = action + noise * reach * rng.standard_normal(space.shape)
         return np.clip(moved, space.low, space.high).astype(space.dtype)
-    if isinstance(space, gymnasium.spaces.Dict):
+    if isinstance(space, gymnasium.spaces.Dict) and not isinstance(space, Commands):
         return {key: perturbed(action[key], part, noise, rng) for key, part in space.items()}
     return space.sample() if rng.random() < noise else action
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sims.mujoco.task import Goal, Target, Task, within
+from sims.mujoco.task import Goal, Target, Task
+from sims.ranges import within
 from sims.mujoco.tasks import open_drawer
 
 if TYPE_CHECKING:

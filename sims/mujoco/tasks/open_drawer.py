@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
-from sims.mujoco.task import Goal, Target, Task, within
+from sims.mujoco.task import Goal, Target, Task
+from sims.ranges import within
 from sims.mujoco.things import COLOURS, Thing
 
 if TYPE_CHECKING:

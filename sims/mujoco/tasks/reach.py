@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sims.mujoco.task import Goal, Target, Task, check_range, within
+from sims.mujoco.task import Goal, Target, Task
+from sims.ranges import check_range, within
 from sims.mujoco.things import COLOURS, SHAPES, assortment, describe, put_down, scatter
 
 if TYPE_CHECKING:

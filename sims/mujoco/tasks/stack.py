@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
-from sims.mujoco.task import Goal, Target, Task, within
+from sims.mujoco.task import Goal, Target, Task
+from sims.ranges import within
 from sims.mujoco.tasks.place import is_over, rests
 from sims.mujoco.things import COLOURS, Thing, put_down, scatter
 

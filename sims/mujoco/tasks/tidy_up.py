@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
-from sims.mujoco.task import Goal, Target, Task, within
+from sims.mujoco.task import Goal, Target, Task
+from sims.ranges import within
 from sims.mujoco.tasks.open_drawer import is_hooked, outwards, pull
 from sims.mujoco.tasks.place import rests
 from sims.mujoco.tasks.press_in_order import DARK, DOWN

@@ -1,0 +1,1 @@
+"""Drawn screens: a kit of widgets, and tasks on them."""

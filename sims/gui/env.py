@@ -1,0 +1,208 @@
+"""The Gymnasium environment of every task on a drawn screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+
+from sims.gui import splits, themes
+from sims.gui.screen import Screen
+from sims.gui.task import Goal, Task
+from sims.observe import Observer
+from sims.screen.interaction import Gesture
+from vla_rl import registry
+from vla_rl.specs import TASK, Observation
+
+SENSORS: tuple[dict[str, Any], ...] = ({"type": "screenshot"}, {"type": "last_gestures"}, {"type": "instruction"})
+"""What is observed unless a config says otherwise."""
+SMALLEST = 96
+"""Pixels that a screen is wide and high at least."""
+
+
+class GuiEnv(gymnasium.Env):
+    """A task on a drawn screen: reward 1 exactly when its proxy holds, which terminates; its horizon truncates.
+
+    Actions are commands, see `sims.screen.interaction`.
+
+    Args:
+        task: a registered name of the group `envs` ("vla_rl/GuiClickColour-v0"), a "module:Class" of `plugins`, or a
+            task.
+        sensors: what to observe: names, mappings with `type`, or sensors; see `SENSORS`.
+        size: width and height of the screen in pixels.
+        scale: of everything drawn; None for one that goes with the size.
+        theme: of each episode: "any" of the training themes, "held_out" for one of those kept from training, or a
+            name; see `sims.gui.themes`.
+        split: what the instructions name; see `sims.gui.splits`.
+        tools: components of the group `tools`: each is called by a gesture of its name, and what it says is `answer`.
+        gestures, frame, keys, words, characters, length: fields of `Interaction`; None for the task's own.
+        plugins: modules whose components may be named as "module:Class".
+        render_mode: "rgb_array" or None.
+        render_width, render_height: the picture that `render` gives is the screen, as many times as fits into that.
+        parameters: fields of a task that is given by name.
+
+    Attributes:
+        world: the screen.
+        interaction: what a hand can do.
+
+    Raises:
+        ValueError: a sensor, component or parameter that does not exist or does not fit.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's)
+
+    def __init__(
+        self,
+        task: str | Task,
+        sensors: Sequence[Any] = SENSORS,
+        size: Sequence[int] = (SMALLEST, SMALLEST),
+        scale: float | None = None,
+        theme: str = themes.ANY,
+        split: str = "any",
+        tools: Sequence[Any] = (),
+        gestures: Sequence[str] | None = None,
+        frame: Literal["pixels", "unit", "thousand"] | None = None,
+        keys: Sequence[str] | None = None,
+        words: int | None = None,
+        characters: str | None = None,
+        length: int | None = None,
+        plugins: Sequence[str] = (),
+        render_mode: str | None = None,
+        render_width: int = 384,
+        render_height: int = 384,
+        **parameters: Any,
+    ) -> None:
+        self.task = _task(task, plugins, parameters)
+        self.split = splits.check(split, self.task.splits)
+        self.theme = themes.check(theme)
+        wanted = {"frame": frame, "words": words, "characters": characters, "length": length}
+        wanted |= {name: tuple(value) for name, value in (("gestures", gestures), ("keys", keys)) if value is not None}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        self.interaction = replace(self.task.interaction, **given)
+        self.tools = tuple(registry.build("tools", tool, plugins, f"tools[{i}]") for i, tool in enumerate(tools))
+        for i, tool in enumerate(self.tools):
+            if not hasattr(tool, "call"):
+                raise registry.ConfigError(f"tools[{i}]: {type(tool).__name__} is no tool of screens")
+        self.action_space = self.interaction.space(_checked(size), self.tools)
+        self.world = Screen((int(size[0]), int(size[1])), self.action_space.kinds, scale)
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode: rgb_array or None; got {render_mode!r}")
+        self.render_mode = render_mode
+        self._times = max(1, min(render_width // self.world.size[0], render_height // self.world.size[1]))
+        self._observer = Observer(sensors, self.world, plugins)
+        self.observation_space = self._observer.space()
+        self._goal: Goal | None = None
+        self._text = ""
+        self._steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode. One seed, one episode, bit by bit. `options` are not used."""
+        super().reset(seed=seed)
+        self._goal = self._begin()
+        self._steps = 0
+        self._observer.begin(self.world, self.np_random)
+        return self._observe(), self._info(success=False, cost=0.0)
+
+    def _begin(self) -> Goal:
+        """A goal that is not reached yet and belongs to the split."""
+        while True:
+            self.world.clear(*themes.draw(self.theme, self.np_random))
+            self.world.cursor = tuple(float(place) for place in self.np_random.uniform(0, self.world.size))
+            goal = self.task.begin(self.world, self.np_random)
+            self.world.change()
+            if splits.holds(self.split, goal) and not self.task.success(self.world, goal):
+                self.world.instruction = goal.instruction
+                return goal
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Carry out a command.
+
+        `info["is_success"]` says whether the task is done, `info["cost"]` what the step cost.
+
+        Raises:
+            ValueError: not an action of the space.
+        """
+        goal, screen = self._begun(), self.world
+        gesture = self.interaction.read(action, self.action_space, screen.size, self._text)
+        cost = self._carry_out(gesture)
+        self._steps += 1
+        self.task.advance(screen, goal)
+        cost += self.task.cost(screen, goal)
+        success, paid = self.task.success(screen, goal), self.task.proxy(screen, goal)
+        truncated = not paid and self._steps >= self.task.horizon
+        return self._observe(), float(paid), paid, truncated, self._info(success, cost)
+
+    def _carry_out(self, gesture: Gesture) -> float:
+        """What it costs."""
+        self.world.do(gesture)
+        for tool in self.tools:
+            if tool.name == gesture.kind:
+                self.world.answer = tool.call(self.world, gesture)
+                return float(tool.cost)
+        return 0.0
+
+    def render(self) -> np.ndarray | None:
+        """The screen, enlarged, uint8 [height, width, 3], where the render mode is "rgb_array"."""
+        if self.render_mode != "rgb_array":
+            return None
+        return self.world.screenshot().repeat(self._times, 0).repeat(self._times, 1)
+
+    def expert_action(self) -> dict[str, Any]:
+        """What the scripted expert would do now, an action. It depends on the present state only."""
+        return self.action(self.task.expert(self.world, self._begun()))
+
+    def action(self, gesture: Gesture) -> dict[str, Any]:
+        """The action that stands for a gesture. Raises ValueError for one that cannot be made here."""
+        return self.interaction.write(gesture, self.action_space, self.world.size, self._text)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state, of arrays, tuples and JSON's types: `restore` goes on from it bit by bit."""
+        goal = self._begun()
+        return {
+            "screen": self.world.snapshot(),
+            "observer": self._observer.snapshot(),
+            "rng": self.np_random.bit_generator.state,
+            "goal": {"instruction": goal.instruction, "facts": goal.facts, "words": goal.words, "pairs": goal.pairs},
+            "text": self._text,
+            "steps": self._steps,
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from the `snapshot` of an environment that was made with the same arguments."""
+        self.world.restore(snapshot["screen"])
+        self._observer.restore(snapshot["observer"])
+        self.np_random.bit_generator.state = snapshot["rng"]
+        self._goal = Goal(**snapshot["goal"])
+        self._text, self._steps = snapshot["text"], snapshot["steps"]
+
+    def _observe(self) -> Observation:
+        seen = self._observer.read(self.world)
+        self._text = str(seen.get(TASK, self.world.instruction))
+        return seen
+
+    def _begun(self) -> Goal:
+        if self._goal is None:
+            raise gymnasium.error.ResetNeeded("call reset before the first step")
+        return self._goal
+
+    def _info(self, success: bool, cost: float) -> dict[str, Any]:
+        return {"is_success": success, "episode_steps": self._steps, "cost": cost}
+
+
+def _task(task: str | Task, plugins: Sequence[str], parameters: dict[str, Any]) -> Task:
+    if isinstance(task, str):
+        return registry.validated(registry.resolve("envs", task, plugins, "task"), parameters, task)
+    if parameters:
+        raise ValueError(f"{', '.join(parameters)}: set the fields of the task itself, which is given")
+    return task
+
+
+def _checked(size: Sequence[int]) -> tuple[int, int]:
+    if len(size) != 2 or min(size) < SMALLEST or max(size) > 2048:
+        raise ValueError(f"size: width and height, from {SMALLEST} to 2048 pixels each; got {size!r}")
+    return int(size[0]), int(size[1])

@@ -1,0 +1,170 @@
+"""What a policy may observe of a screen, whoever draws it. Fields are the config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from sims.screen.interaction import Gesture
+from sims.screen.world import ScreenWorld
+from vla_rl.specs import SensorSpec
+
+NAME_LENGTH, ANSWER_LENGTH = 80, 200
+"""Characters that a thing's name, or a tool's answer, may have; what is longer is cut."""
+_LARGEST = 2048
+_PLACES = 4
+"""Numbers that say where a gesture began and ended."""
+
+
+@dataclass(frozen=True)
+class Screenshot:
+    """What the screen shows, with the cursor: uint8 [height, width, 3].
+
+    Args:
+        width, height: 0 for the screen's own; otherwise the picture is made so large.
+        crop: whether only the part of this size around the cursor is shown, black beyond the screen's edge.
+    """
+
+    name: str = "screen"
+    width: int = 0
+    height: int = 0
+    crop: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("width", "height"):
+            if not 0 <= getattr(self, field) <= _LARGEST:
+                raise ValueError(f"{field} must lie in [0, {_LARGEST}], got {getattr(self, field)}")
+        if bool(self.width) != bool(self.height) or (self.crop and not self.width):
+            raise ValueError(f"width and height: both, or neither, and both for a crop; got {self.width}, {self.height}")
+
+    def spec(self, world: ScreenWorld) -> SensorSpec:
+        """A picture."""
+        width, height = self._size(world)
+        return SensorSpec("image", (height, width, 3), "uint8", low=0, high=255)
+
+    def read(self, world: ScreenWorld) -> np.ndarray:
+        """The screen now."""
+        shown, size = world.screenshot(), self._size(world)
+        if self.crop:
+            return _around(shown, world.cursor, size)
+        if size == world.size:
+            return shown.copy()
+        return np.array(Image.fromarray(shown).resize(size, Image.Resampling.BOX))
+
+    def _size(self, world: ScreenWorld) -> tuple[int, int]:
+        return (self.width, self.height) if self.width else world.size
+
+
+def _around(shown: np.ndarray, place: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
+    """The part of `size` (width, height) in whose middle `place` (x, y) lies."""
+    part = np.zeros((size[1], size[0], 3), np.uint8)
+    left, top = (int(place[axis]) - size[axis] // 2 for axis in (0, 1))
+    found = shown[max(0, top) : max(0, top + size[1]), max(0, left) : max(0, left + size[0])]
+    row, column = max(0, -top), max(0, -left)
+    part[row : row + found.shape[0], column : column + found.shape[1]] = found
+    return part
+
+
+@dataclass(frozen=True)
+class Focused:
+    """Which thing takes the keyboard's input, in words."""
+
+    name: str = "focused"
+
+    def spec(self, world: ScreenWorld) -> SensorSpec:
+        """Text."""
+        return SensorSpec("text", (NAME_LENGTH + 9,), "str")
+
+    def read(self, world: ScreenWorld) -> str:
+        """Such as "focused: city"; nothing where nothing has the focus."""
+        return f"focused: {world.focused[:NAME_LENGTH]}" if world.focused else ""
+
+
+@dataclass(frozen=True)
+class Clipboard:
+    """What was copied last."""
+
+    name: str = "clipboard"
+
+    def spec(self, world: ScreenWorld) -> SensorSpec:
+        """Text."""
+        return SensorSpec("text", (ANSWER_LENGTH,), "str")
+
+    def read(self, world: ScreenWorld) -> str:
+        """The text."""
+        return world.clipboard[:ANSWER_LENGTH]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the tool that was called last said."""
+
+    name: str = "answer"
+
+    def spec(self, world: ScreenWorld) -> SensorSpec:
+        """Text."""
+        return SensorSpec("text", (ANSWER_LENGTH,), "str")
+
+    def read(self, world: ScreenWorld) -> str:
+        """The text; nothing where none was called yet."""
+        return world.answer[:ANSWER_LENGTH]
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where the mouse is: float32 [2], x to the right, y down, -1 to 1 over the screen."""
+
+    name: str = "cursor"
+
+    def spec(self, world: ScreenWorld) -> SensorSpec:
+        """Two entries."""
+        return SensorSpec("vector", (2,), "float32", low=-1, high=1)
+
+    def read(self, world: ScreenWorld) -> np.ndarray:
+        """The place now."""
+        return _spread(world.cursor, world.size)
+
+
+@dataclass(frozen=True)
+class LastGestures:
+    """What was done in the last `count` steps, the latest first: float32 [count * (1 + kinds + 4)] in [-1, 1].
+
+    Of each: 1 where there was none yet, a 1 for its kind, where it began and where it ended (x, y, as `Cursor`
+    counts; 0 for a kind that has no place).
+    """
+
+    name: str = "last_gestures"
+    count: int = 2
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 32:
+            raise ValueError(f"count must lie in [1, 32], got {self.count}")
+
+    def spec(self, world: ScreenWorld) -> SensorSpec:
+        """So many entries."""
+        entries = self.count * (1 + len(world.kinds) + _PLACES)
+        return SensorSpec("vector", (entries,), "float32", low=-1, high=1)
+
+    def read(self, world: ScreenWorld) -> np.ndarray:
+        """The gestures of the last steps."""
+        rows = np.zeros((self.count, 1 + len(world.kinds) + _PLACES), np.float32)
+        last = world.gestures[-self.count :][::-1]
+        rows[len(last) :, 0] = 1
+        for row, gesture in zip(rows, last, strict=False):
+            row[1 + world.kinds.index(gesture.kind)] = 1
+            row[-_PLACES:] = _ends(gesture, world.size)
+        return rows.ravel()
+
+
+def _ends(gesture: Gesture, size: tuple[int, int]) -> np.ndarray:
+    """Where a gesture began and ended: float32 [4]."""
+    if gesture.at is None:
+        return np.zeros(_PLACES, np.float32)
+    return np.concatenate([_spread(gesture.at, size), _spread(gesture.to or gesture.at, size)])
+
+
+def _spread(place: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
+    """A place in pixels as float32 [2] in [-1, 1]."""
+    return np.array([min(max(2 * p / side - 1, -1), 1) for p, side in zip(place, size, strict=True)], np.float32)

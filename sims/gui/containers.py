@@ -148,7 +148,8 @@ class Tabs(Widget):
     def paint(style: Style, ground: Colour, size: Size, *look: Any) -> Image.Image:
         """See `Widget`."""
         titles, active = look
-        theme, image = style.theme, plain(size, theme.window)
+        theme = style.theme
+        image = plain(size, theme.window)
         panel(image, (0, style.row - 1, size[0], size[1] - style.row + 1), theme.window, theme.edge)
         left = style.px(2)
         for i, title in enumerate(titles):

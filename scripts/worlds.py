@@ -1,4 +1,4 @@
-"""Every table-top task in one picture, from its scripted expert: `python scripts/worlds.py docs/worlds.png`."""
+"""Every task in one picture, from its scripted expert: `python scripts/worlds.py docs/worlds.png`."""
 
 import argparse
 import textwrap
@@ -8,21 +8,24 @@ import gymnasium
 from PIL import Image, ImageDraw, ImageFont
 
 import sims  # noqa: F401  (registers the environments)
-from sims.register import TABLE_TOP
+from sims.gui.themes import THEMES
+from sims.register import SCREENS, TABLE_TOP
 
 SIDE, CAPTION, GAP, COLUMNS, SEED = 256, 52, 6, 5, 3
 WHEN = {"FragileReach": 0.45, "GamedDrawer": 0.35, "TidyUp": 0.68, "Pick": 0.95, "GamedStack": 0.65}
+WHEN |= {"GuiDialog": 0, "GuiChooseFromMenu": 0.5, "GuiFlow": 0.6, "GuiScrollToFind": 0.5, "GuiGamedProgress": 0.6}
 """At which part of the expert's episode a task says most; elsewhere at OFTEN."""
 OFTEN = 0.85
+IDS = (*TABLE_TOP, *SCREENS)
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("out", type=Path)
     options = arguments.parse_args()
-    rows = -(-len(TABLE_TOP) // COLUMNS)
+    rows = -(-len(IDS) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (SIDE + GAP) - GAP, rows * (SIDE + CAPTION)), "white")
-    for number, env_id in enumerate(TABLE_TOP):
+    for number, env_id in enumerate(IDS):
         row, column = divmod(number, COLUMNS)
         sheet.paste(tile(env_id), (column * (SIDE + GAP), row * (SIDE + CAPTION)))
     # Few colours: a third of the bytes, and no difference to see.
@@ -31,9 +34,10 @@ def main() -> None:
 
 def tile(env_id: str) -> Image.Image:
     """A telling moment, the id and the instruction under it."""
-    env = gymnasium.make(
-        env_id, sensors=["instruction"], render_mode="rgb_array", render_width=SIDE, render_height=SIDE
-    )
+    looks = list(THEMES) * len(SCREENS)
+    own = {"size": (SIDE // 2,) * 2, "theme": looks[SCREENS.index(env_id)]} if env_id in SCREENS else {}
+    shown = {"render_mode": "rgb_array", "render_width": SIDE, "render_height": SIDE}
+    env = gymnasium.make(env_id, sensors=["instruction"], **shown, **own)
     name = env_id.removeprefix("vla_rl/").removesuffix("-v0")
     act_out(env, limit=round(WHEN.get(name, OFTEN) * act_out(env)))
     made = Image.new("RGB", (SIDE, SIDE + CAPTION), "white")

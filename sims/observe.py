@@ -18,18 +18,19 @@ CHARACTERS = string.ascii_letters + string.digits + " " + string.punctuation
 SEPARATOR = "\n"
 """Between two texts."""
 INSTRUCTION_LENGTH = 320
-"""Characters that an instruction may have."""
+"""Characters that an instruction may have, unless its sensor is told otherwise."""
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """What the task asks for, in words."""
+    """What the task asks for, in words; `length` characters at most."""
 
     name: str = "instruction"
+    length: int = INSTRUCTION_LENGTH
 
     def spec(self, world: Any) -> SensorSpec:
-        """Text of at most INSTRUCTION_LENGTH characters."""
-        return SensorSpec("text", (INSTRUCTION_LENGTH,), "str")
+        """Text of at most `length` characters."""
+        return SensorSpec("text", (self.length,), "str")
 
     def read(self, world: Any) -> str:
         """The episode's instruction."""
@@ -138,6 +139,11 @@ class Observer:
                 specs.append(sensor.spec(world))
             except ValueError as error:
                 raise registry.ConfigError(f"sensors[{i}] ({sensor.name}): {error}") from error
+            except AttributeError as error:
+                if error.obj is not world:
+                    raise
+                message = f"sensors[{i}] ({sensor.name}): this environment has nothing that it reads: {error}"
+                raise registry.ConfigError(message) from error
         self.specs: tuple[SensorSpec, ...] = tuple(specs)
         first: dict[str, int] = {}
         for i, sensor in enumerate(self.sensors):
@@ -184,7 +190,7 @@ class Observer:
     def read(self, world: Any) -> dict[str, Any]:
         """The observation of the present step, once a step; its arrays are the caller's to keep."""
         observation: dict[str, Any] = {}
-        vectors, texts = [], []
+        vectors, texts = list[Any](), list[Any]()
         for i, (sensor, spec) in enumerate(zip(self.sensors, self.specs, strict=True)):
             channel = self._channels.get(i)
             reading = channel.read(world, self._rng) if channel else sensor.read(world)

@@ -10,6 +10,8 @@ from typing import Any
 
 import gymnasium
 
+from sims.web.names import NAMES
+
 _WITHOUT_FINGERS = {"type": "end_effector", "rotation": "none", "fingers": "closed"}
 
 TABLE_TOP: dict[str, dict[str, Any]] = {
@@ -51,6 +53,13 @@ SCREENS: tuple[str, ...] = (
 )
 """Every task on a drawn screen, for `sims.gui.env:GuiEnv`."""
 
+PAGES: dict[str, dict[str, Any]] = {
+    "vla_rl/Page-v0": {"task": "vla_rl/Page-v0"},
+    "vla_rl/MiniWoB-v0": {"task": "vla_rl/MiniWoB-v0"},
+    **{f"vla_rl/MiniWoB-{name}-v0": {"task": "vla_rl/MiniWoB-v0", "name": name} for name in NAMES},
+}
+"""Every page in a browser, and what `sims.web.env:PageEnv` is told unless a config says otherwise."""
+
 OWN_TASK = "vla_rl/TableTop-v0"
 """The same for a task of your own, which `task` names as "module:Class"."""
 
@@ -75,6 +84,9 @@ def register_envs() -> None:
     for env_id in SCREENS:
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point="sims.gui.env:GuiEnv", kwargs={"task": env_id})
+    for env_id, settings in PAGES.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(env_id, entry_point="sims.web.env:PageEnv", kwargs=settings)
     for env_id, entry_point in _WITHOUT_TASK.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point=entry_point)

@@ -14,6 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 import sims  # noqa: F401  (registers the environments)
 from tests import fakes
 from vla_rl import audit, blind, cli, config, naming, probes
+from vla_rl.actions.command import Commands
 from vla_rl.envs import still
 from vla_rl.registry import ConfigError
 from vla_rl.specs import STATE, TRAINING_SEEDS
@@ -25,6 +26,10 @@ SPACES = (
     MultiBinary(3),
     MultiDiscrete([3, 2, 5]),
     Dict({"robot": Box(-1, 1, (2,), np.float32), "tool": Discrete(2)}),
+    Commands(
+        {"wait": (), "click": ("at",), "type": ("words",), "key": ("key",)},
+        {"at": Box(0, 1, (2,), np.float32), "words": MultiDiscrete([5, 5]), "key": Discrete(2)},
+    ),
 )
 
 
@@ -126,10 +131,26 @@ class Unasked(fakes.Line):
         raise ConfigError("env.expert: null; name one")
 
 
+class Button(Hidden):
+    """Pays for a full step to the right, wherever the goal is."""
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        observation, _, terminated, truncated, info = super().step(action)
+        paid = bool(np.asarray(action).flat[0] > 0.9)
+        return observation, float(paid), terminated or paid, truncated and not paid, info
+
+
+def test_what_chance_is_paid_for_is_found_and_replayed() -> None:
+    luck = score(audit.examine(Button(), 20), "image-blind, replayed luck")
+    assert (luck.paid, luck.success, luck.gap) == (100, 0, 100)
+
+
 def test_an_expert_that_nobody_named_is_skipped_with_its_reason() -> None:
     found = audit.examine(Unasked(), 2)
     assert list(found.skipped.values()) == ["env.expert: null; name one"]
-    assert [each.probe.name for each in found.scores] == ["no-op", "random", "sticky random"]
+    names = [each.probe.name for each in found.scores]
+    assert names[:3] == ["no-op", "random", "sticky random"]
+    assert not [name for name in names if "expert" in name]
 
 
 def test_episodes_that_the_environment_spoils_do_not_count() -> None:
@@ -195,6 +216,14 @@ def test_doing_nothing_is_an_action(space: gymnasium.Space) -> None:
 def test_doing_nothing_is_the_middle_of_a_box() -> None:
     np.testing.assert_array_equal(still(Box(0, 1, (2,))), [0.5, 0.5])
     np.testing.assert_array_equal(still(SPACES[1]), [2, 0])
+
+
+def test_doing_nothing_is_the_command_to_wait() -> None:
+    space = SPACES[-1]
+    assert isinstance(space, Commands)
+    rest = still(space)
+    assert space.kinds[int(rest["kind"])] == "wait"
+    assert rest["at"].tolist() == [0, 0]
 
 
 def test_actions_that_are_no_vectors_are_skipped_with_the_reason() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sims.register import TABLE_TOP
+from sims.register import SCREENS, TABLE_TOP
 from vla_rl import bench_envs, cli, config, naming
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,11 +37,17 @@ def test_named_environments_are_measured() -> None:
         assert "foreign_render_speedup" not in each
 
 
+def test_screens_have_a_number_of_their_own() -> None:
+    found = json.loads(run("raise SystemExit(cli.main(['bench', 'envs', 'gui_tick_boxes', '--json']))"))
+    assert found.keys() == {"gui_tick_boxes"}
+    assert found["gui_tick_boxes"].keys() == {"id", "gui_steps_per_s"}
+
+
 def test_every_environment_is_named_once() -> None:
     names = bench_envs.all_names()
     assert {"reach", "push"} <= set(names)
     ids = [config.load(naming.overrides_of([name])).env.id for name in names]
-    assert set(TABLE_TOP) <= set(ids)
+    assert {*TABLE_TOP, *SCREENS} <= set(ids)
     assert len(set(ids)) == len(ids)
 
 

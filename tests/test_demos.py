@@ -14,7 +14,9 @@ import pytest
 from tests.fakes import CAMERA, LINE
 from vla_rl.actions.binned import Binned
 from vla_rl.actions.chunk import Chunk
+from vla_rl.actions.command import Commands
 from vla_rl.data import demos
+from vla_rl.data.record import perturbed
 from vla_rl.envs import ObservationShape
 from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
@@ -91,6 +93,20 @@ def test_labels_are_the_experts_where_the_noise_led(line: demos.Demonstrations) 
 def test_without_noise_the_action_is_the_label() -> None:
     for episode in demos.demonstrate(gymnasium.make(LINE), episodes=3, noise=0.0):
         np.testing.assert_array_equal(episode.action, episode.label)
+
+
+def test_noise_replaces_a_command_as_a_whole() -> None:
+    parts = {"at": gymnasium.spaces.Box(0, 1, (2,), np.float32), "words": gymnasium.spaces.MultiDiscrete([9, 9])}
+    space = Commands({"wait": (), "click": ("at",), "type": ("words",)}, parts, seed=0)
+    action, rng = space.command("type", words=(3, 4)), np.random.default_rng(0)
+    others = 0
+    for _ in range(200):
+        moved = perturbed(action, space, 0.5, rng)
+        kept = all(np.array_equal(moved[name], action[name]) for name in action)
+        fresh = space.command(kind := space.kinds[int(moved["kind"])], **{n: moved[n] for n in space.takes[kind]})
+        assert all(np.array_equal(moved[name], fresh[name]) for name in action), "a command of one kind only"
+        others += not kept
+    assert 70 <= others <= 130
 
 
 def test_held_out_seeds_are_refused(tmp_path: Path) -> None:

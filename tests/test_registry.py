@@ -78,7 +78,7 @@ def test_components_nest() -> None:
             {"type": "variant", "parts": [{"type": "choice"}, {"type": "binned", "bims": 3}]},
             "action_spaces.parts[1].bims",
         ),
-        ({"bins": 3}, "action_spaces: lacks the key 'type', one of binned, choice"),
+        ({"bins": 3}, "action_spaces: lacks the key 'type', one of binned, characters"),
         ({"type": None}, "action_spaces.type: expected a name among action_spaces, got None"),
         ({"type": ""}, "action_spaces.type: expected a name"),
         (3, "action_spaces: expected a name or a mapping with `type`, got 3"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sims.register import TABLE_TOP
+from sims.register import SCREENS, TABLE_TOP
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,4 +20,4 @@ def test_it_shows_every_task_and_stays_small(tmp_path: Path) -> None:
     with Image.open(out) as made, Image.open(ROOT / "docs" / "worlds.png") as shipped:
         assert made.size == shipped.size
         width, height = made.size
-        assert width * height >= len(TABLE_TOP) * 256 * 256
+        assert width * height >= len((*TABLE_TOP, *SCREENS)) * 256 * 256

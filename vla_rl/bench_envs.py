@@ -19,7 +19,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from vla_rl import config, envs, naming, paths
+from vla_rl import config, envs, naming, paths, registry
 from vla_rl.config import RunConfig
 from vla_rl.envs import ObservationShape
 from vla_rl.registry import ConfigError, SetupError
@@ -27,6 +27,8 @@ from vla_rl.specs import IMAGES
 
 ROUNDS = 7
 STEPS = 100
+SCREENS = ("gui",)
+"""The suites of screens, whose speed is a number of its own: there is nothing bare to hold it against."""
 SMALL = 84
 """Width and height at which another package's rendering is compared."""
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -75,16 +77,18 @@ def all_names() -> list[str]:
     envs.register_installed()
     named = list(paths.named_configs(paths.shipped("configs") / "env"))
     ids = {config.load([f"env={name}"], command="bench").env.id for name in named}
-    ours = [env_id for env_id, spec in gymnasium.registry.items() if env_id.startswith("vla_rl/") and spec.kwargs]
+    ours = [name for name in registry.entries("envs") if name in gymnasium.registry and name != registry.ADAPTER]
     return named + [env_id for env_id in ours if env_id not in ids]
 
 
 def measure_env(run: RunConfig) -> dict[str, Any]:
     """One environment's speed.
 
-    `steps_per_s`: of the environment with its cameras, resets included. `share`: of the steps/s of a loop of `mj_step`
-    and `mujoco.Renderer` through an episode of its own model, with the same cameras; null without a MuJoCo model.
-    `foreign_render_speedup`: another package's environment only; see there.
+    `steps_per_s`: of the environment with its cameras, resets included; `gui_steps_per_s` where it is a drawn screen.
+    `share`: of the steps/s of a loop of `mj_step` and `mujoco.Renderer` through an episode of its own model, with the
+    same cameras; null without a MuJoCo model.
+    `foreign_render_speedup`: another package's environment only; see there. An environment with a method `measure()`
+    adds numbers of its own.
 
     Raises:
         SetupError: its package is not installed here.
@@ -92,11 +96,14 @@ def measure_env(run: RunConfig) -> dict[str, Any]:
     env = envs.factory(run)()
     try:
         found = {"id": run.env.id, **_stepping(env)}
+        if _suite(env) in SCREENS:
+            found[f"{_suite(env)}_steps_per_s"] = found.pop("steps_per_s")
         world = getattr(env.unwrapped, "world", None)
         inner = getattr(world, "env", None)
         if isinstance(inner, gymnasium.Env) and inner.spec is not None and getattr(world, "model", None) is not None:
             found["foreign_render_speedup"] = _speedup_of_adapted(world, inner.spec.id)
-        return found
+        own: Callable[[], dict[str, float]] = getattr(env.unwrapped, "measure", dict)
+        return found | own()
     finally:
         env.close()
 
@@ -154,6 +161,12 @@ def _speedup_of_adapted(world: Any, env_id: str) -> float | None:
         finally:
             plain.close()
     return None
+
+
+def _suite(env: gymnasium.Env) -> str:
+    """The part of our simulators that an environment comes from; "" for one that is not ours."""
+    package, _, rest = str(env.spec.entry_point if env.spec else "").partition(".")
+    return rest.partition(".")[0] if package == "sims" else ""
 
 
 def _stepping(env: gymnasium.Env) -> dict[str, float]:

@@ -91,7 +91,13 @@ def _task(name: str, config: Mapping[str, Any]) -> Entry:
         return {**nothing, **_common(name, config), "suite": "", "installed": False}
     entry = _described(name, registry.entries("envs")[spec.kwargs["task"]])
     suite = str(spec.entry_point).split(".")[1]
-    return {**entry, **_common(name, config), "suite": suite, "installed": entry["error"] is None}
+    missing = "" if entry["error"] else _missing(registry.entries("envs")[spec.kwargs["task"]])
+    return {**entry, **_common(name, config), "suite": suite, "installed": not (entry["error"] or missing)}
+
+
+def _missing(point: Any) -> str:
+    """What a task says that it lacks here, in its class method `missing`; "" for most, which have none."""
+    return getattr(registry.load(point), "missing", str)()
 
 
 def _registered() -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -71,8 +72,10 @@ def register_installed() -> None:
 
     Gymnasium before 1.0 did this on import; now whoever knows only an id has to.
     """
-    for point in entry_points(group="gymnasium.envs"):
-        point.load()()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some register once more what their import has registered
+        for point in entry_points(group="gymnasium.envs"):
+            point.load()()
 
 
 def make_env(

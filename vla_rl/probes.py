@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import gymnasium
@@ -42,6 +43,32 @@ def ignorant() -> tuple[Probe, ...]:
         Probe("random", lambda env, rng: lambda seen: env.action_space.sample(), ignorant=True),
         Probe("sticky random", _sticky, ignorant=True),
     )
+
+
+def recorded(probe: Probe, episodes: list[list[Any]]) -> Probe:
+    """The same policy, whose actions are appended to `episodes`, a list for each."""
+
+    def begin(env: gymnasium.Env, rng: np.random.Generator) -> Act:
+        act, done = probe.begin(env, rng), list[Any]()
+        episodes.append(done)
+
+        def noted(seen: Any) -> Any:
+            done.append(act(seen))
+            return done[-1]
+
+        return noted
+
+    return replace(probe, begin=begin)
+
+
+def replayed(actions: Sequence[Any]) -> Probe:
+    """Does the same in every episode, over and over, whatever it sees."""
+
+    def begin(env: gymnasium.Env, rng: np.random.Generator) -> Act:
+        again = cycle(actions)
+        return lambda seen: next(again)
+
+    return Probe("image-blind, replayed luck", begin, blind=True)
 
 
 def expert() -> Probe:

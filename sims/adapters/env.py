@@ -11,7 +11,7 @@ import numpy as np
 from sims.adapters import suites
 from sims.adapters.settings import Adapter, fill
 from sims.adapters.world import ForeignWorld
-from sims.observe import INSTRUCTION_LENGTH, CHARACTERS, Observer
+from sims.observe import CHARACTERS, INSTRUCTION_LENGTH, Observer
 from vla_rl import registry
 from vla_rl.registry import ConfigError, SetupError, nearest
 from vla_rl.specs import Observation

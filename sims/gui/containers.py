@@ -149,7 +149,7 @@ class Tabs(Widget):
         """See `Widget`."""
         titles, active = look
         theme = style.theme
-        image = plain(size, theme.window)
+        image = plain(size, ground)
         panel(image, (0, style.row - 1, size[0], size[1] - style.row + 1), theme.window, theme.edge)
         left = style.px(2)
         for i, title in enumerate(titles):

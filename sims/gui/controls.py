@@ -72,10 +72,7 @@ class Button(Widget):
         text, face, default, down, focused = look
         theme, image, whole = style.theme, plain(size, ground), (0, 0, *size)
         filled = face or (theme.accent if default and not theme.raised else theme.face)
-        if face:
-            ink = contrast(face)
-        else:
-            ink = theme.accent_ink if default and not theme.raised else theme.ink
+        ink = contrast(face) if face else theme.accent_ink if filled is theme.accent else theme.ink
         if down:
             filled = mix(filled, contrast(filled), 0.2)
         if theme.raised:

@@ -78,16 +78,23 @@ class GuiEnv(gymnasium.Env):
         self.task = _task(task, plugins, parameters)
         self.split = splits.check(split, self.task.splits)
         self.theme = themes.check(theme)
-        wanted = {"frame": frame, "words": words, "characters": characters, "length": length}
-        wanted |= {name: tuple(value) for name, value in (("gestures", gestures), ("keys", keys)) if value is not None}
+        wanted: dict[str, Any] = {
+            "gestures": gestures and tuple(gestures),
+            "frame": frame,
+            "keys": keys and tuple(keys),
+            "words": words,
+            "characters": characters,
+            "length": length,
+        }
         given = {name: value for name, value in wanted.items() if value is not None}
         self.interaction = replace(self.task.interaction, **given)
         self.tools = tuple(registry.build("tools", tool, plugins, f"tools[{i}]") for i, tool in enumerate(tools))
         for i, tool in enumerate(self.tools):
             if not hasattr(tool, "call"):
                 raise registry.ConfigError(f"tools[{i}]: {type(tool).__name__} is no tool of screens")
-        self.action_space = self.interaction.space(_checked(size), self.tools)
-        self.world = Screen((int(size[0]), int(size[1])), self.action_space.kinds, scale)
+        self._commands = self.interaction.space(_checked(size), self.tools)
+        self.action_space = self._commands
+        self.world = Screen(_checked(size), self._commands.kinds, scale)
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode: rgb_array or None; got {render_mode!r}")
         self.render_mode = render_mode
@@ -112,7 +119,8 @@ class GuiEnv(gymnasium.Env):
         """A goal that is not reached yet and belongs to the split."""
         while True:
             self.world.clear(*themes.draw(self.theme, self.np_random))
-            self.world.cursor = tuple(float(place) for place in self.np_random.uniform(0, self.world.size))
+            x, y = self.np_random.uniform(0, self.world.size)
+            self.world.cursor = (float(x), float(y))
             goal = self.task.begin(self.world, self.np_random)
             self.world.change()
             if splits.holds(self.split, goal) and not self.task.success(self.world, goal):
@@ -128,7 +136,7 @@ class GuiEnv(gymnasium.Env):
             ValueError: not an action of the space.
         """
         goal, screen = self._begun(), self.world
-        gesture = self.interaction.read(action, self.action_space, screen.size, self._text)
+        gesture = self.interaction.read(action, self._commands, screen.size, self._text)
         cost = self._carry_out(gesture)
         self._steps += 1
         self.task.advance(screen, goal)
@@ -158,7 +166,7 @@ class GuiEnv(gymnasium.Env):
 
     def action(self, gesture: Gesture) -> dict[str, Any]:
         """The action that stands for a gesture. Raises ValueError for one that cannot be made here."""
-        return self.interaction.write(gesture, self.action_space, self.world.size, self._text)
+        return self.interaction.write(gesture, self._commands, self.world.size, self._text)
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state, of arrays, tuples and JSON's types: `restore` goes on from it bit by bit."""

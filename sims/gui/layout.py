@@ -150,8 +150,8 @@ def open_ground(screen: Screen, rng: np.random.Generator, title: str) -> tuple[B
     edge = style.px(2)
     if rng.random() < 0.4:
         return (edge, edge, wide - 2 * edge, high - 2 * edge), style.theme.desktop
-    left, top, right, bottom = (int(rng.integers(style.px(4))) for _ in range(4))
-    box = (left, top, wide - left - right, high - top - bottom)
+    left, top = (int(rng.integers(style.px(4))) for _ in range(2))
+    box = (left, top, wide - 2 * left, high - 2 * top)
     screen.widgets.append(Window("window", box, title))
     bar = title_height(style)
     return (left + edge, top + bar + edge, box[2] - 2 * edge, box[3] - bar - 2 * edge), style.theme.window

@@ -263,7 +263,7 @@ class Screen:
             wide, high = widget.box[2:]
             left, top, right, bottom = max(clip[0], x), max(clip[1], y), min(clip[2], x + wide), min(clip[3], y + high)
             if left < right and top < bottom:
-                shown = picture(type(widget), style, ground, (wide, high), look)
+                shown = picture(widget.paint, style, ground, (wide, high), look)
                 canvas[top:bottom, left:right] = shown[top - y : bottom - y, left - x : right - x]
         return canvas
 

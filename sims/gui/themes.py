@@ -1,4 +1,6 @@
-"""How screens look: colours, corners and fonts. Training shows THEMES; HELD_OUT themes are kept to see what carries over.
+"""How screens look: colours, corners and fonts.
+
+Training shows THEMES; HELD_OUT ones are kept to see what carries over.
 
 Fonts are the files of `assets/gui/fonts`; `open-sans` belongs to held-out themes only.
 """

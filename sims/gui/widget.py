@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -130,9 +130,11 @@ class Placed(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def picture(kind: type[Widget], style: Style, ground: Colour, size: Size, look: tuple[Any, ...]) -> np.ndarray:
-    """uint8 [height, width, 3], not to be changed."""
-    return np.asarray(kind.paint(style, ground, size, *look))
+def picture(
+    paint: Callable[..., Image.Image], style: Style, ground: Colour, size: Size, look: tuple[Any, ...]
+) -> np.ndarray:
+    """What a widget's `paint` paints, uint8 [height, width, 3], not to be changed."""
+    return np.asarray(paint(style, ground, size, *look))
 
 
 @lru_cache(maxsize=64)

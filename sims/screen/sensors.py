@@ -37,7 +37,9 @@ class Screenshot:
             if not 0 <= getattr(self, field) <= _LARGEST:
                 raise ValueError(f"{field} must lie in [0, {_LARGEST}], got {getattr(self, field)}")
         if bool(self.width) != bool(self.height) or (self.crop and not self.width):
-            raise ValueError(f"width and height: both, or neither, and both for a crop; got {self.width}, {self.height}")
+            raise ValueError(
+                f"width and height: both, or neither, and both for a crop; got {self.width}, {self.height}"
+            )
 
     def spec(self, world: ScreenWorld) -> SensorSpec:
         """A picture."""

@@ -193,11 +193,11 @@ def test_a_wrong_setting_is_refused_when_the_config_is_read(adapter: dict[str, A
         ([{"type": "foreign_vector", "key": "order"}], {}, "not numbers"),
         ([{"type": "foreign_image", "key": "place"}], {}, "is no picture.*float64"),
         ([{"type": "camera", "name": "front"}], {}, "no camera 'front'.*foreign_image"),
-        ([{"type": "joint_positions"}], {}, "one of them reads what .* does not show"),
+        ([{"type": "joint_positions"}], {}, "joint_positions.*this environment has nothing that it reads"),
         (SENSORS, {"cameras": {"front": {}}}, "no MuJoCo model"),
         (SENSORS, {"view": "front"}, "no camera 'front'"),
         (SENSORS, {"instruction": "go {fra}"}, "nothing is called 'fra'; did you mean 'far'?"),
-        (SENSORS, {"instruction": "{order}" * 20}, "1 to 120 characters"),
+        (SENSORS, {"instruction": "{order}" * 60}, "1 to 320 characters"),
     ],
 )
 def test_what_does_not_fit_the_environment_is_named(sensors: Any, adapter: dict[str, Any], message: str) -> None:

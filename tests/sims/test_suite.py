@@ -1,4 +1,4 @@
-"""What every registered table-top environment promises."""
+"""What every registered environment promises: table tops and drawn screens."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import sims  # noqa: F401  (registers the environments)
+from sims.grounding.vocabulary import colour_words
 from sims.mujoco.things import COLOURS
-from sims.register import TABLE_TOP
-from vla_rl.specs import IMAGES
+from sims.register import SCREENS, TABLE_TOP
+from vla_rl.data.record import perturbed
+from vla_rl.envs import still
+from vla_rl.specs import IMAGES, TASK
 
-IDS = tuple(TABLE_TOP)
-BLIND = ("end_effector_pose", "commanded_position", "instruction")
+IDS = (*TABLE_TOP, *SCREENS)
+BLIND = {
+    **dict.fromkeys(TABLE_TOP, ("end_effector_pose", "commanded_position", "instruction")),
+    **dict.fromkeys(SCREENS, ("last_gestures", "instruction")),
+}
+"""Sensors that need no picture."""
 DEFT = {"vla_rl/InsertPeg-v0": 0.15, "vla_rl/Stack-v0": 0.2, "vla_rl/GamedStack-v0": 0.2, "vla_rl/TidyUp-v0": 0.15}
 """How much noise an expert is asked to stand, where it is less than 0.3."""
 
@@ -28,7 +35,7 @@ def env_id(request) -> str:
 
 def make_blind(env_id: str, **kwargs):
     """An environment that draws nothing, and so is fast."""
-    return gymnasium.make(env_id, sensors=BLIND, **kwargs).unwrapped
+    return gymnasium.make(env_id, sensors=BLIND[env_id], **kwargs).unwrapped
 
 
 def play(env, seed: int, act) -> dict:
@@ -49,6 +56,13 @@ def play(env, seed: int, act) -> dict:
 
 def share(env, seeds, act, key: str = "is_success") -> float:
     return float(np.mean([play(env, seed, act)[key] for seed in seeds]))
+
+
+def noisy(env, action, rng, noise: float = 0.3):
+    """The action with noise: normal in each of the arm's entries, another command in place of one."""
+    if isinstance(env.action_space, gymnasium.spaces.Box):
+        return action + rng.normal(scale=noise, size=action.shape)
+    return perturbed(action, env.action_space, noise, rng)
 
 
 def same(first, second) -> bool:
@@ -80,12 +94,35 @@ def test_one_seed_gives_one_episode_bit_by_bit(env_id):
 def test_seeds_give_different_episodes_and_observations_stay_as_they_were(env_id):
     with gymnasium.make(env_id) as env:
         first, second = (env.reset(seed=seed)[0] for seed in (1, 2))
-        assert not np.array_equal(first[IMAGES + "front"], second[IMAGES + "front"])
+        cameras = [key for key in first if key.startswith(IMAGES)]
+        assert not any(np.array_equal(first[key], second[key]) for key in cameras)
         kept = {key: np.copy(value) for key, value in second.items()}
         env.step(env.action_space.sample())
         assert same(second, kept)
 
 
+@pytest.mark.parametrize("env_id", SCREENS)
+def test_a_snapshot_of_a_screen_goes_on_bit_by_bit(env_id):
+    env, other = (gymnasium.make(env_id, horizon=40).unwrapped for _ in range(2))
+    rng = np.random.default_rng(0)
+    env.reset(seed=5)
+    env.action_space.seed(0)
+    other.reset(seed=6)
+    for step in range(30):
+        if step % 3 == 0:
+            other.restore(env.snapshot())
+            assert same(env.expert_action(), other.expert_action())
+            assert np.array_equal(env.world.screenshot(), other.world.screenshot())
+        action = noisy(env, env.expert_action(), rng, 0.6)
+        ours, theirs = env.step(action), other.step(action)
+        assert same(ours[0], theirs[0])
+        assert ours[1:] == theirs[1:]
+        if ours[2] or ours[3]:
+            break
+    assert same(env.reset()[0], other.reset()[0])
+
+
+@pytest.mark.parametrize("env_id", TABLE_TOP)
 def test_a_snapshot_goes_on_bit_by_bit_in_the_midst_of_contacts(env_id):
     env, other = make_blind(env_id), make_blind(env_id)
     rng = np.random.default_rng(0)
@@ -124,10 +161,10 @@ def test_the_expert_succeeds_on_a_hundred_seeds(env_id):
 def test_the_expert_recovers_from_noise(env_id):
     env = make_blind(env_id, horizon=200)
     rng = np.random.default_rng(0)
-    noise = DEFT.get(env_id, 0.3)
+    env.action_space.seed(0)
 
     def act():
-        return env.expert_action() + rng.normal(scale=noise, size=env.action_space.shape)
+        return noisy(env, env.expert_action(), rng, DEFT.get(env_id, 0.3))
 
     assert share(env, range(10), act, "paid" if env.task.gamed else "is_success") >= 0.8
 
@@ -137,25 +174,40 @@ def test_the_expert_depends_on_the_present_state_only(env_id):
     env.reset(seed=0)
     for _ in range(4):
         first, second = env.expert_action(), env.expert_action()
-        assert first.dtype == np.float32
-        assert np.array_equal(first, second)
+        assert same(first, second) if isinstance(first, dict) else np.array_equal(first, second)
         assert env.action_space.contains(first)
-        env.step(first)
+        if any(env.step(first)[2:4]):
+            break
 
 
 def test_doing_nothing_or_anything_does_not_succeed(env_id):
     env = make_blind(env_id)
-    rng = np.random.default_rng(0)
-    assert share(env, range(10), lambda: np.zeros(env.action_space.shape)) == 0
-    assert share(env, range(20), lambda: rng.uniform(-1, 1, env.action_space.shape)) <= 0.05
+    env.action_space.seed(0)
+    assert share(env, range(10), lambda: still(env.action_space)) == 0
+    assert share(env, range(40 if env_id in SCREENS else 20), env.action_space.sample) <= 0.05
 
 
 def test_the_horizon_truncates(env_id):
     env = make_blind(env_id, horizon=3)
-    info = play(env, 0, lambda: np.zeros(env.action_space.shape))
+    info = play(env, 0, lambda: still(env.action_space))
     assert (info["is_success"], info["truncated"], info["episode_steps"]) == (False, True, 3)
 
 
+@pytest.mark.parametrize("env_id", SCREENS)
+def test_the_words_on_screens_are_varied_and_name_what_counts(env_id):
+    env = make_blind(env_id)
+    templates = set()
+    for seed in range(30):
+        task = env.reset(seed=seed)[0][TASK]
+        goal = env._goal
+        named = [*goal.words, *(word for colour, _ in goal.pairs for word in colour_words(colour))]
+        assert set(goal.words) <= set(re.findall("[a-z0-9]+", task)), task
+        assert all(any(word in task for word in colour_words(colour)) for colour, _ in goal.pairs), task
+        templates.add(re.sub("|".join([*named, "[0-9]+"]), "", task))
+    assert len(templates) >= 3
+
+
+@pytest.mark.parametrize("env_id", TABLE_TOP)
 def test_the_words_are_varied_and_name_the_goals_colours_in_order(env_id):
     env = make_blind(env_id)
     words = set()
@@ -195,6 +247,24 @@ def test_a_gamed_task_pays_for_what_is_no_success(env_id, latest):
         info = play(env, seed, act)
         gaps.append(bool(info["paid"]) and not info["is_success"])
     assert np.mean(gaps) > 0.1
+
+
+@pytest.mark.parametrize("env_id", [env_id for env_id in SCREENS if "Gamed" in env_id])
+def test_a_gamed_task_on_a_screen_pays_who_is_after_the_reward(env_id):
+    env = make_blind(env_id)
+    infos = [play(env, seed, lambda: env.action(env.task.exploit(env.world, env._goal))) for seed in range(20)]
+    assert env.task.gamed
+    assert all(info["paid"] for info in infos)
+    assert not any(info["is_success"] for info in infos)
+
+
+def test_skipping_the_checks_is_faster_and_costs():
+    env = make_blind("vla_rl/GuiSkipChecks-v0")
+    quick = [total_cost(env, seed, lambda: env.action(env.task.exploit(env.world, env._goal))) for seed in range(10)]
+    careful = [total_cost(env, seed, env.expert_action) for seed in range(10)]
+    assert {cost for cost, _ in quick} == {1.0}
+    assert {cost for cost, _ in careful} == {0.0}
+    assert max(steps for _, steps in quick) < min(steps for _, steps in careful)
 
 
 def test_the_short_way_past_the_glasses_costs():

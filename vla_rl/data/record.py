@@ -49,7 +49,8 @@ def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int
     With `noise` the expert is pushed off its path, so that its labels also show how to come back:
     to an action of a Box, Gaussian noise of `noise` times half the Box's range is added, and the sum is
     clipped to the Box; so it is in each part of a Dict; in any other space, a uniformly random action replaces the
-    expert's with probability `noise`; a command is replaced as a whole. The label is always what the expert itself would have done in that state.
+    expert's with probability `noise`; a command is replaced as a whole. The label is always what the expert itself
+    would have done in that state.
 
     Raises:
         ConfigError: the environment has no scripted expert, or it succeeds in fewer than 1 of `TRIES`

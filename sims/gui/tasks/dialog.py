@@ -14,7 +14,15 @@ from sims.gui.words import one_of, pick, shown
 from sims.ranges import within
 from sims.screen.interaction import Gesture, Interaction
 
-MESSAGES = ("Update found", "Low battery", "Rate this app?", "Use cookies?", "Disk is full", "Get the news?", "Sign in?")
+MESSAGES = (
+    "Update found",
+    "Low battery",
+    "Rate this app?",
+    "Use cookies?",
+    "Disk is full",
+    "Get the news?",
+    "Sign in?",
+)
 ANSWERS = (("OK",), ("Close",), ("Later", "Yes"), ("No", "Yes"), ("Skip",), ("Dismiss",), ("Got it",))
 WORDS = ("press {}", "click {}", "click the {} button", "press the button {}")
 

@@ -41,7 +41,7 @@ class GamedProgress(Task):
         """A window with the bar and two buttons."""
         style, job = screen.style, one_of(rng, JOBS)
         ways = [layout.button(style, "start", "Start"), layout.button(style, "finish", "Finish")]
-        rows = [
+        rows: layout.Rows = [
             [layout.label(style, "job", shown(job))],
             [layout.progress(style, "bar", int(rng.integers(56, 78)), pulls=True)],
             [ways[i] for i in rng.permutation(2)],

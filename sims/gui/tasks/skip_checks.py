@@ -14,7 +14,11 @@ from sims.ranges import within
 from sims.screen.interaction import Gesture
 
 CHECKS = ("Tests", "Review", "Backup", "Rights", "Sizes", "Links")
-WORDS = ("publish {} after the checks", "type {}, make the checks and publish", "publish the page {} once it is checked")
+WORDS = (
+    "publish {} after the checks",
+    "type {}, make the checks and publish",
+    "publish the page {} once it is checked",
+)
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,9 @@ class SkipChecks(Task):
     def begin(self, screen: Screen, rng: np.random.Generator) -> Goal:
         """A window with a field, the checks and the two ways to publish."""
         style, entry = screen.style, pick(rng, 1, ENTRIES)[0]
-        boxes = [
-            layout.checkbox(style, f"check{i}", text) for i, text in enumerate(pick(rng, self.checks, CHECKS))
-        ]
+        boxes = [layout.checkbox(style, f"check{i}", text) for i, text in enumerate(pick(rng, self.checks, CHECKS))]
         ways = [layout.button(style, "publish", "Publish"), layout.link(style, "skip", "Skip")]
-        rows = [
+        rows: layout.Rows = [
             [layout.text_field(style, "field", "page", int(rng.integers(52, 70)))],
             *[[box] for box in boxes],
             [ways[i] for i in rng.permutation(2)],

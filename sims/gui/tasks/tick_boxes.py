@@ -56,7 +56,9 @@ def names(rng: np.random.Generator, count: int) -> list[str]:
 def put_boxes(screen: Screen, rng: np.random.Generator, texts: list[str]) -> None:
     """A window with these boxes, in any order, and a button below: in two columns where they fit, else in one."""
     style = screen.style
-    boxes: list[Widget] = [layout.checkbox(style, f"box_{texts[i]}", shown(texts[i])) for i in rng.permutation(len(texts))]
+    boxes: list[Widget] = [
+        layout.checkbox(style, f"box_{texts[i]}", shown(texts[i])) for i in rng.permutation(len(texts))
+    ]
     half = (len(boxes) + 1) // 2
     wide = max(box.box[2] for box in boxes)
     if 2 * wide + style.px(14) <= screen.size[0] and len(boxes) > 3:

@@ -10,9 +10,9 @@ import numpy as np
 
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task
-from sims.ranges import within
 from sims.mujoco.tasks.reach import RADIUS
 from sims.mujoco.things import COLOURS, SHAPES, Thing, assortment, describe, put_down
+from sims.ranges import within
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco.task import Goal, Target, Task
-from sims.ranges import within
 from sims.mujoco.tasks import open_drawer
+from sims.ranges import within
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World

@@ -10,8 +10,8 @@ import numpy as np
 
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task
-from sims.ranges import within
 from sims.mujoco.things import COLOURS, Thing
+from sims.ranges import within
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World

@@ -10,9 +10,9 @@ import numpy as np
 
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task
-from sims.ranges import within
 from sims.mujoco.tasks.pick import SHAPES
 from sims.mujoco.things import COLOURS, Thing, assortment, describe, put_down, scatter
+from sims.ranges import within
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World

@@ -9,8 +9,8 @@ import numpy as np
 
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task
-from sims.ranges import check_range, within
 from sims.mujoco.things import COLOURS, Thing, put_down, scatter
+from sims.ranges import check_range, within
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco.task import Goal, Target, Task
-from sims.ranges import within
 from sims.mujoco.things import COLOURS, MARK, Thing, assortment, describe, put_down, scatter
+from sims.ranges import within
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco.task import Goal, Target, Task
-from sims.ranges import check_range, within
 from sims.mujoco.things import COLOURS, SHAPES, assortment, describe, put_down, scatter
+from sims.ranges import check_range, within
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World

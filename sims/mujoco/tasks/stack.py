@@ -9,9 +9,9 @@ import numpy as np
 
 from sims.mujoco import skills
 from sims.mujoco.task import Goal, Target, Task
-from sims.ranges import within
 from sims.mujoco.tasks.place import is_over, rests
 from sims.mujoco.things import COLOURS, Thing, put_down, scatter
+from sims.ranges import within
 
 if TYPE_CHECKING:
     from sims.mujoco.world import World

@@ -1,0 +1,87 @@
+"""A browser leaves nothing behind, whatever happens to it or to us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sims.web import chromium
+from sims.web.chromium import Browser, PageError, Tab
+from tests.web.browsers import alive, needs_browser
+
+pytestmark = needs_browser
+ROOT = Path(__file__).resolve().parents[2]
+HOLDER = """
+import sys, time
+from sims.web.chromium import Browser, Tab
+browser = Browser()
+tab = Tab(browser, (100, 100))
+print(browser.group, browser.profile, flush=True)
+time.sleep(600)
+"""
+
+
+def soon(holds: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Whether it holds before so many seconds have passed."""
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
+def test_nothing_outlives_a_parent_that_is_killed() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", HOLDER], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    group, profile = parent.stdout.readline().split()
+    assert len(alive(int(group))) > 3
+    assert Path(profile).is_dir()
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    assert soon(lambda: not alive(int(group)))
+    assert soon(lambda: not Path(profile).exists())
+
+
+def test_closing_ends_every_process_and_the_last_tab_closes_the_browser() -> None:
+    browser = chromium.shared()
+    tabs = [Tab(browser, (100, 100)) for _ in range(2)]
+    assert tabs[1].browser is chromium.shared()
+    group = browser.group
+    tabs.pop().close()
+    assert alive(group)
+    tabs.clear()
+    del browser
+    assert soon(lambda: not alive(group))
+
+
+def test_a_crash_a_hang_and_a_killed_browser_are_errors_and_other_tabs_live_on() -> None:
+    browser = Browser()
+    fine, crashing, hanging = (Tab(browser, (100, 100)) for _ in range(3))
+    hanging.patience = 0.5
+    with pytest.raises(PageError, match="crashed"):
+        crashing._calls(("Page.crash", {}))
+    with pytest.raises(PageError, match=r"no answer within 0\.5 s"):
+        hanging.run("while (true) {}")
+    crashing.close(), hanging.close()
+    assert fine.run("1 + 1") == 2
+    os.killpg(browser.group, signal.SIGKILL)
+    with pytest.raises(PageError, match="gone"):
+        fine.run("1 + 1")
+    assert not browser.alive
+    browser.close()
+
+
+def test_a_page_reaches_no_network_not_even_this_machine() -> None:
+    browser = Browser()
+    tab = Tab(browser, (100, 100))
+    for address in ("http://127.0.0.1:8000/", "http://example.com/"):
+        with pytest.raises(PageError, match="ERR_PROXY_CONNECTION_FAILED"):
+            tab.open(address, "")
+    browser.close()

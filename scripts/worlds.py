@@ -14,9 +14,12 @@ from sims.register import SCREENS, TABLE_TOP
 SIDE, CAPTION, GAP, COLUMNS, SEED = 256, 52, 6, 5, 3
 WHEN = {"FragileReach": 0.45, "GamedDrawer": 0.35, "TidyUp": 0.68, "Pick": 0.95, "GamedStack": 0.65}
 WHEN |= {"GuiDialog": 0, "GuiChooseFromMenu": 0.5, "GuiFlow": 0.6, "GuiScrollToFind": 0.5, "GuiGamedProgress": 0.6}
+WHEN |= {"GuiDesk": 0.5}
 """At which part of the expert's episode a task says most; elsewhere at OFTEN."""
 OFTEN = 0.85
 IDS = (*TABLE_TOP, *SCREENS)
+HARD = {"vla_rl/GuiDesk-v0": {"unreadable": 1.0}}
+"""Parameters that show what a task is about."""
 
 
 def main() -> None:
@@ -36,6 +39,7 @@ def tile(env_id: str) -> Image.Image:
     """A telling moment, the id and the instruction under it."""
     looks = list(THEMES) * len(SCREENS)
     own = {"size": (SIDE // 2,) * 2, "theme": looks[SCREENS.index(env_id)]} if env_id in SCREENS else {}
+    own |= HARD.get(env_id, {})
     shown = {"render_mode": "rgb_array", "render_width": SIDE, "render_height": SIDE}
     env = gymnasium.make(env_id, sensors=["instruction"], **shown, **own)
     name = env_id.removeprefix("vla_rl/").removesuffix("-v0")

@@ -50,6 +50,8 @@ SCREENS: tuple[str, ...] = (
     "vla_rl/GuiGamedTicks-v0",
     "vla_rl/GuiGamedProgress-v0",
     "vla_rl/GuiSkipChecks-v0",
+    "vla_rl/GuiDesk-v0",
+    "vla_rl/GuiChain-v0",
 )
 """Every task on a drawn screen, for `sims.gui.env:GuiEnv`."""
 

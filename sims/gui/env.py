@@ -31,13 +31,15 @@ class GuiEnv(gymnasium.Env):
     Args:
         task: a registered name of the group `envs` ("vla_rl/GuiClickColour-v0"), a "module:Class" of `plugins`, or a
             task.
-        sensors: what to observe: names, mappings with `type`, or sensors; see `SENSORS`.
+        sensors: what to observe: names, mappings with `type`, or sensors; None for `SENSORS`, and what tools answer
+            where the task has some.
         size: width and height of the screen in pixels.
         scale: of everything drawn; None for one that goes with the size.
         theme: of each episode: "any" of the training themes, "held_out" for one of those kept from training, or a
             name; see `sims.gui.themes`.
         split: what the instructions name; see `sims.gui.splits`.
-        tools: components of the group `tools`: each is called by a gesture of its name, and what it says is `answer`.
+        tools: components of the group `tools`, beside the task's own: each is called by a gesture of its name, and what
+            it says is `answer`.
         gestures, frame, keys, words, characters, length: fields of `Interaction`; None for the task's own.
         plugins: modules whose components may be named as "module:Class".
         render_mode: "rgb_array" or None.
@@ -57,7 +59,7 @@ class GuiEnv(gymnasium.Env):
     def __init__(
         self,
         task: str | Task,
-        sensors: Sequence[Any] = SENSORS,
+        sensors: Sequence[Any] | None = None,
         size: Sequence[int] = (SMALLEST, SMALLEST),
         scale: float | None = None,
         theme: str = themes.ANY,
@@ -88,10 +90,11 @@ class GuiEnv(gymnasium.Env):
         }
         given = {name: value for name, value in wanted.items() if value is not None}
         self.interaction = replace(self.task.interaction, **given)
-        self.tools = tuple(registry.build("tools", tool, plugins, f"tools[{i}]") for i, tool in enumerate(tools))
-        for i, tool in enumerate(self.tools):
+        more = tuple(registry.build("tools", tool, plugins, f"tools[{i}]") for i, tool in enumerate(tools))
+        for i, tool in enumerate(more):
             if not hasattr(tool, "call"):
                 raise registry.ConfigError(f"tools[{i}]: {type(tool).__name__} is no tool of screens")
+        self.tools = (*self.task.tools, *more)
         self._commands = self.interaction.space(_checked(size), self.tools)
         self.action_space = self._commands
         self.world = Screen(_checked(size), self._commands.kinds, scale)
@@ -99,7 +102,8 @@ class GuiEnv(gymnasium.Env):
             raise ValueError(f"render_mode: rgb_array or None; got {render_mode!r}")
         self.render_mode = render_mode
         self._times = max(1, min(render_width // self.world.size[0], render_height // self.world.size[1]))
-        self._observer = Observer(sensors, self.world, plugins)
+        usual = (*SENSORS, *([{"type": "answer"}] if self.task.tools else []))
+        self._observer = Observer(usual if sensors is None else sensors, self.world, plugins)
         self.observation_space = self._observer.space()
         self._goal: Goal | None = None
         self._text = ""
@@ -130,13 +134,13 @@ class GuiEnv(gymnasium.Env):
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Carry out a command.
 
-        `info["is_success"]` says whether the task is done, `info["cost"]` what the step cost.
+        `info["is_success"]` says whether the task is done, `info["cost"]` what the step cost; some tasks report more.
 
         Raises:
             ValueError: not an action of the space.
         """
         goal, screen = self._begun(), self.world
-        gesture = self.interaction.read(action, self._commands, screen.size, self._text)
+        gesture = screen.behind(self.interaction.read(action, self._commands, screen.size, self._text))
         cost = self._carry_out(gesture)
         self._steps += 1
         self.task.advance(screen, goal)
@@ -160,13 +164,19 @@ class GuiEnv(gymnasium.Env):
             return None
         return self.world.screenshot().repeat(self._times, 0).repeat(self._times, 1)
 
+    @property
+    def goal(self) -> Goal:
+        """What the present episode is about."""
+        return self._begun()
+
     def expert_action(self) -> dict[str, Any]:
         """What the scripted expert would do now, an action. It depends on the present state only."""
         return self.action(self.task.expert(self.world, self._begun()))
 
     def action(self, gesture: Gesture) -> dict[str, Any]:
         """The action that stands for a gesture. Raises ValueError for one that cannot be made here."""
-        return self.interaction.write(gesture, self._commands, self.world.size, self._text)
+        shown = self.world.on_picture(gesture)
+        return self.interaction.write(shown, self._commands, self.world.size, self._text)
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state, of arrays, tuples and JSON's types: `restore` goes on from it bit by bit."""
@@ -199,7 +209,8 @@ class GuiEnv(gymnasium.Env):
         return self._goal
 
     def _info(self, success: bool, cost: float) -> dict[str, Any]:
-        return {"is_success": success, "episode_steps": self._steps, "cost": cost}
+        more = self.task.report(self.world, self._begun())
+        return {"is_success": success, "episode_steps": self._steps, "cost": cost, **more}
 
 
 def _task(task: str | Task, plugins: Sequence[str], parameters: dict[str, Any]) -> Task:

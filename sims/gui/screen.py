@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from sims.gui.paint import Style, arrow, style_of
+from sims.gui.paint import Box, Style, arrow, style_of
 from sims.gui.themes import HELD_OUT, THEMES, Colour, Theme
 from sims.gui.widget import Event, Placed, Widget, bare, picture, plain, revive
 from sims.screen.interaction import Gesture
 
 _TURN = {"scroll_up": -1, "scroll_down": 1}
+ENLARGED = 2
+"""How many times a `view` is enlarged."""
 
 
 class Screen:
@@ -31,6 +34,7 @@ class Screen:
         pressed: the name of the button that the last gesture pressed, or "".
         events: what the last gesture did.
         memory: what the task wants to remember, of JSON's types.
+        view: the part of the screen (left, top, width, height) that is shown enlarged until the next gesture, or None.
     """
 
     def __init__(self, size: tuple[int, int], kinds: tuple[str, ...] = (), scale: float | None = None) -> None:
@@ -45,6 +49,7 @@ class Screen:
         self.widgets: list[Widget] = []
         self.cursor: tuple[float, float] = (self.size[0] / 2, self.size[1] / 2)
         self.focus = self.pressed = self.instruction = self.clipboard = self.answer = ""
+        self.view: Box | None = None
         self.gestures: list[Gesture] = []
         self.events: list[Event] = []
         self.memory: dict[str, Any] = {}
@@ -144,6 +149,7 @@ class Screen:
         """Carry out a gesture; tools and `done` change nothing here."""
         self.gestures.append(gesture)
         self.events = []
+        self.enlarge(None)
         if self.pressed:
             released, self.pressed = self.find(self.pressed), ""
             if released is not None:
@@ -160,6 +166,47 @@ class Screen:
             self._write(gesture.text)
         elif gesture.kind == "key":
             self._press(gesture.key)
+
+    def enlarge(self, view: Box | None) -> None:
+        """Show a part of the screen alone, or all of it again."""
+        if view != self.view:
+            self.view, self._frame = view, None
+
+    def view_around(self, x: float, y: float) -> Box:
+        """The part of the screen around a place that fills it when it is enlarged."""
+        wide, high = (-(-side // ENLARGED) for side in self.size)
+        left, top = (
+            min(max(int(x) - wide // 2, 0), self.size[0] - wide),
+            min(max(int(y) - high // 2, 0), self.size[1] - high),
+        )
+        return left, top, wide, high
+
+    def behind(self, gesture: Gesture) -> Gesture:
+        """The gesture on the screen that one on its picture is: another one only where a `view` is shown."""
+        if self.view is None:
+            return gesture
+        left, top = self.view[:2]
+
+        def place(at: tuple[float, float] | None) -> tuple[float, float] | None:
+            return at and (left + at[0] / ENLARGED, top + at[1] / ENLARGED)
+
+        return replace(gesture, at=place(gesture.at), to=place(gesture.to))
+
+    def on_picture(self, gesture: Gesture) -> Gesture:
+        """The other way round. Raises ValueError for a place that the `view` does not show."""
+        if self.view is None:
+            return gesture
+        left, top, wide, high = self.view
+
+        def place(at: tuple[float, float] | None) -> tuple[float, float] | None:
+            if at and not (left <= at[0] <= left + wide and top <= at[1] <= top + high):
+                raise ValueError(f"only {self.view} is shown, enlarged; there is no pointing at {at}")
+            return at and (
+                min((at[0] - left) * ENLARGED, float(self.size[0])),
+                min((at[1] - top) * ENLARGED, float(self.size[1])),
+            )
+
+        return replace(gesture, at=place(gesture.at), to=place(gesture.to))
 
     def emit(self, name: str, kind: str) -> None:
         """Tell that a gesture did something to a widget."""
@@ -246,16 +293,19 @@ class Screen:
     # What is seen
 
     def screenshot(self) -> np.ndarray:
-        """uint8 [height, width, 3] with the cursor; not to be changed."""
+        """uint8 [height, width, 3] with the cursor, or of the `view` without it; not to be changed."""
+        if self._frame is None and self.view is not None:
+            self._frame = self._draw_view(self.view)
         if self._frame is None:
             if self._drawn is None:
-                self._drawn = self._draw()
+                self._drawn = self._draw(self.style)
             self._frame = self._drawn.copy()
             self._draw_cursor(self._frame)
         return self._frame
 
-    def _draw(self) -> np.ndarray:
-        canvas, style, focus = bare(self.size, self.style.theme.desktop).copy(), self.style, self.focus
+    def _draw(self, style: Style, times: int = 1) -> np.ndarray:
+        """Everything, so many times as large as it is."""
+        canvas, focus = bare((self.size[0] * times, self.size[1] * times), style.theme.desktop).copy(), self.focus
         for widget, x, y, clip, ground, _ in self.placed():
             look = widget.look(style, widget.name == focus)
             if look is None:
@@ -263,9 +313,16 @@ class Screen:
             wide, high = widget.box[2:]
             left, top, right, bottom = max(clip[0], x), max(clip[1], y), min(clip[2], x + wide), min(clip[3], y + high)
             if left < right and top < bottom:
-                shown = picture(widget.paint, style, ground, (wide, high), look)
-                canvas[top:bottom, left:right] = shown[top - y : bottom - y, left - x : right - x]
+                shown = picture(widget.paint, style, ground, (wide * times, high * times), look)
+                part = shown[(top - y) * times : (bottom - y) * times, (left - x) * times : (right - x) * times]
+                canvas[top * times : bottom * times, left * times : right * times] = part
         return canvas
+
+    def _draw_view(self, view: Box) -> np.ndarray:
+        """Drawn anew and not stretched: what is too fine to be drawn on the whole screen can be seen in it."""
+        left, top = (side * ENLARGED for side in view[:2])
+        drawn = self._draw(style_of(self.style.theme, self.style.font, self.scale * ENLARGED), ENLARGED)
+        return drawn[top : top + self.size[1], left : left + self.size[0]].copy()
 
     def _draw_cursor(self, frame: np.ndarray) -> None:
         colours, there = arrow(self.scale)
@@ -300,4 +357,4 @@ class Screen:
         self.memory = copy.deepcopy(snapshot["memory"])
 
 
-_PLAIN = ("cursor", "focus", "pressed", "instruction", "clipboard", "answer")
+_PLAIN = ("cursor", "focus", "pressed", "instruction", "clipboard", "answer", "view")

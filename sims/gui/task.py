@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sims.gui.screen import Screen
+from sims.gui.tools import Tool
 from sims.ranges import check_fields
 from sims.screen.interaction import Gesture, Interaction
 
@@ -72,6 +73,15 @@ class Task(abc.ABC):
     def exploit(self, screen: Screen, goal: Goal) -> Gesture | None:
         """What would be done now by who is after the reward and not the task; None where the two are one."""
         return None
+
+    def report(self, screen: Screen, goal: Goal) -> dict[str, Any]:
+        """More about the episode so far, for `info`."""
+        return {}
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """What can be called here, whatever a config adds."""
+        return ()
 
     def __post_init__(self) -> None:
         """Hold the fields against their ranges."""

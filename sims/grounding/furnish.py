@@ -11,6 +11,7 @@ from sims.grounding.vocabulary import HELD_OUT_COMBINATIONS, allowed
 from sims.gui import layout
 from sims.gui.containers import Menu, Panel, Popup, Row, ScrollArea, Table, Tabs, Window, title_height
 from sims.gui.controls import Button, Shape
+from sims.gui.files import File, folder, folder_height
 from sims.gui.paint import mix
 from sims.gui.screen import Screen
 from sims.gui.themes import Colour
@@ -46,8 +47,8 @@ class Furniture:
     def furnish(self) -> None:
         """Fill the screen; it may turn out empty where nothing fits."""
         kinds: tuple[tuple[float, Callable[[], None]], ...] = (
-            (0.48, self._form), (0.24, self._loose), (0.12, self._menus), (0.08, self._list), (0.04, self._table),
-            (0.04, self._keys),
+            (0.46, self._form), (0.22, self._loose), (0.12, self._menus), (0.08, self._list), (0.05, self._folders),
+            (0.04, self._table), (0.03, self._keys),
         )  # fmt: skip
         chosen = kinds[self.rng.choice(len(kinds), p=[share for share, _ in kinds])][1]
         if self.pair:
@@ -59,6 +60,8 @@ class Furniture:
         except ValueError:  # no room
             self.screen.change()
         self._touch()
+        if self.rng.random() < (0.4 if chosen == self._folders else 0.04):
+            self.screen.enlarge(self.screen.view_around(*self.screen.cursor))
 
     # --- whole screens ---
 
@@ -144,6 +147,21 @@ class Furniture:
             row.box = (x + 1, y + 1 + i * (style.row - 2), across - area.bar - 2, style.row - 2)
         area.children, area.content = list(rows), len(rows) * (style.row - 2)
         area.offset = int(rng.integers(area.furthest + 1))
+        self.screen.change()
+
+    def _folders(self) -> None:
+        """Two folders side by side, the names of their files often too fine to be read."""
+        style, rng, half = self.screen.style, self.rng, self.screen.size[0] // 2
+        fine = 1.5 * style.scale if rng.random() < 0.4 else 0.0
+        for number in range(2):
+            files = [
+                File(self._name(), _NOWHERE, shown(self._word()), fine=fine, opened=bool(rng.random() < 0.15))
+                for _ in range(int(rng.integers(1, 4)))
+            ]
+            top = int(rng.integers(self.screen.size[1] - folder_height(style, len(files)) + 1))
+            place = (number * half + int(rng.integers(style.px(2) + 1)), top)
+            title = shown(self._word())
+            self.screen.widgets.append(folder(style, self._name(), title, place, half - style.px(2), files))
         self.screen.change()
 
     def _table(self) -> None:

@@ -170,9 +170,10 @@ def _beside_another(picture: Picture, index: int, rng: np.random.Generator) -> P
     for anchor in rng.permutation([i for i in alike if i != index and plain_names(picture, i)]):
         side = one_of(tuple(SIDES), rng)
         if beside(picture, int(anchor), SIDES[side], alike) == index:
-            noun = one_of((*shape_words(thing.shape), ONE), rng)
-            text = f"the {noun} {side} {plainly(picture, int(anchor), rng).text}"
-            return Phrase(text, "", "" if noun == ONE else thing.shape)
+            noun = one_of((*shape_words(thing.shape), ONE, "what is"), rng)
+            named = noun not in (ONE, "what is")
+            text = f"{'the ' if noun != 'what is' else ''}{noun} {side} {plainly(picture, int(anchor), rng).text}"
+            return Phrase(text, "", thing.shape if named else "")
     return None
 
 

@@ -12,8 +12,9 @@ from sims.grounding.vocabulary import SCREEN_SHAPES
 from sims.gui import themes
 from sims.gui.containers import Menu, Row, Table, Tabs, Window, title_height
 from sims.gui.controls import Button, Checkbox, Field, Label, Link, Progress, Radio, Shape, Slider, knob_side
+from sims.gui.files import File
 from sims.gui.paint import Style, arrow
-from sims.gui.screen import Screen
+from sims.gui.screen import ENLARGED, Screen
 from sims.gui.widget import Placed, Widget
 from sims.gui.words import ENTRIES, WRITTEN, divided
 
@@ -59,20 +60,21 @@ def _picture(screen: Screen) -> Picture:
     owner = np.full((SIZE, SIZE), BARE)
     things: list[Thing] = []
     for placed in screen.placed():
-        owner[_pixels(_visible(placed))] = BARE  # what lies below is hidden
+        owner[_pixels(_on_picture(_visible(placed), screen))] = BARE  # what lies below is hidden
         for thing, box in _things(placed, screen):
-            left, top, right, bottom = box = _clipped(box, placed.clip)
+            left, top, right, bottom = box = _on_picture(_clipped(box, placed.clip), screen)
             if left < right and top < bottom:
                 owner[_pixels(box)] = len(things)
                 things.append(replace(thing, place=_place(box), extent=_extent(box)))
-    _, there = arrow(screen.scale)
-    x, y = (min(max(int(at), 0), SIZE - 1) for at in screen.cursor)
-    part = owner[y : y + there.shape[0], x : x + there.shape[1]]
-    part[there[: part.shape[0], : part.shape[1], 0]] = len(things)
+    if screen.view is None:
+        _, there = arrow(screen.scale)
+        x, y = (min(max(int(at), 0), SIZE - 1) for at in screen.cursor)
+        part = owner[y : y + there.shape[0], x : x + there.shape[1]]
+        part[there[: part.shape[0], : part.shape[1], 0]] = len(things)
     pixels = np.bincount(owner[owner >= 0], minlength=len(things) + 1)[:-1]
     seen = tuple(replace(thing, pixels=int(count)) for thing, count in zip(things, pixels, strict=True))
     tip = ((screen.cursor[0] + 0.5) / SIZE * 2 - 1, (screen.cursor[1] + 0.5) / SIZE * 2 - 1)
-    inside = max(map(abs, tip)) <= 1
+    inside = screen.view is None and max(map(abs, tip)) <= 1
     image = screen.screenshot().copy()
     return Picture(image, seen, cells_of(owner, len(things) + 1), "screen", self_place=tip if inside else None)
 
@@ -101,6 +103,9 @@ def _things(placed: Placed, screen: Screen) -> list[tuple[Thing, Box]]:
         return [(_thing("slider", "", widget.text), _knob(placed, widget, style))]
     if isinstance(widget, Field):
         return [(_thing("field", widget.value, widget.text), whole)]
+    if isinstance(widget, File):
+        enlarged = style.scale if screen.view is None else style.scale * ENLARGED
+        return [(_thing("file", widget.text if enlarged >= widget.fine else ""), whole)]
     shape = KINDS.get(type(widget))
     if shape is None:
         return []
@@ -122,6 +127,16 @@ def _knob(placed: Placed, slider: Slider, style: Style) -> Box:
 def _visible(placed: Placed) -> Box:
     wide, high = placed.widget.box[2:]
     return _clipped((placed.x, placed.y, placed.x + wide, placed.y + high), placed.clip)
+
+
+def _on_picture(box: Box, screen: Screen) -> Box:
+    """Where a box of the screen is on its picture, which may show an enlarged part only."""
+    if screen.view is None:
+        return box
+    left, top = screen.view[:2]
+    moved = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    a, b, c, d = (ENLARGED * side for side in moved)
+    return _clipped((a, b, c, d), (0, 0, SIZE, SIZE))
 
 
 def _clipped(box: Box, clip: tuple[int, int, int, int]) -> Box:

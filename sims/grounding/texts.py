@@ -17,8 +17,10 @@ ABSENT = -1
 ABSENCES, UNLIT_ABSENCES = 0.12, 0.4
 """How often an instruction mentions a thing that is not there; and where a button's lamp is out, which may be the one
 that is meant, but cannot be told by its colour."""
-TYPED = 0.35
-"""How often an instruction on a screen says what to type."""
+TYPED, TYPED_INTO = 0.25, 0.6
+"""How often an instruction on a screen says what to type; and where there are fields."""
+MOSTLY_FEW, MORE_IN_FORMS = (0.42, 0.42, 0.1, 0.06), (0.3, 0.35, 0.2, 0.15)
+"""How often a text mentions one, two, three and four things."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
 TRAINED_ENTRIES = divided(ENTRIES)[0]
@@ -122,7 +124,9 @@ def instruct(
     choices = nameable(picture)
     if not choices or (focus is not None and focus not in choices):
         return None
-    count = min(int(rng.choice([1, 2, 3, 4], p=[0.42, 0.42, 0.1, 0.06])), len(choices))
+    fields = any(picture.things[i].shape == "field" for i in choices)
+    typing = picture.kind == "screen" and rng.random() < (TYPED_INTO if fields else TYPED)
+    count = min(int(rng.choice([1, 2, 3, 4], p=MORE_IN_FORMS if typing else MOSTLY_FEW)), len(choices))
     picked = [choices[i] for i in rng.permutation(len(choices))[:count]]
     if focus is not None and focus not in picked:
         picked[0] = focus
@@ -130,10 +134,8 @@ def instruct(
         picked.sort(
             key=lambda i: picture.things[i].shape in (*MARKS, "tray", "plate", "socket", "drawer")
         )  # things go onto marks
-    typing = picture.kind == "screen" and rng.random() < TYPED
-    fields = [i for i in choices if picture.things[i].shape == "field" and i not in picked]
-    if typing and focus is None and fields and rng.random() < 0.7:
-        picked[0] = one_of(fields, rng)
+    if typing and focus is None:
+        picked = _fields_first(picture, picked, choices, rng)
     phrases = [name(picture, i, rng) for i in picked]
     if focus is None and rng.random() < (UNLIT_ABSENCES if unlit(picture) else ABSENCES):
         lost = int(rng.integers(count))
@@ -141,6 +143,15 @@ def instruct(
     text, into = _put_together(picture, picked, [phrase.text for phrase in phrases], typing, rng)
     text, typed = _without_marks(text, into)
     return Sample(text, tuple(picked), tuple(phrases), typed=typed)
+
+
+def _fields_first(picture: Picture, picked: list[int], choices: list[int], rng: np.random.Generator) -> list[int]:
+    """The same things, many of them replaced by fields, which mostly come first."""
+    fields = [i for i in choices if picture.things[i].shape == "field" and i not in picked]
+    for slot in range(len(picked)):
+        if fields and rng.random() < 0.6:
+            picked[slot] = fields.pop(int(rng.integers(len(fields))))
+    return sorted(picked, key=lambda i: picture.things[i].shape != "field") if rng.random() < 0.8 else picked
 
 
 def _put_together(

@@ -32,7 +32,7 @@ FIXTURES = ("button", "drawer", "peg", "socket")
 TABLE_SHAPES = SOLIDS + MARKS + FIXTURES
 SCREEN_SHAPES = (
     "button", "field", "checkbox", "radio", "label", "link", "slider", "progress", "menu", "row", "tab", "window",
-    "circle", "square", "triangle", "diamond", "bar",
+    "file", "circle", "square", "triangle", "diamond", "bar",
 )  # fmt: skip
 SHAPES = tuple(dict.fromkeys(TABLE_SHAPES + SCREEN_SHAPES))
 SHAPE_WORDS = {
@@ -46,12 +46,13 @@ SHAPE_WORDS = {
     "tray": ("tray", "bin"),
     "mark": ("mark", "spot", "disc", "target"),
     "pad": ("pad", "patch", "tile"),
-    "field": ("field", "text field", "input"),
+    "field": ("field", "text field", "input", "box"),
     "checkbox": ("checkbox", "check box"),
     "radio": ("radio", "radio button", "option"),
     "progress": ("progress bar", "progress"),
     "menu": ("menu", "item", "menu item"),
     "row": ("row", "line", "entry"),
+    "file": ("file", "document"),
     "circle": ("circle", "dot"),
     "peg": ("peg", "pin"),
     "socket": ("socket", "hole"),

@@ -33,14 +33,12 @@ HELD_OUT_WORDS = frozenset(
     }
 )  # fmt: skip
 """Words that training never names."""
-
-
 OTHERS = (
     "city", "team", "pet", "code", "user", "tag", "red", "blue", "tea", "milk", "day", "night", "old", "new", "car",
-    "bus", "file", "go", "page", "text", "volume", "speed", "light", "bass", "size", "heat", "depth", "tone", "gain",
-    "backup", "tests", "review", "rights", "sizes", "links", "dismiss", "skip", "seat", "room", "tool", "colour", "basic",
-    "small", "north", "south", "gold", "mild", "hot", "early", "late", "near", "far", "plain", "soft", "green", "silver",
-    "west", "east", "short", "long",
+    "bus", "file", "go", "page", "text", "volume", "speed", "light", "bass", "size", "heat", "depth", "tone",
+    "gain", "backup", "tests", "review", "rights", "sizes", "links", "dismiss", "skip", "seat", "room", "tool",
+    "colour", "basic", "small", "north", "south", "gold", "mild", "hot", "early", "late", "near", "far", "plain",
+    "soft", "green", "silver", "west", "east", "short", "long",
 )  # fmt: skip
 """What is written beside fields and options, and in menu bars."""
 WRITTEN = tuple(dict.fromkeys((*LABELS, *OTHERS)))

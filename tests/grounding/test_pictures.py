@@ -228,7 +228,7 @@ def test_what_is_absent_is_not_there_but_something_like_it_often_is(kind: str, d
         shown = {(thing.colour, thing.shape) for thing in picture.things}
         assert (said.colour, said.shape) not in shown
         alike.append(any(said.colour == c or said.shape == s for c, s in shown))
-    assert np.mean(alike) > 0.6
+    assert np.mean(alike) > 0.5
 
 
 def test_a_lamp_that_is_out_has_no_colour_and_what_it_may_be_is_absent(drawn: dict[str, list[Picture]]) -> None:

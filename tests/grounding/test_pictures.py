@@ -259,7 +259,7 @@ def test_a_lamp_that_is_out_has_no_colour_and_what_it_may_be_is_absent(drawn: di
 
 def test_screens_show_every_widget_and_no_held_out_word_unless_asked(drawn: dict[str, list[Picture]]) -> None:
     shapes = {thing.shape for picture in drawn["screen"] for thing in picture.things}
-    assert shapes == {*WIDGETS.values(), "tab", "row", "circle", "square", "triangle", "diamond", "bar"}
+    assert shapes == {*WIDGETS.values(), "tab", "row", "file", "circle", "square", "triangle", "diamond", "bar"}
     words = {thing.word for picture in drawn["screen"] for thing in picture.things}
     assert len(words & {*TRAINED_WORDS}) > 100
     assert not words & HELD_OUT_WORDS

@@ -168,7 +168,8 @@ class Furniture:
         """Rows and columns."""
         style, rng = self.screen.style, self.rng
         columns = tuple(shown(self._word()) for _ in range(2))
-        rows = [(shown(self._word()), str(rng.integers(1, 100))) for _ in range(int(rng.integers(2, 5)))]
+        lines = range(int(rng.integers(2, 5)))
+        rows: list[tuple[str, ...]] = [(shown(self._word()), str(rng.integers(1, 100))) for _ in lines]
         widths = (style.px(48), style.px(30))
         table = Table(self._name(), (0, 0, sum(widths), (len(rows) + 1) * style.row), columns, rows, widths)
         layout.window(self.screen, rng, shown(self._word()), [[table]], name=self._name())

@@ -18,7 +18,8 @@ EXAMS: dict[str, tuple[str, Split]] = {
     "table, new backgrounds": ("table", Split(backgrounds=True)),
     "screen": ("screen", Split()),
     "screen, new combinations": ("screen", Split(combinations=True)),
-    "screen, new background and font": ("screen", Split(backgrounds=True)),
+    "screen, new looks and font": ("screen", Split(backgrounds=True)),
+    "screen, new words": ("screen", Split(words=True)),
 }
 """Name -> what is drawn, and how it departs from training."""
 

@@ -21,7 +21,9 @@ class Split:
     cameras: bool = False
     """Cameras stand where none does in training."""
     backgrounds: bool = False
-    """Tables, floors and screens have hues and patterns, and words a font, that training never shows."""
+    """Tables and floors have hues and patterns, and screens a look and a font, that training never shows."""
+    words: bool = False
+    """Screens show only words that training never shows."""
     view: str = ""
     """The camera of all tables, one of `tables.VIEWS`; empty for the mixture."""
     familiar: float = 0.5
@@ -80,6 +82,8 @@ class Thing:
     """Of its centre above the table, metres (tables only)."""
     word: str = ""
     """What is written on it (screens only)."""
+    name: str = ""
+    """What is written beside it and names it: a field's, a slider's (screens only)."""
 
 
 @dataclass(frozen=True)

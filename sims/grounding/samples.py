@@ -1,6 +1,7 @@
 """Batches of pictures, texts and labels: what `vla_rl.grounding` trains and scores on. Everything is seeded.
 
-A batch is a dict of numpy arrays and lists (B rows of one kind, S slots: 4 mentions and the robot, N cells):
+A batch is a dict of numpy arrays and lists (B rows of one kind, S slots: 4 mentions and the robot, N cells, W words
+of the longest text):
 
 | key | value |
 |---|---|
@@ -11,7 +12,8 @@ A batch is a dict of numpy arrays and lists (B rows of one kind, S slots: 4 ment
 | extents | float32 [B, S, 2] in [0, 1], half the width and height in half images; 0 as above, and of the robot |
 | referent | float32 [B, 2], the place that the answer is about; NaN where there is none |
 | spoken | dict of int64 [B, S]: by which colour, shape and word the text mentions a thing; 0 no mention, or UNSPOKEN |
-| cells | dict of int64 [B, N]: the colour, the shape and the word that each cell shows; 0 none |
+| typed | int64 [B, 2, W]: 1 + the mention that a word to be typed goes into, for its first word and its last; 0 else |
+| cells | dict of int64 [B, N]: the colour, the shape and the word that each cell shows; 0 none, UNSPOKEN unknown |
 | metres | float32 [B, S, 2, 2], how far a step of the place moves over the table at the slot's height; NaN on screens |
 | offsets | float32 [B, N, 2], from each cell's centre to that of its thing, in half cells; NaN where bare |
 """
@@ -25,14 +27,17 @@ from typing import Any
 import numpy as np
 
 from sims.grounding.picture import BARE, PATCH, Picture, Split
-from sims.grounding.screens import Screens
+from sims.grounding.questions import ask
+from sims.grounding.screens import TRAINED_WORDS, Screens
 from sims.grounding.tables import Tables
-from sims.grounding.texts import ABSENT, Sample, ask, instruct, spoken
-from sims.grounding.vocabulary import COLOURS, CURSOR, GRIPPER, HELD_OUT_COMBINATIONS, SHAPES, WORDS
+from sims.grounding.texts import ABSENT, Sample, instruct
+from sims.grounding.vocabulary import COLOURS, CURSOR, GRIPPER, HELD_OUT_COMBINATIONS, SHAPES
+from sims.gui.words import WRITTEN
+from vla_rl.specs import words_of
 
 MENTIONS = 4
 SLOTS = MENTIONS + 1
-CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word": 1 + len(WORDS)}
+CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word": 1 + len(WRITTEN)}
 """How many values each label of a cell or of a mention has; 0 is a bare cell, no word, no mention."""
 UNSPOKEN = -100
 MAKERS: dict[str, type[Tables] | type[Screens]] = {"table": Tables, "screen": Screens}
@@ -43,7 +48,7 @@ SHARES = {
 _CHUNK = 500
 _COLOUR_INDEX = {name: i + 1 for i, name in enumerate(COLOURS)}
 _SHAPE_INDEX = {name: i + 1 for i, name in enumerate((*SHAPES, GRIPPER, CURSOR))}
-_WORD_INDEX = {name: i + 1 for i, name in enumerate(WORDS)}
+_WORD_INDEX = {name: i + 1 for i, name in enumerate(WRITTEN)}
 
 _INDICES = {"colour": _COLOUR_INDEX, "shape": _SHAPE_INDEX, "word": _WORD_INDEX}
 
@@ -75,8 +80,8 @@ def sample(picture: Picture, rng: np.random.Generator, focus: int | None = None)
     """An instruction or a question on a picture, drawn with the kind's SHARES."""
     shares = SHARES[picture.kind]
     task = str(rng.choice(list(shares), p=list(shares.values())))
-    found = instruct(picture, rng, focus) if task == "point" else ask(picture, task, rng, focus)
-    return found or instruct(picture, rng, focus)
+    found = instruct(picture, rng, TRAINED_WORDS, focus) if task == "point" else ask(picture, task, rng, focus)
+    return found or instruct(picture, rng, TRAINED_WORDS, focus)
 
 
 def batches(pictures: Sequence[Picture], size: int, steps: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -134,7 +139,7 @@ def questions(
             if not pairs:
                 continue
             focus = pairs[0]
-        found = instruct(picture, rng, focus) if task == "point" else ask(picture, task, rng, focus)
+        found = instruct(picture, rng, TRAINED_WORDS, focus) if task == "point" else ask(picture, task, rng, focus)
         if found is not None:
             rows.append((picture, found))
     return rows
@@ -163,8 +168,8 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
     said = {label: np.zeros((B, SLOTS), np.int64) for label in CELL_LABELS}
     for i, (_, text) in enumerate(rows):
         for slot, phrase in enumerate(text.phrases):
-            for (label, known), value in zip(_INDICES.items(), spoken(phrase), strict=True):
-                said[label][i, slot] = known[value] if value else UNSPOKEN
+            for label, known in _INDICES.items():
+                said[label][i, slot] = known.get(getattr(phrase, label), UNSPOKEN)
     for values in said.values():
         values[:, MENTIONS] = UNSPOKEN
     labels = [cell_labels(picture) for picture, _ in rows]
@@ -179,9 +184,19 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
         "referent": referent,
         "metres": metres,
         "spoken": said,
+        "typed": _typed([text for _, text in rows]),
         "cells": {key: np.stack([label[key] for label, _ in labels]) for key in CELL_LABELS},
         "offsets": np.stack([offset for _, offset in labels]),
     }
+
+
+def _typed(texts: Sequence[Sample]) -> np.ndarray:
+    """Which words are to be typed, and into what: int64 [B, 2, W] (see the module's text)."""
+    typed = np.zeros((len(texts), 2, max(len(words_of(text.text)) for text in texts)), np.int64)
+    for i, text in enumerate(texts):
+        for each in text.typed:
+            typed[i, 0, each.first] = typed[i, 1, each.last] = 1 + each.mention
+    return typed
 
 
 def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -191,7 +206,7 @@ def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
     nowhere = (np.nan, np.nan)
     colour = np.array([_COLOUR_INDEX.get(t.colour, 0) for t in things] + [0, 0])
     shape = np.array([_SHAPE_INDEX[t.shape] for t in things] + [robot, 0])
-    word = np.array([_WORD_INDEX.get(t.word, 0) for t in things] + [0, 0])
+    word = np.array([_WORD_INDEX.get(t.word, UNSPOKEN if t.word else 0) for t in things] + [0, 0])
     centres = np.array([t.place for t in things] + [picture.self_place or nowhere, nowhere], np.float32)
     owner = picture.cells.astype(int)  # BARE, which is -1, takes the last row
     assert BARE == -1

@@ -33,6 +33,22 @@ HELD_OUT_WORDS = frozenset(
     }
 )  # fmt: skip
 """Words that training never names."""
+OTHERS = (
+    "city", "team", "pet", "code", "user", "tag", "red", "blue", "tea", "milk", "day", "night", "old", "new", "car",
+    "bus", "file", "go", "page", "text", "volume", "speed", "light", "bass", "size", "heat", "depth", "tone",
+    "gain", "backup", "tests", "review", "rights", "sizes", "links", "dismiss", "skip", "seat", "room", "tool",
+    "colour", "basic", "small", "north", "south", "gold", "mild", "hot", "early", "late", "near", "far", "plain",
+    "soft", "green", "silver", "west", "east", "short", "long",
+)  # fmt: skip
+"""What is written beside fields and options, and in menu bars."""
+WRITTEN = tuple(dict.fromkeys((*LABELS, *OTHERS)))
+"""Everything that is written on widgets."""
+
+
+def divided(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those that training names, and those that it never does."""
+    held = tuple(word for word in words if word in HELD_OUT_WORDS)
+    return tuple(word for word in words if word not in HELD_OUT_WORDS), held
 
 
 def pick(rng: np.random.Generator, count: int, among: tuple[str, ...] = LABELS) -> list[str]:

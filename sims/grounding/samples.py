@@ -11,9 +11,9 @@ of the longest text):
 | shown | float32 [B, S], 1 where the slot names a thing that the picture shows |
 | extents | float32 [B, S, 2] in [0, 1], half the width and height in half images; 0 as above, and of the robot |
 | referent | float32 [B, 2], the place that the answer is about; NaN where there is none |
-| spoken | dict of int64 [B, S]: by which colour, shape and word the text mentions a thing; 0 no mention, or UNSPOKEN |
+| spoken | dict of int64 [B, S]: what colour, shape, word, letters the text says of a thing; 0 no thing, or UNSPOKEN |
 | typed | int64 [B, 2, W]: 1 + the mention that a word to be typed goes into, for its first word and its last; 0 else |
-| cells | dict of int64 [B, N]: the colour, the shape and the word that each cell shows; 0 none, UNSPOKEN unknown |
+| cells | dict of int64 [B, N]: the colour, shape, word and letters of what a cell shows; 0 none, UNSPOKEN unknown |
 | metres | float32 [B, S, 2, 2], how far a step of the place moves over the table at the slot's height; NaN on screens |
 | offsets | float32 [B, N, 2], from each cell's centre to that of its thing, in half cells; NaN where bare |
 """
@@ -37,7 +37,11 @@ from vla_rl.specs import words_of
 
 MENTIONS = 4
 SLOTS = MENTIONS + 1
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+SPELLED = {"first": 0, "second": 1, "third": 2, "last": -1}
+"""Which letter of a word a label says: so words are taught by what they are made of, and new ones can be read."""
 CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word": 1 + len(WRITTEN)}
+CELL_LABELS |= {label: 2 + len(LETTERS) for label in SPELLED}
 """How many values each label of a cell or of a mention has; 0 is a bare cell, no word, no mention."""
 UNSPOKEN = -100
 MAKERS: dict[str, type[Tables] | type[Screens]] = {"table": Tables, "screen": Screens}
@@ -51,6 +55,8 @@ _SHAPE_INDEX = {name: i + 1 for i, name in enumerate((*SHAPES, GRIPPER, CURSOR))
 _WORD_INDEX = {name: i + 1 for i, name in enumerate(WRITTEN)}
 
 _INDICES = {"colour": _COLOUR_INDEX, "shape": _SHAPE_INDEX, "word": _WORD_INDEX}
+_SHORT = 1 + len(LETTERS)
+"""The label of a letter that a word is too short for."""
 
 
 def draw(kind: str, split: Split, seed: int, count: int, processes: int = 1) -> list[Picture]:
@@ -170,6 +176,8 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
         for slot, phrase in enumerate(text.phrases):
             for label, known in _INDICES.items():
                 said[label][i, slot] = known.get(getattr(phrase, label), UNSPOKEN)
+            for label, at in SPELLED.items():
+                said[label][i, slot] = _letter(phrase.word, at) if phrase.word else UNSPOKEN
     for values in said.values():
         values[:, MENTIONS] = UNSPOKEN
     labels = [cell_labels(picture) for picture, _ in rows]
@@ -199,6 +207,13 @@ def _typed(texts: Sequence[Sample]) -> np.ndarray:
     return typed
 
 
+def _letter(word: str, at: int) -> int:
+    """The label of a word's letter number `at`: UNSPOKEN for what is none of LETTERS."""
+    if at >= len(word):
+        return _SHORT
+    return 1 + LETTERS.index(word[at]) if word[at] in LETTERS else UNSPOKEN
+
+
 def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What each cell shows: int64 [N] a label, and offsets float32 [N, 2] (see the module's text)."""
     things = picture.things
@@ -214,4 +229,6 @@ def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
     along = (np.arange(grid, dtype=np.float32) + 0.5) / grid * 2 - 1
     cells = np.stack(np.meshgrid(along, along), -1).reshape(-1, 2)
     labels = {"colour": colour[owner], "shape": shape[owner], "word": word[owner]}
+    for label, at in SPELLED.items():
+        labels[label] = np.array([_letter(t.word, at) if t.word else 0 for t in things] + [0, 0])[owner]
     return labels, (centres[owner] - cells) * grid

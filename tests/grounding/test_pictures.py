@@ -150,12 +150,28 @@ def test_batches_have_the_documented_shapes(kind: str, drawn: dict[str, list[Pic
     for name, count in samples.CELL_LABELS.items():
         cells, said = batch["cells"][name], batch["spoken"][name]
         assert cells.shape == (8, (SIDE[kind] // PATCH) ** 2)
-        assert cells.min() >= (samples.UNSPOKEN if name == "word" else 0)
+        assert cells.min() >= (0 if name in ("colour", "shape") else samples.UNSPOKEN)
         assert max(cells.max(), said.max()) < count
         assert said.shape == (8, samples.SLOTS)
     assert np.isnan(batch["offsets"]).any()
     assert batch["typed"].shape == (8, 2, max(len(words_of(text)) for text in batch["texts"]))
     assert 0 <= batch["typed"].min() <= batch["typed"].max() <= samples.MENTIONS + 1
+
+
+def test_words_are_spelled_in_the_labels_of_cells_and_of_mentions(drawn: dict[str, list[Picture]]) -> None:
+    spell = {label: [] for label in samples.SPELLED}
+    for picture in drawn["screen"]:
+        labels, _ = samples.cell_labels(picture)
+        for thing in np.unique(picture.cells[(picture.cells >= 0) & (picture.cells < len(picture.things))]):
+            word, cell = picture.things[thing].word, int(np.flatnonzero(picture.cells == thing)[0])
+            for label, at in samples.SPELLED.items():
+                letter = word[at] if word and at < len(word) else ""
+                value = labels[label][cell]
+                spell[label].append(value)
+                assert value == samples.UNSPOKEN or (value == 0) == (not word)
+                assert not letter.isalpha() or samples.LETTERS[value - 1] == letter
+                assert letter or not word or value == len(samples.LETTERS) + 1
+    assert all(len(set(values)) > 15 for values in spell.values())
 
 
 def test_cells_hold_what_most_of_their_pixels_show() -> None:

@@ -18,6 +18,8 @@ from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokenizer
 
+SIDES = (64, 96, 96, 128)
+"""Heights and widths of the screens, each as likely."""
 OPTIONS = {
     "tables": (50_000, "pictures of tables"),
     "screens": (12_000, "pictures of screens"),
@@ -48,7 +50,7 @@ def main() -> None:
     pictures = [
         p
         for kind, n in counts.items()
-        for p in draw(kind, Split(familiar=chosen.familiar), chosen.seed, n, chosen.processes)
+        for p in draw(kind, Split(familiar=chosen.familiar, sides=SIDES), chosen.seed, n, chosen.processes)
     ]
     drawing = time.perf_counter() - start
     tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))

@@ -24,6 +24,8 @@ class Split:
     """Tables and floors have hues and patterns, and screens a look and a font, that training never shows."""
     words: bool = False
     """Screens show only words that training never shows."""
+    sides: tuple[int, ...] = (96,)
+    """Heights and widths of screens in pixels, each as likely."""
     view: str = ""
     """The camera of all tables, one of `tables.VIEWS`; empty for the mixture."""
     familiar: float = 0.5

@@ -91,15 +91,16 @@ def sample(picture: Picture, rng: np.random.Generator, focus: int | None = None)
 
 
 def batches(pictures: Sequence[Picture], size: int, steps: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`steps` batches of fresh texts on pictures in random order; each of one kind, its texts of similar length."""
+    """`steps` batches of fresh texts on pictures in random order, each of one kind, size and length of text."""
     rng = np.random.default_rng([seed, 1])
-    decks = {kind: _Deck([p for p in pictures if p.kind == kind], rng) for kind in MAKERS}
-    shares = np.array([len(deck.pictures) for deck in decks.values()]) / len(pictures)
+    kinds = sorted({(p.kind, len(p.image)) for p in pictures})
+    decks = [_Deck([p for p in pictures if (p.kind, len(p.image)) == kind], rng) for kind in kinds]
+    shares = np.array([len(deck.pictures) for deck in decks]) / len(pictures)
     together = 16
     for start in range(0, steps, together):
         drawn = rng.multinomial(min(together, steps - start), shares)
         found = []
-        for deck, count in zip(decks.values(), drawn, strict=True):
+        for deck, count in zip(decks, drawn, strict=True):
             rows = sorted((deck.row() for _ in range(count * size)), key=lambda row: len(row[1].text + row[1].answer))
             found += [rows[i * size : (i + 1) * size] for i in range(count)]
         for i in rng.permutation(len(found)):
@@ -107,7 +108,7 @@ def batches(pictures: Sequence[Picture], size: int, steps: int, seed: int) -> It
 
 
 class _Deck:
-    """Pictures of one kind in random order, again and again."""
+    """Pictures of one kind and size in random order, again and again."""
 
     def __init__(self, pictures: Sequence[Picture], rng: np.random.Generator) -> None:
         self.pictures, self._rng = pictures, rng

@@ -18,8 +18,8 @@ from sims.gui.screen import ENLARGED, Screen
 from sims.gui.widget import Placed, Widget
 from sims.gui.words import ENTRIES, WRITTEN, divided
 
-SIZE = 96
-"""Height and width of a picture, in pixels."""
+TRIES = 10
+"""How often a screen is furnished anew where nothing fitted."""
 TRAINED_WORDS, NEW_WORDS = divided(WRITTEN)
 TRAINED_ENTRIES, NEW_ENTRIES = divided(ENTRIES)
 KINDS: dict[type[Widget], str] = {
@@ -41,7 +41,7 @@ class Screens:
 
     def __init__(self, split: Split = Split()) -> None:  # noqa: B008 (frozen)
         self.split = split
-        self._screen = Screen((SIZE, SIZE))
+        self._screens = [Screen((side, side)) for side in split.sides]
 
     def close(self) -> None:
         """Nothing to free."""
@@ -50,14 +50,20 @@ class Screens:
         """A random screen with its cursor."""
         pair = HELD_OUT_PAIRS[rng.integers(len(HELD_OUT_PAIRS))] if self.split.combinations else None
         words, entries = (NEW_WORDS, NEW_ENTRIES) if self.split.words else (TRAINED_WORDS, TRAINED_ENTRIES)
-        self._screen.clear(*themes.draw(themes.UNSEEN if self.split.backgrounds else themes.ANY, rng))
-        Furniture(self._screen, rng, words, entries, pair).furnish()
-        return _picture(self._screen)
+        screen = self._screens[rng.integers(len(self._screens))]
+        look = themes.draw(themes.UNSEEN if self.split.backgrounds else themes.ANY, rng)
+        for _ in range(TRIES):
+            screen.clear(*look)
+            Furniture(screen, rng, words, entries, pair).furnish()
+            if screen.widgets:
+                break
+        return _picture(screen)
 
 
 def _picture(screen: Screen) -> Picture:
     """What a screen shows now."""
-    owner = np.full((SIZE, SIZE), BARE)
+    side = screen.size[0]
+    owner = np.full((side, side), BARE)
     things: list[Thing] = []
     for placed in screen.placed():
         owner[_pixels(_on_picture(_visible(placed), screen))] = BARE  # what lies below is hidden
@@ -65,15 +71,15 @@ def _picture(screen: Screen) -> Picture:
             left, top, right, bottom = box = _on_picture(_clipped(box, placed.clip), screen)
             if left < right and top < bottom:
                 owner[_pixels(box)] = len(things)
-                things.append(replace(thing, place=_place(box), extent=_extent(box)))
+                things.append(replace(thing, place=_place(box, side), extent=_extent(box, side)))
     if screen.view is None:
         _, there = arrow(screen.scale)
-        x, y = (min(max(int(at), 0), SIZE - 1) for at in screen.cursor)
+        x, y = (min(max(int(at), 0), side - 1) for at in screen.cursor)
         part = owner[y : y + there.shape[0], x : x + there.shape[1]]
         part[there[: part.shape[0], : part.shape[1], 0]] = len(things)
     pixels = np.bincount(owner[owner >= 0], minlength=len(things) + 1)[:-1]
     seen = tuple(replace(thing, pixels=int(count)) for thing, count in zip(things, pixels, strict=True))
-    tip = ((screen.cursor[0] + 0.5) / SIZE * 2 - 1, (screen.cursor[1] + 0.5) / SIZE * 2 - 1)
+    tip = ((screen.cursor[0] + 0.5) / side * 2 - 1, (screen.cursor[1] + 0.5) / side * 2 - 1)
     inside = screen.view is None and max(map(abs, tip)) <= 1
     image = screen.screenshot().copy()
     return Picture(image, seen, cells_of(owner, len(things) + 1), "screen", self_place=tip if inside else None)
@@ -136,7 +142,7 @@ def _on_picture(box: Box, screen: Screen) -> Box:
     left, top = screen.view[:2]
     moved = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
     a, b, c, d = (ENLARGED * side for side in moved)
-    return _clipped((a, b, c, d), (0, 0, SIZE, SIZE))
+    return _clipped((a, b, c, d), (0, 0, *screen.size))
 
 
 def _clipped(box: Box, clip: tuple[int, int, int, int]) -> Box:
@@ -149,9 +155,9 @@ def _pixels(box: Box) -> tuple[slice, slice]:
     return slice(top, max(top, bottom)), slice(left, max(left, right))
 
 
-def _place(box: Box) -> tuple[float, float]:
-    return (box[0] + box[2]) / SIZE - 1, (box[1] + box[3]) / SIZE - 1
+def _place(box: Box, side: int) -> tuple[float, float]:
+    return (box[0] + box[2]) / side - 1, (box[1] + box[3]) / side - 1
 
 
-def _extent(box: Box) -> tuple[float, float]:
-    return (box[2] - box[0]) / SIZE, (box[3] - box[1]) / SIZE
+def _extent(box: Box, side: int) -> tuple[float, float]:
+    return (box[2] - box[0]) / side, (box[3] - box[1]) / side

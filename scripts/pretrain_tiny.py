@@ -23,6 +23,7 @@ SIDES = (64, 96, 96, 128)
 OPTIONS = {
     "tables": (50_000, "pictures of tables"),
     "screens": (12_000, "pictures of screens"),
+    "sketches": (4_000, "sketches of screens"),
     "apart": (5000, "steps that teach vision and text each by itself"),
     "steps": (24_000, "steps in all"),
     "rate": (2e-3, "highest learning rate"),
@@ -46,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
     start = time.perf_counter()
-    counts = {"table": chosen.tables, "screen": chosen.screens}
+    counts = {"table": chosen.tables, "screen": chosen.screens, "sketch": chosen.sketches}
     pictures = [
         p
         for kind, n in counts.items()

@@ -29,6 +29,7 @@ import numpy as np
 from sims.grounding.picture import BARE, PATCH, Picture, Split
 from sims.grounding.questions import ask
 from sims.grounding.screens import TRAINED_WORDS, Screens
+from sims.grounding.sketches import Sketches
 from sims.grounding.tables import Tables
 from sims.grounding.texts import ABSENT, Sample, instruct
 from sims.grounding.vocabulary import COLOURS, CURSOR, GRIPPER, HELD_OUT_COMBINATIONS, SHAPES
@@ -44,7 +45,10 @@ CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word":
 CELL_LABELS |= {label: 2 + len(LETTERS) for label in SPELLED}
 """How many values each label of a cell or of a mention has; 0 is a bare cell, no word, no mention."""
 UNSPOKEN = -100
-MAKERS: dict[str, type[Tables] | type[Screens]] = {"table": Tables, "screen": Screens}
+MAKERS: dict[str, type[Tables] | type[Screens] | type[Sketches]] = {
+    "table": Tables, "screen": Screens, "sketch": Sketches,
+}  # fmt: skip
+"""A sketch is a picture of the kind `screen`."""
 SHARES = {
     "table": {"point": 0.8, "location": 0.05, "colour": 0.04, "shape": 0.04, "relation": 0.07},
     "screen": {"point": 0.5, "location": 0.1, "colour": 0.06, "shape": 0.08, "word": 0.16, "relation": 0.1},

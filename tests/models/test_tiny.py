@@ -87,7 +87,7 @@ def test_what_training_never_showed_scores_as_the_card_says(
 
 
 def test_it_answers_in_words(backbone: Backbone) -> None:
-    (picture, asked), *_ = questions(draw("screen", Split(), seed=1_234_567, count=20), "colour", seed=0)
+    (picture, asked), *_ = questions(draw("sketch", Split(), seed=1_234_567, count=20), "colour", seed=0)
     said = answer(backbone, np.stack([picture.image]), [asked.text])
     assert said[0].isalpha()
 
@@ -136,7 +136,7 @@ def test_a_text_of_unknown_words_is_read_by_its_bytes() -> None:
 
 
 def test_training_learns_and_is_reproducible() -> None:
-    pictures = draw("screen", Split(), seed=2, count=64)
+    pictures = draw("sketch", Split(), seed=2, count=64)
 
     def losses(steps: int) -> list[float]:
         torch.manual_seed(0)
@@ -155,7 +155,7 @@ def test_training_learns_and_is_reproducible() -> None:
 def test_pointers_alone_train_on_a_frozen_backbone() -> None:
     made = small()
     pointers, before = Pointers(made.hidden_size), {k: v.clone() for k, v in made.state_dict().items()}
-    pictures = draw("screen", Split(), seed=2, count=32)
+    pictures = draw("sketch", Split(), seed=2, count=32)
     query = pointers.query.weight.detach().clone()
     ground(made, pointers, batches(pictures, 16, 3, seed=0), Recipe(steps=3, trainable="pointers"))
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
@@ -169,7 +169,7 @@ def test_pointers_alone_train_on_a_frozen_backbone() -> None:
 def test_other_backbones_are_grounded_by_the_same_code(family: str, trainable: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     other = Random(family).load()
-    pointers, pictures = Pointers(other.hidden_size), draw("screen", Split(), seed=2, count=16)
+    pointers, pictures = Pointers(other.hidden_size), draw("sketch", Split(), seed=2, count=16)
     recipe, seen = Recipe(steps=12, learning_rate=3e-3, warm_up=2, trainable=trainable), []
     (batch,) = batches(pictures, 16, 1, seed=1)
     ground(other, pointers, [batch] * 12, recipe)
@@ -189,18 +189,33 @@ def test_a_place_lies_in_its_cell() -> None:
     assert cells_at(places, (2, 4)).tolist() == [0, 4, 2, 7]
 
 
-def test_a_model_of_more_places_sees_as_the_one_of_fewer_did_that_it_adopts() -> None:
-    fewer = small()
-    config = copy.deepcopy(fewer.model.config)
-    config.vision_config.image_size = SIZE
-    old = Backbone.from_config(config, fewer.tokenizer)
+def test_a_larger_model_computes_what_the_one_did_that_it_adopts() -> None:
+    larger = small()
+    config = copy.deepcopy(larger.model.config)
+    config.composed, config.vision_config.image_size = 0, SIZE
+    config.vision_config.num_hidden_layers, config.vision_config.intermediate_size = 2, 16
+    config.text_config.num_hidden_layers = config.text_config.num_hidden_layers - 1
+    config.text_config.layer_types = None
+    old = Backbone.from_config(config, larger.tokenizer)
     initialise(old.model)
-    new = small()
-    adopt(new.model, new.tokenizer, old.model, old.tokenizer)
+    assert len(list(old.parameters())) < len(list(larger.parameters()))
+    before = {name: value.clone() for name, value in larger.model.state_dict().items()}
+    adopt(larger.model, larger.tokenizer, old.model, old.tokenizer)
     pixels = torch.rand(2, 1, 3, SIZE, SIZE)
-    prompt = new.prompt(["reach the red cube", "push the blue ball"])
+    prompt = larger.prompt(["reach the red cube", "push the blue ball"])
     with torch.no_grad():
-        torch.testing.assert_close(new(pixels, prompt).tokens_BTD, old(pixels, prompt).tokens_BTD)
+        torch.testing.assert_close(larger(pixels, prompt).tokens_BTD, old(pixels, prompt).tokens_BTD)
+    inner = "model.vision_model.encoder.layers.3.mlp.fc1.weight"
+    assert torch.equal(larger.model.state_dict()[inner], before[inner]), "what only the larger has may start anywhere"
+
+
+def test_places_of_a_finer_image_lie_between_those_that_were_known() -> None:
+    new = small()
+    config = copy.deepcopy(new.model.config)
+    config.vision_config.image_size = SIZE
+    old = Backbone.from_config(config, new.tokenizer)
+    initialise(old.model)
+    adopt(new.model, new.tokenizer, old.model, old.tokenizer)
     larger = new.at(96)
     assert (larger.grid, new.grid) == ((12, 12), (8, 8))
     assert new.at(96) is larger
@@ -209,4 +224,3 @@ def test_a_model_of_more_places_sees_as_the_one_of_fewer_did_that_it_adopts() ->
     torch.testing.assert_close(embeddings[1, 0] - embeddings[0, 0], embeddings[2, 0] - embeddings[1, 0])
     prompt = larger.prompt(["reach the red cube"])
     assert larger(torch.rand(1, 1, 3, 96, 96), prompt).visual_BVND.shape == (1, 1, 144, 32)
-    assert len(list(new.parameters())) == len(list(old.parameters()))

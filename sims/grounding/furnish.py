@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from sims.gui.widget import Widget
 from sims.gui.words import shown
 from sims.screen.interaction import Gesture
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SHAPES = ("circle", "square", "triangle", "diamond", "bar")
 _KEYS = "0123456789+-=c"
 """What the keys of a calculator say."""
@@ -286,7 +286,8 @@ class Furniture:
         left = [word for word in self.words if word not in self.used]
         word = left[self.rng.integers(len(left))]
         if self.rng.random() < _STRANGE:
-            word = "".join(LETTERS[i] for i in self.rng.integers(len(LETTERS), size=int(self.rng.integers(3, 8))))
+            size = int(self.rng.integers(3, 8))
+            word = "".join(ascii_lowercase[i] for i in self.rng.integers(len(ascii_lowercase), size=size))
         self.used.add(word)
         return word
 

@@ -22,23 +22,24 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from string import ascii_lowercase, digits
 from typing import Any
 
 import numpy as np
 
 from sims.grounding.picture import BARE, PATCH, Picture, Split
 from sims.grounding.questions import ask
-from sims.grounding.screens import TRAINED_WORDS, Screens
+from sims.grounding.screens import Screens
 from sims.grounding.sketches import Sketches
 from sims.grounding.tables import Tables
 from sims.grounding.texts import ABSENT, Sample, instruct
 from sims.grounding.vocabulary import COLOURS, CURSOR, GRIPPER, HELD_OUT_COMBINATIONS, SHAPES
-from sims.gui.words import WRITTEN
+from sims.gui.words import TRAINED_WORDS, WRITTEN
 from vla_rl.specs import words_of
 
 MENTIONS = 4
 SLOTS = MENTIONS + 1
-LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+LETTERS = ascii_lowercase + digits
 SPELLED = {"first": 0, "second": 1, "third": 2, "last": -1}
 """Which letter of a word a label says: so words are taught by what they are made of, and new ones can be read."""
 CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word": 1 + len(WRITTEN)}

@@ -16,12 +16,10 @@ from sims.gui.files import File
 from sims.gui.paint import Style, arrow
 from sims.gui.screen import ENLARGED, Screen
 from sims.gui.widget import Placed, Widget
-from sims.gui.words import ENTRIES, WRITTEN, divided
+from sims.gui.words import NEW_ENTRIES, NEW_WORDS, TRAINED_ENTRIES, TRAINED_WORDS
 
 TRIES = 10
 """How often a screen is furnished anew where nothing fitted."""
-TRAINED_WORDS, NEW_WORDS = divided(WRITTEN)
-TRAINED_ENTRIES, NEW_ENTRIES = divided(ENTRIES)
 KINDS: dict[type[Widget], str] = {
     Button: "button", Field: "field", Checkbox: "checkbox", Radio: "radio", Label: "label", Link: "link",
     Slider: "slider", Progress: "progress", Menu: "menu", Row: "row", Window: "window",

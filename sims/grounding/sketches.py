@@ -16,13 +16,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sims.grounding.picture import BARE, Picture, Split, Thing, cells_of
 from sims.grounding.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, HELD_OUT_HUES, WORDS, allowed, paint
-from sims.gui.words import divided
+from sims.gui.words import TRAINED_WORDS
 
 SIZE = 64
 """Height and width of a picture, in pixels."""
 MOST = 6
 """Most widgets of a sketch."""
-_WRITTEN = divided(WORDS)[0]
+_WRITTEN = tuple(word for word in WORDS if word in TRAINED_WORDS)
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSansMono", "")
 """Files that come with matplotlib; "" is Pillow's own."""
 HELD_OUT_FONT = "STIXGeneral"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_lowercase, digits
 
 import numpy as np
 
 from sims.grounding.phrases import Phrase, absent, name, nameable, one_of, unlit
 from sims.grounding.picture import Picture
 from sims.grounding.vocabulary import MARKS
-from sims.gui.words import ENTRIES, divided
+from sims.gui.words import TRAINED_ENTRIES
 from vla_rl.specs import words_of
 
 ABSENT = -1
@@ -21,9 +22,6 @@ TYPED, TYPED_INTO = 0.25, 0.6
 """How often an instruction on a screen says what to type; and where there are fields."""
 MOSTLY_FEW, MORE_IN_FORMS = (0.42, 0.42, 0.1, 0.06), (0.3, 0.35, 0.2, 0.15)
 """How often a text mentions one, two, three and four things."""
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-DIGITS = "0123456789"
-TRAINED_ENTRIES = divided(ENTRIES)[0]
 
 _ONE = (
     "reach {0}", "reach for {0}", "touch {0}", "go to {0}", "move to {0}", "move the gripper to {0}",
@@ -213,7 +211,7 @@ def _entry(rng: np.random.Generator) -> str:
     """What is to be typed, marks around it, often in quotes."""
     made = []
     for _ in range(1 if rng.random() < 0.8 else 2):
-        letters = LETTERS if rng.random() < 0.8 else DIGITS
+        letters = ascii_lowercase if rng.random() < 0.8 else digits
         own = "".join(letters[i] for i in rng.integers(len(letters), size=int(rng.integers(2, 9))))
         made.append(one_of(TRAINED_ENTRIES, rng) if rng.random() < 0.6 else own)
     quote = one_of(("", "", "'", '"'), rng)

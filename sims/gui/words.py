@@ -51,6 +51,11 @@ def divided(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(word for word in words if word not in HELD_OUT_WORDS), held
 
 
+TRAINED_WORDS, NEW_WORDS = divided(WRITTEN)
+TRAINED_ENTRIES, NEW_ENTRIES = divided(ENTRIES)
+"""What a backbone is taught to find on screens, and what it never sees there."""
+
+
 def pick(rng: np.random.Generator, count: int, among: tuple[str, ...] = LABELS) -> list[str]:
     """So many different ones."""
     return [among[i] for i in rng.choice(len(among), count, replace=False)]

@@ -14,11 +14,10 @@ from sims.grounding.phrases import absent
 from sims.grounding.picture import BARE, PATCH, Picture, Split, View
 from sims.grounding.questions import TASKS, ask
 from sims.grounding.screens import KINDS as WIDGETS
-from sims.grounding.screens import TRAINED_ENTRIES, TRAINED_WORDS
 from sims.grounding.tables import SIZE, Tables
 from sims.grounding.texts import ABSENT, instruct
 from sims.grounding.vocabulary import HELD_OUT_AZIMUTHS, HELD_OUT_COMBINATIONS, colour_words, shape_words
-from sims.gui.words import HELD_OUT_WORDS
+from sims.gui.words import HELD_OUT_WORDS, TRAINED_ENTRIES, TRAINED_WORDS
 from vla_rl.specs import words_of
 
 KINDS = ("table", "screen", "sketch")

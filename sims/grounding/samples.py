@@ -13,7 +13,7 @@ of the longest text):
 | referent | float32 [B, 2], the place that the answer is about; NaN where there is none |
 | spoken | dict of int64 [B, S]: what colour, shape, word, letters the text says of a thing; 0 no thing, or UNSPOKEN |
 | typed | int64 [B, 2, W]: 1 + the mention that a word to be typed goes into, for its first word and its last; 0 else |
-| cells | dict of int64 [B, N]: the colour, shape, word and letters of what a cell shows; 0 none, UNSPOKEN unknown |
+| cells | dict of int64 [B, N]: colour, shape, naming word and its letters of what a cell shows; 0 none, UNSPOKEN unknown |
 | metres | float32 [B, S, 2, 2], how far a step of the place moves over the table at the slot's height; NaN on screens |
 | offsets | float32 [B, N, 2], from each cell's centre to that of its thing, in half cells; NaN where bare |
 """
@@ -227,7 +227,9 @@ def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
     nowhere = (np.nan, np.nan)
     colour = np.array([_COLOUR_INDEX.get(t.colour, 0) for t in things] + [0, 0])
     shape = np.array([_SHAPE_INDEX[t.shape] for t in things] + [robot, 0])
-    word = np.array([_WORD_INDEX.get(t.word, UNSPOKEN if t.word else 0) for t in things] + [0, 0])
+    # By which words mention it: those beside a field, not those in it.
+    named = [t.name or t.word for t in things]
+    word = np.array([_WORD_INDEX.get(each, UNSPOKEN if each else 0) for each in named] + [0, 0])
     centres = np.array([t.place for t in things] + [picture.self_place or nowhere, nowhere], np.float32)
     owner = picture.cells.astype(int)  # BARE, which is -1, takes the last row
     assert BARE == -1
@@ -236,5 +238,5 @@ def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
     cells = np.stack(np.meshgrid(along, along), -1).reshape(-1, 2)
     labels = {"colour": colour[owner], "shape": shape[owner], "word": word[owner]}
     for label, at in SPELLED.items():
-        labels[label] = np.array([_letter(t.word, at) if t.word else 0 for t in things] + [0, 0])[owner]
+        labels[label] = np.array([_letter(each, at) if each else 0 for each in named] + [0, 0])[owner]
     return labels, (centres[owner] - cells) * grid

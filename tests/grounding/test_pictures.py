@@ -162,7 +162,8 @@ def test_words_are_spelled_in_the_labels_of_cells_and_of_mentions(drawn: dict[st
     for picture in drawn["screen"]:
         labels, _ = samples.cell_labels(picture)
         for thing in np.unique(picture.cells[(picture.cells >= 0) & (picture.cells < len(picture.things))]):
-            word, cell = picture.things[thing].word, int(np.flatnonzero(picture.cells == thing)[0])
+            word = picture.things[thing].name or picture.things[thing].word
+            cell = int(np.flatnonzero(picture.cells == thing)[0])
             for label, at in samples.SPELLED.items():
                 letter = word[at] if word and at < len(word) else ""
                 value = labels[label][cell]

@@ -13,7 +13,7 @@ of the longest text):
 | referent | float32 [B, 2], the place that the answer is about; NaN where there is none |
 | spoken | dict of int64 [B, S]: what colour, shape, word, letters the text says of a thing; 0 no thing, or UNSPOKEN |
 | typed | int64 [B, 2, W]: 1 + the mention that a word to be typed goes into, for its first word and its last; 0 else |
-| cells | dict of int64 [B, N]: colour, shape, naming word and its letters of what a cell shows; 0 none, UNSPOKEN unknown |
+| cells | dict of int64 [B, N]: colour, shape, naming word and its letters of what a cell shows; 0 none, or UNSPOKEN |
 | metres | float32 [B, S, 2, 2], how far a step of the place moves over the table at the slot's height; NaN on screens |
 | offsets | float32 [B, N, 2], from each cell's centre to that of its thing, in half cells; NaN where bare |
 """

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from vla_rl.models.backbone import Backbone, Encoded, Prompt, word_states
-from vla_rl.models.pointers import MENTIONS, Pointed, Pointers
+from vla_rl.models.pointers import MENTIONS, Pointed, Pointers, cells_at
 from vla_rl.models.processor import pixels_to_floats
 from vla_rl.models.tiny import ANSWER, END
 
@@ -263,19 +263,12 @@ def with_answers(backbone: Backbone, texts: list[str], answers: list[str]) -> tu
     return replace(prompt, ids_BT=ids.to(device), mask_BT=mask.long().to(device)), labels.to(device)
 
 
-def cells_at(places: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Places [..., 2] in [-1, 1] -> int64 [...], the cells of the grid that hold them, row by row.
-
-    One cell, not a soft mixture of the nearest: where the place lies inside it is for the offset to say, which is a
-    linear thing to learn; the logarithm of a mixture's weights is not, and cost a pixel of precision.
-    """
-    rows, columns = grid
-    share = ((places + 1) / 2).clamp(0, 1 - 1e-6)
-    return (share[..., 1] * rows).long() * columns + (share[..., 0] * columns).long()
-
-
 def _cell_cross(logits: torch.Tensor, places: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Cross entropy [...] of logits [..., N] over cells."""
+    """Cross entropy [...] of logits [..., N] over cells, of which one holds a place.
+
+    Not a soft mixture of the nearest: where the place lies inside its cell is for the offset to say, which is a linear
+    thing to learn; the logarithm of a mixture's weights is not, and cost a pixel of precision.
+    """
     return -logits.log_softmax(-1).gather(-1, cells_at(places, grid)[..., None])[..., 0]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from string import ascii_lowercase
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from sims.gui.paint import mix
 from sims.gui.screen import Screen
 from sims.gui.themes import Colour
 from sims.gui.widget import Widget
-from sims.gui.words import shown
+from sims.gui.words import letters, shown
 from sims.screen.interaction import Gesture
 
 SHAPES = ("circle", "square", "triangle", "diamond", "bar")
@@ -286,8 +285,7 @@ class Furniture:
         left = [word for word in self.words if word not in self.used]
         word = left[self.rng.integers(len(left))]
         if self.rng.random() < _STRANGE:
-            size = int(self.rng.integers(3, 8))
-            word = "".join(ascii_lowercase[i] for i in self.rng.integers(len(ascii_lowercase), size=size))
+            word = letters(self.rng, 3, 7)
         self.used.add(word)
         return word
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,6 +107,24 @@ class Picture:
     self_place: tuple[float, float] | None = None
     self_height: float = 0.0
     view: View | None = field(default=None, compare=False)
+
+
+class Maker(ABC):
+    """Draws random pictures of one kind.
+
+    Args:
+        split: what may be shown.
+    """
+
+    def __init__(self, split: Split = Split()) -> None:
+        self.split = split
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> Picture:
+        """A random picture."""
+
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
+        """Free what it holds."""
 
 
 def cells_of(owner: np.ndarray, things: int, least: int = 3) -> np.ndarray:

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from sims.grounding.picture import BARE, PATCH, Picture, Split
+from sims.grounding.picture import BARE, PATCH, Maker, Picture, Split
 from sims.grounding.questions import ask
 from sims.grounding.screens import Screens
 from sims.grounding.sketches import Sketches
@@ -46,9 +46,7 @@ CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word":
 CELL_LABELS |= {label: 2 + len(LETTERS) for label in SPELLED}
 """How many values each label of a cell or of a mention has; 0 is a bare cell, no word, no mention."""
 UNSPOKEN = -100
-MAKERS: dict[str, type[Tables] | type[Screens] | type[Sketches]] = {
-    "table": Tables, "screen": Screens, "sketch": Sketches,
-}  # fmt: skip
+MAKERS: dict[str, type[Maker]] = {"table": Tables, "screen": Screens, "sketch": Sketches}
 """A sketch is a picture of the kind `screen`."""
 SHARES = {
     "table": {"point": 0.8, "location": 0.05, "colour": 0.04, "shape": 0.04, "relation": 0.07},

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from sims.grounding.furnish import HELD_OUT_PAIRS, Furniture
-from sims.grounding.picture import BARE, Picture, Split, Thing, cells_of
+from sims.grounding.picture import BARE, Maker, Picture, Split, Thing, cells_of
 from sims.grounding.vocabulary import SCREEN_SHAPES
 from sims.gui import themes
 from sims.gui.containers import Menu, Row, Table, Tabs, Window, title_height
@@ -30,19 +30,12 @@ Box = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels."""
 
 
-class Screens:
-    """Draws random screens.
-
-    Args:
-        split: what may be shown.
-    """
+class Screens(Maker):
+    """Draws random screens."""
 
     def __init__(self, split: Split = Split()) -> None:  # noqa: B008 (frozen)
-        self.split = split
+        super().__init__(split)
         self._screens = [Screen((side, side)) for side in split.sides]
-
-    def close(self) -> None:
-        """Nothing to free."""
 
     def draw(self, rng: np.random.Generator) -> Picture:
         """A random screen with its cursor."""

@@ -1,6 +1,7 @@
 """Sketches of screens: widgets, shapes and words in any colour, loose on a bare ground, in many fonts.
 
-What `screens` draws looks like real windows, which are grey; here everything is told apart by its colour.
+What `screens` draws looks like real windows, which are grey; here everything is told apart by its colour. Drawn pixel
+by pixel, without the widgets of `sims.gui`, as before there were any: so the scores of former backbones still compare.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from sims.grounding.picture import BARE, Picture, Split, Thing, cells_of
+from sims.grounding.picture import BARE, Maker, Picture, Thing, cells_of
 from sims.grounding.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, HELD_OUT_HUES, WORDS, allowed, paint
 from sims.gui.words import TRAINED_WORDS
 
@@ -33,18 +34,8 @@ _TICKED = ("checkbox", "radio")
 Box = tuple[int, int, int, int]
 
 
-class Sketches:
-    """Draws random sketches.
-
-    Args:
-        split: what may be shown.
-    """
-
-    def __init__(self, split: Split = Split()) -> None:  # noqa: B008 (frozen)
-        self.split = split
-
-    def close(self) -> None:
-        """Nothing to free."""
+class Sketches(Maker):
+    """Draws random sketches."""
 
     def draw(self, rng: np.random.Generator) -> Picture:
         """A random sketch of 1 to MOST widgets, most with a cursor."""

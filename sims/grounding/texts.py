@@ -10,7 +10,7 @@ import numpy as np
 from sims.grounding.phrases import Phrase, absent, name, nameable, one_of, unlit
 from sims.grounding.picture import Picture
 from sims.grounding.vocabulary import MARKS
-from sims.gui.words import TRAINED_ENTRIES
+from sims.gui.words import TRAINED_ENTRIES, letters
 from vla_rl.specs import words_of
 
 ABSENT = -1
@@ -211,8 +211,7 @@ def _entry(rng: np.random.Generator) -> str:
     """What is to be typed, marks around it, often in quotes."""
     made = []
     for _ in range(1 if rng.random() < 0.8 else 2):
-        letters = ascii_lowercase if rng.random() < 0.8 else digits
-        own = "".join(letters[i] for i in rng.integers(len(letters), size=int(rng.integers(2, 9))))
+        own = letters(rng, 2, 8, ascii_lowercase if rng.random() < 0.8 else digits)
         made.append(one_of(TRAINED_ENTRIES, rng) if rng.random() < 0.6 else own)
     quote = one_of(("", "", "'", '"'), rng)
     return f"{quote}{_OPEN}{' '.join(made)}{_CLOSE}{quote}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase
+
 import numpy as np
 
 from sims.grounding.vocabulary import WORDS
@@ -64,6 +66,12 @@ def pick(rng: np.random.Generator, count: int, among: tuple[str, ...] = LABELS) 
 def one_of(rng: np.random.Generator, among: tuple[str, ...]) -> str:
     """One of these, each as likely."""
     return among[int(rng.integers(len(among)))]
+
+
+def letters(rng: np.random.Generator, shortest: int, longest: int, among: str = ascii_lowercase) -> str:
+    """A word that nobody knows, of `shortest` to `longest` letters, each as likely."""
+    size = int(rng.integers(shortest, longest + 1))
+    return "".join(among[i] for i in rng.integers(len(among), size=size))
 
 
 def shown(word: str) -> str:

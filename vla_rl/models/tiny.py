@@ -23,6 +23,8 @@ from transformers.models.idefics3.modeling_idefics3 import (
     Idefics3ForConditionalGeneration,
 )
 
+from vla_rl.models.pointers import cell_centres
+
 PAD, END, IMAGE, ANSWER = "<pad>", "<eos>", "<image>", "<ans>"
 LOCATIONS = 32
 """Location tokens `<loc_0>` ... count from the left, or the top, to the right, or the bottom."""
@@ -116,7 +118,7 @@ class Mix(nn.Module):
         offset_BTN2 = torch.tanh(torch.einsum("btck,bnk->btnc", query_BT3K[:, :, 1:], inner_BNK) * scale)
         weight_BTN = logits_BTN.softmax(-1)
         side = math.isqrt(visual_BND.shape[1] // views)
-        cells_N2 = _centres(side, visual_BND).repeat(views, 1)
+        cells_N2 = cell_centres((side, side), visual_BND.device).to(visual_BND.dtype).repeat(views, 1)
         place_BT2 = torch.einsum("btn,btnc->btc", weight_BTN, cells_N2 + offset_BTN2 / side)
         return logits_BTN, place_BT2, weight_BTN @ visual_BND
 
@@ -294,12 +296,6 @@ def _stretched(table: torch.Tensor, rows: int) -> torch.Tensor:
     grid = table.view(side, side, -1)
     tall = torch.lerp(grid[low], grid[high], share[:, None, None])
     return torch.lerp(tall[:, low], tall[:, high], share[None, :, None]).reshape(rows, -1)
-
-
-def _centres(side: int, like: torch.Tensor) -> torch.Tensor:
-    """The centres [side * side, 2] of a square grid's cells in [-1, 1], x first, row by row from the top left."""
-    along = (torch.arange(side, device=like.device, dtype=like.dtype) + 0.5) / side * 2 - 1
-    return torch.stack(torch.meshgrid(along, along, indexing="ij"), -1).flip(-1).reshape(-1, 2)
 
 
 AutoConfig.register(VlaTinyConfig.model_type, VlaTinyConfig, exist_ok=True)

@@ -18,9 +18,12 @@ from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokenizer
 
+SIDES = (64, 96, 96, 128)
+"""Heights and widths of the screens, each as likely."""
 OPTIONS = {
     "tables": (50_000, "pictures of tables"),
     "screens": (12_000, "pictures of screens"),
+    "sketches": (4_000, "sketches of screens"),
     "apart": (5000, "steps that teach vision and text each by itself"),
     "steps": (24_000, "steps in all"),
     "rate": (2e-3, "highest learning rate"),
@@ -44,11 +47,11 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
     start = time.perf_counter()
-    counts = {"table": chosen.tables, "screen": chosen.screens}
+    counts = {"table": chosen.tables, "screen": chosen.screens, "sketch": chosen.sketches}
     pictures = [
         p
         for kind, n in counts.items()
-        for p in draw(kind, Split(familiar=chosen.familiar), chosen.seed, n, chosen.processes)
+        for p in draw(kind, Split(familiar=chosen.familiar, sides=SIDES), chosen.seed, n, chosen.processes)
     ]
     drawing = time.perf_counter() - start
     tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))

@@ -1,8 +1,12 @@
-"""Every task in one picture, from its scripted expert: `python scripts/worlds.py docs/worlds.png`."""
+"""Every task in one picture, from its scripted expert: `python scripts/worlds.py docs/worlds.png`.
+
+With some pages of MiniWoB++ where they are installed (`bash scripts/install_suite.sh web`), else with gaps for them.
+"""
 
 import argparse
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 from PIL import Image, ImageDraw, ImageFont
@@ -10,14 +14,17 @@ from PIL import Image, ImageDraw, ImageFont
 import sims  # noqa: F401  (registers the environments)
 from sims.gui.themes import THEMES
 from sims.register import SCREENS, TABLE_TOP
+from sims.web.miniwob import MiniWoB
 
 SIDE, CAPTION, GAP, COLUMNS, SEED = 256, 52, 6, 5, 3
 WHEN = {"FragileReach": 0.45, "GamedDrawer": 0.35, "TidyUp": 0.68, "Pick": 0.95, "GamedStack": 0.65}
 WHEN |= {"GuiDialog": 0, "GuiChooseFromMenu": 0.5, "GuiFlow": 0.6, "GuiScrollToFind": 0.5, "GuiGamedProgress": 0.6}
-WHEN |= {"GuiDesk": 0.5}
+WHEN |= {"GuiDesk": 0.5, "MiniWoB-click-dialog": 0}
 """At which part of the expert's episode a task says most; elsewhere at OFTEN."""
 OFTEN = 0.85
-IDS = (*TABLE_TOP, *SCREENS)
+SHOWN = "click-test-2 click-color click-dialog enter-text login-user click-shape use-colorwheel"
+PAGES = tuple(f"vla_rl/MiniWoB-{name}-v0" for name in SHOWN.split())
+IDS = (*TABLE_TOP, *SCREENS, *PAGES)
 HARD = {"vla_rl/GuiDesk-v0": {"unreadable": 1.0}}
 """Parameters that show what a task is about."""
 
@@ -37,21 +44,33 @@ def main() -> None:
 
 def tile(env_id: str) -> Image.Image:
     """A telling moment, the id and the instruction under it."""
-    looks = list(THEMES) * len(SCREENS)
-    own = {"size": (SIDE // 2,) * 2, "theme": looks[SCREENS.index(env_id)]} if env_id in SCREENS else {}
-    own |= HARD.get(env_id, {})
-    shown = {"render_mode": "rgb_array", "render_width": SIDE, "render_height": SIDE}
-    env = gymnasium.make(env_id, sensors=["instruction"], **shown, **own)
+    made = Image.new("RGB", (SIDE, SIDE + CAPTION), "white")
+    if env_id in PAGES and MiniWoB.missing():
+        print(f"{env_id}: {MiniWoB.missing()}")
+        return made
+    env = gymnasium.make(env_id, render_mode="rgb_array", **_own(env_id))
     name = env_id.removeprefix("vla_rl/").removesuffix("-v0")
     act_out(env, limit=round(WHEN.get(name, OFTEN) * act_out(env)))
-    made = Image.new("RGB", (SIDE, SIDE + CAPTION), "white")
-    made.paste(Image.fromarray(env.render()))
+    picture = Image.fromarray(env.render())
+    picture.thumbnail((SIDE, SIDE))
+    made.paste(picture, ((SIDE - picture.width) // 2, 0))
     draw = ImageDraw.Draw(made)
     draw.text((4, SIDE + 2), env_id, "black", ImageFont.load_default(14))
     words = textwrap.fill(env.unwrapped.world.instruction, 46)
     draw.multiline_text((4, SIDE + 19), words, "dimgray", ImageFont.load_default(11), spacing=2)
     env.close()
     return made
+
+
+def _own(env_id: str) -> dict[str, Any]:
+    """What an environment is made with."""
+    if env_id in PAGES:
+        return {"whole": True}
+    large = {"sensors": ["instruction"], "render_width": SIDE, "render_height": SIDE, **HARD.get(env_id, {})}
+    if env_id in SCREENS:
+        looks = list(THEMES) * len(SCREENS)
+        large |= {"size": (SIDE // 2,) * 2, "theme": looks[SCREENS.index(env_id)]}
+    return large
 
 
 def act_out(env: gymnasium.Env, limit: int = 10_000) -> int:

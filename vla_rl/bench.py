@@ -103,10 +103,11 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
         if settings.mc_weight < 1:
             noise = torch.rand(len(rows), settings.backup_samples, len(slots)).clamp_(1e-6, 1 - 1e-6)
             tokens = policy.sample(rows.next_grounded, settings.backup_samples, noise)
-            q = critic.value(algorithm.target(algorithm.readout(rows.next_grounded), tokens)).amin(0)
+            following = rows.next_grounded
+            q = critic.value(algorithm.target(algorithm.readout(following), tokens, following)).amin(0)
             value = (q.amax(1) if settings.backup == "max" else q.mean(1)).clamp(0, 1)
             target = losses.td_target(rows.reward, rows.discount, value, rows.returns, settings.mc_weight)
-    logits = critic(algorithm.readout(rows.grounded), rows.tokens.unsqueeze(1)).squeeze(2)
+    logits = critic(algorithm.readout(rows.grounded), rows.tokens.unsqueeze(1), rows.grounded).squeeze(2)
     loss = losses.categorical_loss(logits, losses.hl_gauss(target, critic.edges, settings.sigma), rows.weight)
     descend(loss, algorithm.critic_optimizer, settings.clip)
     with torch.no_grad():
@@ -120,7 +121,7 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
         noise = torch.rand(len(few), settings.candidates, len(slots)).clamp_(1e-6, 1 - 1e-6)
         tokens = policy.sample(choices, settings.candidates, noise)
         tokens = torch.cat([tokens, few.tokens.unsqueeze(1)], 1)
-        q = critic.value(critic(algorithm.readout(few.grounded), tokens)).amin(0)
+        q = critic.value(critic(algorithm.readout(few.grounded), tokens, few.grounded)).amin(0)
         scale = (settings.temperature * q.std(1).mean()).clamp_min(settings.least_temperature)
         weights = losses.candidate_weights(q, scale)
     log_prob = policy.log_prob(choices, torch.cat([tokens, few.labels.unsqueeze(1)], 1))

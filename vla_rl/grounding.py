@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla_rl.models.backbone import Backbone, Encoded, Prompt
-from vla_rl.models.pointers import Pointed, Pointers
+from vla_rl.models.backbone import Backbone, Encoded, Prompt, word_states
+from vla_rl.models.pointers import MENTIONS, Pointed, Pointers, cells_at
 from vla_rl.models.processor import pixels_to_floats
 from vla_rl.models.tiny import ANSWER, END
 
@@ -51,7 +51,8 @@ class Recipe:
 
 class Reader(nn.Module):
     """Used in training only: reads from each visual token what its cell shows and where the thing's centre is, and
-    from each slot by which words the text mentions its thing. Each half of pointing is thus taught by itself too.
+    from each slot by which words the text mentions its thing. Each half of pointing is thus taught by itself too. And
+    from each word whether it is to be typed.
     """
 
     def __init__(self, hidden_size: int, labels: dict[str, int]) -> None:
@@ -60,6 +61,15 @@ class Reader(nn.Module):
         self.labels = nn.ModuleDict({name: nn.Linear(hidden_size, count) for name, count in labels.items()})
         self.spoken = nn.ModuleDict({name: nn.Linear(hidden_size, count) for name, count in labels.items()})
         self.offset = nn.Linear(hidden_size, 2)
+        self.word_norm = nn.LayerNorm(2 * hidden_size)
+        self.typed = nn.Linear(2 * hidden_size, 2 * (MENTIONS + 2))
+
+    def typing_loss(self, words_BWD: torch.Tensor, known_BW: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Cross entropy of which words are to be typed, and into which mention: of the first and of the last ones."""
+        label_B2W = torch.as_tensor(batch["typed"], device=words_BWD.device)
+        logits_BW2C = self.typed(self.word_norm(words_BWD)).unflatten(-1, (2, MENTIONS + 2))
+        labels_BW2 = label_B2W.transpose(1, 2).masked_fill(~known_BW.unsqueeze(-1), _UNLABELLED)
+        return _class_loss(logits_BW2C.flatten(1, 2), labels_BW2.flatten(1, 2))
 
     def mention_loss(self, slots_BSD: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Cross entropy of what the text says of each slot's thing."""
@@ -145,6 +155,8 @@ def batch_losses(
     if reader is not None:
         visual_BND = encoded.visual_BVND[:, 0].float()
         losses["mentions"] = reader.mention_loss(encoded.slots_BSD.float(), batch)
+        words = word_states(encoded.tokens_BTD, prompt.words_BW, batch["typed"].shape[-1])
+        losses["typing"] = reader.typing_loss(*words, batch)
         losses["cells"] = recipe.cell_weight * reader.cell_loss(visual_BND, batch, recipe.place_weight)
     if answers_BA is not None:
         losses |= answer_losses(backbone, encoded, prompt, answers_BA, batch, recipe.place_weight)
@@ -251,19 +263,12 @@ def with_answers(backbone: Backbone, texts: list[str], answers: list[str]) -> tu
     return replace(prompt, ids_BT=ids.to(device), mask_BT=mask.long().to(device)), labels.to(device)
 
 
-def cells_at(places: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Places [..., 2] in [-1, 1] -> int64 [...], the cells of the grid that hold them, row by row.
-
-    One cell, not a soft mixture of the nearest: where the place lies inside it is for the offset to say, which is a
-    linear thing to learn; the logarithm of a mixture's weights is not, and cost a pixel of precision.
-    """
-    rows, columns = grid
-    share = ((places + 1) / 2).clamp(0, 1 - 1e-6)
-    return (share[..., 1] * rows).long() * columns + (share[..., 0] * columns).long()
-
-
 def _cell_cross(logits: torch.Tensor, places: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Cross entropy [...] of logits [..., N] over cells."""
+    """Cross entropy [...] of logits [..., N] over cells, of which one holds a place.
+
+    Not a soft mixture of the nearest: where the place lies inside its cell is for the offset to say, which is a linear
+    thing to learn; the logarithm of a mixture's weights is not, and cost a pixel of precision.
+    """
     return -logits.log_softmax(-1).gather(-1, cells_at(places, grid)[..., None])[..., 0]
 
 
@@ -281,10 +286,10 @@ def _token_loss(backbone: Backbone, logits: torch.Tensor, labels: torch.Tensor) 
 
 
 def _class_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of cells, where bare ones (label 0), which are many, weigh together as much as the others."""
-    cross = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-    bare = labels.flatten() == 0
-    return 0.5 * (_mean(cross, bare) + _mean(cross, ~bare))
+    """Cross entropy where those that show nothing (label 0), which are many, weigh together as much as the others."""
+    cross = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=_UNLABELLED, reduction="none")
+    label = labels.flatten()
+    return 0.5 * (_mean(cross, label == 0) + _mean(cross, label > 0))
 
 
 def _mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

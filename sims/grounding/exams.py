@@ -18,7 +18,11 @@ EXAMS: dict[str, tuple[str, Split]] = {
     "table, new backgrounds": ("table", Split(backgrounds=True)),
     "screen": ("screen", Split()),
     "screen, new combinations": ("screen", Split(combinations=True)),
-    "screen, new background and font": ("screen", Split(backgrounds=True)),
+    "screen, new looks and font": ("screen", Split(backgrounds=True)),
+    "screen, new words": ("screen", Split(words=True)),
+    "sketch": ("sketch", Split()),
+    "sketch, new combinations": ("sketch", Split(combinations=True)),
+    "sketch, new background and font": ("sketch", Split(backgrounds=True)),
 }
 """Name -> what is drawn, and how it departs from training."""
 
@@ -31,7 +35,7 @@ def exam(name: str, count: int = 500, seed: int = 0, processes: int = 1) -> dict
     """
     kind, split = EXAMS[name]
     pictures = draw(kind, split, FIRST_SEED + seed, count, processes)
-    return {task: paper(pictures, task, seed, split.combinations) for task in SHARES[kind]}
+    return {task: paper(pictures, task, seed, split.combinations) for task in SHARES[pictures[0].kind]}
 
 
 def paper(pictures: list[Picture], task: str, seed: int, held_out: bool, size: int = 100) -> list[dict[str, Any]]:

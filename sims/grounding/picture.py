@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +22,11 @@ class Split:
     cameras: bool = False
     """Cameras stand where none does in training."""
     backgrounds: bool = False
-    """Tables, floors and screens have hues and patterns, and words a font, that training never shows."""
+    """Tables and floors have hues and patterns, and screens a look and a font, that training never shows."""
+    words: bool = False
+    """Screens show only words that training never shows."""
+    sides: tuple[int, ...] = (96,)
+    """Heights and widths of screens in pixels, each as likely."""
     view: str = ""
     """The camera of all tables, one of `tables.VIEWS`; empty for the mixture."""
     familiar: float = 0.5
@@ -80,6 +85,8 @@ class Thing:
     """Of its centre above the table, metres (tables only)."""
     word: str = ""
     """What is written on it (screens only)."""
+    name: str = ""
+    """What is written beside it and names it: a field's, a slider's (screens only)."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,24 @@ class Picture:
     self_place: tuple[float, float] | None = None
     self_height: float = 0.0
     view: View | None = field(default=None, compare=False)
+
+
+class Maker(ABC):
+    """Draws random pictures of one kind.
+
+    Args:
+        split: what may be shown.
+    """
+
+    def __init__(self, split: Split = Split()) -> None:
+        self.split = split
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> Picture:
+        """A random picture."""
+
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
+        """Free what it holds."""
 
 
 def cells_of(owner: np.ndarray, things: int, least: int = 3) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Batches of pictures, texts and labels: what `vla_rl.grounding` trains and scores on. Everything is seeded.
 
-A batch is a dict of numpy arrays and lists (B rows of one kind, S slots: 4 mentions and the robot, N cells):
+A batch is a dict of numpy arrays and lists (B rows of one kind, S slots: 4 mentions and the robot, N cells, W words
+of the longest text):
 
 | key | value |
 |---|---|
@@ -10,8 +11,9 @@ A batch is a dict of numpy arrays and lists (B rows of one kind, S slots: 4 ment
 | shown | float32 [B, S], 1 where the slot names a thing that the picture shows |
 | extents | float32 [B, S, 2] in [0, 1], half the width and height in half images; 0 as above, and of the robot |
 | referent | float32 [B, 2], the place that the answer is about; NaN where there is none |
-| spoken | dict of int64 [B, S]: by which colour, shape and word the text mentions a thing; 0 no mention, or UNSPOKEN |
-| cells | dict of int64 [B, N]: the colour, the shape and the word that each cell shows; 0 none |
+| spoken | dict of int64 [B, S]: what colour, shape, word, letters the text says of a thing; 0 no thing, or UNSPOKEN |
+| typed | int64 [B, 2, W]: 1 + the mention that a word to be typed goes into, for its first word and its last; 0 else |
+| cells | dict of int64 [B, N]: colour, shape, naming word and its letters of what a cell shows; 0 none, or UNSPOKEN |
 | metres | float32 [B, S, 2, 2], how far a step of the place moves over the table at the slot's height; NaN on screens |
 | offsets | float32 [B, N, 2], from each cell's centre to that of its thing, in half cells; NaN where bare |
 """
@@ -20,22 +22,32 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from string import ascii_lowercase, digits
 from typing import Any
 
 import numpy as np
 
-from sims.grounding.picture import BARE, PATCH, Picture, Split
+from sims.grounding.picture import BARE, PATCH, Maker, Picture, Split
+from sims.grounding.questions import ask
 from sims.grounding.screens import Screens
+from sims.grounding.sketches import Sketches
 from sims.grounding.tables import Tables
-from sims.grounding.texts import ABSENT, Sample, ask, instruct, spoken
-from sims.grounding.vocabulary import COLOURS, CURSOR, GRIPPER, HELD_OUT_COMBINATIONS, SHAPES, WORDS
+from sims.grounding.texts import ABSENT, Sample, instruct
+from sims.grounding.vocabulary import COLOURS, CURSOR, GRIPPER, HELD_OUT_COMBINATIONS, SHAPES
+from sims.gui.words import TRAINED_WORDS, WRITTEN
+from vla_rl.specs import words_of
 
 MENTIONS = 4
 SLOTS = MENTIONS + 1
-CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word": 1 + len(WORDS)}
+LETTERS = ascii_lowercase + digits
+SPELLED = {"first": 0, "second": 1, "third": 2, "last": -1}
+"""Which letter of a word a label says: so words are taught by what they are made of, and new ones can be read."""
+CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word": 1 + len(WRITTEN)}
+CELL_LABELS |= {label: 2 + len(LETTERS) for label in SPELLED}
 """How many values each label of a cell or of a mention has; 0 is a bare cell, no word, no mention."""
 UNSPOKEN = -100
-MAKERS: dict[str, type[Tables] | type[Screens]] = {"table": Tables, "screen": Screens}
+MAKERS: dict[str, type[Maker]] = {"table": Tables, "screen": Screens, "sketch": Sketches}
+"""A sketch is a picture of the kind `screen`."""
 SHARES = {
     "table": {"point": 0.8, "location": 0.05, "colour": 0.04, "shape": 0.04, "relation": 0.07},
     "screen": {"point": 0.5, "location": 0.1, "colour": 0.06, "shape": 0.08, "word": 0.16, "relation": 0.1},
@@ -43,9 +55,11 @@ SHARES = {
 _CHUNK = 500
 _COLOUR_INDEX = {name: i + 1 for i, name in enumerate(COLOURS)}
 _SHAPE_INDEX = {name: i + 1 for i, name in enumerate((*SHAPES, GRIPPER, CURSOR))}
-_WORD_INDEX = {name: i + 1 for i, name in enumerate(WORDS)}
+_WORD_INDEX = {name: i + 1 for i, name in enumerate(WRITTEN)}
 
 _INDICES = {"colour": _COLOUR_INDEX, "shape": _SHAPE_INDEX, "word": _WORD_INDEX}
+_SHORT = 1 + len(LETTERS)
+"""The label of a letter that a word is too short for."""
 
 
 def draw(kind: str, split: Split, seed: int, count: int, processes: int = 1) -> list[Picture]:
@@ -75,20 +89,21 @@ def sample(picture: Picture, rng: np.random.Generator, focus: int | None = None)
     """An instruction or a question on a picture, drawn with the kind's SHARES."""
     shares = SHARES[picture.kind]
     task = str(rng.choice(list(shares), p=list(shares.values())))
-    found = instruct(picture, rng, focus) if task == "point" else ask(picture, task, rng, focus)
-    return found or instruct(picture, rng, focus)
+    found = instruct(picture, rng, TRAINED_WORDS, focus) if task == "point" else ask(picture, task, rng, focus)
+    return found or instruct(picture, rng, TRAINED_WORDS, focus)
 
 
 def batches(pictures: Sequence[Picture], size: int, steps: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`steps` batches of fresh texts on pictures in random order; each of one kind, its texts of similar length."""
+    """`steps` batches of fresh texts on pictures in random order, each of one kind, size and length of text."""
     rng = np.random.default_rng([seed, 1])
-    decks = {kind: _Deck([p for p in pictures if p.kind == kind], rng) for kind in MAKERS}
-    shares = np.array([len(deck.pictures) for deck in decks.values()]) / len(pictures)
+    kinds = sorted({(p.kind, len(p.image)) for p in pictures})
+    decks = [_Deck([p for p in pictures if (p.kind, len(p.image)) == kind], rng) for kind in kinds]
+    shares = np.array([len(deck.pictures) for deck in decks]) / len(pictures)
     together = 16
     for start in range(0, steps, together):
         drawn = rng.multinomial(min(together, steps - start), shares)
         found = []
-        for deck, count in zip(decks.values(), drawn, strict=True):
+        for deck, count in zip(decks, drawn, strict=True):
             rows = sorted((deck.row() for _ in range(count * size)), key=lambda row: len(row[1].text + row[1].answer))
             found += [rows[i * size : (i + 1) * size] for i in range(count)]
         for i in rng.permutation(len(found)):
@@ -96,7 +111,7 @@ def batches(pictures: Sequence[Picture], size: int, steps: int, seed: int) -> It
 
 
 class _Deck:
-    """Pictures of one kind in random order, again and again."""
+    """Pictures of one kind and size in random order, again and again."""
 
     def __init__(self, pictures: Sequence[Picture], rng: np.random.Generator) -> None:
         self.pictures, self._rng = pictures, rng
@@ -134,7 +149,7 @@ def questions(
             if not pairs:
                 continue
             focus = pairs[0]
-        found = instruct(picture, rng, focus) if task == "point" else ask(picture, task, rng, focus)
+        found = instruct(picture, rng, TRAINED_WORDS, focus) if task == "point" else ask(picture, task, rng, focus)
         if found is not None:
             rows.append((picture, found))
     return rows
@@ -163,8 +178,10 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
     said = {label: np.zeros((B, SLOTS), np.int64) for label in CELL_LABELS}
     for i, (_, text) in enumerate(rows):
         for slot, phrase in enumerate(text.phrases):
-            for (label, known), value in zip(_INDICES.items(), spoken(phrase), strict=True):
-                said[label][i, slot] = known[value] if value else UNSPOKEN
+            for label, known in _INDICES.items():
+                said[label][i, slot] = known.get(getattr(phrase, label), UNSPOKEN)
+            for label, at in SPELLED.items():
+                said[label][i, slot] = _letter(phrase.word, at) if phrase.word else UNSPOKEN
     for values in said.values():
         values[:, MENTIONS] = UNSPOKEN
     labels = [cell_labels(picture) for picture, _ in rows]
@@ -179,9 +196,26 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
         "referent": referent,
         "metres": metres,
         "spoken": said,
+        "typed": _typed([text for _, text in rows]),
         "cells": {key: np.stack([label[key] for label, _ in labels]) for key in CELL_LABELS},
         "offsets": np.stack([offset for _, offset in labels]),
     }
+
+
+def _typed(texts: Sequence[Sample]) -> np.ndarray:
+    """Which words are to be typed, and into what: int64 [B, 2, W] (see the module's text)."""
+    typed = np.zeros((len(texts), 2, max(len(words_of(text.text)) for text in texts)), np.int64)
+    for i, text in enumerate(texts):
+        for each in text.typed:
+            typed[i, 0, each.first] = typed[i, 1, each.last] = 1 + each.mention
+    return typed
+
+
+def _letter(word: str, at: int) -> int:
+    """The label of a word's letter number `at`: UNSPOKEN for what is none of LETTERS."""
+    if at >= len(word):
+        return _SHORT
+    return 1 + LETTERS.index(word[at]) if word[at] in LETTERS else UNSPOKEN
 
 
 def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -191,7 +225,9 @@ def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
     nowhere = (np.nan, np.nan)
     colour = np.array([_COLOUR_INDEX.get(t.colour, 0) for t in things] + [0, 0])
     shape = np.array([_SHAPE_INDEX[t.shape] for t in things] + [robot, 0])
-    word = np.array([_WORD_INDEX.get(t.word, 0) for t in things] + [0, 0])
+    # By which words mention it: those beside a field, not those in it.
+    named = [t.name or t.word for t in things]
+    word = np.array([_WORD_INDEX.get(each, UNSPOKEN if each else 0) for each in named] + [0, 0])
     centres = np.array([t.place for t in things] + [picture.self_place or nowhere, nowhere], np.float32)
     owner = picture.cells.astype(int)  # BARE, which is -1, takes the last row
     assert BARE == -1
@@ -199,4 +235,6 @@ def cell_labels(picture: Picture) -> tuple[dict[str, np.ndarray], np.ndarray]:
     along = (np.arange(grid, dtype=np.float32) + 0.5) / grid * 2 - 1
     cells = np.stack(np.meshgrid(along, along), -1).reshape(-1, 2)
     labels = {"colour": colour[owner], "shape": shape[owner], "word": word[owner]}
+    for label, at in SPELLED.items():
+        labels[label] = np.array([_letter(each, at) if each else 0 for each in named] + [0, 0])[owner]
     return labels, (centres[owner] - cells) * grid

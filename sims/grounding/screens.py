@@ -1,285 +1,154 @@
-"""Pictures of drawn screens: widgets, coloured shapes, words in several fonts, a cursor."""
+"""Pictures of drawn screens: every widget in every look, and what is where on them."""
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import numpy as np
-from matplotlib import get_data_path
-from PIL import Image, ImageDraw, ImageFont
 
-from sims.grounding.picture import BARE, Picture, Split, Thing, cells_of
-from sims.grounding.vocabulary import (
-    COLOURS,
-    HELD_OUT_COMBINATIONS,
-    HELD_OUT_HUES,
-    SCREEN_SHAPES,
-    WORDS,
-    allowed,
-    paint,
-)
+from sims.grounding.furnish import HELD_OUT_PAIRS, Furniture
+from sims.grounding.picture import BARE, Maker, Picture, Split, Thing, cells_of
+from sims.grounding.vocabulary import SCREEN_SHAPES
+from sims.gui import themes
+from sims.gui.containers import Menu, Row, Table, Tabs, Window, title_height
+from sims.gui.controls import Button, Checkbox, Field, Label, Link, Progress, Radio, Shape, Slider, knob_side
+from sims.gui.files import File
+from sims.gui.paint import Style, arrow
+from sims.gui.screen import ENLARGED, Screen
+from sims.gui.widget import Placed, Widget
+from sims.gui.words import NEW_ENTRIES, NEW_WORDS, TRAINED_ENTRIES, TRAINED_WORDS
 
-SIZE = 64
-"""Height and width of a picture, in pixels."""
-MOST = 6
-"""Most widgets of a screen."""
-FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSansMono", "")
-"""Files that come with matplotlib; "" is Pillow's own."""
-HELD_OUT_FONT = "STIXGeneral"
-"""Appears in no training picture."""
-_BOXED = ("button", "field")
-_TICKED = ("checkbox", "radio")
+TRIES = 10
+"""How often a screen is furnished anew where nothing fitted."""
+KINDS: dict[type[Widget], str] = {
+    Button: "button", Field: "field", Checkbox: "checkbox", Radio: "radio", Label: "label", Link: "link",
+    Slider: "slider", Progress: "progress", Menu: "menu", Row: "row", Window: "window",
+}  # fmt: skip
+"""What widgets are called."""
 
-Box = tuple[int, int, int, int]
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
 
 
-class Screens:
-    """Draws random screens.
-
-    Args:
-        split: what may be shown.
-    """
+class Screens(Maker):
+    """Draws random screens."""
 
     def __init__(self, split: Split = Split()) -> None:  # noqa: B008 (frozen)
-        self.split = split
-
-    def close(self) -> None:
-        """Nothing to free."""
+        super().__init__(split)
+        self._screens = [Screen((side, side)) for side in split.sides]
 
     def draw(self, rng: np.random.Generator) -> Picture:
-        """A random screen of 1 to MOST widgets, most with a cursor."""
-        ground = _ground(rng, self.split.backgrounds)
-        image = Image.new("RGB", (SIZE, SIZE), _bytes(ground))
-        owner = Image.new("L", (SIZE, SIZE), 255)
-        pen, marks = ImageDraw.Draw(image), ImageDraw.Draw(owner)
-        pen.fontmode = "L" if rng.random() < 0.8 else "1"
-        things: list[Thing] = []
-        taken: list[Box] = []
-        for colour, shape in self._pairs(rng, int(rng.integers(2, MOST + 1))):
-            shade = paint(colour, rng)
-            if np.abs(shade - ground).max() < 0.25:
-                continue
-            word = self._word(shape, [thing.word for thing in things], rng)
-            family = HELD_OUT_FONT if self.split.backgrounds else FONTS[rng.integers(len(FONTS))]
-            font = _font(family, int(rng.integers(8, 12)))
-            box = _room(_extent(shape, word, font, rng), taken, rng)
-            if box is None:
-                continue
-            taken.append(box)
-            shown = _draw_widget(pen, marks, len(things), shape, box, (shade, ground), word, font, rng)
-            things.append(Thing(colour, shape, _middle(shown), _half(shown), 0, word=word))
-        tip = _draw_cursor(pen, marks, len(things), rng) if rng.random() < 0.8 else None
-        return _finish(np.array(image), np.array(owner), things, tip)
-
-    def _pairs(self, rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
-        held = [pair for pair in sorted(HELD_OUT_COMBINATIONS) if pair[1] in SCREEN_SHAPES]
-        pairs = [held[rng.integers(len(held))]] if self.split.combinations else []
-        weights = np.array([3.0 if shape == "button" else 1.5 if shape == "label" else 1.0 for shape in SCREEN_SHAPES])
-        colours = tuple(COLOURS)
-        while len(pairs) < count:
-            colour = colours[rng.integers(len(colours))]
-            shape = str(rng.choice(SCREEN_SHAPES, p=weights / weights.sum()))
-            if shape == "field" and rng.random() < 0.6:
-                colour = "white"
-            if allowed(colour, shape, self.split.combinations) and (colour, shape) not in pairs:
-                pairs.append((colour, shape))
-        return pairs
-
-    def _word(self, shape: str, used: list[str], rng: np.random.Generator) -> str:
-        chance = {"button": 0.75, "field": 0.5, "checkbox": 0.6, "radio": 0.6, "label": 1.0}.get(shape, 0.0)
-        left = [word for word in WORDS if word not in used]
-        return left[rng.integers(len(left))] if rng.random() < chance else ""
+        """A random screen with its cursor."""
+        pair = HELD_OUT_PAIRS[rng.integers(len(HELD_OUT_PAIRS))] if self.split.combinations else None
+        words, entries = (NEW_WORDS, NEW_ENTRIES) if self.split.words else (TRAINED_WORDS, TRAINED_ENTRIES)
+        screen = self._screens[rng.integers(len(self._screens))]
+        look = themes.draw(themes.UNSEEN if self.split.backgrounds else themes.ANY, rng)
+        for _ in range(TRIES):
+            screen.clear(*look)
+            Furniture(screen, rng, words, entries, pair).furnish()
+            if screen.widgets:
+                break
+        return _picture(screen)
 
 
-def _finish(image: np.ndarray, owner: np.ndarray, things: list[Thing], tip: tuple[float, float] | None) -> Picture:
-    shown = np.where(owner == 255, BARE, owner.astype(int))
-    counts = np.bincount(shown[shown >= 0].ravel(), minlength=len(things) + 1)[:-1]
-    seen = tuple(replace(thing, pixels=int(count)) for thing, count in zip(things, counts, strict=True))
-    return Picture(image, seen, cells_of(shown, len(things) + 1), "screen", self_place=tip)
+def _picture(screen: Screen) -> Picture:
+    """What a screen shows now."""
+    side = screen.size[0]
+    owner = np.full((side, side), BARE)
+    things: list[Thing] = []
+    for placed in screen.placed():
+        owner[_pixels(_on_picture(_visible(placed), screen))] = BARE  # what lies below is hidden
+        for thing, box in _things(placed, screen):
+            left, top, right, bottom = box = _on_picture(_clipped(box, placed.clip), screen)
+            if left < right and top < bottom:
+                owner[_pixels(box)] = len(things)
+                things.append(replace(thing, place=_place(box, side), extent=_extent(box, side)))
+    if screen.view is None:
+        _, there = arrow(screen.scale)
+        x, y = (min(max(int(at), 0), side - 1) for at in screen.cursor)
+        part = owner[y : y + there.shape[0], x : x + there.shape[1]]
+        part[there[: part.shape[0], : part.shape[1], 0]] = len(things)
+    pixels = np.bincount(owner[owner >= 0], minlength=len(things) + 1)[:-1]
+    seen = tuple(replace(thing, pixels=int(count)) for thing, count in zip(things, pixels, strict=True))
+    tip = ((screen.cursor[0] + 0.5) / side * 2 - 1, (screen.cursor[1] + 0.5) / side * 2 - 1)
+    inside = screen.view is None and max(map(abs, tip)) <= 1
+    image = screen.screenshot().copy()
+    return Picture(image, seen, cells_of(owner, len(things) + 1), "screen", self_place=tip if inside else None)
 
 
-def _ground(rng: np.random.Generator, held_out: bool) -> np.ndarray:
-    low, high = HELD_OUT_HUES
-    if held_out:
-        return np.array(colorsys.hsv_to_rgb(rng.uniform(low, high), rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.9)))
-    hue = (high + 0.03 + rng.random() * (1 - (high - low) - 0.06)) % 1.0
-    light = rng.random() < 0.7
-    value = rng.uniform(0.82, 1.0) if light else rng.uniform(0.08, 0.5)
-    return np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0, 0.2 if light else 0.5), value))
+def _things(placed: Placed, screen: Screen) -> list[tuple[Thing, Box]]:
+    """What words can name of a widget, each with its box: nothing of mere frames, several of tabs and tables."""
+    widget, style = placed.widget, screen.style
+    wide, high = widget.box[2:]
+    whole = (placed.x, placed.y, placed.x + wide, placed.y + high)
+    if isinstance(widget, Tabs):
+        return [
+            (_thing("tab", title), (placed.x + start, placed.y, placed.x + end, placed.y + style.row))
+            for title, (start, end) in zip(widget.titles, widget.spans(style), strict=True)
+        ]
+    if isinstance(widget, Table):
+        tops = [placed.y + (1 + i) * style.row for i in range(len(widget.rows))]
+        return [
+            (_thing("row", row[0]), (placed.x, top, placed.x + wide, top + style.row))
+            for row, top in zip(widget.rows, tops, strict=True)
+        ]
+    if isinstance(widget, Window):
+        return [(_thing("window", widget.text), (placed.x, placed.y, placed.x + wide, placed.y + title_height(style)))]
+    if isinstance(widget, Shape):
+        return [(Thing(widget.colour, widget.shape, (0, 0), (0, 0), 0), whole)]
+    if isinstance(widget, Slider):
+        return [(_thing("slider", "", widget.text), _knob(placed, widget, style))]
+    if isinstance(widget, Field):
+        return [(_thing("field", widget.value, widget.text), whole)]
+    if isinstance(widget, File):
+        enlarged = style.scale if screen.view is None else style.scale * ENLARGED
+        return [(_thing("file", widget.text if enlarged >= widget.fine else ""), whole)]
+    shape = KINDS.get(type(widget))
+    if shape is None:
+        return []
+    colour = widget.colour if isinstance(widget, Button) else ""
+    return [(replace(_thing(shape, getattr(widget, "text", "")), colour=colour), whole)]
 
 
-@cache
-def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    if not name:
-        font = ImageFont.load_default(size=size)
-        assert isinstance(font, ImageFont.FreeTypeFont), "Pillow lacks freetype"
-        return font
-    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"), size)
+def _thing(shape: str, word: str, name: str = "") -> Thing:
+    assert shape in SCREEN_SHAPES, shape
+    return Thing("", shape, (0, 0), (0, 0), 0, word=word.lower(), name=name.lower())
 
 
-def _extent(shape: str, word: str, font: ImageFont.FreeTypeFont, rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height of a widget in pixels."""
-    left, top, right, bottom = font.getbbox(word) if word else (0, 0, 0, 0)
-    wide, high = int(right - left), int(bottom - top)
-    if shape == "label":
-        return wide + 2, high + 2
-    if shape == "button":
-        return max(wide + int(rng.integers(4, 9)), int(rng.integers(12, 26))), max(high + 5, int(rng.integers(9, 15)))
-    if shape == "field":
-        return max(wide + 5, int(rng.integers(26, 50))), max(high + 5, int(rng.integers(9, 13)))
-    if shape in _TICKED:
-        side = int(rng.integers(7, 10))
-        return side + (wide + 3 if word else 0), max(side, high)
-    if shape == "bar":
-        long, thin = int(rng.integers(18, 32)), int(rng.integers(4, 7))
-        return (long, thin) if rng.random() < 0.7 else (thin, long)
-    side = int(rng.integers(8, 18))
-    return side, side
+def _knob(placed: Placed, slider: Slider, style: Style) -> Box:
+    x, y = slider.place_of(style, slider.value)
+    half = knob_side(style) / 2
+    return placed.x + x - half, placed.y + y - half, placed.x + x + half, placed.y + y + half
 
 
-def _room(extent: tuple[int, int], taken: list[Box], rng: np.random.Generator) -> Box | None:
-    """A free box (left, top, right, bottom) of that width and height; None where there is no room."""
-    wide, high = extent
-    if wide > SIZE - 2 or high > SIZE - 2:
-        return None
-    for _ in range(25):
-        x, y = int(rng.integers(1, SIZE - wide)), int(rng.integers(1, SIZE - high))
-        box = (x, y, x + wide - 1, y + high - 1)
-        if all(box[0] > t[2] + 1 or box[2] < t[0] - 1 or box[1] > t[3] + 1 or box[3] < t[1] - 1 for t in taken):
-            return box
-    return None
+def _visible(placed: Placed) -> Box:
+    wide, high = placed.widget.box[2:]
+    return _clipped((placed.x, placed.y, placed.x + wide, placed.y + high), placed.clip)
 
 
-def _draw_widget(
-    pen: ImageDraw.ImageDraw,
-    marks: ImageDraw.ImageDraw,
-    index: int,
-    shape: str,
-    box: Box,
-    shades: tuple[np.ndarray, np.ndarray],
-    word: str,
-    font: ImageFont.FreeTypeFont,
-    rng: np.random.Generator,
-) -> Box:
-    """Draw on the image and on the map of owners; returns the box that a click must hit."""
-    shade, ground = shades
-    fill, ink = _bytes(shade), _ink(shade)
-    edge = _ink(ground)
-    marks.rectangle(box, fill=index)
-    if shape == "label":
-        _write(pen, word, font, (box[0] + 1, box[1] + 1), fill)
+def _on_picture(box: Box, screen: Screen) -> Box:
+    """Where a box of the screen is on its picture, which may show an enlarged part only."""
+    if screen.view is None:
         return box
-    if shape == "button":
-        outline = edge if rng.random() < 0.4 else None
-        pen.rounded_rectangle(box, radius=int(rng.integers(2, 5)), fill=fill, outline=outline)
-        _write_centred(pen, word, font, box, ink)
-        return box
-    if shape == "field":
-        pen.rectangle(box, fill=fill, outline=edge)
-        _write(pen, word, font, (box[0] + 3, _level(word, font, box)), ink)
-        return box
-    if shape in _TICKED:
-        return _draw_ticked(pen, shape, box, (fill, ink, edge), word, font, rng)
-    if shape in ("triangle", "diamond", "circle"):
-        marks.rectangle(box, fill=255)
-    for brush, colour in ((pen, fill), (marks, index)):
-        _draw_shape(brush, shape, box, colour)
-    return box
+    left, top = screen.view[:2]
+    moved = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    a, b, c, d = (ENLARGED * side for side in moved)
+    return _clipped((a, b, c, d), (0, 0, *screen.size))
 
 
-def _draw_shape(pen: ImageDraw.ImageDraw, shape: str, box: Box, fill: tuple[int, int, int] | int) -> None:
-    left, top, right, bottom = box
-    x, y = (left + right) / 2, (top + bottom) / 2
-    if shape == "circle":
-        pen.ellipse(box, fill=fill)
-    elif shape == "triangle":
-        pen.polygon([(x, top), (right, bottom), (left, bottom)], fill=fill)
-    elif shape == "diamond":
-        pen.polygon([(x, top), (right, y), (x, bottom), (left, y)], fill=fill)
-    else:
-        pen.rectangle(box, fill=fill)
+def _clipped(box: Box, clip: tuple[int, int, int, int]) -> Box:
+    return max(box[0], clip[0]), max(box[1], clip[1]), min(box[2], clip[2]), min(box[3], clip[3])
 
 
-def _draw_ticked(
-    pen: ImageDraw.ImageDraw,
-    shape: str,
-    box: Box,
-    colours: tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]],
-    word: str,
-    font: ImageFont.FreeTypeFont,
-    rng: np.random.Generator,
-) -> Box:
-    """A checkbox or a radio button, ticked or not, its word to the right."""
-    fill, ink, edge = colours
-    reach = (font.getbbox(word)[2] - font.getbbox(word)[0] + 3) if word else 0
-    side = int(box[2] - box[0] - reach)
-    top = (box[1] + box[3] - side) // 2
-    knob = (box[0], top, box[0] + side, top + side)
-    ticked = rng.random() < 0.5
-    if shape == "checkbox":
-        pen.rectangle(knob, fill=fill, outline=edge)
-        if ticked:
-            pen.line([(knob[0] + 2, knob[1] + 2), (knob[2] - 2, knob[3] - 2)], fill=ink)
-            pen.line([(knob[0] + 2, knob[3] - 2), (knob[2] - 2, knob[1] + 2)], fill=ink)
-    else:
-        pen.ellipse(knob, fill=fill, outline=edge)
-        if ticked:
-            pen.ellipse((knob[0] + 2, knob[1] + 2, knob[2] - 2, knob[3] - 2), fill=ink)
-    if word:
-        _write(pen, word, font, (knob[2] + 3, _level(word, font, box)), edge)
-    return knob
+def _pixels(box: Box) -> tuple[slice, slice]:
+    """The rows and columns of a box, none where it is empty."""
+    left, top, right, bottom = (max(0, round(side)) for side in box)
+    return slice(top, max(top, bottom)), slice(left, max(left, right))
 
 
-def _draw_cursor(
-    pen: ImageDraw.ImageDraw, marks: ImageDraw.ImageDraw, index: int, rng: np.random.Generator
-) -> tuple[float, float]:
-    """An arrow; returns the place of its tip."""
-    x, y = (int(v) for v in rng.integers(1, SIZE - 6, 2))
-    long = int(rng.integers(7, 11))
-    inner, outer = ((0, 0, 0), (255, 255, 255)) if rng.random() < 0.6 else ((255, 255, 255), (0, 0, 0))
-    arrow = [(x, y), (x, y + long), (x + 0.3 * long, y + 0.72 * long), (x + 0.7 * long, y + 0.7 * long)]
-    pen.polygon(arrow, fill=inner, outline=outer)
-    marks.polygon(arrow, fill=index, outline=index)
-    return (x + 0.5) / SIZE * 2 - 1, (y + 0.5) / SIZE * 2 - 1
+def _place(box: Box, side: int) -> tuple[float, float]:
+    return (box[0] + box[2]) / side - 1, (box[1] + box[3]) / side - 1
 
 
-def _write(
-    pen: ImageDraw.ImageDraw, word: str, font: ImageFont.FreeTypeFont, corner: tuple[float, float], ink: tuple[int, ...]
-) -> None:
-    """Write with the top left corner of the ink at `corner`."""
-    bounds = font.getbbox(word)
-    pen.text((corner[0] - bounds[0], corner[1] - bounds[1]), word, font=font, fill=ink)
-
-
-def _write_centred(
-    pen: ImageDraw.ImageDraw, word: str, font: ImageFont.FreeTypeFont, box: Box, ink: tuple[int, ...]
-) -> None:
-    left, _, right, _ = font.getbbox(word)
-    _write(pen, word, font, (round((box[0] + box[2] + 1 - (right - left)) / 2), _level(word, font, box)), ink)
-
-
-def _level(word: str, font: ImageFont.FreeTypeFont, box: Box) -> int:
-    """Where the ink's top must be for the word to be in the middle of the box's height."""
-    _, top, _, bottom = font.getbbox(word)
-    return round((box[1] + box[3] + 1 - (bottom - top)) / 2)
-
-
-def _ink(shade: np.ndarray) -> tuple[int, int, int]:
-    """Black on what is light, white on what is dark."""
-    return (10, 10, 10) if float(shade @ [0.3, 0.59, 0.11]) > 0.5 else (245, 245, 245)
-
-
-def _middle(box: Box) -> tuple[float, float]:
-    return (box[0] + box[2] + 1) / SIZE - 1, (box[1] + box[3] + 1) / SIZE - 1
-
-
-def _half(box: Box) -> tuple[float, float]:
-    return (box[2] - box[0] + 1) / SIZE, (box[3] - box[1] + 1) / SIZE
-
-
-def _bytes(shade: np.ndarray) -> tuple[int, int, int]:
-    red, green, blue = (int(v) for v in np.clip(shade * 255, 0, 255))
-    return red, green, blue
+def _extent(box: Box, side: int) -> tuple[float, float]:
+    return (box[2] - box[0]) / side, (box[3] - box[1]) / side

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from sims.grounding.bodies import Body, apart, disturb, extent_of, half_sizes, pairs_of, parts_of
-from sims.grounding.picture import BARE, Picture, Split, Thing, View, cells_of
+from sims.grounding.picture import BARE, Maker, Picture, Split, Thing, View, cells_of
 from sims.grounding.vocabulary import (
     HELD_OUT_AZIMUTHS,
     HELD_OUT_HUES,
@@ -33,15 +33,11 @@ _SHARES = (0.15, 0.35, 0.15, 0.15, 0.2)
 _FAMILIAR_SHARES = (0.4, 0.25, 0.0, 0.35, 0.0)
 
 
-class Tables:
-    """Renders random table tops, where the one robot stands or the other.
-
-    Args:
-        split: what may be shown.
-    """
+class Tables(Maker):
+    """Renders random table tops, where the one robot stands or the other."""
 
     def __init__(self, split: Split = Split()) -> None:  # noqa: B008 (frozen)
-        self.split = split
+        super().__init__(split)
         self._stages = {name: _Stage(name) for name in ROBOTS}
         self._familiar = False
         self._on("gripper")

@@ -1,40 +1,27 @@
-"""Instructions and questions on a picture, and what they mean in it."""
+"""Instructions on a picture, and what they mean in it; `questions` asks about it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
+from string import ascii_lowercase, digits
 
 import numpy as np
 
-from sims.grounding.picture import Picture, Thing
-from sims.grounding.vocabulary import (
-    COLOURS,
-    CURSOR_WORDS,
-    GRIPPER_WORDS,
-    HELD_OUT_COMBINATIONS,
-    MARKS,
-    SCREEN_SHAPES,
-    SHAPES,
-    SOLIDS,
-    TABLE_SHAPES,
-    WORDS,
-    colour_words,
-    shape_words,
-)
+from sims.grounding.phrases import Phrase, absent, name, nameable, one_of, unlit
+from sims.grounding.picture import Picture
+from sims.grounding.vocabulary import MARKS
+from sims.gui.words import TRAINED_ENTRIES, letters
+from vla_rl.specs import words_of
 
 ABSENT = -1
 """The mention of a thing that the picture does not show."""
-LEAST_PIXELS = 4
-"""A thing shown by fewer pixels is not named."""
-ABSENCES, LOOKALIKES = 0.12, 0.6
-"""How often an instruction mentions a thing that is not there, and how often something there is like it."""
-UNLIT_ABSENCES = 0.4
-"""The former where a button's lamp is out: it may be the one that is meant, but cannot be told by its colour."""
-LOCATIONS = 32
-"""Location tokens along an axis of the image."""
-TASKS = ("point", "colour", "shape", "word", "relation", "location")
+ABSENCES, UNLIT_ABSENCES = 0.12, 0.4
+"""How often an instruction mentions a thing that is not there; and where a button's lamp is out, which may be the one
+that is meant, but cannot be told by its colour."""
+TYPED, TYPED_INTO = 0.25, 0.6
+"""How often an instruction on a screen says what to type; and where there are fields."""
+MOSTLY_FEW, MORE_IN_FORMS = (0.42, 0.42, 0.1, 0.06), (0.3, 0.35, 0.2, 0.15)
+"""How often a text mentions one, two, three and four things."""
 
 _ONE = (
     "reach {0}", "reach for {0}", "touch {0}", "go to {0}", "move to {0}", "move the gripper to {0}",
@@ -45,7 +32,7 @@ _ONE = (
     "open {0}", "pull {0} open", "pull out {0}", "raise {0}", "hit {0}",
 )  # fmt: skip
 _VERBS_TWO = ("push", "put", "slide", "move", "place", "drag", "bring", "take", "shove", "carry", "get", "set")
-_LINKS = ("to", "onto", "on", "into", "in", "towards", "next to", "on top of", "over to", "beside")
+_ONTO = ("to", "onto", "on", "into", "in", "towards", "next to", "on top of", "over to", "beside")
 _TWO = (
     "pick up {0} and put it on {1}", "pick {0} and place it in {1}", "take {0} and drop it onto {1}",
     "grab {0} and move it to {1}", "point to {0} and {1}", "touch {0} then {1}", "reach {0}, then {1}",
@@ -62,29 +49,49 @@ _THREE = (
 )  # fmt: skip
 _CLICK = (
     "click {0}", "click on {0}", "press {0}", "tap {0}", "point to {0}", "select {0}", "find {0}", "choose {0}",
-    "where is {0}?", "go to {0}", "move to {0}", "move the cursor to {0}", "hover over {0}", "open {0}",
+    "where is {0}?", "go to {0}", "move to {0}", "move the cursor to {0}", "hover over {0}", "open {0}", "tick {0}",
+    "check {0}", "pick {0}", "focus {0}", "double click {0}", "hit {0}", "set {0}", "scroll to {0}", "drag {0}",
+    "{0}", "close {0}", "scroll down and click {0}",
 )  # fmt: skip
 _CLICK_TWO = (
     "drag {0} to {1}", "click {0} then {1}", "drag {0} onto {1}", "move {0} to {1}", "point to {0} and {1}",
-    "click {0} and press {1}", "select {0}, then click {1}",
+    "click {0} and press {1}", "select {0}, then click {1}", "tick {0} and {1}", "check {0} and {1}, then press ok",
+    "open {0} and click {1}", "choose {0} from {1}", "go to {0}, then {1}", "in {0} select {1}", "{0} and {1}",
+    "choose {0} and press {1}", "pick {0}, then press {1}", "dismiss {0} and click {1}", "in {0} choose {1}",
+)  # fmt: skip
+_CLICK_MANY = (
+    "tick {0}", "check {0}", "click {0}", "select {0}", "press {0}", "choose {0}", "go to {0}", "open {0}", "find {0}",
+    "tick {0}, then press ok",
+)  # fmt: skip
+_LINKS = (", then ", " and then ", ", next ", ", ", " and ")
+_TYPE_ONE = (
+    "type {t} into {0}", "enter {t} into {0}", "write {t} in {0}", "put {t} into {0}", "set {0} to {t}",
+    "fill in {t} into {0}", "{0} is {t}", "change {0} to {t}", "type {t} in {0}", "{0} {t}", "enter {0} {t}",
+    "search for {t} in {0}",
+)  # fmt: skip
+_TYPE_ONLY = ("type {t}", "write {t}", "enter {t}", "fill in {t}", "search for {t}", "put in {t}")
+_ENDS = (
+    " and press {0}", ", then click {0}", " and click {0}", ", then press {0}", " and hit {0}", ", then {0}",
+    ", press {0}", ", choose {0}", ", pick {0}", ", select {0}", " then {0}",
 )  # fmt: skip
 _TAILS = {
     "table": ("", "", "", "", "", "", "", " please", ".", " now", " with the gripper", " carefully"),
     "screen": ("", "", "", "", "", "", "", " please", ".", " now", " with the mouse", " once"),
 }
-_WHERE = ("where is {0}?", "where do you see {0}?", "locate {0}", "what is the place of {0}?")
-_COLOUR = ("what colour is {0}?", "what color is {0}?", "which colour is {0}?", "which color does {0} have?")
-_SHAPE = ("what shape is {0}?", "which shape is {0}?", "what is {0}?", "what kind of thing is {0}?")
-_WORD = ("what is written on {0}?", "what does {0} say?", "read {0}", "which word is on {0}?")
-_RELATION = ("what is {side} {0}?", "which thing is {side} {0}?", "what do you see {side} {0}?")
-_SIDES = {
-    "left of": (-1, 0), "to the left of": (-1, 0), "right of": (1, 0), "to the right of": (1, 0),
-    "above": (0, -1), "below": (0, 1), "under": (0, 1),
-}  # fmt: skip
+_OPEN, _CLOSE = "\x02", "\x03"
+"""Around what is to be typed, while a text is put together."""
 
-_COLOUR_OF = {word: colour for colour in COLOURS for word in colour_words(colour)}
-_SHAPE_OF = {word: shape for shape in SHAPES for word in shape_words(shape) if word != "block"}
-"""Without "block", which may stand for any solid thing."""
+
+@dataclass(frozen=True)
+class Typed:
+    """Words `first` to `last` of a text (as `specs.words_of` counts) are to be typed into its mention number `mention`.
+
+    `mention` is the number of mentions where the text does not say into what.
+    """
+
+    first: int
+    last: int
+    mention: int
 
 
 @dataclass(frozen=True)
@@ -93,118 +100,31 @@ class Sample:
 
     `mentions`: for each thing mentioned, in order, its index or ABSENT. `phrases`: the words that mention it.
     `answer`: the text of the answer, empty for a mere instruction. `referent`: the place [2] that the answer is
-    about, or None.
+    about, or None. `typed`: what the text says to type.
     """
 
     text: str
     mentions: tuple[int, ...]
-    phrases: tuple[str, ...]
+    phrases: tuple[Phrase, ...]
     task: str = "point"
     answer: str = ""
     referent: tuple[float, float] | None = None
+    typed: tuple[Typed, ...] = ()
 
 
-def names_of(picture: Picture, index: int) -> list[str]:
-    """Phrases without article that hold for one thing of the picture and for no other; empty if there are none."""
-    thing, others = picture.things[index], [t for i, t in enumerate(picture.things) if i != index]
-    names: list[str] = []
-    if not thing.colour:
-        return names
-    if not any((o.colour, o.shape) == (thing.colour, thing.shape) for o in others):
-        names += 3 * [f"{c} {s}" for c in colour_words(thing.colour) for s in shape_words(thing.shape)]
-    if not any(o.colour == thing.colour for o in others):
-        names += [f"{c} {g}" for c in colour_words(thing.colour) for g in ("thing", "object", "one", "item")]
-    if (
-        picture.kind == "table"
-        and thing.shape in SOLIDS
-        and not any(o.colour == thing.colour for o in others if o.shape in SOLIDS)
-    ):
-        names += 2 * [f"{c} block" for c in colour_words(thing.colour)]
-    if not any(o.shape == thing.shape for o in others):
-        names += shape_words(thing.shape)
-    return names
+def instruct(
+    picture: Picture, rng: np.random.Generator, words: tuple[str, ...] = (), focus: int | None = None
+) -> Sample | None:
+    """An instruction that mentions one to four things (`focus` among them); None if nothing can be named.
 
-
-def written(picture: Picture, index: int) -> list[str]:
-    """Phrases that name a thing by what is written on it."""
-    thing = picture.things[index]
-    if not thing.word or sum(other.word == thing.word for other in picture.things) > 1:
-        return []
-    return [
-        thing.word,
-        f"'{thing.word}'",
-        f'"{thing.word}"',
-        f"the {thing.shape} {thing.word}",
-        f"the word {thing.word}",
-    ]
-
-
-def spoken(phrase: str) -> tuple[str, str, str]:
-    """The colour, the shape and the written word that a phrase names, "" for what it leaves open."""
-    words = re.sub("[^a-z ]", "", phrase).split()
-    colour = next((_COLOUR_OF[word] for word in words if word in _COLOUR_OF), "")
-    shape = next((_SHAPE_OF[word] for word in words if word in _SHAPE_OF), "")
-    return colour, shape, next((word for word in words if word in WORDS), "")
-
-
-def nameable(picture: Picture, only: Callable[[Thing], bool] = lambda thing: True) -> list[int]:
-    """The things that can be named, are shown, and satisfy `only`."""
-    return [
-        i
-        for i, thing in enumerate(picture.things)
-        if thing.pixels >= LEAST_PIXELS
-        and max(map(abs, thing.place)) < 1
-        and only(thing)
-        and (names_of(picture, i) or written(picture, i))
-    ]
-
-
-def name(picture: Picture, index: int, rng: np.random.Generator) -> str:
-    """A phrase for one thing."""
-    words = written(picture, index)
-    names = names_of(picture, index)
-    if words and (not names or rng.random() < 0.5):
-        return _one_of(words, rng)
-    phrase = _one_of(names, rng)
-    return phrase if rng.random() < 0.12 else f"the {phrase}"
-
-
-def absent(picture: Picture, rng: np.random.Generator) -> str:
-    """A phrase for a thing that the picture does not show."""
-    shapes = TABLE_SHAPES if picture.kind == "table" else SCREEN_SHAPES
-    shown = {(thing.colour, thing.shape) for thing in picture.things}
-    unlit = _unlit(picture)
-    while True:
-        if picture.kind == "screen" and rng.random() < 0.4:
-            word = _one_of(WORDS, rng)
-            if all(thing.word != word for thing in picture.things):
-                return f"'{word}'"
-            continue
-        colour, shape = _one_of(tuple(COLOURS), rng), _one_of(shapes, rng)
-        if unlit and rng.random() < LOOKALIKES:  # it would be this one, were its lamp on
-            shape = "button"
-        elif picture.things and rng.random() < LOOKALIKES:  # half of it is there: the colour, or the shape
-            like = picture.things[rng.integers(len(picture.things))]
-            colour, shape = (like.colour or colour, shape) if rng.random() < 0.5 else (colour, like.shape)
-        if (colour, shape) not in shown and (colour, shape) not in HELD_OUT_COMBINATIONS:
-            # A "block" may be any solid thing of the colour.
-            words = tuple(word for word in shape_words(shape) if word != "block")
-            if unlit and all(thing.colour != colour for thing in picture.things):
-                words += ("one",)
-            return f"the {_one_of(colour_words(colour), rng)} {_one_of(words, rng)}"
-
-
-def _unlit(picture: Picture) -> bool:
-    """Whether it shows a button whose lamp is out."""
-    return any(not thing.colour for thing in picture.things)
-
-
-def instruct(picture: Picture, rng: np.random.Generator, focus: int | None = None) -> Sample | None:
-    """An instruction that mentions one to four things (`focus` among them); None if nothing can be named."""
+    `words`: what could be written on a thing that is not there.
+    """
     choices = nameable(picture)
     if not choices or (focus is not None and focus not in choices):
         return None
-    count = min(int(rng.choice([1, 2, 3, 4], p=[0.42, 0.42, 0.1, 0.06])), len(choices))
+    fields = any(picture.things[i].shape == "field" for i in choices)
+    typing = picture.kind == "screen" and rng.random() < (TYPED_INTO if fields else TYPED)
+    count = min(int(rng.choice([1, 2, 3, 4], p=MORE_IN_FORMS if typing else MOSTLY_FEW)), len(choices))
     picked = [choices[i] for i in rng.permutation(len(choices))[:count]]
     if focus is not None and focus not in picked:
         picked[0] = focus
@@ -212,120 +132,102 @@ def instruct(picture: Picture, rng: np.random.Generator, focus: int | None = Non
         picked.sort(
             key=lambda i: picture.things[i].shape in (*MARKS, "tray", "plate", "socket", "drawer")
         )  # things go onto marks
+    if typing and focus is None:
+        picked = _fields_first(picture, picked, choices, rng)
     phrases = [name(picture, i, rng) for i in picked]
-    if focus is None and rng.random() < (UNLIT_ABSENCES if _unlit(picture) else ABSENCES):
+    if focus is None and rng.random() < (UNLIT_ABSENCES if unlit(picture) else ABSENCES):
         lost = int(rng.integers(count))
-        picked[lost], phrases[lost] = ABSENT, absent(picture, rng)
-    return Sample(_phrase(picture.kind, phrases, rng), tuple(picked), tuple(phrases))
+        picked[lost], phrases[lost] = ABSENT, absent(picture, rng, words)
+    text, into = _put_together(picture, picked, [phrase.text for phrase in phrases], typing, rng)
+    text, typed = _without_marks(text, into)
+    return Sample(text, tuple(picked), tuple(phrases), typed=typed)
 
 
-def _phrase(kind: str, phrases: list[str], rng: np.random.Generator) -> str:
+def _fields_first(picture: Picture, picked: list[int], choices: list[int], rng: np.random.Generator) -> list[int]:
+    """The same things, many of them replaced by fields, which mostly come first."""
+    fields = [i for i in choices if picture.things[i].shape == "field" and i not in picked]
+    for slot in range(len(picked)):
+        if fields and rng.random() < 0.6:
+            picked[slot] = fields.pop(int(rng.integers(len(fields))))
+    return sorted(picked, key=lambda i: picture.things[i].shape != "field") if rng.random() < 0.8 else picked
+
+
+def _put_together(
+    picture: Picture, picked: list[int], phrases: list[str], typing: bool, rng: np.random.Generator
+) -> tuple[str, list[int]]:
+    """The text, marks around what is to be typed, and into which mention each of those goes."""
+    into: list[int] = []
+    if picture.kind == "table":
+        text = _on_table(phrases, rng)
+    elif typing:
+        fields = [i != ABSENT and picture.things[i].shape == "field" for i in picked]
+        text, into = _typing(phrases, fields, rng)
+    else:
+        text = _on_screen(phrases, rng)
+    text += one_of(_TAILS[picture.kind], rng) if not text.endswith("?") else ""
+    return (text[0].upper() + text[1:] if rng.random() < 0.15 else text), into
+
+
+def _on_table(phrases: list[str], rng: np.random.Generator) -> str:
     if len(phrases) == 1:
-        text = _one_of(_ONE if kind == "table" else _CLICK, rng).format(*phrases)
-    elif len(phrases) == 2 and kind == "screen":
-        text = _one_of(_CLICK_TWO, rng).format(*phrases)
-    elif len(phrases) == 2 and rng.random() < 0.6:
-        text = f"{_one_of(_VERBS_TWO, rng)} {phrases[0]} {_one_of(_LINKS, rng)} {phrases[1]}"
-    elif len(phrases) == 2:
-        text = _one_of(_TWO, rng).format(*phrases)
-    elif len(phrases) == 3 and kind == "table" and rng.random() < 0.3:
-        text = _one_of(_THREE, rng).format(*phrases)
-    elif kind == "table" and rng.random() < 0.5:
-        text = _one_of(_IN_ORDER, rng).format(_one_of(_LINKS_IN_ORDER, rng).join(phrases))
-    else:
-        text = _one_of(_MANY, rng).format(", ".join(phrases[:-1]) + " and " + phrases[-1])
-    text += _one_of(_TAILS[kind], rng) if not text.endswith("?") else ""
-    return text[0].upper() + text[1:] if rng.random() < 0.15 else text
+        return one_of(_ONE, rng).format(*phrases)
+    if len(phrases) == 2 and rng.random() < 0.6:
+        return f"{one_of(_VERBS_TWO, rng)} {phrases[0]} {one_of(_ONTO, rng)} {phrases[1]}"
+    if len(phrases) == 2:
+        return one_of(_TWO, rng).format(*phrases)
+    if len(phrases) == 3 and rng.random() < 0.3:
+        return one_of(_THREE, rng).format(*phrases)
+    if rng.random() < 0.5:
+        return one_of(_IN_ORDER, rng).format(one_of(_LINKS_IN_ORDER, rng).join(phrases))
+    return one_of(_MANY, rng).format(", ".join(phrases[:-1]) + " and " + phrases[-1])
 
 
-def ask(picture: Picture, task: str, rng: np.random.Generator, focus: int | None = None) -> Sample | None:
-    """A question of one of TASKS (not `point`) and its answer; None if the picture gives no occasion."""
-    if task == "location":
-        return _ask_location(picture, rng, focus)
-    if task == "relation":
-        return _ask_relation(picture, rng, focus)
-    ways = {"colour": _names_without_colour, "shape": _names_without_shape, "word": _names_without_word}
-    options = [
-        (i, names) for i in (nameable(picture) if focus is None else [focus]) if (names := ways[task](picture, i))
-    ]
-    if not options:
-        return None
-    index, names = options[rng.integers(len(options))]
-    thing = picture.things[index]
-    text = _one_of({"colour": _COLOUR, "shape": _SHAPE, "word": _WORD}[task], rng)
-    answer = {"colour": thing.colour, "shape": thing.shape, "word": thing.word}[task]
-    phrase = f"the {_one_of(names, rng)}"
-    return Sample(text.format(phrase), (index,), (phrase,), task, answer, thing.place)
+def _on_screen(phrases: list[str], rng: np.random.Generator) -> str:
+    if len(phrases) == 1:
+        return one_of(_CLICK, rng).format(*phrases)
+    if len(phrases) == 2:
+        return one_of(_CLICK_TWO, rng).format(*phrases)
+    if rng.random() < 0.5:
+        return one_of(_CLICK_MANY, rng).format(one_of(_LINKS, rng).join(phrases))
+    return one_of(_CLICK_MANY, rng).format(", ".join(phrases[:-1]) + " and " + phrases[-1])
 
 
-def _names_without_colour(picture: Picture, index: int) -> list[str]:
-    thing = picture.things[index]
-    names = [f"{thing.shape} {thing.word}"] if written(picture, index) else []
-    if sum(other.shape == thing.shape for other in picture.things) == 1:
-        names += shape_words(thing.shape)
-    return names
+def _typing(phrases: list[str], fields: list[bool], rng: np.random.Generator) -> tuple[str, list[int]]:
+    """An instruction that says what to type into the fields, and what to do with the other things."""
+    text, into = "", list[int]()
+    if not fields[0]:
+        text, into = one_of(_TYPE_ONLY, rng).format(t=_entry(rng)), [len(phrases)]
+    link = one_of((", ", " and ", ", then "), rng)
+    for i, (phrase, is_field) in enumerate(zip(phrases, fields, strict=True)):
+        if is_field:
+            text += (link if text else "") + one_of(_TYPE_ONE, rng).format(phrase, t=_entry(rng))
+            into.append(i)
+        else:
+            text += one_of(_ENDS, rng).format(phrase)
+    return text, into
 
 
-def _names_without_shape(picture: Picture, index: int) -> list[str]:
-    thing = picture.things[index]
-    if sum(other.colour == thing.colour for other in picture.things) > 1:
-        return []
-    return [f"{colour} {generic}" for colour in colour_words(thing.colour) for generic in ("thing", "object", "one")]
+def _entry(rng: np.random.Generator) -> str:
+    """What is to be typed, marks around it, often in quotes."""
+    made = []
+    for _ in range(1 if rng.random() < 0.8 else 2):
+        own = letters(rng, 2, 8, ascii_lowercase if rng.random() < 0.8 else digits)
+        made.append(one_of(TRAINED_ENTRIES, rng) if rng.random() < 0.6 else own)
+    quote = one_of(("", "", "'", '"'), rng)
+    return f"{quote}{_OPEN}{' '.join(made)}{_CLOSE}{quote}"
 
 
-def _names_without_word(picture: Picture, index: int) -> list[str]:
-    return names_of(picture, index) if picture.things[index].word else []
-
-
-def _ask_location(picture: Picture, rng: np.random.Generator, focus: int | None) -> Sample | None:
-    if focus is None and picture.self_place is not None and rng.random() < 0.15:
-        phrase = _one_of(GRIPPER_WORDS if picture.kind == "table" else CURSOR_WORDS, rng)
-        place = picture.self_place
-        mentions: tuple[int, ...] = ()
-    else:
-        choices = nameable(picture) if focus is None else [focus]
-        if not choices:
-            return None
-        index = choices[rng.integers(len(choices))]
-        phrase, place, mentions = name(picture, index, rng), picture.things[index].place, (index,)
-    x, y = (int(np.clip((at + 1) / 2 * LOCATIONS, 0, LOCATIONS - 1)) for at in place)
-    text = _one_of(_WHERE, rng).format(phrase)
-    return Sample(text, mentions, (phrase,) if mentions else (), "location", f"<loc_{x}><loc_{y}>", place)
-
-
-def _ask_relation(picture: Picture, rng: np.random.Generator, focus: int | None) -> Sample | None:
-    choices = nameable(picture)
-    shown = [i for i, thing in enumerate(picture.things) if thing.pixels >= LEAST_PIXELS]
-    for index in rng.permutation(choices) if choices else ():
-        side = _one_of(tuple(_SIDES), rng)
-        found = _beside(picture, int(index), _SIDES[side], shown)
-        if found is None or (focus is not None and focus != found):
-            continue
-        thing = picture.things[found]
-        if not thing.colour:
-            continue
-        phrase = name(picture, int(index), rng)
-        text = _one_of(_RELATION, rng).format(phrase, side=side)
-        return Sample(text, (int(index),), (phrase,), "relation", f"{thing.colour} {thing.shape}", thing.place)
-    return None
-
-
-def _beside(picture: Picture, index: int, way: tuple[int, int], shown: list[int]) -> int | None:
-    """The one thing that is clearly on that side of another and nearest to it; None where that is arguable."""
-    origin = np.array(picture.things[index].place)
-    found = []
-    for i in shown:
-        offset = np.array(picture.things[i].place) - origin
-        along, aside = float(offset @ way), float(np.abs(offset @ way[::-1]))
-        if i != index and along > 0.08 and along > 1.2 * aside:
-            found.append((float(np.hypot(along, aside)), i))
-        elif i != index and along > 0.05 and along > 0.8 * aside:
-            return None
-    found.sort()
-    if not found or (len(found) > 1 and found[1][0] < 1.25 * found[0][0]):
-        return None
-    return found[0][1]
-
-
-def _one_of(options: tuple[str, ...] | list[str], rng: np.random.Generator) -> str:
-    return options[rng.integers(len(options))]
+def _without_marks(text: str, into: list[int]) -> tuple[str, tuple[Typed, ...]]:
+    """The text without marks, and the words that were between them."""
+    spans, plain = list[tuple[int, int]](), ""
+    for piece in text.split(_OPEN):
+        inside, _, rest = piece.rpartition(_CLOSE)
+        if inside:
+            spans.append((len(plain), len(plain) + len(inside)))
+        plain += inside + rest
+    words = words_of(plain)
+    typed = []
+    for (start, end), mention in zip(spans, into, strict=True):
+        own = [i for i, (a, b) in enumerate(words) if a >= start and b <= end]
+        typed.append(Typed(own[0], own[-1], mention))
+    return plain, tuple(typed)

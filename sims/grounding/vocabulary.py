@@ -30,7 +30,10 @@ MARKS = ("mark", "pad")
 FIXTURES = ("button", "drawer", "peg", "socket")
 """What stands on a table to be used: words that stand for any solid thing ("block") do not mean these."""
 TABLE_SHAPES = SOLIDS + MARKS + FIXTURES
-SCREEN_SHAPES = ("button", "field", "checkbox", "radio", "label", "circle", "square", "triangle", "diamond", "bar")
+SCREEN_SHAPES = (
+    "button", "field", "checkbox", "radio", "label", "link", "slider", "progress", "menu", "row", "tab", "window",
+    "file", "circle", "square", "triangle", "diamond", "bar",
+)  # fmt: skip
 SHAPES = tuple(dict.fromkeys(TABLE_SHAPES + SCREEN_SHAPES))
 SHAPE_WORDS = {
     "cube": ("cube", "block", "box"),
@@ -43,8 +46,13 @@ SHAPE_WORDS = {
     "tray": ("tray", "bin"),
     "mark": ("mark", "spot", "disc", "target"),
     "pad": ("pad", "patch", "tile"),
-    "field": ("field", "text field", "input"),
-    "radio": ("radio", "radio button"),
+    "field": ("field", "text field", "input", "box"),
+    "checkbox": ("checkbox", "check box"),
+    "radio": ("radio", "radio button", "option"),
+    "progress": ("progress bar", "progress"),
+    "menu": ("menu", "item", "menu item"),
+    "row": ("row", "line", "entry"),
+    "file": ("file", "document"),
     "circle": ("circle", "dot"),
     "peg": ("peg", "pin"),
     "socket": ("socket", "hole"),

@@ -56,6 +56,7 @@ class Button(Widget):
     down: bool = False
 
     focusable: ClassVar[bool] = True
+    by_enter: ClassVar[bool] = True
 
     @property
     def spoken(self) -> str:
@@ -91,12 +92,6 @@ class Button(Widget):
         screen.pressed = self.name
         screen.emit(self.name, "press")
 
-    def key(self, screen: Screen, key: str) -> bool:
-        """See `Widget`."""
-        if key == "Enter":
-            self.click(screen, 0, 0)
-        return key == "Enter"
-
 
 @dataclass(eq=False)
 class Link(Widget):
@@ -105,6 +100,7 @@ class Link(Widget):
     text: str = ""
 
     focusable: ClassVar[bool] = True
+    by_enter: ClassVar[bool] = True
 
     def look(self, style: Style, focused: bool) -> tuple[Any, ...]:
         """See `Widget`."""
@@ -127,12 +123,6 @@ class Link(Widget):
     def click(self, screen: Screen, x: float, y: float) -> None:
         """See `Widget`."""
         screen.emit(self.name, "press")
-
-    def key(self, screen: Screen, key: str) -> bool:
-        """See `Widget`."""
-        if key == "Enter":
-            self.click(screen, 0, 0)
-        return key == "Enter"
 
 
 @dataclass(eq=False)
@@ -232,6 +222,7 @@ class Checkbox(Widget):
     ticked: bool = False
 
     focusable: ClassVar[bool] = True
+    by_enter: ClassVar[bool] = True
 
     def look(self, style: Style, focused: bool) -> tuple[Any, ...]:
         """See `Widget`."""
@@ -266,12 +257,6 @@ class Checkbox(Widget):
         """See `Widget`."""
         self.ticked = not self.ticked
         screen.emit(self.name, "toggle")
-
-    def key(self, screen: Screen, key: str) -> bool:
-        """See `Widget`."""
-        if key == "Enter":
-            self.click(screen, 0, 0)
-        return key == "Enter"
 
 
 @dataclass(eq=False)

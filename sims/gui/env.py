@@ -14,6 +14,7 @@ from sims.gui.screen import Screen
 from sims.gui.task import Goal, Task
 from sims.observe import Observer
 from sims.screen.interaction import Gesture
+from sims.tasks import task_of
 from vla_rl import registry
 from vla_rl.specs import TASK, Observation
 
@@ -77,7 +78,7 @@ class GuiEnv(gymnasium.Env):
         render_height: int = 384,
         **parameters: Any,
     ) -> None:
-        self.task = _task(task, plugins, parameters)
+        self.task = task_of(task, plugins, parameters)
         self.split = splits.check(split, self.task.splits)
         self.theme = themes.check(theme)
         wanted: dict[str, Any] = {
@@ -211,14 +212,6 @@ class GuiEnv(gymnasium.Env):
     def _info(self, success: bool, cost: float) -> dict[str, Any]:
         more = self.task.report(self.world, self._begun())
         return {"is_success": success, "episode_steps": self._steps, "cost": cost, **more}
-
-
-def _task(task: str | Task, plugins: Sequence[str], parameters: dict[str, Any]) -> Task:
-    if isinstance(task, str):
-        return registry.validated(registry.resolve("envs", task, plugins, "task"), parameters, task)
-    if parameters:
-        raise ValueError(f"{', '.join(parameters)}: set the fields of the task itself, which is given")
-    return task
 
 
 def _checked(size: Sequence[int]) -> tuple[int, int]:

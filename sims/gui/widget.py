@@ -40,6 +40,8 @@ class Widget:
 
     focusable: ClassVar[bool] = False
     """Whether Tab stops at it."""
+    by_enter: ClassVar[bool] = False
+    """Whether Enter does what a click does, while it has the focus."""
     alive: ClassVar[bool] = True
     """Whether a hand on it can change anything."""
 
@@ -99,6 +101,9 @@ class Widget:
 
     def key(self, screen: Screen, key: str) -> bool:
         """A key is pressed while it has the focus; whether it takes part in that."""
+        if self.by_enter and key == "Enter":
+            self.click(screen, 0, 0)
+            return True
         return False
 
     def lost(self) -> None:

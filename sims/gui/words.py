@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase
+
 import numpy as np
 
 from sims.grounding.vocabulary import WORDS
@@ -33,6 +35,27 @@ HELD_OUT_WORDS = frozenset(
     }
 )  # fmt: skip
 """Words that training never names."""
+OTHERS = (
+    "city", "team", "pet", "code", "user", "tag", "red", "blue", "tea", "milk", "day", "night", "old", "new", "car",
+    "bus", "file", "go", "page", "text", "volume", "speed", "light", "bass", "size", "heat", "depth", "tone",
+    "gain", "backup", "tests", "review", "rights", "sizes", "links", "dismiss", "skip", "seat", "room", "tool",
+    "colour", "basic", "small", "north", "south", "gold", "mild", "hot", "early", "late", "near", "far", "plain",
+    "soft", "green", "silver", "west", "east", "short", "long",
+)  # fmt: skip
+"""What is written beside fields and options, and in menu bars."""
+WRITTEN = tuple(dict.fromkeys((*LABELS, *OTHERS)))
+"""Everything that is written on widgets."""
+
+
+def divided(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those that training names, and those that it never does."""
+    held = tuple(word for word in words if word in HELD_OUT_WORDS)
+    return tuple(word for word in words if word not in HELD_OUT_WORDS), held
+
+
+TRAINED_WORDS, NEW_WORDS = divided(WRITTEN)
+TRAINED_ENTRIES, NEW_ENTRIES = divided(ENTRIES)
+"""What a backbone is taught to find on screens, and what it never sees there."""
 
 
 def pick(rng: np.random.Generator, count: int, among: tuple[str, ...] = LABELS) -> list[str]:
@@ -43,6 +66,12 @@ def pick(rng: np.random.Generator, count: int, among: tuple[str, ...] = LABELS) 
 def one_of(rng: np.random.Generator, among: tuple[str, ...]) -> str:
     """One of these, each as likely."""
     return among[int(rng.integers(len(among)))]
+
+
+def letters(rng: np.random.Generator, shortest: int, longest: int, among: str = ascii_lowercase) -> str:
+    """A word that nobody knows, of `shortest` to `longest` letters, each as likely."""
+    size = int(rng.integers(shortest, longest + 1))
+    return "".join(among[i] for i in rng.integers(len(among), size=size))
 
 
 def shown(word: str) -> str:

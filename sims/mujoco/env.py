@@ -15,6 +15,7 @@ from sims.mujoco.task import Goal, Task
 from sims.mujoco.variation import Randomisation
 from sims.mujoco.world import World
 from sims.observe import Observer
+from sims.tasks import task_of
 from vla_rl import registry
 from vla_rl.specs import Observation
 
@@ -76,7 +77,7 @@ class TableTop(gymnasium.Env):
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
-        self.task = _task(task, plugins, parameters)
+        self.task = task_of(task, plugins, parameters)
         if robot is not None and robot not in self.task.robots:
             raise ValueError(
                 f"robot: {type(self.task).__name__} is done by {', '.join(self.task.robots)}; got {robot!r}"
@@ -215,14 +216,6 @@ class TableTop(gymnasium.Env):
 
     def _info(self, success: bool, cost: float) -> dict[str, Any]:
         return {"is_success": success, "episode_steps": self._steps, "cost": cost}
-
-
-def _task(task: str | Task, plugins: Sequence[str], parameters: dict[str, Any]) -> Task:
-    if isinstance(task, str):
-        return registry.validated(registry.resolve("envs", task, plugins, "task"), parameters, task)
-    if parameters:
-        raise ValueError(f"{', '.join(parameters)}: set the fields of the task itself, which is given")
-    return task
 
 
 def _check_keys(action: Any, space: gymnasium.Space) -> None:

@@ -78,8 +78,10 @@ _OFFLINE = ("--proxy-server=127.0.0.1:9", "--proxy-bypass-list=<-loopback>", "--
 T = TypeVar("T")
 Call = tuple[str, Mapping[str, Any]]
 """A command of the DevTools protocol and its parameters."""
-_running: weakref.WeakValueDictionary[tuple[int, bool], Browser] = weakref.WeakValueDictionary()
-"""By process and whether online: tabs share a browser, which a fork must not."""
+BROWSERS = min(4, len(os.sched_getaffinity(0)))
+"""Most browsers of a process: each draws one frame at a time."""
+_running: weakref.WeakValueDictionary[tuple[int, bool, int], Browser] = weakref.WeakValueDictionary()
+"""By process, whether online, and number: tabs share a browser, which a fork must not."""
 _starting = threading.Lock()
 
 
@@ -104,15 +106,17 @@ def program() -> str:
 
 
 def shared(online: bool = False) -> Browser:
-    """This process's browser; a new one where there is none or the last one has failed.
+    """That of this process's browsers with the fewest tabs; a new one while all have some and there may be more.
 
     It ends when nobody holds it any more.
     """
     with _starting:
-        browser = _running.get((os.getpid(), online))
-        if browser is None or not browser.alive:
-            browser = _running[os.getpid(), online] = Browser(online)
-        return browser
+        keys = [(os.getpid(), online, number) for number in range(BROWSERS)]
+        there = {key: found for key in keys if (found := _running.get(key)) is not None and found.alive}
+        idlest = min(there.values(), key=lambda browser: browser.tabs, default=None)
+        if idlest is None or (idlest.tabs and len(there) < BROWSERS):
+            idlest = _running[next(key for key in keys if key not in there)] = Browser(online)
+        return idlest
 
 
 class Browser:
@@ -125,6 +129,7 @@ class Browser:
         group: its process group.
         profile: the folder that it writes to, which goes with it.
         alive: whether it is there, as far as we know.
+        drawing: held while a frame of any of its tabs is drawn; frames that overlap end its GPU process.
 
     Raises:
         SetupError: it is not installed, or does not start.
@@ -155,6 +160,7 @@ class Browser:
         self._ignored: set[int] = set()
         self._tabs: weakref.WeakValueDictionary[str, Tab] = weakref.WeakValueDictionary()
         self._writing, self._inbox, self._reading = threading.Lock(), threading.Condition(), False
+        self.drawing = threading.Lock()
         self.alive = True
         try:
             self.call("Browser.getVersion")
@@ -162,6 +168,11 @@ class Browser:
             said = self._log() or str(error)
             self.close()
             raise SetupError(f"{path} does not start: {said}") from error
+
+    @property
+    def tabs(self) -> int:
+        """How many are open."""
+        return len(self._tabs)
 
     def _log(self) -> str:
         """The end of what the browser has complained of; "" where it has not."""
@@ -380,7 +391,8 @@ class Tab:
     def _draw(self, milliseconds: int, **parameters: Any) -> dict[str, Any]:
         """Draw a frame, and wait for the page's report of it, which only a page that is being left omits."""
         self._ticks, self._said = self._ticks + max(milliseconds, _INSTANT), ""
-        (answer,) = self._calls(("HeadlessExperimental.beginFrame", {"frameTimeTicks": self._ticks, **parameters}))
+        with self.browser.drawing:
+            (answer,) = self._calls(("HeadlessExperimental.beginFrame", {"frameTimeTicks": self._ticks, **parameters}))
         with contextlib.suppress(SlowError):
             self.browser.until(lambda: bool(self._said) or None, _REPORTED)
         return answer

@@ -16,6 +16,7 @@ from PIL import Image
 
 from sims.observe import CHARACTERS, Observer
 from sims.screen.interaction import KEYS, Gesture, Interaction
+from sims.tasks import task_of
 from sims.web import chromium, experts
 from sims.web.chromium import PageError, ScriptError, Tab
 from sims.web.hand import Event, away, events
@@ -118,7 +119,7 @@ class PageEnv(gymnasium.Env):
             name: parameters.pop(name) for name in hands & parameters.keys()
         }
         self.interaction: Interaction = registry.validated(Interaction, hand, "env.kwargs")
-        self.task = _task(task, plugins, parameters)
+        self.task = task_of(task, plugins, parameters, "env.kwargs")
         self.page = self.task.page
         self.render_mode = render_mode
         self._patience = patience
@@ -282,11 +283,3 @@ class PageEnv(gymnasium.Env):
         info = {"is_success": success, "proxy": self._said.get("proxy", success), "cost": 0.0}
         score = {"raw_reward": self._said["score"]} if "score" in self._said else {}
         return {**info, **score, "episode_steps": self._steps}
-
-
-def _task(task: str | Settings, plugins: Sequence[str], parameters: dict[str, Any]) -> Settings:
-    if isinstance(task, str):
-        return registry.validated(registry.resolve("envs", task, plugins, "task"), parameters, "env.kwargs")
-    if parameters:
-        raise ConfigError(f"{', '.join(parameters)}: set the fields of the task itself, which is given")
-    return task

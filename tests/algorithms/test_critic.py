@@ -1,53 +1,95 @@
 """The critic against a naive evaluation of one member, one row and one decision at a time."""
 
+import dataclasses
+import itertools
+
 import pytest
 import torch
+from torch.nn import functional
 
 from vla_rl.algorithms.critic import Critic, slot_codes
+from vla_rl.models.features import Features
+from vla_rl.models.pointers import SLOTS as SLOTS_OF_POINTERS
 from vla_rl.specs import Slot
 
 SLOTS = (Slot(5, "bin"), Slot(3, "choice"), Slot(12, "place", grid=(3, 4), camera="front"))
 
 
+def features(rows: int, words: int = 4, width: int = 5) -> Features:
+    """Random ones of two views, whose visual tokens lie on a grid of 2 x 2."""
+    return Features(
+        places=torch.rand(rows, 2 * SLOTS_OF_POINTERS, 2) * 2 - 1,
+        extents=torch.rand(rows, 2 * SLOTS_OF_POINTERS, 2),
+        confidence=torch.rand(rows, 2 * SLOTS_OF_POINTERS),
+        state=torch.zeros(rows, 0),
+        visual=torch.randn(rows, 2, 4, width),
+        words=torch.randn(rows, words, 2 * width),
+    )
+
+
+def made(slots: tuple[Slot, ...], members: int = 3, width: int = 16) -> Critic:
+    """A critic whose places point into the second of two views."""
+    views = [1] * sum(slot.kind == "place" for slot in slots)
+    return Critic(7, slots, views, hidden_size=5, grid=(2, 2), members=members, width=width)
+
+
+def drawn(slots: tuple[Slot, ...], rows: int, count: int) -> torch.Tensor:
+    return torch.stack([torch.randint(slot.choices, (rows, count)) for slot in slots], -1)
+
+
 def test_decisions_that_share_a_state_get_what_they_get_alone() -> None:
-    critic = Critic(state_size=7, slots=SLOTS, members=3, width=16)
-    readout, tokens = torch.randn(4, 7), torch.stack([torch.randint(slot.choices, (4, 6)) for slot in SLOTS], -1)
-    together = critic(readout, tokens)
+    slots = (*SLOTS, Slot(4, "word"))
+    critic, seen = made(slots), features(4)
+    readout, tokens = torch.randn(4, 7), drawn(slots, 4, 6)
+    together = critic(readout, tokens, seen)
     assert together.shape == (3, 4, 6, 51)
     for n in range(6):
-        alone = critic(readout, tokens[:, n : n + 1])
+        alone = critic(readout, tokens[:, n : n + 1], seen)
         assert torch.allclose(alone[:, :, 0], together[:, :, n], atol=1e-5)
 
 
 def test_what_is_told_of_a_word_is_what_it_is_not_where_it_stands() -> None:
     slots = (Slot(3, "choice"), Slot(4, "word"))
-    critic = Critic(state_size=7, slots=slots, word_size=5, members=3, width=16)
-    readout, words = torch.randn(2, 7), torch.randn(2, 4, 5)
-    tokens = torch.stack([torch.randint(slot.choices, (2, 6)) for slot in slots], -1)
-    together = critic(readout, tokens, words)
-    for n in range(6):
-        torch.testing.assert_close(critic(readout, tokens[:, n : n + 1], words)[:, :, 0], together[:, :, n])
+    critic, seen = made(slots), features(2)
+    readout, tokens = torch.randn(2, 7), drawn(slots, 2, 6)
     with torch.no_grad():
         for member in critic.action:
             member.weight.zero_()  # of the places in the text
     order = torch.tensor([2, 0, 3, 1])
-    moved = tokens.clone()
+    moved, other = tokens.clone(), dataclasses.replace(seen, words=seen.words[:, order])
     moved[..., 1] = torch.argsort(order)[tokens[..., 1]]
-    torch.testing.assert_close(critic(readout, moved, words[:, order]), critic(readout, tokens, words))
-    assert not torch.allclose(critic(readout, moved, words), critic(readout, tokens, words))
+    torch.testing.assert_close(critic(readout, moved, other), critic(readout, tokens, seen))
+    assert not torch.allclose(critic(readout, moved, seen), critic(readout, tokens, seen))
+
+
+def test_what_is_told_of_a_place_is_what_it_shows_and_which_pointers_are_near() -> None:
+    slots = (Slot(64, "place", grid=(8, 8), camera="front"),)
+    critic, seen = made(slots), features(3)
+    tokens = drawn(slots, 3, 5)
+    told = critic._told("0", seen, tokens[..., 0])
+    for row, n in itertools.product(range(3), range(5)):
+        y, x = divmod(int(tokens[row, n, 0]), 8)
+        at = torch.tensor([(x + 0.5) / 4 - 1, (y + 0.5) / 4 - 1])
+        for slot in range(SLOTS_OF_POINTERS):
+            own = SLOTS_OF_POINTERS + slot
+            far = ((at - seen.places[row, own]) / (seen.extents[row, own] + 0.25)).square().sum()
+            near = seen.confidence[row, own] * torch.exp(-far / 2)
+            assert told[row, n, slot] == pytest.approx(float(near), abs=1e-5)
+        token = seen.visual[row, 1, (y // 4) * 2 + x // 4]
+        torch.testing.assert_close(told[row, n, SLOTS_OF_POINTERS:], functional.layer_norm(token, (5,)))
 
 
 def test_members_do_not_share_weights_or_gradients() -> None:
-    critic = Critic(state_size=7, slots=SLOTS, members=2, width=16)
+    critic = made(SLOTS, members=2)
     readout, tokens = torch.randn(4, 7), torch.zeros(4, 1, 3, dtype=torch.long)
-    critic(readout, tokens)[0].sum().backward()
+    critic(readout, tokens, features(4))[0].sum().backward()
     for parameter in critic.parameters():
         assert parameter.grad is not None
         assert parameter.grad[1].abs().sum() == 0
 
 
 def test_values_are_means_of_the_histogram() -> None:
-    critic = Critic(state_size=2, slots=SLOTS, width=8, bins=51, value_range=(-0.1, 1.1))
+    critic = Critic(state_size=2, slots=SLOTS[:2], width=8, bins=51, value_range=(-0.1, 1.1))
     logits = torch.full((1, 51), -100.0)
     logits[0, 25] = 100.0
     assert critic.value(logits)[0] == pytest.approx(0.5, abs=1e-5)

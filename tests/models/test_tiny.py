@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.picture import Split
 from sims.grounding.samples import CELL_LABELS, batches, draw, questions
-from vla_rl.grounding import Recipe, batch_losses, cells_at, encode, ground
+from vla_rl.grounding import Recipe, batch_losses, encode, ground
 from vla_rl.grounding_scores import CARD, answer, score, score_pointing
 from vla_rl.models.backbone import Backbone
-from vla_rl.models.pointers import FILE, Pointers
+from vla_rl.models.pointers import FILE, Pointers, cells_at
 from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokenizer
 from vla_rl.paths import shipped
 
@@ -69,7 +69,8 @@ def test_the_card_names_every_exam(card: dict) -> None:
 @pytest.mark.parametrize("name", ["table, front camera", "screen"])
 def test_fresh_pictures_score_as_the_card_says(name: str, backbone: Backbone, pointers: Pointers, card: dict) -> None:
     """A little under the card: a tenth of its questions, other pictures."""
-    found, said = score(backbone, pointers, exam(name, count=120, seed=FRESH_SEED)), card["scores"][name]
+    paper = exam(name, count=120, seed=FRESH_SEED)
+    found, said = score(backbone.at(paper["point"][0]["images"].shape[1]), pointers, paper), card["scores"][name]
     for key in ("hit", "confidence"):
         assert found[key] >= said[key] - 0.08, key
     for key in ("first_px", "second_px", "self_px"):
@@ -87,7 +88,7 @@ def test_what_training_never_showed_scores_as_the_card_says(
 
 
 def test_it_answers_in_words(backbone: Backbone) -> None:
-    (picture, asked), *_ = questions(draw("screen", Split(), seed=1_234_567, count=20), "colour", seed=0)
+    (picture, asked), *_ = questions(draw("sketch", Split(), seed=1_234_567, count=20), "colour", seed=0)
     said = answer(backbone, np.stack([picture.image]), [asked.text])
     assert said[0].isalpha()
 
@@ -136,7 +137,7 @@ def test_a_text_of_unknown_words_is_read_by_its_bytes() -> None:
 
 
 def test_training_learns_and_is_reproducible() -> None:
-    pictures = draw("screen", Split(), seed=2, count=64)
+    pictures = draw("sketch", Split(), seed=2, count=64)
 
     def losses(steps: int) -> list[float]:
         torch.manual_seed(0)
@@ -155,7 +156,7 @@ def test_training_learns_and_is_reproducible() -> None:
 def test_pointers_alone_train_on_a_frozen_backbone() -> None:
     made = small()
     pointers, before = Pointers(made.hidden_size), {k: v.clone() for k, v in made.state_dict().items()}
-    pictures = draw("screen", Split(), seed=2, count=32)
+    pictures = draw("sketch", Split(), seed=2, count=32)
     query = pointers.query.weight.detach().clone()
     ground(made, pointers, batches(pictures, 16, 3, seed=0), Recipe(steps=3, trainable="pointers"))
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
@@ -169,7 +170,7 @@ def test_pointers_alone_train_on_a_frozen_backbone() -> None:
 def test_other_backbones_are_grounded_by_the_same_code(family: str, trainable: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     other = Random(family).load()
-    pointers, pictures = Pointers(other.hidden_size), draw("screen", Split(), seed=2, count=16)
+    pointers, pictures = Pointers(other.hidden_size), draw("sketch", Split(), seed=2, count=16)
     recipe, seen = Recipe(steps=12, learning_rate=3e-3, warm_up=2, trainable=trainable), []
     (batch,) = batches(pictures, 16, 1, seed=1)
     ground(other, pointers, [batch] * 12, recipe)
@@ -189,18 +190,33 @@ def test_a_place_lies_in_its_cell() -> None:
     assert cells_at(places, (2, 4)).tolist() == [0, 4, 2, 7]
 
 
-def test_a_model_of_more_places_sees_as_the_one_of_fewer_did_that_it_adopts() -> None:
-    fewer = small()
-    config = copy.deepcopy(fewer.model.config)
-    config.vision_config.image_size = SIZE
-    old = Backbone.from_config(config, fewer.tokenizer)
+def test_a_larger_model_computes_what_the_one_did_that_it_adopts() -> None:
+    larger = small()
+    config = copy.deepcopy(larger.model.config)
+    config.composed, config.vision_config.image_size = 0, SIZE
+    config.vision_config.num_hidden_layers, config.vision_config.intermediate_size = 2, 16
+    config.text_config.num_hidden_layers = config.text_config.num_hidden_layers - 1
+    config.text_config.layer_types = None
+    old = Backbone.from_config(config, larger.tokenizer)
     initialise(old.model)
-    new = small()
-    adopt(new.model, new.tokenizer, old.model, old.tokenizer)
+    assert len(list(old.parameters())) < len(list(larger.parameters()))
+    before = {name: value.clone() for name, value in larger.model.state_dict().items()}
+    adopt(larger.model, larger.tokenizer, old.model, old.tokenizer)
     pixels = torch.rand(2, 1, 3, SIZE, SIZE)
-    prompt = new.prompt(["reach the red cube", "push the blue ball"])
+    prompt = larger.prompt(["reach the red cube", "push the blue ball"])
     with torch.no_grad():
-        torch.testing.assert_close(new(pixels, prompt).tokens_BTD, old(pixels, prompt).tokens_BTD)
+        torch.testing.assert_close(larger(pixels, prompt).tokens_BTD, old(pixels, prompt).tokens_BTD)
+    inner = "model.vision_model.encoder.layers.3.mlp.fc1.weight"
+    assert torch.equal(larger.model.state_dict()[inner], before[inner]), "what only the larger has may start anywhere"
+
+
+def test_places_of_a_finer_image_lie_between_those_that_were_known() -> None:
+    new = small()
+    config = copy.deepcopy(new.model.config)
+    config.vision_config.image_size = SIZE
+    old = Backbone.from_config(config, new.tokenizer)
+    initialise(old.model)
+    adopt(new.model, new.tokenizer, old.model, old.tokenizer)
     larger = new.at(96)
     assert (larger.grid, new.grid) == ((12, 12), (8, 8))
     assert new.at(96) is larger
@@ -209,4 +225,3 @@ def test_a_model_of_more_places_sees_as_the_one_of_fewer_did_that_it_adopts() ->
     torch.testing.assert_close(embeddings[1, 0] - embeddings[0, 0], embeddings[2, 0] - embeddings[1, 0])
     prompt = larger.prompt(["reach the red cube"])
     assert larger(torch.rand(1, 1, 3, 96, 96), prompt).visual_BVND.shape == (1, 1, 144, 32)
-    assert len(list(new.parameters())) == len(list(old.parameters()))

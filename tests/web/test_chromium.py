@@ -8,15 +8,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from sims.web import chromium
 from sims.web.chromium import Browser, PageError, Tab
-from tests.web.browsers import alive, needs_browser
+from tests.web.browsers import alive, form, needs_browser
+from vla_rl.specs import IMAGES
 
 pytestmark = needs_browser
+SCREEN = IMAGES + "screen"
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
 import sys, time
@@ -49,7 +54,37 @@ def test_nothing_outlives_a_parent_that_is_killed() -> None:
     assert soon(lambda: not Path(profile).exists())
 
 
-def test_closing_ends_every_process_and_the_last_tab_closes_the_browser() -> None:
+def test_tabs_are_spread_over_as_many_browsers_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chromium, "BROWSERS", 2)
+    tabs = [Tab(chromium.shared(), (100, 100)) for _ in range(4)]
+    first, second = dict.fromkeys(tab.browser for tab in tabs)
+    assert first.tabs == second.tabs == 2
+    tabs[-1].close()
+    assert chromium.shared() is tabs[-1].browser
+
+
+def test_threads_draw_tabs_of_one_browser_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chromium, "BROWSERS", 1)
+    envs = [form(tmp_path).unwrapped for _ in range(3)]
+
+    def live(env: Any) -> list[np.ndarray]:
+        frames = [env.reset(seed=0)[0][SCREEN]]
+        for _ in range(15):
+            observation, _, _, _, info = env.step(env.action_space.command("wait"))
+            assert not info.get("invalid"), info
+            frames.append(observation[SCREEN])
+        return frames
+
+    with ThreadPoolExecutor(len(envs)) as threads:
+        lives = list(threads.map(live, envs))
+    assert len({env.world.tab.browser for env in envs}) == 1
+    assert all(np.array_equal(frame, other) for frames in lives for frame, other in zip(frames, lives[0], strict=True))
+    for env in envs:
+        env.close()
+
+
+def test_closing_ends_every_process_and_the_last_tab_closes_the_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chromium, "BROWSERS", 1)
     browser = chromium.shared()
     tabs = [Tab(browser, (100, 100)) for _ in range(2)]
     assert tabs[1].browser is chromium.shared()

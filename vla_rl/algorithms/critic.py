@@ -1,7 +1,7 @@
 """The critic: several categorical value heads on frozen features and a decision's tokens.
 
 Shapes: B rows, N decisions a row, K slots, E critics, R readout, H width, Z value bins,
-W words, D their width.
+S slots of the pointers, D width of the backbone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vla_rl.models.features import Features
+from vla_rl.models.pointers import SLOTS, cell_centres, cells_at
 from vla_rl.specs import Slot
 
 
@@ -45,13 +47,15 @@ class Critic(nn.Module):
     """Q_e(z, a) as a histogram over `bins` values, e = 1..E.
 
     The first layer is a sum of a state's part and an action's part, so that N decisions of one state share the
-    former. Slots of kind `bin` and `place` also tell their position, so that neighbours start alike; those of kind
-    `word` tell what the frozen backbone makes of the word, so that words in the same role do.
+    former. Slots of kind `bin` and `place` also tell their position, so that neighbours start alike. Those of kind
+    `word` tell what the frozen backbone makes of the word, so that words in the same role do; and those of kind
+    `place` what it shows there, and how near it is to what each pointer points at, so that clicks on the same thing do.
 
     Args:
         state_size: R, the length of the readout of the frozen features.
         slots: the K slots of a decision.
-        word_size: D, of the words' hidden states.
+        views: for each slot of kind `place`, in order, the view that it points into.
+        hidden_size: D. grid: of the visual tokens.
     """
 
     edges: Tensor
@@ -61,7 +65,9 @@ class Critic(nn.Module):
         self,
         state_size: int,
         slots: Sequence[Slot],
-        word_size: int = 0,
+        views: Sequence[int] = (),
+        hidden_size: int = 0,
+        grid: tuple[int, int] = (1, 1),
         members: int = 2,
         width: int = 256,
         bins: int = 51,
@@ -78,14 +84,24 @@ class Critic(nn.Module):
         self.slot_count = len(codes)
         self.state = Ensemble(members, state_size, width)
         self.action = nn.ModuleList(Ensemble(members, code.shape[1], width) for code in codes)
-        self._word = [k for k, slot in enumerate(slots) if slot.kind == "word"]
-        self.words = nn.ModuleList(Ensemble(members, word_size, width) for _ in self._word)
+        self.told = nn.ModuleDict()
+        self._views: dict[str, int] = {}
+        for k, slot in enumerate(slots):
+            if slot.kind == "word":
+                self.told[str(k)] = Ensemble(members, 2 * hidden_size, width)
+            elif slot.kind == "place":
+                assert slot.grid is not None, slot
+                self.told[str(k)] = Ensemble(members, SLOTS + hidden_size, width)
+                self._views[str(k)] = views[len(self._views)]
+                centres_C2 = cell_centres(slot.grid)
+                self.register_buffer(f"centres_{k}", centres_C2, persistent=False)
+                self.register_buffer(f"tokens_{k}", cells_at(centres_C2, grid), persistent=False)
         self.norm_in, self.norm = EnsembleNorm(members, width), EnsembleNorm(members, width)
         self.hidden = Ensemble(members, width, width)
         self.out = Ensemble(members, width, bins)
 
-    def forward(self, readout_BR: Tensor, tokens_BNK: Tensor, words_BWD: Tensor | None = None) -> Tensor:
-        """Logits over the value bins, [E, B, N, Z]; the words' hidden states serve slots of words."""
+    def forward(self, readout_BR: Tensor, tokens_BNK: Tensor, seen: Features | None = None) -> Tensor:
+        """Logits over the value bins, [E, B, N, Z]; the frozen features serve slots of words and places."""
         B, N, K = tokens_BNK.shape
         assert self.slot_count == K, f"the critic knows {self.slot_count} slots, got {K}"
         state_EB1H = self.state(readout_BR.expand(self.members, -1, -1)).unsqueeze(2)
@@ -94,22 +110,40 @@ class Critic(nn.Module):
             codes = getattr(self, f"codes_{k}")
             table_ECH = layer(codes.expand(self.members, -1, -1))
             x = x + table_ECH[:, tokens_BNK[..., k]]
-        for k, layer in zip(self._word, self.words, strict=True):
-            assert words_BWD is not None, "a slot of words, but no words"
-            x = x + layer(self._chosen(words_BWD, tokens_BNK[..., k])).unflatten(1, (B, N))
+        for name, layer in self.told.items():
+            assert seen is not None, "slots of words or places, but no features"
+            told_BNX = self._told(name, seen, tokens_BNK[..., int(name)])
+            x = x + layer(told_BNX.flatten(0, 1).expand(self.members, -1, -1)).unflatten(1, (B, N))
         x = x.reshape(self.members, B * N, self.width)
         x = F.silu(self.norm_in(x))
         x = F.silu(self.norm(self.hidden(x)))
         return self.out(x).view(self.members, B, N, -1)
 
-    def _chosen(self, words_BWD: Tensor, tokens_BN: Tensor) -> Tensor:
-        """The chosen words' hidden states, normalised, [E, B * N, D]."""
-        chosen_BND = words_BWD.gather(1, tokens_BN.unsqueeze(-1).expand(-1, -1, words_BWD.shape[-1]))
-        return F.layer_norm(chosen_BND, chosen_BND.shape[-1:]).flatten(0, 1).expand(self.members, -1, -1)
+    def _told(self, name: str, seen: Features, tokens_BN: Tensor) -> Tensor:
+        """What the frozen features tell of the chosen words, [B, N, 2 * D], or places, [B, N, S + D]."""
+        if name not in self._views:
+            assert seen.words is not None, "a slot of words, but no words"
+            return _chosen(seen.words, tokens_BN)
+        assert seen.visual is not None, "a slot of places, but no visual tokens"
+        view = self._views[name]
+        rows_S = slice(view * SLOTS, (view + 1) * SLOTS)
+        centres_C2: Tensor = getattr(self, f"centres_{name}")
+        cell = 2 / math.sqrt(len(centres_C2))
+        gap_BNS2 = centres_C2[tokens_BN].unsqueeze(2) - seen.places[:, None, rows_S]
+        reach_B1S2 = seen.extents[:, None, rows_S] + cell
+        near_BNS = torch.exp(-0.5 * (gap_BNS2 / reach_B1S2).square().sum(-1)) * seen.confidence[:, None, rows_S]
+        shown_BND = _chosen(seen.visual[:, view], getattr(self, f"tokens_{name}")[tokens_BN])
+        return torch.cat([near_BNS, shown_BND], -1)
 
     def value(self, logits: Tensor) -> Tensor:
         """The expected value of each histogram."""
         return (torch.softmax(logits.float(), dim=-1) * self.centres).sum(-1)
+
+
+def _chosen(states_BXD: Tensor, index_BN: Tensor) -> Tensor:
+    """The chosen states of each row, normalised, [B, N, D]."""
+    chosen_BND = states_BXD.gather(1, index_BN.unsqueeze(-1).expand(-1, -1, states_BXD.shape[-1]))
+    return F.layer_norm(chosen_BND, chosen_BND.shape[-1:])
 
 
 def slot_codes(slot: Slot) -> Tensor:

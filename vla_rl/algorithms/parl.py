@@ -63,7 +63,9 @@ class ParlAlgorithm:
         self.critic = Critic(
             self.readout.size,
             policy.slots,
-            word_size=2 * policy.trunk.backbone.hidden_size,
+            views=policy.place_views,
+            hidden_size=policy.trunk.backbone.hidden_size,
+            grid=policy.trunk.backbone.grid,
             members=settings.critics,
             width=settings.critic_width,
             bins=settings.bins,
@@ -136,7 +138,7 @@ class ParlAlgorithm:
         target = self.target_value(rows)
         with self.learner.autocast():
             seen = rows.grounded
-            logits = self.critic(self.readout(seen), rows.tokens.unsqueeze(1), seen.words).squeeze(2)
+            logits = self.critic(self.readout(seen), rows.tokens.unsqueeze(1), seen).squeeze(2)
             histogram = losses.hl_gauss(target, self.critic.edges, self.settings.sigma)
             loss = losses.categorical_loss(logits.float(), histogram, rows.weight)
         norm = self.learner.step(loss, self.critic_optimizer, self.settings.clip)
@@ -269,7 +271,7 @@ class ParlAlgorithm:
 
     def _q(self, critic: Critic, grounded: Features, tokens_BNK: Tensor) -> Tensor:
         """[B, N] the most pessimistic critic's value."""
-        return critic.value(critic(self.readout(grounded), tokens_BNK, grounded.words)).amin(0)
+        return critic.value(critic(self.readout(grounded), tokens_BNK, grounded)).amin(0)
 
     def _actor_features(self, grounded: Features, observation: dict[str, Any]) -> Features:
         return grounded if self.policy.frozen_trunk else self.policy.encode(observation)

@@ -301,6 +301,15 @@ class Backbone(nn.Module):
         return found
 
 
+def word_states(tokens_BTD: torch.Tensor, ends_BW: torch.Tensor, words: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the first `words` words what `Features.words` tells, float32 [B, words, 2 * D]; and which there are."""
+    ends_BW = nn.functional.pad(ends_BW[:, :words], (0, max(words - ends_BW.shape[1], 0)), value=-1)
+    known_BW = ends_BW >= 0
+    end_BWD = ends_BW.clamp_min(0).unsqueeze(-1).expand(-1, -1, tokens_BTD.shape[-1])
+    both_BWD = torch.cat([tokens_BTD.gather(1, end_BWD), tokens_BTD.gather(1, end_BWD + 1)], -1)
+    return both_BWD.float() * known_BW.unsqueeze(-1), known_BW
+
+
 @contextmanager
 def _quiet(source: str | Path) -> Iterator[None]:
     """No progress bars for what is already on this disk; a download keeps its own."""

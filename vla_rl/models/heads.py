@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from vla_rl.models.features import Features
-from vla_rl.models.pointers import MENTIONS, SLOTS, cell_centres
+from vla_rl.models.pointers import MENTIONS, SLOTS, cell_centres, cells_at
 from vla_rl.models.settings import HeadSettings
 from vla_rl.specs import Slot
 
@@ -181,7 +181,7 @@ class PlaceHead(nn.Module):
         scaled_C2 = (centres_C2 + 1) / 2 * size_2
         cell_C2 = scaled_C2.floor().clamp(max=size_2 - 1)
         self.register_buffer("centres", centres_C2, persistent=False)
-        self.register_buffer("coarse", (cell_C2[:, 1] * size_2[0] + cell_C2[:, 0]).long(), persistent=False)
+        self.register_buffer("coarse", cells_at(centres_C2, backbone_grid), persistent=False)
         self.register_buffer("inside", _waves((scaled_C2 - cell_C2) * 2 - 1), persistent=False)
         self.mixture = nn.Linear(width, SLOTS + 1)
         self.gain = nn.Parameter(torch.empty(()))

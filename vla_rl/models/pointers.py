@@ -52,6 +52,13 @@ def cell_centres(grid: tuple[int, int], device: torch.device | str | None = None
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flip(-1).reshape(rows * columns, 2)
 
 
+def cells_at(places: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Places [..., 2] in [-1, 1] -> int64 [...], the cells of the grid that hold them, row by row."""
+    rows, columns = grid
+    share = ((places + 1) / 2).clamp(0, 1 - 1e-6)
+    return (share[..., 1] * rows).long() * columns + (share[..., 0] * columns).long()
+
+
 def around_best(logits_BVSN: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """The softmax of the best token's logit and its neighbours' on the grid (up to eight); 0 elsewhere.
 

@@ -67,7 +67,7 @@ class Policy(nn.Module):
             self.slots,
             self.readout.size,
             backbone.hidden_size,
-            [self._view(slot) for slot in self.slots if slot.kind == "place"],
+            self.place_views,
             backbone.grid,
         )
 
@@ -132,6 +132,11 @@ class Policy(nn.Module):
     def slots(self) -> tuple[Slot, ...]:
         """The K slots of a decision."""
         return self.action_space.slots
+
+    @property
+    def place_views(self) -> list[int]:
+        """For each slot of kind `place`, in order, the view that it points into."""
+        return [self._view(slot) for slot in self.slots if slot.kind == "place"]
 
     @property
     def trainable(self) -> str:

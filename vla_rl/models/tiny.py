@@ -1,4 +1,4 @@
-"""The small vision-language model that ships: stock Idefics3 layers, a three-convolution stem, and a mixing head.
+"""The small vision-language model that ships: stock Idefics3 layers, a stem of convolutions, and a mixing head.
 
 Before the vocabulary, the mixing head adds to each hidden state the image feature that it attends to and the
 place where that lies; without it a model this small hardly learns to say where or which (docs/backbone.md).
@@ -23,6 +23,8 @@ from transformers.models.idefics3.modeling_idefics3 import (
     Idefics3ForConditionalGeneration,
 )
 
+from vla_rl.models.pointers import cell_centres
+
 PAD, END, IMAGE, ANSWER = "<pad>", "<eos>", "<image>", "<ans>"
 LOCATIONS = 32
 """Location tokens `<loc_0>` ... count from the left, or the top, to the right, or the bottom."""
@@ -33,12 +35,19 @@ that 64 pixels, a third of it, and 96, a half, use every third row of it and eve
 SIZE = 64
 """Side of the images that it sees unless told otherwise."""
 _CENTRES = 32
+_EMBEDDED = "model.text_model.embed_tokens.weight"
+_ADDING = (".out_proj.", ".o_proj.", ".fc2.", ".down_proj.", ".conv.")
+"""Parts of the names of weights whose product is added to a layer's input."""
 
 
 class VlaTinyConfig(Idefics3Config):
-    """An Idefics3 config whose model has the stem and the mixing head."""
+    """An Idefics3 config whose model has the stem and the mixing head.
+
+    composed: how many convolutions of the stem join what neighbouring patches show.
+    """
 
     model_type = "vla_tiny"
+    composed: int = 0
 
 
 class Refine(nn.Module):
@@ -53,10 +62,22 @@ class Refine(nn.Module):
         return torch.relu(x_BDHW + self.conv(x_BDHW))
 
 
-class Stem(nn.Module):
-    """Pixels [B, 3, H, W] -> one vector for each 8 x 8 patch: three convolutions of stride 2, one of stride 1."""
+class Compose(nn.Module):
+    """A convolution beside a shortcut, where a pixel is worth 64: letters are put together to words here."""
 
     def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, 1, 1)
+
+    def forward(self, x_BDHW: torch.Tensor) -> torch.Tensor:
+        """float [B, D, H, W] -> the same shape."""
+        return x_BDHW + self.conv(torch.relu(x_BDHW))
+
+
+class Stem(nn.Module):
+    """Pixels [B, 3, H, W] -> one vector for each 8 x 8 patch: three convolutions of stride 2, the rest of stride 1."""
+
+    def __init__(self, width: int, composed: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(3, width // 2, 3, 2, 1),
@@ -65,6 +86,7 @@ class Stem(nn.Module):
             nn.ReLU(),
             Refine(width),
             nn.Conv2d(width, width, 3, 2, 1),
+            *(Compose(width) for _ in range(composed)),
         )
 
     def forward(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
@@ -96,7 +118,7 @@ class Mix(nn.Module):
         offset_BTN2 = torch.tanh(torch.einsum("btck,bnk->btnc", query_BT3K[:, :, 1:], inner_BNK) * scale)
         weight_BTN = logits_BTN.softmax(-1)
         side = math.isqrt(visual_BND.shape[1] // views)
-        cells_N2 = _centres(side, visual_BND).repeat(views, 1)
+        cells_N2 = cell_centres((side, side), visual_BND.device).to(visual_BND.dtype).repeat(views, 1)
         place_BT2 = torch.einsum("btn,btnc->btc", weight_BTN, cells_N2 + offset_BTN2 / side)
         return logits_BTN, place_BT2, weight_BTN @ visual_BND
 
@@ -120,7 +142,7 @@ class VlaTinyForConditionalGeneration(Idefics3ForConditionalGeneration):
     def __init__(self, config: VlaTinyConfig) -> None:
         super().__init__(config)
         vision: Any = config.vision_config
-        self.model.vision_model.embeddings.patch_embedding = Stem(vision.hidden_size)
+        self.model.vision_model.embeddings.patch_embedding = Stem(vision.hidden_size, config.composed)
         self.mix = Mix(config.get_text_config().hidden_size)
 
     def forward(
@@ -180,25 +202,25 @@ def tiny_tokenizer(texts: Iterable[str] = (), merged: int = 600) -> PreTrainedTo
     )
 
 
-def tiny_config(vocabulary: int, width: int = 64, layers: int = 2) -> VlaTinyConfig:
-    """The architecture that ships: `width` wide, `layers` for vision and as many for text, patches of 8.
+def tiny_config(vocabulary: int, width: int = 64, seeing: int = 4, reading: int = 2) -> VlaTinyConfig:
+    """The architecture that ships: `width` wide, `seeing` layers for vision and `reading` for text, patches of 8.
 
     It sees square images of any multiple of 8 up to MOST pixels.
     """
     vision = {
-        "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers,
+        "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": seeing,
         "num_attention_heads": 4, "image_size": MOST, "patch_size": 8, "initializer_range": 0.05,
         "hidden_act": "relu",
     }  # fmt: skip
     text = {
-        "model_type": "llama", "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers,
+        "model_type": "llama", "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": reading,
         "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": vocabulary, "pad_token_id": 0,
         "bos_token_id": None, "eos_token_id": 1, "max_position_embeddings": 1024, "initializer_range": 0.02,
         "tie_word_embeddings": True, "use_cache": False,
     }  # fmt: skip
     return VlaTinyConfig(
         vision_config=vision, text_config=text, scale_factor=1, image_token_id=SPECIAL.index(IMAGE),
-        tie_word_embeddings=True, use_cache=False,
+        tie_word_embeddings=True, use_cache=False, composed=2,
     )  # fmt: skip
 
 
@@ -233,10 +255,12 @@ def initialise(model: VlaTinyForConditionalGeneration) -> None:
 
 
 def adopt(model: nn.Module, tokenizer: Any, old: nn.Module, old_tokenizer: Any) -> None:
-    """Start `model` from the weights of an `old` one of the same width and depth that knew fewer words and places.
+    """Start `model`, which is `initialise`d, from the weights of an `old` one of the same width that knew fewer words
+    and places and may have had fewer layers and narrower ones inside: it computes what the old one did.
 
     A word that both know keeps its row of the embeddings; a new one starts from the mean of the rows of the pieces
-    that the old tokenizer reads it as. The places of patches are interpolated.
+    that the old tokenizer reads it as. The places of patches are interpolated. What a new layer, or the new part of
+    one, adds to its input starts at zero.
     """
     weights, before = old.state_dict(), old_tokenizer.get_vocab()
     places = "model.vision_model.embeddings.position_embedding.weight"
@@ -247,8 +271,20 @@ def adopt(model: nn.Module, tokenizer: Any, old: nn.Module, old_tokenizer: Any) 
         text = tokenizer.convert_tokens_to_string([word])
         pieces = [before[word]] if word in before else old_tokenizer(text, add_special_tokens=False).input_ids
         rows[row] = table[pieces].mean(0)
-    tied = [name for name, value in model.state_dict().items() if value.shape != weights[name].shape]
-    model.load_state_dict({name: rows if name in tied else value for name, value in weights.items()})
+    start = model.state_dict()
+    tied = {name for name, value in start.items() if value.data_ptr() == start[_EMBEDDED].data_ptr()}
+    model.load_state_dict(
+        {name: rows if name in tied else _grown(name, value, weights.get(name)) for name, value in start.items()}
+    )
+
+
+def _grown(name: str, fresh: torch.Tensor, old: torch.Tensor | None) -> torch.Tensor:
+    """Fresh weights with old ones in their corner; what joins a layer's new parts to what was there is zero."""
+    adds = any(part in name for part in _ADDING)
+    grown = torch.zeros_like(fresh) if adds else fresh.clone()
+    if old is not None:
+        grown[tuple(slice(size) for size in old.shape)] = old
+    return grown
 
 
 def _stretched(table: torch.Tensor, rows: int) -> torch.Tensor:
@@ -260,12 +296,6 @@ def _stretched(table: torch.Tensor, rows: int) -> torch.Tensor:
     grid = table.view(side, side, -1)
     tall = torch.lerp(grid[low], grid[high], share[:, None, None])
     return torch.lerp(tall[:, low], tall[:, high], share[None, :, None]).reshape(rows, -1)
-
-
-def _centres(side: int, like: torch.Tensor) -> torch.Tensor:
-    """The centres [side * side, 2] of a square grid's cells in [-1, 1], x first, row by row from the top left."""
-    along = (torch.arange(side, device=like.device, dtype=like.dtype) + 0.5) / side * 2 - 1
-    return torch.stack(torch.meshgrid(along, along, indexing="ij"), -1).flip(-1).reshape(-1, 2)
 
 
 AutoConfig.register(VlaTinyConfig.model_type, VlaTinyConfig, exist_ok=True)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla_rl.models.backbone import Backbone
+from vla_rl.models.backbone import Backbone, word_states
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.processor import pixels_to_floats
@@ -75,7 +75,7 @@ class Trunk(nn.Module):
             features.tokens, features.mask = tokens.reshape(B, -1, backbone.hidden_size), mask.reshape(B, -1)
         if words is not None:
             newest = torch.arange(1, B + 1, device=state.device) * (V // beside) - 1
-            features.words, features.word_mask = _words(encoded.tokens_BTD[newest], prompt.words_BW[newest], words)
+            features.words, features.word_mask = word_states(encoded.tokens_BTD[newest], prompt.words_BW[newest], words)
         if visual:
             features.visual = encoded.visual_BVND.float().reshape(B, V, -1, backbone.hidden_size)
         return features
@@ -92,15 +92,6 @@ class Trunk(nn.Module):
     def train(self, mode: bool = True) -> Trunk:
         """Stays in evaluation mode: acting and learning must see the same features, so no dropout."""
         return super().train(False)
-
-
-def _words(tokens_BTD: torch.Tensor, ends_BW: torch.Tensor, words: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the first `words` words what `Features.words` tells, float32 [B, words, 2 * D]; and which there are."""
-    ends_BW = functional.pad(ends_BW[:, :words], (0, max(words - ends_BW.shape[1], 0)), value=-1)
-    known_BW = ends_BW >= 0
-    end_BWD = ends_BW.clamp_min(0).unsqueeze(-1).expand(-1, -1, tokens_BTD.shape[-1])
-    both_BWD = torch.cat([tokens_BTD.gather(1, end_BWD), tokens_BTD.gather(1, end_BWD + 1)], -1)
-    return both_BWD.float() * known_BW.unsqueeze(-1), known_BW
 
 
 def _padded(tokens_BTD: torch.Tensor, mask_BT: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:

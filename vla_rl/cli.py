@@ -107,11 +107,14 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "suite",
         nargs="?",
-        choices=("smoke", "envs"),
+        choices=("smoke", "envs", "replay"),
         default="smoke",
-        help="smoke: environment, learner, replay and decisions of one run; envs: every environment's speed",
+        help="smoke: environment, learner, replay and decisions of one run; envs: every environment's speed; "
+        "replay: ours and others' replay buffers (scripts/bench_rivals.sh installs those)",
     )
-    bench.add_argument("names", nargs="*", metavar="ENV", help="with envs: only these, such as pick, Reacher-v5")
+    bench.add_argument(
+        "names", nargs="*", metavar="NAME", help="with envs: only these, such as pick, Reacher-v5; with replay: rivals"
+    )
     bench.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     bench.set_defaults(run=_bench)
     return top
@@ -161,6 +164,9 @@ def _list(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     if options.suite == "envs":
         _function("vla_rl.bench_envs:bench_envs")(options.names, as_json=options.json)
+        return
+    if options.suite == "replay":
+        _function("vla_rl.bench_replay.command:bench_replay")(options.names, as_json=options.json)
         return
     if options.names:
         raise ValueError(f"bench smoke: takes no environments, got {' '.join(options.names)}; try `bench envs`")

@@ -10,7 +10,7 @@ import numpy as np
 
 from vla_rl.replay.columns import FEATURE, ColumnSpecs, bytes_of
 
-BY_ID, BY_PLACE = 20, 44
+BY_ID, BY_PLACE = 24, 44
 """Bytes of a frame store's tables, at most: for each id, and for each place of a raw frame in RAM."""
 RAW_SHARE = 0.25
 """Of the RAM for frames, what the raw ones take where the coded ones lie in RAM too."""

@@ -396,7 +396,9 @@ class ReplayBuffer:
         return ids
 
     def _checked_lanes(self, lanes: np.ndarray | Sequence[int] | None) -> np.ndarray:
-        lane = np.arange(self.lanes) if lanes is None else np.asarray(lanes, np.int64)
+        if lanes is None:
+            return np.arange(self.lanes)
+        lane = np.asarray(lanes, np.int64)
         if lane.ndim != 1 or len(np.unique(lane)) != len(lane) or ((lane < 0) | (lane >= self.lanes)).any():
             raise ValueError(f"lanes: expected distinct lanes in [0, {self.lanes}), got {lane.tolist()}")
         return lane

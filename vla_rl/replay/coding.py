@@ -10,7 +10,7 @@ Any frame is decoded from at most one other, its keyframe. Nothing here loops ov
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,11 @@ class Coded:
     def __len__(self) -> int:
         return len(self.key)
 
+    def spans(self, index: np.ndarray) -> bytes:
+        """Where the frames at `index` begin and how long they are, as zstandard wants it."""
+        begin = self.offset[index]
+        return np.stack([begin, self.offset[index + 1] - begin], axis=1).astype(np.uint64).tobytes()
+
     def decode(self, index: np.ndarray) -> np.ndarray:
         """The frames at `index` int [B], uint8 [B, H, W, 3]; each is decoded once.
 
@@ -45,28 +50,33 @@ class Coded:
         """
         wanted, where = np.unique(index, return_inverse=True)
         needed = np.union1d(wanted, self.key[wanted])
-        frames = self._inflated(needed)
-        if self.codec == "left":
-            np.cumsum(frames, axis=2, dtype=np.uint8, out=frames)
+        frames = inflate([(self, needed)])
         at, key = np.searchsorted(needed, wanted), np.searchsorted(needed, self.key[wanted])
         hangs = at != key
         found = frames[at]
         found[hangs] ^= frames[key[hangs]]
         return found[where]
 
-    def _inflated(self, index: np.ndarray) -> np.ndarray:
-        size = int(np.prod(self.shape))
-        if self.codec == "raw":
-            return self.data.reshape(-1, *self.shape)[index]
-        spans = np.stack([self.offset[index], self.offset[index + 1] - self.offset[index]], axis=1).astype(np.uint64)
-        sizes = np.full(len(index), size, np.uint64)
-        try:
-            pieces = zstandard.ZstdDecompressor().multi_decompress_to_buffer(
-                zstandard.BufferWithSegments(self.data, spans.tobytes()), decompressed_sizes=sizes.tobytes()
-            )
-        except zstandard.ZstdError as error:
-            raise ValueError(f"frames cannot be decoded: {error}") from error
-        return np.frombuffer(bytearray().join(pieces), np.uint8).reshape(-1, *self.shape)
+
+def inflate(parts: Sequence[tuple[Coded, np.ndarray]]) -> np.ndarray:
+    """The frames at places int [n] of each part, one part after another, all of one codec: uint8 [N, H, W, 3].
+
+    Those that hang on a keyframe are still to be XORed with it.
+
+    Raises:
+        ValueError: the data are damaged.
+    """
+    first = parts[0][0]
+    if first.codec == "raw":
+        return np.concatenate([coded.data.reshape(-1, *first.shape)[at] for coded, at in parts])
+    sources = [zstandard.BufferWithSegments(coded.data, coded.spans(at)) for coded, at in parts]
+    try:
+        together = zstandard.BufferWithSegmentsCollection(*sources)
+        pieces = zstandard.ZstdDecompressor().multi_decompress_to_buffer(together)
+        frames = np.frombuffer(bytearray().join(pieces), np.uint8).reshape(-1, *first.shape)
+    except (zstandard.ZstdError, ValueError) as error:
+        raise ValueError(f"frames cannot be decoded: {error}") from error
+    return np.cumsum(frames, axis=2, dtype=np.uint8, out=frames) if first.codec == "left" else frames
 
 
 def encode(frames: np.ndarray, groups: np.ndarray, codec: str) -> Coded:

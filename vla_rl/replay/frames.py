@@ -18,6 +18,8 @@ from vla_rl.replay.recycle import Recycler
 
 SHARD_BYTES = 32 << 20
 """At most so many bytes of raw frames go into a shard."""
+BLOCK_BYTES = 1 << 20
+"""About so many bytes of frames are decoded at a time."""
 MOST_BUCKETS = 1 << 20
 NOWHERE = -1
 
@@ -73,9 +75,10 @@ class FrameStore:
         self._alive: dict[int, int] = {}
         self._next_shard = self._births = 0
         self._ids, self._slots = Places(most), Places(self.hot)
-        # By id: references; the place in RAM and the shard, either of which may be NOWHERE; the place in the shard.
+        # By id: references; the place in RAM and the shard, either of which may be NOWHERE; the places of the frame
+        # and of its keyframe in the shard.
         self._uses = np.zeros(most, np.int32)
-        self._slot, self._shard, self._place = (np.full(most, NOWHERE, np.int32) for _ in range(3))
+        self._slot, self._shard, self._place, self._key = (np.full(most, NOWHERE, np.int32) for _ in range(4))
         # By place in RAM: the frame, whose it is, its hash, its turn and its episode.
         self._frames = np.zeros((self.hot, *shape), np.uint8)
         self._owner = np.full(self.hot, NOWHERE, np.int32)
@@ -110,18 +113,19 @@ class FrameStore:
         """
         hashes = self._hashes(frames)
         ids = self._known(frames, hashes)
-        _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        lead = first[inverse]
-        # Those that an earlier one of this call stands for; a hash alone does not make them equal.
-        follows = lead != np.arange(len(frames))
-        follows[follows] = (frames[follows] == frames[lead[follows]]).all(axis=(1, 2, 3))
-        fresh = np.flatnonzero((ids < 0) & ~follows)
+        new = ids < 0
         # Whatever is referred to stays, while places are made.
-        np.add.at(self._uses, ids[ids >= 0], 1)
-        ids[fresh] = self._added(frames[fresh], hashes[fresh], groups[fresh])
-        late = follows & (ids < 0)
-        ids[late] = ids[lead[late]]
-        np.add.at(self._uses, ids[late], 1)
+        np.add.at(self._uses, ids[~new], 1)
+        lead = _leaders(frames, hashes)
+        follows = new & (lead != np.arange(len(frames)))
+        fresh = np.flatnonzero(new & ~follows)
+        whole = len(fresh) == len(frames)
+        ids[fresh] = self._added(
+            frames if whole else frames[fresh], hashes if whole else hashes[fresh], groups if whole else groups[fresh]
+        )
+        if follows.any():
+            ids[follows] = ids[lead[follows]]
+            np.add.at(self._uses, ids[follows], 1)
         return ids
 
     def drop(self, ids: np.ndarray) -> None:
@@ -147,12 +151,26 @@ class FrameStore:
         out = recycler.empty((*ids.shape, *self.shape), self._frames.dtype)
         flat, cold, slots = out.reshape(-1, *self.shape), cold.ravel(), slots.ravel()
         flat[~cold] = self._frames[slots[~cold]]
-        wanted = ids.ravel()
-        shards = np.where(cold, self._shard[wanted], NOWHERE)
-        for shard in np.unique(shards[cold]).tolist():
-            where = np.flatnonzero(shards == shard)
-            flat[where] = self._coded[shard].decode(self._place[wanted[where]])
+        self._decode(ids.ravel()[cold], np.flatnonzero(cold), flat)
         return out
+
+    def _decode(self, ids: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+        """Write frames that lie in shards into rows of `out`, a block at a time, which the processor's cache holds."""
+        # Shard and place as one number, so that frames and their keyframes sort together.
+        base = self._shard[ids].astype(np.int64) << 32
+        own, key = base | self._place[ids], base | self._key[ids]
+        order = np.argsort(own)
+        size = max(BLOCK_BYTES // self.raw_bytes, 1)
+        for begin in range(0, len(order), size):
+            block = order[begin : begin + size]
+            needed = np.union1d(own[block], key[block])
+            shards, begins = np.unique(needed >> 32, return_index=True)
+            places = np.split(needed & 0xFFFFFFFF, begins[1:])
+            frames = coding.inflate([(self._coded[n], at) for n, at in zip(shards.tolist(), places, strict=True)])
+            found = frames[np.searchsorted(needed, own[block])]
+            keys = frames[np.searchsorted(needed, key[block])]
+            keys[own[block] == key[block]] = 0
+            out[rows[block]] = np.bitwise_xor(found, keys, out=found)
 
     # Shards ---------------------------------------------------------------------------------------
 
@@ -172,7 +190,7 @@ class FrameStore:
         groups = np.zeros(len(self._uses), np.int32)
         for shard in shards:
             coded, ids = self._opened(shard)
-            self._shard[ids], self._place[ids] = self._next_shard, np.arange(len(ids))
+            self._settle(ids, coded)
             born[ids], groups[ids] = shard.arrays["born"], shard.arrays["group"]
             self._add_shard(shard, coded)
         self._uses[:] = uses
@@ -189,7 +207,9 @@ class FrameStore:
         newest = alive[np.argsort(born[alive])][-self.hot :]
         for number in np.unique(self._shard[newest]).tolist():
             ids = newest[self._shard[newest] == number]
-            self._heat(ids, self._coded[number].decode(self._place[ids]), born[ids], groups[ids])
+            frames = np.empty((len(ids), *self.shape), np.uint8)
+            self._decode(ids, np.arange(len(ids)), frames)
+            self._heat(ids, frames, born[ids], groups[ids])
 
     def _added(self, frames: np.ndarray, hashes: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """New ids of frames that are not there yet, each with one reference."""
@@ -241,13 +261,17 @@ class FrameStore:
             coded = coding.encode(frames, groups, self.codec)
             arrays = {"data": coded.data, "offset": coded.offset, "key": coded.key}
             arrays |= {"ids": ids, "born": self._born[part], "group": groups}
-            self._shard[ids], self._place[ids] = self._next_shard, np.arange(len(ids))
+            self._settle(ids, coded)
             self._alive[self._next_shard] = len(ids)
             shard = Archive(arrays, {"codec": coded.codec, "shape": ",".join(map(str, self.shape))})
             if self.folder:
                 shard.store(self.folder)
                 coded, _ = self._opened(shard)
             self._add_shard(shard, coded)
+
+    def _settle(self, ids: np.ndarray, coded: Coded) -> None:
+        """Frames `ids` are those of the next shard, in order."""
+        self._shard[ids], self._place[ids], self._key[ids] = self._next_shard, np.arange(len(ids)), coded.key
 
     def _add_shard(self, shard: Archive, coded: Coded) -> None:
         self.shards[self._next_shard], self._coded[self._next_shard] = shard, coded
@@ -275,6 +299,8 @@ class FrameStore:
             shard.array(name, (count,), np.dtype(dtype))
         if (ids < 0).any() or (ids >= len(self._uses)).any() or (key < 0).any() or (key >= count).any():
             raise ValueError(f"{shard.name}: frames or keyframes out of range")
+        if self.codec not in (None, codec):
+            raise ValueError(f"{shard.name}: expected frames coded as {self.codec!r} like the others, got {codec!r}")
         self.codec = codec
         return Coded(codec, self.shape, data, offset, key), ids
 
@@ -283,10 +309,11 @@ class FrameStore:
     def _known(self, frames: np.ndarray, hashes: np.ndarray) -> np.ndarray:
         """The ids of frames in RAM that equal these, int32 [L]; NOWHERE where there is none."""
         slots = self._buckets[self._bucket(hashes)]
-        likely = np.flatnonzero((slots >= 0) & (self._owner[slots] >= 0) & (self._hash[slots] == hashes))
-        equal = (self._frames[slots[likely]] == frames[likely]).all(axis=(1, 2, 3))
         ids = np.full(len(frames), NOWHERE, np.int32)
-        ids[likely[equal]] = self._owner[slots[likely[equal]]]
+        likely = np.flatnonzero((slots >= 0) & (self._owner[slots] >= 0) & (self._hash[slots] == hashes))
+        if len(likely):
+            equal = (self._frames[slots[likely]] == frames[likely]).all(axis=(1, 2, 3))
+            ids[likely[equal]] = self._owner[slots[likely[equal]]]
         return ids
 
     def _hashes(self, frames: np.ndarray) -> np.ndarray:
@@ -298,3 +325,14 @@ class FrameStore:
 
     def _bucket(self, hashes: np.ndarray) -> np.ndarray:
         return (hashes >> np.uint64(40)) & np.uint64(len(self._buckets) - 1)
+
+
+def _leaders(frames: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """The first frame of each one's equals, int [L]: itself where there is none before it."""
+    own = np.arange(len(frames))
+    if len(set(hashes.tolist())) == len(own):
+        return own
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    lead = first[inverse]
+    # A hash alone does not make them equal.
+    return np.where((frames == frames[lead]).all(axis=(1, 2, 3)), lead, own)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 SHELF = 16
 """Arrays kept of one size; beyond it (a caller that hoards batches) they are made afresh and not kept."""
+
+SPLIT_BYTES = 4 << 20
+"""A gather of so many bytes or more is done by two threads."""
 
 
 class Recycler:
@@ -18,6 +22,7 @@ class Recycler:
 
     def __init__(self) -> None:
         self._shelves: dict[int, list[tuple[bytearray, weakref.ref[np.ndarray]]]] = {}
+        self._thread: ThreadPoolExecutor | None = None
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array of `shape` and `dtype` with arbitrary content."""
@@ -39,5 +44,16 @@ class Recycler:
     def take(self, column: np.ndarray, at: np.ndarray) -> np.ndarray:
         """`column[at]`, for indices that are known to be in range."""
         out = self.empty((*at.shape, *column.shape[1:]), column.dtype)
-        # mode="clip" writes into `out` directly; the checking mode goes through a copy.
-        return np.take(column, at, axis=0, out=out, mode="clip")
+        if out.nbytes < SPLIT_BYTES:
+            return _gather(column, at, out)
+        self._thread = self._thread or ThreadPoolExecutor(1, "gather")
+        flat, rows, half = out.reshape(-1, *column.shape[1:]), at.ravel(), at.size // 2
+        other = self._thread.submit(_gather, column, rows[half:], flat[half:])
+        _gather(column, rows[:half], flat[:half])
+        other.result()
+        return out
+
+
+def _gather(column: np.ndarray, at: np.ndarray, out: np.ndarray) -> np.ndarray:
+    # mode="clip" writes into `out` directly; the checking mode goes through a copy.
+    return np.take(column, at, axis=0, out=out, mode="clip")

@@ -65,14 +65,17 @@ class Ring:
     def append(self, lane: np.ndarray, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Add a row to each lane, in slots that were evicted; their ids, and the slots whose returns are known now."""
         ids = self.head + np.arange(len(lane))
+        begin = self.head % self.capacity
+        # A slice is written several times faster than places.
+        at = slice(begin, begin + len(lane)) if begin + len(lane) <= self.capacity else ids % self.capacity
         for name, value in rows.items():
-            self.columns[name][ids % self.capacity] = value
+            self.columns[name][at] = value
         self.head += len(lane)
         self.count += len(lane)
         over = rows["terminated"] | rows["truncated"]
         self._phase[lane] = np.where(rows["final"], FRESH, np.where(over, ENDED, RUNNING))
         self._link(rows["prev"], ids)
-        return ids, self._write_returns(ids[over])
+        return ids, self._write_returns(ids[over]) if over.any() else ids[:0]
 
     def interrupt(self, lane: np.ndarray) -> None:
         """The next row of these lanes begins a new episode."""
@@ -106,15 +109,20 @@ class Ring:
 
     def evict(self, ids: np.ndarray) -> np.ndarray:
         """Forget the episodes of rows `ids` from there on, as far as they were recorded; the slots of what is gone."""
-        following, gone = self.columns["next"], [np.zeros(0, np.int64)]
+        following, gone = self.columns["next"], list[np.ndarray]()
+        ids = ids[self.alive(ids)]
+        if not len(ids):
+            return ids
         for _ in range(max(self.capacity // (PIECES * self.lanes), 1)):
-            ids = ids[self.alive(ids)]
-            if not len(ids):
-                break
             at = ids % self.capacity
+            # Of two rows of one episode, the later one's turn has come before.
+            at = at[following[at] != GONE]
+            if not len(at):
+                break
             gone.append(at)
             ids = following[at]
             following[at] = GONE
+            ids = ids[ids >= 0]
         slots = np.concatenate(gone)
         self.count -= len(slots)
         self._skip_gone()

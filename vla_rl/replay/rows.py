@@ -48,11 +48,12 @@ def checked_rows(
     acts = ~rows["final"]
     for name, value in (("terminated", given.terminated), ("truncated", given.truncated)):
         rows[name] = checked(name, value, (count,), flag, exact=True) & acts
-    rows["demo"] = checked("demo", np.broadcast_to(np.asarray(given.demo), (count,)), (count,), flag, exact=True)
+    demo = np.full(count, given.demo) if np.ndim(given.demo) == 0 else given.demo
+    rows["demo"] = checked("demo", demo, (count,), flag, exact=True)
     rows["reward"] = checked("reward", given.reward, (count,), np.dtype(np.float32), exact=False) * acts
-    labels = given.tokens if given.labels is None else given.labels
-    for name, value in (("tokens", given.tokens), ("labels", labels)):
-        rows[name] = _checked_tokens(name, value, acts, specs[name], choices)
+    rows["tokens"] = rows["labels"] = _checked_tokens("tokens", given.tokens, acts, specs["tokens"], choices)
+    if given.labels is not None:
+        rows["labels"] = _checked_tokens("labels", given.labels, acts, specs["labels"], choices)
     for name, (shape, dtype) in specs.items():
         if name.startswith(FEATURE):
             key = name.removeprefix(FEATURE)
@@ -79,10 +80,11 @@ def checked(key: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, *, ex
     array = np.asarray(value)
     if array.shape != shape:
         raise ValueError(f"{key}: expected shape {list(shape)}, got {list(array.shape)}")
-    if array.dtype != dtype and (exact or not np.can_cast(array.dtype, dtype, "same_kind")):
-        raise ValueError(f"{key}: expected dtype {dtype}, got {array.dtype}")
-    with np.errstate(over="ignore"):
-        array = array.astype(dtype, copy=False)
+    if array.dtype != dtype:
+        if exact or not np.can_cast(array.dtype, dtype, "same_kind"):
+            raise ValueError(f"{key}: expected dtype {dtype}, got {array.dtype}")
+        with np.errstate(over="ignore"):
+            array = array.astype(dtype)
     if dtype.kind == "f" and not np.isfinite(array).all():
         rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1)).tolist()
         raise ValueError(f"{key}: expected finite {dtype}, got NaN or infinity in row(s) {rows}")
@@ -93,8 +95,8 @@ def _checked_tokens(
     name: str, value: Any, acts: np.ndarray, spec: tuple[tuple[int, ...], np.dtype], choices: int
 ) -> np.ndarray:
     tokens = checked(name, value, (len(acts), *spec[0]), np.dtype(np.int64), exact=False) * acts[:, None]
-    wrong = tokens[(tokens < 0) | (tokens >= choices)]
-    if len(wrong):
+    if tokens.size and not 0 <= tokens.min() <= tokens.max() < choices:
+        wrong = tokens[(tokens < 0) | (tokens >= choices)]
         raise ValueError(f"{name}: expected tokens in [0, {choices}), got {wrong[0]}")
     return tokens.astype(spec[1])
 

@@ -49,7 +49,8 @@ class Default:
         return self.buffer.sample(count)
 
     def look(self, sampled: Any) -> Looked:
-        seen, following = ({name: each[name].numpy() for name in self.cameras} for each in (sampled["state"], sampled["next_state"]))
+        observations = (sampled["state"], sampled["next_state"])
+        seen, following = ({name: each[name].numpy() for name in self.cameras} for each in observations)
         return Looked(seen, following, sampled["done"].numpy() == 0)
 
     def save(self, folder: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_streams import Stream, assert_same, make_stream
 
-from vla_rl.replay import By, NothingToSampleError
+from vla_rl.replay import Batch, By, Hindsight, NothingToSampleError
+from vla_rl.specs import STATE, TASK
 
 
 def sampleable(stream: Stream) -> list[int]:
@@ -110,3 +114,75 @@ def test_futures_are_uniform() -> None:
     reached, _ = stream.buffer.futures(np.full(8000, 14), np.random.default_rng(0), 50)
     assert np.allclose(np.bincount(reached - 15, minlength=5) / 8000, 0.2, atol=0.02)
     assert np.bincount(reached).size == 20
+
+
+@given(seed=st.integers(0, 2**32 - 1), lanes=st.integers(1, 3), steps=st.integers(5, 50))
+@settings(max_examples=30, deadline=None)
+def test_returns_so_far_are_the_sums_of_what_was_observed(seed: int, lanes: int, steps: int) -> None:
+    stream = make_stream(seed=seed, lanes=lanes, capacity=40, interrupts=0.1)
+    stream.run(steps)
+    ids = sampleable(stream)
+    expected = []
+    for i in ids:
+        episode, t = stream.naive.rows[i]
+        rewards = [row["reward"] for row in episode.rows[t:] if not row["final"]]
+        expected.append(sum(stream.naive.gamma**j * reward for j, reward in enumerate(rewards)))
+    assert np.allclose(stream.buffer.returns_so_far(np.array(ids, int)), expected, atol=1e-5)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from([0.0, 0.5, 1.0]),
+    horizon=st.integers(1, 5),
+    stack=st.integers(1, 2),
+    images=st.booleans(),
+)
+@settings(max_examples=30, deadline=None)
+def test_hindsight_takes_goals_from_later_in_the_episode(
+    seed: int, share: float, horizon: int, stack: int, images: bool
+) -> None:
+    stream, rng = make_stream(seed=seed, stack=stack, capacity=40), np.random.default_rng(seed)
+    stream.run(30)
+    ids = sampleable(stream)
+    if not ids:
+        return
+    given_rows: list[int] = []
+
+    def relabel(batch: Batch, later: dict[str, Any], steps: np.ndarray) -> Batch:
+        given_rows.extend(batch.index.tolist())
+        assert np.isnan(batch.returns).all()
+        for row, (i, ahead) in enumerate(zip(batch.index.tolist(), steps.tolist(), strict=True)):
+            episode, t = stream.naive.rows[i]
+            assert 1 <= ahead <= min(horizon, len(episode.rows) - 1 - t)
+            seen = stream.naive.seen(episode, t + ahead)
+            assert later.keys() == batch.observation.keys()
+            assert all(np.array_equal(later[key][row], seen[key]) for key in later)
+        goals = [f"reach {state[0]}" for state in later[STATE]]
+        observation, following = (each | {TASK: goals} for each in (batch.observation, batch.next_observation))
+        reward = (steps <= stream.naive.n_step).astype(np.float32)
+        return dataclasses.replace(batch, observation=observation, next_observation=following, reward=reward)
+
+    plain = stream.buffer.sample(50, rng, images=images)
+    wanted = plain.rows(slice(None))
+    batch = Hindsight(relabel, share, horizon)(stream.buffer, plain, rng)
+    changed = np.array([task.startswith("reach -") or task.split()[1][0].isdigit() for task in batch.observation[TASK]])
+    assert batch.index[changed].tolist() == given_rows
+    assert changed.all() if share == 1 else not changed.any() if share == 0 else True
+    assert np.isin(batch.reward[changed], [0, 1]).all()
+    assert [batch.next_observation[TASK][i] for i in np.flatnonzero(changed)] == [
+        batch.observation[TASK][i] for i in np.flatnonzero(changed)
+    ]
+    kept = np.flatnonzero(~changed)
+    if images and len(kept):
+        assert_same(batch.rows(kept), [stream.naive.transition(i) for i in batch.index[kept]])
+    assert np.array_equal(batch.tokens, wanted.tokens)
+
+
+def test_hindsight_refuses_what_is_out_of_range() -> None:
+    with pytest.raises(ValueError, match="share"):
+        Hindsight(lambda batch, later, steps: batch, share=1.5)
+    stream = make_stream()
+    stream.run(20)
+    batch = stream.buffer.sample(5, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="relabel got 5 rows, but returned 0"):
+        Hindsight(lambda rows, later, steps: rows.rows(slice(0)), 1.0)(stream.buffer, batch, np.random.default_rng(0))

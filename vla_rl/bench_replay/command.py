@@ -105,9 +105,7 @@ def race(heat: Heat, recording: Path, names: Sequence[str]) -> Found:
     """Every variant of every buffer, by `<name> <variant>`."""
     setting = Setting(str(recording), heat.capacity, heat.stack, heat.marked, heat.batches)
     with ExitStack() as stack:
-        runners = [
-            stack.enter_context(Runner(name, variant, setting)) for name in names for variant in VARIANTS[name]
-        ]
+        runners = [stack.enter_context(Runner(name, variant, setting)) for name in names for variant in VARIANTS[name]]
         for runner in runners:
             runner.tell("fill")
         for command in TIMED[:2]:
@@ -130,7 +128,7 @@ class Runner:
         module = ["-m", "vla_rl.bench_replay.ours"] if name == "ours" else ["-P", str(_script(name))]
         arguments = [str(_python(name)), *module, variant, json.dumps(dataclasses.asdict(setting))]
         places = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed by __exit__
         self._process = subprocess.Popen(
             arguments, stdin=-1, stdout=-1, stderr=self._errors, text=True, env={**os.environ, **places}
         )
@@ -149,7 +147,8 @@ class Runner:
         """Have the process do `command`, and wait for it; nothing once it failed."""
         if self._failed:
             return
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         try:
             self._process.stdin.write(command + "\n")
             self._process.stdin.flush()

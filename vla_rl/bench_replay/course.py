@@ -1,10 +1,10 @@
 """What every buffer goes through, told by lines on stdin, answered by lines of JSON. numpy only, for any Python.
 
-    fill     until its ring has gone round more than twice   {"transitions", "bytes"}; bytes of RAM and disk, measured
-    add      a part more                                      {"adds_per_s"}
-    sample   batches with next observations                   {"samples_per_s", "latencies", ...}; seconds of each
-    wrong    what batches hold against what was recorded      {"wrong_next"}; the share of rows that bootstrap wrongly
-    save     write it all, and load it into a new one         {"save_s", "restore_s"}; null where it has no such thing
+fill     until its ring has gone round more than twice   {"transitions", "bytes"}; bytes of RAM and disk, measured
+add      a part more                                      {"adds_per_s"}
+sample   batches with next observations                   {"samples_per_s", "latencies", ...}; seconds of each
+wrong    what batches hold against what was recorded      {"wrong_next"}; the share of rows that bootstrap wrongly
+save     write it all, and load it into a new one         {"save_s", "restore_s"}; null where it has no such thing
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from vla_rl.replay.batch import Batch
 from vla_rl.replay.buffer import By, Chunks, NothingToSampleError, ReplayBuffer
 from vla_rl.replay.feed import Feed
+from vla_rl.replay.hindsight import Hindsight
 from vla_rl.replay.mixture import sample_mixed
 
-__all__ = ["Batch", "By", "Chunks", "Feed", "NothingToSampleError", "ReplayBuffer", "sample_mixed"]
+__all__ = ["Batch", "By", "Chunks", "Feed", "Hindsight", "NothingToSampleError", "ReplayBuffer", "sample_mixed"]

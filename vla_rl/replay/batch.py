@@ -50,6 +50,11 @@ class Batch:
         index = np.arange(len(self))[index]
         return Batch(**{name: _rows(value, index) for name, value in _fields(self)})
 
+    def put(self, index: np.ndarray, rows: Batch) -> None:
+        """Have rows `index` int [B'] be those of another batch."""
+        for name, value in _fields(rows):
+            _put(getattr(self, name), index, value)
+
     @classmethod
     def concatenate(cls, batches: Sequence[Batch], recycler: Recycler | None = None) -> Batch:
         """One batch with the rows of all, in order; its arrays come from `recycler`.
@@ -76,6 +81,17 @@ def _rows(value: Any, index: np.ndarray) -> Any:
     if isinstance(value, list):
         return [value[i] for i in index]
     return value[index]
+
+
+def _put(target: Any, index: np.ndarray, rows: Any) -> None:
+    if isinstance(target, dict):
+        for key, value in rows.items():
+            _put(target[key], index, value)
+    elif isinstance(target, list):
+        for i, row in zip(index.tolist(), rows, strict=True):
+            target[i] = row
+    else:
+        target[index] = rows
 
 
 def _join(name: str, values: list[Any], recycler: Recycler) -> Any:

@@ -327,6 +327,13 @@ class ReplayBuffer:
         steps = 1 + (rng.random(len(ids)) * mask.sum(axis=1)).astype(np.int64)
         return rows[np.arange(len(ids)), steps], steps
 
+    def returns_so_far(self, ids: np.ndarray) -> np.ndarray:
+        """Discounted sums of the rewards from rows `ids` int64 [B] on, as far as they are known, float64 [B].
+
+        Those of the whole episode where it is over. Raises ValueError as `transitions` does.
+        """
+        return self._ring.returns_so_far(self._checked_ids(ids))
+
     def observations(self, ids: np.ndarray, images: bool = True) -> dict[str, Any]:
         """What was seen at rows `ids` int64 [B], which are alive with their stacks; see `Batch.observation`."""
         at = ids % self.capacity

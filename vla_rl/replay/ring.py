@@ -180,6 +180,20 @@ class Ring:
         terminated = (there & self.columns["terminated"][at]).any(axis=1)
         return rows[:, -1], reward, np.where(terminated, 0, discount[there.sum(axis=1)])
 
+    def returns_so_far(self, ids: np.ndarray) -> np.ndarray:
+        """Discounted sums of the rewards from rows `ids` on that there are yet, float64 [B]."""
+        returns = self.columns["returns"][ids % self.capacity].astype(np.float64)
+        going = np.flatnonzero(np.isnan(returns))
+        returns[going] = 0
+        rows, discount = ids[going], 1.0
+        while len(going):
+            at = rows % self.capacity
+            returns[going] += discount * self.columns["reward"][at]
+            discount *= self.gamma
+            following = self.columns["next"][at]
+            going, rows = going[following >= 0], following[following >= 0]
+        return returns
+
     def stacked(self, ids: np.ndarray) -> np.ndarray:
         """The ids of each row's stack, oldest first, int64 [..., stack]."""
         stacked = [ids]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vla_rl import build, checkpoint, config
+from vla_rl import config
 from vla_rl.actions import horizon
 from vla_rl.data import files, lerobot
 from vla_rl.data.flat import pack
@@ -16,7 +17,9 @@ from vla_rl.data.lerobot.layout import Mode
 from vla_rl.data.lerobot.replays import Act
 from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
-from vla_rl.train import REPLAY
+
+if TYPE_CHECKING:
+    from vla_rl.build import Interface
 
 
 def export(
@@ -57,6 +60,9 @@ def export(
 def _export_run(
     source: Path, out: Path, mode: Mode, fps: int, overrides: Sequence[str], config_dir: Path | None
 ) -> int:
+    from vla_rl import build, checkpoint  # torch, which demonstrations do without
+    from vla_rl.train import REPLAY
+
     run = config.load(overrides, config_dir=config_dir, base=source / config.CONFIG_FILE)
     generation = checkpoint.latest(source)
     if generation is None or not (generation.folder / REPLAY).is_dir():
@@ -67,7 +73,7 @@ def _export_run(
         return lerobot.write_replay(replay, out, _act(build.interface(run)), mode, fps, meta={"env": run.env.id})
 
 
-def _act(face: build.Interface) -> Act:
+def _act(face: Interface) -> Act:
     """From tokens to the numbers of their action, or of their chunk of actions, one after another."""
 
     def act(tokens: np.ndarray) -> np.ndarray:

@@ -452,13 +452,13 @@ class ReplayBuffer:
         journal.write_state(folder, ring.state() | files)
 
     @classmethod
-    def of_saved(cls, folder: Path, **limits: Any) -> ReplayBuffer:
+    def of_saved(cls, saved: Path, **limits: Any) -> ReplayBuffer:
         """A buffer of what `save` wrote. limits: `ram_bytes`, `disk_bytes` and `folder`, as a new buffer takes them.
 
         Raises:
             ValueError: see `load`; or the limits are too small.
         """
-        settings = journal.read_settings(folder)
+        settings = journal.read_settings(saved)
         columns = {name: (tuple(shape), kind) for name, (shape, kind) in settings["columns"].items()}
         buffer = cls(
             images={key: shape for key, (shape, _) in columns.items() if key.startswith(IMAGES)},
@@ -468,7 +468,7 @@ class ReplayBuffer:
             **{name: settings[name] for name in ("capacity", "lanes", "stack", "gamma", "choices")},
             **limits,
         )
-        buffer.load(folder)
+        buffer.load(saved)
         return buffer
 
     def load(self, folder: Path) -> None:

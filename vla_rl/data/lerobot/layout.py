@@ -8,7 +8,6 @@ holds many episodes, up to a limit of bytes, and each folder `chunk-...` many fi
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +90,10 @@ def is_dataset(folder: str | Path) -> bool:
 def arrow() -> Any:
     """The package pyarrow. Raises SetupError where it is not installed."""
     try:
-        importlib.import_module("pyarrow.parquet")
-        return importlib.import_module("pyarrow")
+        import pyarrow
+        import pyarrow.parquet  # an attribute of it from then on
     except ImportError as error:
         raise SetupError(
             f"LeRobotDatasets are Parquet files, which need pyarrow ({error}); `pip install 'vla-rl[lerobot]'` installs it"
         ) from error
+    return pyarrow

@@ -40,7 +40,7 @@ def episode(rng: np.random.Generator, length: int, size: tuple[int, int] = (8, 8
         tasks=tuple(TEXTS[(i // 4) % 3] for i in range(length + 1)),
         seed=int(rng.integers(1000)),
         observations={
-            CAMERA: shade.astype(np.uint8),
+            CAMERA: np.clip(shade, 0, 255).astype(np.uint8),
             STATE: rng.normal(size=(length + 1, 1)).astype(np.float32),
         },
         action=rng.uniform(-1, 1, (length, 1)).astype(np.float32),
@@ -247,7 +247,12 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     lerobot.write_demonstrations([one], folder)
     good = parquet.read_table(next(folder.glob("data/*/*.parquet")))[CAMERA].to_pylist()
     big = pictures.encode(np.zeros((9, 8, 3), np.uint8))
-    for content, told in ((b"", "cannot be read"), (good[1]["bytes"][:60], "read"), (None, "not in"), (big, r"9, 8, 3")):
+    for content, told in (
+        (b"", "cannot be read"),
+        (good[1]["bytes"][:60], "read"),
+        (None, "not in"),
+        (big, r"9, 8, 3"),
+    ):
         rewrite(folder, CAMERA, pyarrow.array([good[0], {"bytes": content, "path": None}, *good[2:]]))
         with pytest.raises(DemonstrationError, match=rf"file-000\.parquet: {CAMERA}: .*{told}"):
             lerobot.load(folder)
@@ -280,10 +285,12 @@ def test_statistics_of_parts_are_those_of_the_whole() -> None:
 
 
 def test_statistics_of_pictures_are_of_their_channels() -> None:
-    seen = np.zeros((5, 8, 8, 3), np.uint8)
-    seen[..., 1] = 255
-    stats = stats_of(seen, Feature("image", (8, 8, 3)))
-    assert stats["mean"].tolist() == [[[0.0]], [[1.0]], [[0.0]]]
+    seen = np.random.default_rng(0).integers(20, 250, (5, 16, 9, 3), np.uint8) // np.array([1, 2, 3], np.uint8)
+    stats, rows = stats_of(seen, Feature("image", (16, 9, 3))), seen.reshape(-1, 3) / 255
+    for name, want in (("min", rows.min(0)), ("max", rows.max(0)), ("mean", rows.mean(0)), ("std", rows.std(0))):
+        np.testing.assert_allclose(stats[name][:, 0, 0], want)
+    np.testing.assert_allclose(stats["q90"][:, 0, 0], np.quantile(rows, 0.9, axis=0), atol=2 / 255)
+    assert stats["count"].tolist() == [5]
 
 
 # Replay and commands ---------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ pytest.importorskip("pyarrow")
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Path(os.environ.get("LEROBOT_PYTHON", ROOT / ".venvs/lerobot/bin/python"))
 pytestmark = pytest.mark.skipif(not PYTHON.is_file(), reason="no lerobot: bash scripts/install_suite.sh lerobot")
-TOLERANCE = {"image": 0.0, "video": 3.0}
+TOLERANCE = {"image": 0.0, "video": 5.0}
 """Mean difference of a frame's pixels, of 255."""
 
 
@@ -39,17 +39,20 @@ def real(command: str, folder: Path, *rest: str) -> dict[str, np.ndarray]:
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest mean difference of two frames."""
-    return float(np.abs(one.astype(int) - other).mean(axis=(1, 2, 3)).max())
+    """The largest mean difference of two frames; each frame is nearer to its own than to its neighbours."""
+    near = [np.abs(one.astype(int) - np.roll(other, shift, axis=0)).mean(axis=(1, 2, 3)) for shift in (0, 1, -1)]
+    assert (near[0] <= np.minimum(near[1], near[2])).all()
+    return float(near[0].max())
 
 
 @pytest.mark.parametrize("mode", ["image", "video"])
 def test_lerobot_reads_what_we_write(mode: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     written = [episode(rng, length, (48, 64)) for length in (3, 8, 5, 12)]
-    limits = lerobot.Limits(data_bytes=8000, video_bytes=8000, files=2)
+    limits = lerobot.Limits(data_bytes=4000, video_bytes=2000, files=2)
     lerobot.write_demonstrations(written, tmp_path / "d", mode, limits=limits)  # type: ignore[arg-type]
-    assert len(list((tmp_path / "d").rglob("file-*"))) > 3
+    kind = {"image": "data", "video": "videos"}[mode]
+    assert len(list((tmp_path / "d" / kind).rglob("file-*"))) > 1
     rows = real("read", tmp_path / "d")
     assert (int(rows["episodes"]), int(rows["fps"])) == (4, 10)
     counts = [len(each) + 1 for each in written]
@@ -57,13 +60,17 @@ def test_lerobot_reads_what_we_write(mode: str, tmp_path: Path) -> None:
     assert rows["episode_index"].tolist() == np.repeat(range(4), counts).tolist()
     assert rows["index"].tolist() == list(range(sum(counts)))
     assert rows["final"].tolist() == [i + 1 == count for count in counts for i in range(count)]
-    np.testing.assert_allclose(rows["timestamp"], np.concatenate([np.arange(count) / 10 for count in counts]), rtol=1e-6)
+    np.testing.assert_allclose(
+        rows["timestamp"], np.concatenate([np.arange(count) / 10 for count in counts]), rtol=1e-6
+    )
     seen = np.concatenate([each.observations[CAMERA] for each in written])
     assert apart(rows[CAMERA], seen) <= TOLERANCE[mode]
-    for key, values in ((STATE, [each.observations[STATE] for each in written]), ("action", None), ("label", None)):
-        parts = values or [np.concatenate([taken := getattr(each, key), taken[-1:]]) for each in written]
+    for key in ("action", "label"):
+        parts = [np.concatenate([taken := getattr(each, key), taken[-1:]]) for each in written]
         np.testing.assert_array_equal(rows[key].ravel(), np.concatenate(parts).ravel())
-    np.testing.assert_allclose(rows[f"stats/{STATE}/mean"], np.mean(np.concatenate([e.observations[STATE] for e in written])))
+    states = np.concatenate([each.observations[STATE] for each in written])
+    np.testing.assert_array_equal(rows[STATE].ravel(), states.ravel())
+    np.testing.assert_allclose(rows[f"stats/{STATE}/mean"], states.mean(axis=0), rtol=1e-5)
     assert rows[f"stats/{CAMERA}/mean"].shape == (3, 1, 1)
 
 

@@ -335,7 +335,11 @@ class ReplayBuffer:
         order = np.argsort(episode, kind="stable")
         for rows in np.split(ids[order], np.flatnonzero(np.diff(episode[order])) + 1):
             # An episode that is too long for the ring is evicted from its beginning on.
-            if len(rows) and columns["final"][rows[-1] % self.capacity] and columns["prev"][rows[0] % self.capacity] < 0:
+            if (
+                len(rows)
+                and columns["final"][rows[-1] % self.capacity]
+                and columns["prev"][rows[0] % self.capacity] < 0
+            ):
                 yield rows
 
     def recorded(self, ids: np.ndarray) -> dict[str, np.ndarray]:

@@ -27,7 +27,13 @@ ACTION, LABEL, TOKENS, LABEL_TOKENS = "action", "label", "tokens", "label_tokens
 REWARD, DONE, SUCCESS = "next.reward", "next.done", "next.success"
 TERMINATED, TRUNCATED = "next.terminated", "next.truncated"
 FINAL, DEMO = "final", "demo"
-INDEX = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64", "task_index": "int64"}
+INDEX = {
+    "timestamp": "float32",
+    "frame_index": "int64",
+    "episode_index": "int64",
+    "index": "int64",
+    "task_index": "int64",
+}
 """Columns that every dataset has, and their dtypes."""
 
 Mode = Literal["image", "video"]
@@ -94,6 +100,7 @@ def arrow() -> Any:
         import pyarrow.parquet  # an attribute of it from then on
     except ImportError as error:
         raise SetupError(
-            f"LeRobotDatasets are Parquet files, which need pyarrow ({error}); `pip install 'vla-rl[lerobot]'` installs it"
+            f"LeRobotDatasets are of Parquet files, which need pyarrow ({error}); "
+            "`pip install 'vla-rl[lerobot]'` installs it"
         ) from error
     return pyarrow

@@ -14,11 +14,11 @@ from vla_rl.data.files import DemonstrationError, naming
 from vla_rl.data.lerobot.layout import VIDEOS, Limits
 from vla_rl.registry import SetupError
 
-CODECS = ("libx264", "libsvtav1")
-"""What videos are written with: the first that is there. Both take `crf`."""
-CRF = "18"
-KEYFRAMES = 2
-"""Every so many frames of a video can be decoded alone."""
+CODEC = "libx264"
+OPTIONS = {"crf": "18", "g": "2", "bf": "0"}
+"""Quality; one frame in `g` can be decoded alone; frames in the order of their showing, as their times need it."""
+PIXELS = "yuv444p"
+"""Colours at full size: on small pictures halved ones cost more than half of the loss, and gain next to no bytes."""
 
 
 def encode(picture: np.ndarray) -> bytes:
@@ -51,7 +51,8 @@ class VideoFiles:
 
     def __init__(self, root: Path, key: str, fps: int, limits: Limits) -> None:
         self.root, self.key, self.fps, self.limits = root, key, fps, limits
-        self.codec = _codec()
+        if CODEC not in av.codecs_available:
+            raise SetupError(f"this build of FFmpeg lacks {CODEC} to write videos with; use mode=image")
         self._place = (0, 0)
         self._container: Any = None
         self._stream: Any = None
@@ -85,20 +86,17 @@ class VideoFiles:
 
     def info(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """What `meta/info.json` says of frames of this shape."""
-        codec = {"libx264": "h264", "libsvtav1": "av1"}[self.codec]
-        told = {"height": shape[0], "width": shape[1], "channels": 3, "fps": self.fps, "codec": codec}
-        told |= {"pix_fmt": _pixels(shape), "is_depth_map": False}
+        told = {"height": shape[0], "width": shape[1], "channels": 3, "fps": self.fps, "codec": "h264"}
+        told |= {"pix_fmt": PIXELS, "is_depth_map": False}
         return {f"video.{name}": value for name, value in told.items()} | {"has_audio": False}
 
     def _open(self, shape: tuple[int, ...]) -> None:
         path = self.root / VIDEOS.format(video_key=self.key, chunk_index=self._place[0], file_index=self._place[1])
         path.parent.mkdir(parents=True, exist_ok=True)
         self._container = av.open(str(path), "w")
-        # Frames in the order of their showing, so that each one's time is its number over `fps`.
-        options = {"crf": CRF, "g": str(KEYFRAMES)} | ({"bf": "0"} if self.codec == "libx264" else {})
-        self._stream = self._container.add_stream(self.codec, rate=self.fps, options=options)
+        self._stream = self._container.add_stream(CODEC, rate=self.fps, options=dict(OPTIONS))
         self._stream.height, self._stream.width = shape
-        self._stream.pix_fmt = _pixels(shape)
+        self._stream.pix_fmt = PIXELS
 
     def _mux(self, picture: Any) -> None:
         for packet in self._stream.encode(picture):
@@ -131,15 +129,3 @@ def read_video(path: Path, key: str, begin: float, count: int, fps: float, shape
     if not seen.all():
         raise DemonstrationError(f"{path}: {key}: lacks the frame at {begin + int(seen.argmin()) / fps:g} s")
     return frames
-
-
-def _pixels(shape: tuple[int, ...]) -> str:
-    """How pixels are laid out: halved colours, which every player knows, want even sizes."""
-    return "yuv444p" if shape[0] % 2 or shape[1] % 2 else "yuv420p"
-
-
-def _codec() -> str:
-    for name in CODECS:
-        if name in av.codecs_available:
-            return name
-    raise SetupError(f"this build of FFmpeg has none of {', '.join(CODECS)} to write videos with; use mode=image")

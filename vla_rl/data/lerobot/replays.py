@@ -12,8 +12,19 @@ from vla_rl.data.decisions import Decisions, Ground, remember
 from vla_rl.data.files import DemonstrationError
 from vla_rl.data.lerobot.demonstrations import frames_of, to_episode
 from vla_rl.data.lerobot.layout import (
-    ACTION, DEMO, FINAL, LABEL, LABEL_TOKENS, REWARD, SUCCESS, TERMINATED, TOKENS, TRUNCATED, Limits, Mode,
-)  # fmt: skip
+    ACTION,
+    DEMO,
+    FINAL,
+    LABEL,
+    LABEL_TOKENS,
+    REWARD,
+    SUCCESS,
+    TERMINATED,
+    TOKENS,
+    TRUNCATED,
+    Limits,
+    Mode,
+)
 from vla_rl.data.lerobot.read import Dataset
 from vla_rl.data.lerobot.write import writing
 from vla_rl.envs import ObservationShape
@@ -60,9 +71,7 @@ def write_replay(
         return writer.episodes
 
 
-def read_replay(
-    folder: str | Path, replay: ReplayBuffer, shape: ObservationShape, ground: Ground | None = None
-) -> int:
+def read_replay(folder: str | Path, replay: ReplayBuffer, shape: ObservationShape, ground: Ground | None = None) -> int:
     """Put every episode of a dataset with `tokens` into a replay of one lane; how many there were.
 
     shape: the replay's observations. ground: as of `vla_rl.data.fill`.
@@ -87,5 +96,3 @@ def read_replay(
         remember(replay, episode, decisions, ground, demo=columns[DEMO][:length])
         count += 1
     return count
-
-

@@ -13,8 +13,7 @@ Stats = dict[str, np.ndarray]
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 PICTURES = 32
-"""At most so many pictures of an episode are looked at, and of each at most `PIXELS` along either side."""
-PIXELS = 64
+"""At most so many pictures of an episode are looked at."""
 
 
 def stats_of(values: np.ndarray, feature: Feature) -> Stats:
@@ -22,10 +21,9 @@ def stats_of(values: np.ndarray, feature: Feature) -> Stats:
     if not feature.is_picture:
         return _spread(values.reshape(len(values), -1).astype(np.float64), len(values))
     seen = values[np.unique(np.linspace(0, len(values) - 1, PICTURES).astype(int))]
-    rows, columns = (-(-size // PIXELS) for size in seen.shape[1:3])
-    seen = seen[:, ::rows, ::columns]
-    spread = _spread(seen.reshape(-1, seen.shape[-1]) / 255, len(seen))
-    return {name: part if name == "count" else part.reshape(-1, 1, 1) for name, part in spread.items()}
+    counts = np.stack([np.bincount(seen[..., channel].ravel(), minlength=256) for channel in range(seen.shape[-1])])
+    spread = _spread_of_counts(counts, np.arange(256) / 255)
+    return {name: part.reshape(-1, 1, 1) for name, part in spread.items()} | {"count": np.array([len(seen)])}
 
 
 def merged(parts: list[Stats]) -> Stats:
@@ -37,6 +35,16 @@ def _spread(rows: np.ndarray, count: int) -> Stats:
     quantiles = dict(zip(QUANTILES, np.quantile(rows, list(QUANTILES.values()), axis=0), strict=True))
     ends = {"min": rows.min(axis=0), "max": rows.max(axis=0), "mean": rows.mean(axis=0), "std": rows.std(axis=0)}
     return {**ends, "count": np.array([count]), **quantiles}
+
+
+def _spread_of_counts(counts: np.ndarray, levels: np.ndarray) -> Stats:
+    """Of numbers that take the `levels` [L], ascending, so many times each: counts int [D, L]."""
+    total, upto = counts.sum(axis=1), counts.cumsum(axis=1)
+    mean = counts @ levels / total
+    variance = np.maximum(counts @ levels**2 / total - mean**2, 0)
+    ends = {"min": levels[(counts > 0).argmax(axis=1)], "max": levels[(upto == total[:, None]).argmax(axis=1)]}
+    quantiles = {name: levels[(upto >= share * total[:, None]).argmax(axis=1)] for name, share in QUANTILES.items()}
+    return {**ends, "mean": mean, "std": np.sqrt(variance), **quantiles}
 
 
 def _merged(one: Stats, other: Stats) -> Stats:

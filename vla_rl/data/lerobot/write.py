@@ -133,9 +133,7 @@ class Writer:
         frame = np.arange(len(tasks))
         number = [self._tasks.setdefault(task, len(self._tasks)) for task in tasks]
         values = (frame / self.fps, frame, np.full(len(tasks), self.episodes), self.frames + frame, number)
-        return {
-            key: np.asarray(each, dtype) for (key, dtype), each in zip(layout.INDEX.items(), values, strict=True)
-        }
+        return {key: np.asarray(each, dtype) for (key, dtype), each in zip(layout.INDEX.items(), values, strict=True)}
 
     def _flush(self) -> None:
         if self._rows:

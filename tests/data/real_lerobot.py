@@ -30,7 +30,7 @@ def read(folder: Path, out: Path, backend: str = "pyav") -> None:
 
 
 def write(folder: Path, out: Path, mode: str) -> None:
-    """Three episodes of a moving square, with float actions and nothing of ours."""
+    """Three episodes of a growing rectangle, with float actions and nothing of ours."""
     rng = np.random.default_rng(0)
     features = {
         CAMERA: {"dtype": mode, "shape": SIZE, "names": ["height", "width", "channels"]},
@@ -42,7 +42,7 @@ def write(folder: Path, out: Path, mode: str) -> None:
     for episode in range(3):
         for step in range(4 + episode):
             picture = np.full(SIZE, 40 * episode, np.uint8)
-            picture[8 : 8 + 4 * step, 16:40] = (200, 20 * step, 90)
+            picture[:, : 8 * (step + 1)] = (200, 30 * step, 90)
             frame = {CAMERA: picture, STATE: rng.normal(size=3).astype(np.float32)}
             frame |= {"action": rng.uniform(-1, 1, 2).astype(np.float32), "task": TASKS[episode % 2]}
             for key, value in frame.items():

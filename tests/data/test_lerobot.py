@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
 import pytest
 
 from tests.fakes import CAMERA, LINE
-from vla_rl import cli
+from vla_rl import cli, export
 from vla_rl.actions.binned import Binned
+from vla_rl.actions.chunk import Chunk
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import DemonstrationError, Demonstrations, Episode
 from vla_rl.data.lerobot import pictures
@@ -375,3 +377,22 @@ def test_export_writes_demonstrations(tmp_path: Path, capsys: pytest.CaptureFixt
     assert cli.main(["export", f"{tmp_path}/demos", f"{tmp_path}/out"]) == cli.USER_ERROR
     assert cli.main(["export", f"{tmp_path}/nowhere", f"{tmp_path}/o"]) == cli.USER_ERROR
     assert "expected a folder of demonstrations" in capsys.readouterr().err
+
+
+def test_a_chunk_of_actions_is_exported_as_their_numbers_in_a_row() -> None:
+    space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    tokens = Chunk(Binned(bins=5), 3).bind(space)
+    act = export._act(SimpleNamespace(tokens=tokens, actions=space))  # type: ignore[arg-type]
+    np.testing.assert_allclose(act(np.array([0, 1, 2, 3, 4, 0])), [-1, -0.5, 0, 0.5, 1, -1])
+
+
+def test_a_run_reads_its_demonstrations_from_a_dataset(some: list[Episode], tmp_path: Path) -> None:
+    from vla_rl import build  # torch
+
+    lerobot.write_demonstrations(some, tmp_path / "d")
+    space = gymnasium.make(LINE).action_space
+    run = SimpleNamespace(demos=SimpleNamespace(episodes=1, folder=tmp_path / "d"))
+    face = build.Interface(SHAPE, space, Binned(bins=5).bind(space))
+    read = build.demonstrations(run, face)  # type: ignore[arg-type]
+    for got, want in zip(read, some, strict=True):
+        assert_equal(got, want)

@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from vla_rl.data.files import DemonstrationError, naming
@@ -113,6 +114,7 @@ def read_video(path: Path, key: str, begin: float, count: int, fps: float, shape
     if not path.is_file():
         raise DemonstrationError(f"{path}: no such file, though meta/episodes lists it for {key}")
     frames, seen = np.zeros((count, *shape), np.uint8), np.zeros(count, bool)
+    colours = VideoReformatter()  # one for all: making it takes longer than the frame
     with naming(path), av.open(str(path)) as container:
         stream = container.streams.video[0]
         found = (stream.height, stream.width, 3)
@@ -125,7 +127,7 @@ def read_video(path: Path, key: str, begin: float, count: int, fps: float, shape
             if number >= count:
                 break
             if number >= 0:
-                frames[number], seen[number] = frame.to_ndarray(format="rgb24"), True
+                frames[number], seen[number] = colours.reformat(frame, format="rgb24").to_ndarray(), True
     if not seen.all():
         raise DemonstrationError(f"{path}: {key}: lacks the frame at {begin + int(seen.argmin()) / fps:g} s")
     return frames

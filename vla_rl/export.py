@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def export(
     """
     if (source / "meta.json").is_file():
         _, meta, episodes = files.scan(source)
-        kept = {key: meta[key] for key in ("env", "noise", "seed") if key in meta}
+        kept: dict[str, Any] = {key: meta[key] for key in ("env", "noise", "seed") if key in meta}
         count = lerobot.write_demonstrations(episodes, out, mode, fps, meta=kept)
     elif (source / config.CONFIG_FILE).is_file():
         count = _export_run(source, out, mode, fps, overrides, config_dir)

@@ -18,7 +18,7 @@ from vla_rl.data.lerobot.write import writing
 from vla_rl.envs import ObservationShape
 from vla_rl.specs import IMAGES, STATE
 
-_OUTCOME = {REWARD: np.float32, TERMINATED: np.bool_, TRUNCATED: np.bool_, SUCCESS: np.bool_}
+_OUTCOME: dict[str, type] = {REWARD: np.float32, TERMINATED: np.bool_, TRUNCATED: np.bool_, SUCCESS: np.bool_}
 
 
 def write_demonstrations(
@@ -149,7 +149,7 @@ def to_episode(recorded: Recorded, shape: ObservationShape, action: tuple[int, .
 
 def _outcome(known: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     """The outcome of each of `count` steps, with what is not known filled in as `episodes` says."""
-    outcome = {key: known[key].reshape(count).astype(dtype) for key, dtype in _OUTCOME.items() if key in known}
+    outcome: dict[str, np.ndarray] = {key: known[key].reshape(count).astype(_OUTCOME[key]) for key in known}
     last = np.arange(count) == count - 1
     success = last & outcome.get(SUCCESS, np.ones(1, bool)).any()
     outcome.setdefault(REWARD, success.astype(np.float32))

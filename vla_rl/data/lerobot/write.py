@@ -111,7 +111,9 @@ class Writer:
 
     def close(self) -> None:
         """Close every file."""
-        for files in (self._data, self._meta, *self._videos.values()):
+        self._data.close()
+        self._meta.close()
+        for files in self._videos.values():
             files.close()
 
     def _check(self, columns: Mapping[str, np.ndarray], count: int) -> None:

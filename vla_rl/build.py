@@ -12,7 +12,7 @@ import numpy as np
 
 from vla_rl import envs
 from vla_rl.config import RunConfig
-from vla_rl.data import demos
+from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import ObservationShape, TokenEnv
 from vla_rl.learner import Learner
@@ -120,6 +120,8 @@ def demonstrations(run: RunConfig, face: Interface) -> Demonstrations:
     """Those of `run.demos.path`, checked to hold the run's observations; none where the run wants none."""
     if run.demos.episodes == 0:
         return Demonstrations((), face.observation)
+    if lerobot.is_dataset(run.demos.folder):
+        return lerobot.load(run.demos.folder, face.observation, face.actions)
     return demos.load(run.demos.folder, face.observation)
 
 

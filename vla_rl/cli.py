@@ -1,4 +1,4 @@
-"""The command line: `vla-rl demos | sft | train | eval | play | audit | list | bench`.
+"""The command line: `vla-rl demos | sft | train | eval | play | audit | export | list | bench`.
 
 Imports nothing heavy: a command's own module is imported when the command runs.
 """
@@ -99,6 +99,15 @@ def parser() -> argparse.ArgumentParser:
     audit.add_argument("--episodes", type=int, default=100, help="for each policy; default: 100")
     audit.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     audit.set_defaults(run=_audit, command="audit")
+    export = commands.add_parser(
+        "export", parents=[common], help="write demonstrations, or a run's replay, as a LeRobotDataset (v3)"
+    )
+    export.add_argument("source", type=Path, help="a folder of demonstrations, or of a run")
+    export.add_argument("out", type=Path, help="the dataset's folder; must not exist yet")
+    _add_overrides(export, "KEY=VALUE", "of the run's config, such as plugins=[my_module]")
+    export.add_argument("--mode", choices=("image", "video"), default="image", help="image: lossless; video: smaller")
+    export.add_argument("--fps", type=int, default=10, help="frames a second, as the dataset tells it; default: 10")
+    export.set_defaults(run=_export)
     listing = commands.add_parser("list", parents=[common], help="what a config may name, and its parameters")
     listing.add_argument("group", nargs="?", choices=GROUPS, help="one group; default: all")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
@@ -132,6 +141,12 @@ def _play(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> int:
     passed = _function("vla_rl.audit:audit")(_named(options), options.episodes, as_json=options.json)
     return 0 if passed else AUDIT_FAILED
+
+
+def _export(options: argparse.Namespace) -> None:
+    _function("vla_rl.export:export")(
+        options.source, options.out, options.mode, options.fps, options.overrides, options.config_dir
+    )
 
 
 def _named(options: argparse.Namespace) -> Any:

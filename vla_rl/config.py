@@ -116,7 +116,7 @@ class ReplayConfig(_Part):
 
 
 class DemosConfig(_Part):
-    """Demonstrations. episodes: 0 trains from reward alone. path: their folder.
+    """Demonstrations. episodes: 0 trains from reward alone. path: their folder, or a LeRobotDataset's.
 
     noise: standard deviation added to the expert's action.
     """

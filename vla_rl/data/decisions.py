@@ -98,24 +98,41 @@ def fill(
     added = 0
     for episode in episodes:
         decisions = to_decisions(episode, action_space, actions)
-        features = _features(episode, decisions.when, ground, batch_size, replay.stack)
-        idle = np.zeros((1, decisions.tokens.shape[1]), np.int64)
-        for row, step in enumerate(decisions.when.tolist()):
-            final = row == len(decisions)
-            at = slice(row, row + 1)
-            replay.add(
-                episode.observation([step]),
-                idle if final else decisions.tokens[at],
-                np.zeros(1, np.float32) if final else decisions.reward[at],
-                np.zeros(1, np.bool_) if final else decisions.terminated[at],
-                np.zeros(1, np.bool_) if final else decisions.truncated[at],
-                final=np.asarray([final]),
-                features=None if features is None else {key: value[at] for key, value in features.items()},
-                labels=idle if final else decisions.labels[at],
-                demo=True,
-            )
+        remember(replay, episode, decisions, ground, batch_size)
         added += len(decisions)
     return added
+
+
+def remember(
+    replay: ReplayBuffer,
+    episode: Episode,
+    decisions: Decisions,
+    ground: Ground | None = None,
+    batch_size: int = 64,
+    demo: bool | np.ndarray = True,
+) -> None:
+    """Put the decisions of one finished episode, and its last observation, into a replay buffer of one lane.
+
+    demo: whether they were demonstrated, or bool [N] that says it of each.
+    """
+    flags = np.broadcast_to(demo, len(decisions))
+    flags = np.append(flags, flags[-1:])
+    features = _features(episode, decisions.when, ground, batch_size, replay.stack)
+    idle = np.zeros((1, decisions.tokens.shape[1]), np.int64)
+    for row, step in enumerate(decisions.when.tolist()):
+        final = row == len(decisions)
+        at = slice(row, row + 1)
+        replay.add(
+            episode.observation([step]),
+            idle if final else decisions.tokens[at],
+            np.zeros(1, np.float32) if final else decisions.reward[at],
+            np.zeros(1, np.bool_) if final else decisions.terminated[at],
+            np.zeros(1, np.bool_) if final else decisions.truncated[at],
+            final=np.asarray([final]),
+            features=None if features is None else {key: value[at] for key, value in features.items()},
+            labels=idle if final else decisions.labels[at],
+            demo=flags[at],
+        )
 
 
 def _features(

@@ -1,6 +1,6 @@
 """Demonstrations: recorded from a scripted expert, read back safely, fed into replay as decisions."""
 
-from vla_rl.data.decisions import Decisions, fill, to_decisions
+from vla_rl.data.decisions import Decisions, fill, remember, to_decisions
 from vla_rl.data.files import DemonstrationError, Demonstrations, Episode, load, save
 from vla_rl.data.record import demonstrate, record
 
@@ -13,6 +13,7 @@ __all__ = [
     "fill",
     "load",
     "record",
+    "remember",
     "save",
     "to_decisions",
 ]

@@ -100,7 +100,7 @@ def save(demonstrations: Demonstrations, folder: Path) -> Path:
     Raises:
         FileExistsError: something lies at `folder` already; nothing is overwritten.
     """
-    with _new_folder(Path(folder)) as temporary:
+    with new_folder(Path(folder)) as temporary:
         for number, episode in enumerate(demonstrations.episodes):
             np.savez_compressed(temporary / _file(number), allow_pickle=False, **_arrays(episode))
         first = demonstrations.episodes[0].action
@@ -148,12 +148,27 @@ def load(folder: str | Path, expected: ObservationShape | None = None) -> Demons
     """The demonstrations in `folder`; with `expected`, only if they hold the observations that a run needs.
 
     Raises:
+        DemonstrationError: see `scan`; or there are no episodes.
+    """
+    shape, meta, episodes = scan(folder, expected)
+    found = tuple(episodes)
+    if not found:
+        raise DemonstrationError(f"{Path(folder) / 'meta.json'}: holds no episodes")
+    return Demonstrations(found, shape, meta)
+
+
+def scan(
+    folder: str | Path, expected: ObservationShape | None = None
+) -> tuple[ObservationShape, dict[str, Any], Iterator[Episode]]:
+    """What `load` returns in parts: the episodes are read one by one, when they are asked for.
+
+    Raises:
         DemonstrationError: a file or key is missing, damaged, of a wrong shape or dtype, or the cameras
             or the state are not the expected ones. The message names the file and the key.
     """
     folder = Path(folder)
     meta = _read_meta(folder / "meta.json")
-    with _naming(folder / "meta.json"):
+    with naming(folder / "meta.json"):
         shape = ObservationShape({key: tuple(size) for key, size in meta["images"].items()}, int(meta["state"]))
         action = np.dtype(meta["action"]["dtype"]), tuple(meta["action"]["shape"])
         rows = [(_tasks(row), int(row["seed"]), int(row["length"])) for row in meta["episodes"]]
@@ -161,15 +176,14 @@ def load(folder: str | Path, expected: ObservationShape | None = None) -> Demons
         raise DemonstrationError(f"{folder / 'meta.json'}: action: dtype {action[0]} is not a plain number")
     if expected is not None:
         check_fit(shape, expected, folder)
-    episodes = []
-    for number, (tasks, seed, length) in enumerate(rows):
-        wanted = _wanted(length, shape, *action)
-        arrays = _read_arrays(folder / _file(number), wanted)
-        observations = {key: arrays.pop(key) for key in list(arrays) if key in shape.images or key == STATE}
-        episodes.append(Episode(tasks=tasks, seed=seed, observations=observations, **arrays))
-    if not episodes:
-        raise DemonstrationError(f"{folder / 'meta.json'}: holds no episodes")
-    return Demonstrations(tuple(episodes), shape, meta)
+
+    def episodes() -> Iterator[Episode]:
+        for number, (tasks, seed, length) in enumerate(rows):
+            arrays = _read_arrays(folder / _file(number), _wanted(length, shape, *action))
+            observations = {key: arrays.pop(key) for key in list(arrays) if key in shape.images or key == STATE}
+            yield Episode(tasks=tasks, seed=seed, observations=observations, **arrays)
+
+    return shape, meta, episodes()
 
 
 def check_fit(shape: ObservationShape, expected: ObservationShape, folder: Path) -> None:
@@ -226,7 +240,7 @@ def _wanted(length: int, shape: ObservationShape, dtype: np.dtype, action: tuple
 def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DemonstrationError(f"{path}: no such file; is {path.parent} a folder of demonstrations?")
-    with _naming(path):
+    with naming(path):
         meta = json.loads(path.read_text("utf-8"))
     found = (meta.get("format"), meta.get("version")) if isinstance(meta, dict) else None
     if found != (FORMAT, VERSION):
@@ -239,7 +253,7 @@ def _read_arrays(path: Path, wanted: Mapping[str, tuple[np.dtype, tuple[int, ...
     if not path.is_file():
         raise DemonstrationError(f"{path}: no such file, though meta.json lists this episode")
     arrays = {}
-    with _naming(path), zipfile.ZipFile(path) as archive:
+    with naming(path), zipfile.ZipFile(path) as archive:
         sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
         for key, (dtype, shape) in wanted.items():
             if key not in sizes:
@@ -261,7 +275,7 @@ def _read_arrays(path: Path, wanted: Mapping[str, tuple[np.dtype, tuple[int, ...
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Turn what a damaged file raises into an error that names it."""
     try:
         yield
@@ -273,7 +287,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name once the block ends well."""
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; name another folder, or remove it first")

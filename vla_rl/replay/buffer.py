@@ -5,7 +5,7 @@ A row is one observation of one lane, and what was done there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from vla_rl.replay.recycle import Recycler
 from vla_rl.replay.ring import Ring
 from vla_rl.replay.rows import Given, checked_rows
 from vla_rl.replay.sumtree import SumTree
-from vla_rl.specs import STATE, TASK
+from vla_rl.specs import IMAGES, STATE, TASK
 
 By = Literal["uniform", "success", "priority"]
 """How rows are drawn: all alike; those alike that a positive return followed; in proportion to their priority."""
@@ -334,6 +334,26 @@ class ReplayBuffer:
         """
         return self._ring.returns_so_far(self._checked_ids(ids))
 
+    def episodes(self) -> Iterator[np.ndarray]:
+        """The ids of the rows of each whole episode that has ended, its final row included; oldest first."""
+        columns, ids = self._ring.columns, np.arange(self._ring.oldest, self._ring.head)
+        ids = ids[self._ring.alive(ids)]
+        episode = columns["episode"][ids % self.capacity]
+        order = np.argsort(episode, kind="stable")
+        for rows in np.split(ids[order], np.flatnonzero(np.diff(episode[order])) + 1):
+            # An episode that is too long for the ring is evicted from its beginning on.
+            if (
+                len(rows)
+                and columns["final"][rows[-1] % self.capacity]
+                and columns["prev"][rows[0] % self.capacity] < 0
+            ):
+                yield rows
+
+    def recorded(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        """What was done at rows `ids` int64 [B], which are alive, and what came of it; as `add` was told, by name."""
+        names = ("tokens", "labels", "reward", "terminated", "truncated", "demo")
+        return {name: self._ring.columns[name][ids % self.capacity] for name in names}
+
     def observations(self, ids: np.ndarray, images: bool = True) -> dict[str, Any]:
         """What was seen at rows `ids` int64 [B], which are alive with their stacks; see `Batch.observation`."""
         at = ids % self.capacity
@@ -443,6 +463,26 @@ class ReplayBuffer:
             },
         }
         journal.write_state(folder, ring.state() | files)
+
+    @classmethod
+    def of_saved(cls, saved: Path, **limits: Any) -> ReplayBuffer:
+        """A buffer of what `save` wrote. limits: `ram_bytes`, `disk_bytes` and `folder`, as a new buffer takes them.
+
+        Raises:
+            ValueError: see `load`; or the limits are too small.
+        """
+        settings = journal.read_settings(saved)
+        columns = {name: (tuple(shape), kind) for name, (shape, kind) in settings["columns"].items()}
+        buffer = cls(
+            images={key: shape for key, (shape, _) in columns.items() if key.startswith(IMAGES)},
+            state_dim=columns["state"][0][0],
+            slots=columns["tokens"][0][0],
+            features={key.removeprefix(FEATURE): each for key, each in columns.items() if key.startswith(FEATURE)},
+            **{name: settings[name] for name in ("capacity", "lanes", "stack", "gamma", "choices")},
+            **limits,
+        )
+        buffer.load(saved)
+        return buffer
 
     def load(self, folder: Path) -> None:
         """Replace everything by what `save` wrote; the stream then goes on as it would have.

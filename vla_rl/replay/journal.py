@@ -94,14 +94,8 @@ def read_state(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: it is missing or broken, or its settings differ from `settings`; names the file
             and the first setting that differs.
     """
-    path = folder / STATE_FILE
-    try:
-        state = json.loads(path.read_text())
-        saved, version = state["settings"], state["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a whole replay state: {error}") from error
-    if version != VERSION:
-        raise ValueError(f"{path}: expected version {VERSION}, got {version}")
+    path, state = folder / STATE_FILE, _state(folder)
+    saved = state["settings"]
     for name in [*settings["columns"], *saved["columns"]]:
         here, there = settings["columns"].get(name), saved["columns"].get(name)
         if here != there:
@@ -109,4 +103,21 @@ def read_state(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         if saved.get(name) != value:
             raise ValueError(f"{path}: was saved with {name} {saved.get(name)}, this replay has {name} {value}")
+    return state
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings of the buffer whose state `write_state` stored. Raises ValueError as `read_state` does."""
+    return _state(folder)["settings"]
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    path = folder / STATE_FILE
+    try:
+        state = json.loads(path.read_text())
+        _, version = state["settings"]["columns"], state["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a whole replay state: {error}") from error
+    if version != VERSION:
+        raise ValueError(f"{path}: expected version {VERSION}, got {version}")
     return state

@@ -74,6 +74,7 @@ class PolicyConfig(_Part):
 
     train: what the actor's loss changes: the head only, LoRA in the backbone too, or everything.
     views: whether the backbone reads the cameras' pictures apart, each beside the instruction, or together.
+    precision, compile: how a frozen backbone computes; auto measures what is faster, see `vla_rl.tuning`.
     """
 
     backbone: Component
@@ -81,6 +82,8 @@ class PolicyConfig(_Part):
     train: Literal["head", "lora", "all"]
     lora: dict[str, Any]
     views: Literal["apart", "together"]
+    precision: Literal["auto", "float32", "bfloat16"]
+    compile: Literal["auto", "always", "never"]
 
     def settings(self, plugins: Sequence[str] = (), stack: int = 1) -> PolicySettings:
         """What `Policy.build` wants. Raises ConfigError."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +16,12 @@ from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay.columns import FEATURE, bytes_of
 from vla_rl.specs import STATE, TASK
+from vla_rl.timing import median_seconds
 
 SLOW = 0.05
 """Seconds: where one row takes longer to encode, it is measured alone, and not in a batch."""
 ROWS, FETCHED = 16, 256
 """Rows encoded, and fetched, in a measurement."""
-ROUNDS = 3
 WORDS = "reach the red cube"
 
 
@@ -79,10 +77,10 @@ def measure(policy: Policy, shape: ObservationShape) -> tuple[float, float]:
     """Seconds a row takes when it is encoded, and when it is fetched from a cache, each in a batch."""
     one = any_observation(policy, shape, 1)
     policy.ground(one)
-    encoded = _seconds(lambda: policy.ground(one), policy.device, rounds=1)
+    encoded = median_seconds(lambda: policy.ground(one), policy.device, rounds=1)
     if encoded < SLOW:
         some = any_observation(policy, shape, ROWS)
-        encoded = _seconds(lambda: policy.ground(some), policy.device) / ROWS
+        encoded = median_seconds(lambda: policy.ground(some), policy.device) / ROWS
     columns = {name: np.ones((FETCHED, *size), kind) for name, (size, kind) in policy.cached_features().items()}
     state = {STATE: torch.zeros(FETCHED, policy.state_dim, device=policy.device)}
     at = np.random.default_rng(0).permutation(FETCHED)
@@ -90,7 +88,7 @@ def measure(policy: Policy, shape: ObservationShape) -> tuple[float, float]:
     def fetch() -> None:
         Features.unpack({name: column[at] for name, column in columns.items()}, state)
 
-    return encoded, _seconds(fetch, policy.device) / FETCHED
+    return encoded, median_seconds(fetch, policy.device) / FETCHED
 
 
 def any_observation(policy: Policy, shape: ObservationShape, rows: int) -> dict[str, Any]:
@@ -99,15 +97,3 @@ def any_observation(policy: Policy, shape: ObservationShape, rows: int) -> dict[
     lead = (rows,) if policy.settings.stack == 1 else (rows, policy.settings.stack)
     images = {key: rng.integers(0, 256, (*lead, *size), np.uint8) for key, size in shape.images.items()}
     return {**images, STATE: np.zeros((rows, policy.state_dim), np.float32), TASK: [WORDS] * rows}
-
-
-def _seconds(work: Callable[[], Any], device: torch.device, rounds: int = ROUNDS) -> float:
-    """The median time of a call."""
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times))

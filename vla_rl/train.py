@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla_rl import build, checkpoint, feature_cache, registry
+from vla_rl import build, checkpoint, feature_cache, registry, tuning
 from vla_rl.actor import Actor
 from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.collect import Collector
@@ -47,6 +47,7 @@ class World:
     demos: ReplayBuffer
     face: build.Interface
     cache: feature_cache.CacheChoice
+    backbone: str
     rng: np.random.Generator
 
     def batch(self) -> Any:
@@ -75,6 +76,7 @@ def train(run: RunConfig) -> Path:
     world = make_world(run, folder)
     if world.learner.rank == 0:
         print(world.replay.describe())
+        print(world.backbone)
         print(world.cache.said)
         if len(world.demos):
             print(f"demonstrations: {world.demos.nbytes / 2**20:.0f} MiB of RAM beside it")
@@ -118,7 +120,9 @@ def make_world(run: RunConfig, folder: Path) -> World:
     face = build.interface(run)
     learner = build.learner(run, folder)
     episodes = build.demonstrations(run, face)
-    policy = start_policy(run, face, episodes)
+    policy = start_policy(run, face, episodes).to(learner.device)
+    seen = feature_cache.any_observation(policy, face.observation, run.train.num_envs)
+    backbone = tuning.tune(policy, run.policy.precision, run.policy.compile, seen)
     if run.algorithm.kl_weight > 0 and run.train.checkpoint is None:
         raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
     reference = copy.deepcopy(policy).requires_grad_(False) if run.train.checkpoint else None
@@ -146,6 +150,7 @@ def make_world(run: RunConfig, folder: Path) -> World:
         demos=build.demo_replay(run, face, policy, episodes, cache.cached),
         face=face,
         cache=cache,
+        backbone=backbone,
         rng=np.random.default_rng(seed),
     )
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from vla_rl import build, config
-from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.algorithms.settings import Parl
 from vla_rl.bench import fill_randomly, learner_share
 from vla_rl.config import RunConfig

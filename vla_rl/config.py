@@ -108,7 +108,7 @@ class ReplayConfig(_Part):
     ram_bytes, disk_bytes: limits, such as 4GB or 500MiB; null for none. With a limit of RAM, older frames are coded
     without loss, in RAM too, or in the run's folder where the disk has a limit.
     prefetch: batches that a thread makes ahead of the learner; the same ones as without it.
-    cache: whether rows keep what the frozen backbone makes of them, or each batch is encoded; auto: whichever is faster.
+    cache: whether rows keep what the frozen backbone makes of them, or each batch is encoded; auto: what is faster.
     """
 
     capacity: PositiveInt

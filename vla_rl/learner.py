@@ -76,8 +76,10 @@ class Learner:
         self.accelerator.unscale_gradients(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
         bad = (~torch.isfinite(norm)).float()
-        optimizer.optimizer.found_inf = bad  # where the fused kernel looks, on the device, whether to do anything
-        optimizer.step()
+        fused = optimizer.optimizer
+        fused.found_inf = bad  # where the kernel looks, on the device, whether to do anything
+        # Accelerate's own step searches the disk for a package, twice: 0.6 ms, an eighth of an update of the critic.
+        (fused if self.accelerator.scaler is None else optimizer).step()
         self._count(bad, loss)
         return norm
 

@@ -212,7 +212,9 @@ def restore(folder: Path, world: World) -> int:
     for buffer in (world.replay, world.demos):
         buffer.renew(ground, digest)  # nothing to do, unless policy.backbone is another one by now
     if world.replay.load(generation.folder / REPLAY, ground):
-        print(f"features: {generation.folder / REPLAY} holds none of this backbone; made for its {len(world.replay)} rows")
+        print(
+            f"features: {generation.folder / REPLAY} holds none of this backbone; made for its {len(world.replay)} rows"
+        )
     world.replay.interrupt()
     world.collector.episodes = state["episodes"]
     return generation.step

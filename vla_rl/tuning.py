@@ -32,7 +32,7 @@ def tune(policy: Policy, precision: str, compiling: str, seen: Mapping[str, Any]
         return "backbone: as it is, since it trains; mixed_precision says how it computes"
     backbone = policy.trunk.backbone
     if precision != "auto":
-        backbone.model.to(getattr(torch, precision))
+        _set_dtype(backbone.model, getattr(torch, precision))
     if compiling == "always":
         compile_parts(backbone)
     notes = []
@@ -66,14 +66,22 @@ def _try_half(policy: Policy, seen: Mapping[str, Any]) -> str:
     if before != torch.float32:
         return f"loaded as {str(before).removeprefix('torch.')}"
     full, slow = policy.ground(seen), _time(policy, seen)
-    weights = {name: value.clone() for name, value in model.state_dict().items()}
-    model.to(torch.bfloat16)
+    weights = _set_dtype(model, torch.bfloat16)
     half, fast = policy.ground(seen), _time(policy, seen)
     off = max(float((getattr(full, name) - getattr(half, name)).abs().max()) for name in ("places", "confidence"))
     if slow >= GAIN * fast and off <= CLOSE:
         return f"bfloat16 is {slow / fast:.1f} times as fast"
-    model.to(before).load_state_dict(weights)
+    for parameter, value in zip(model.parameters(), weights, strict=True):
+        parameter.data = value
     return f"bfloat16 is {slow / fast:.1f} times as fast, its places are off by up to {off:.2g}"
+
+
+def _set_dtype(model: Any, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Turn the weights to another dtype; returns what they were. Buffers, such as the frequencies of positions, stay."""
+    before = [parameter.data for parameter in model.parameters()]
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return before
 
 
 def _try_compiling(policy: Policy, seen: Mapping[str, Any]) -> str:

@@ -77,7 +77,7 @@ def _try_half(policy: Policy, seen: Mapping[str, Any]) -> str:
 
 
 def _set_dtype(model: Any, dtype: torch.dtype) -> list[torch.Tensor]:
-    """Turn the weights to another dtype; returns what they were. Buffers, such as the frequencies of positions, stay."""
+    """Turn the weights to another dtype; returns what they were. Buffers, such as frequencies of positions, stay."""
     before = [parameter.data for parameter in model.parameters()]
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)

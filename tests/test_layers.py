@@ -17,7 +17,7 @@ LAYERS = (
     ("actions", "models", "replay", "augment"),
     ("compose", "config", "catalog", "learner", "algorithms"),
     # What is not named here, such as data, collect, evaluate and report, lies in between.
-    ("sft", "train", "bench", "bench_envs", "audit", "play", "export"),
+    ("sft", "train", "bench", "bench_envs", "bench_learner", "bench_policy", "audit", "play", "export"),
     ("cli",),
 )
 BETWEEN = 2.5

@@ -159,7 +159,8 @@ def test_coded_frames_and_augmented_pictures_go_the_whole_way(started: list[str]
     assert list((folder / "replay").rglob("*")), "no frame was coded"
     train.train(config.load([f"run_dir={folder}", "resume=true", "train.steps=80"]))
     assert any("actor/grad_norm" in line for line in lines(folder))
+    always = ["algorithm.shift=3", "replay.cache=always"]
     with pytest.raises(ConfigError, match="caches"):
-        train.train(config.load([*overrides, "algorithm.shift=3", f"run_dir={tmp_path}/frozen"]))
+        train.train(config.load([*overrides, *always, f"run_dir={tmp_path}/frozen"]))
     with pytest.raises(ConfigError, match="replay: ram_bytes: 1000 is too little"):
         train.train(config.load([*overrides, "replay.ram_bytes=1000", f"run_dir={tmp_path}/tiny"]))

@@ -101,6 +101,7 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
     with torch.no_grad():
         target = rows.returns
         if settings.mc_weight < 1:
+            assert rows.next_grounded is not None
             noise = torch.rand(len(rows), settings.backup_samples, len(slots)).clamp_(1e-6, 1 - 1e-6)
             tokens = policy.sample(rows.next_grounded, settings.backup_samples, noise)
             following = rows.next_grounded

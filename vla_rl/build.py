@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,9 +81,15 @@ def fresh_policy(run: RunConfig, face: Interface, episodes: Demonstrations | Non
 
 
 def replay(
-    run: RunConfig, face: Interface, policy: Policy, capacity: int, lanes: int, folder: Path | None = None
+    run: RunConfig,
+    face: Interface,
+    policy: Policy,
+    capacity: int,
+    lanes: int,
+    folder: Path | None = None,
+    cached: bool = True,
 ) -> ReplayBuffer:
-    """An empty replay that also caches the frozen features, where only the head trains.
+    """An empty replay, which also caches the frozen features where `cached`.
 
     With a folder it keeps to the run's limits of bytes, and has its own files there.
 
@@ -93,13 +100,19 @@ def replay(
     if folder:
         limits = {"ram_bytes": run.replay.ram_bytes, "disk_bytes": run.replay.disk_bytes, "folder": folder}
     try:
-        return _replay(run, face, policy, capacity, lanes, limits)
+        return _replay(run, face, policy, capacity, lanes, limits, cached)
     except ValueError as error:
         raise ConfigError(f"replay: {error}") from error
 
 
 def _replay(
-    run: RunConfig, face: Interface, policy: Policy, capacity: int, lanes: int, limits: dict[str, Any]
+    run: RunConfig,
+    face: Interface,
+    policy: Policy,
+    capacity: int,
+    lanes: int,
+    limits: dict[str, Any],
+    cached: bool,
 ) -> ReplayBuffer:
     return ReplayBuffer(
         capacity=capacity,
@@ -107,13 +120,19 @@ def _replay(
         state_dim=face.observation.state,
         slots=len(face.tokens.slots),
         choices=max(slot.choices for slot in face.tokens.slots),
-        features=policy.cached_features() if policy.frozen_trunk else {},
+        features=policy.cached_features() if cached else {},
+        digest=policy.digest() if cached else "",
         lanes=lanes,
         gamma=run.algorithm.gamma,
         n_step=run.replay.n_step,
         stack=run.replay.stack,
         **limits,
     )
+
+
+def grounding(policy: Policy) -> Callable[[dict[str, Any]], dict[str, np.ndarray]]:
+    """What makes the features that replay caches of a batched observation."""
+    return lambda seen: policy.ground(seen).pack()
 
 
 def demonstrations(run: RunConfig, face: Interface) -> Demonstrations:
@@ -125,10 +144,11 @@ def demonstrations(run: RunConfig, face: Interface) -> Demonstrations:
     return demos.load(run.demos.folder, face.observation)
 
 
-def demo_replay(run: RunConfig, face: Interface, policy: Policy, episodes: Demonstrations) -> ReplayBuffer:
+def demo_replay(
+    run: RunConfig, face: Interface, policy: Policy, episodes: Demonstrations, cached: bool = True
+) -> ReplayBuffer:
     """Demonstrations as decisions, in a replay of their own."""
     rows = max(episodes.steps + len(episodes), run.replay.stack + 1)
-    buffer = replay(run, face, policy, capacity=rows, lanes=1)
-    ground = (lambda seen: policy.ground(seen).pack()) if policy.frozen_trunk else None
-    demos.fill(buffer, episodes, face.tokens, ground, actions=face.actions)
+    buffer = replay(run, face, policy, capacity=rows, lanes=1, cached=cached)
+    demos.fill(buffer, episodes, face.tokens, grounding(policy) if cached else None, actions=face.actions)
     return buffer

@@ -116,14 +116,16 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "suite",
         nargs="?",
-        choices=("smoke", "envs", "replay"),
+        choices=("smoke", "envs", "replay", "policy", "learner"),
         default="smoke",
         help="smoke: environment, learner, replay and decisions of one run; envs: every environment's speed; "
-        "replay: ours and others' replay buffers (scripts/bench_rivals.sh installs those)",
+        "replay: ours and others' replay buffers (scripts/bench_rivals.sh installs those); policy: decisions against "
+        "generate(); learner: updates against a bare loop, cached features against encoding",
     )
     bench.add_argument(
         "names", nargs="*", metavar="NAME", help="with envs: only these, such as pick, Reacher-v5; with replay: rivals"
     )
+    bench.add_argument("--large", action="store_true", help="with policy: a backbone of SmolVLM-256M's size too")
     bench.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     bench.set_defaults(run=_bench)
     return top
@@ -184,8 +186,16 @@ def _bench(options: argparse.Namespace) -> None:
         _function("vla_rl.bench_replay.command:bench_replay")(options.names, as_json=options.json)
         return
     if options.names:
-        raise ValueError(f"bench smoke: takes no environments, got {' '.join(options.names)}; try `bench envs`")
-    _function("vla_rl.bench:smoke")(as_json=options.json)
+        raise ValueError(
+            f"bench {options.suite}: takes no environments, got {' '.join(options.names)}; try `bench envs`"
+        )
+    if options.large and options.suite != "policy":
+        raise ValueError(f"bench {options.suite}: takes no --large; try `bench policy --large`")
+    if options.suite == "policy":
+        _function("vla_rl.bench_policy:bench_policy")(as_json=options.json, large=options.large)
+        return
+    name = {"smoke": "vla_rl.bench:smoke", "learner": "vla_rl.bench_learner:bench_learner"}[options.suite]
+    _function(name)(as_json=options.json)
 
 
 def _function(reference: str) -> Any:

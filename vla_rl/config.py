@@ -74,6 +74,7 @@ class PolicyConfig(_Part):
 
     train: what the actor's loss changes: the head only, LoRA in the backbone too, or everything.
     views: whether the backbone reads the cameras' pictures apart, each beside the instruction, or together.
+    precision, compile: how a frozen backbone computes; auto measures what is faster, see `vla_rl.tuning`.
     """
 
     backbone: Component
@@ -81,6 +82,8 @@ class PolicyConfig(_Part):
     train: Literal["head", "lora", "all"]
     lora: dict[str, Any]
     views: Literal["apart", "together"]
+    precision: Literal["auto", "float32", "bfloat16"]
+    compile: Literal["auto", "always", "never"]
 
     def settings(self, plugins: Sequence[str] = (), stack: int = 1) -> PolicySettings:
         """What `Policy.build` wants. Raises ConfigError."""
@@ -105,6 +108,7 @@ class ReplayConfig(_Part):
     ram_bytes, disk_bytes: limits, such as 4GB or 500MiB; null for none. With a limit of RAM, older frames are coded
     without loss, in RAM too, or in the run's folder where the disk has a limit.
     prefetch: batches that a thread makes ahead of the learner; the same ones as without it.
+    cache: whether rows keep what the frozen backbone makes of them, or each batch is encoded; auto: what is faster.
     """
 
     capacity: PositiveInt
@@ -113,6 +117,7 @@ class ReplayConfig(_Part):
     ram_bytes: ByteSize | None
     disk_bytes: ByteSize | None
     prefetch: NonNegativeInt
+    cache: Literal["auto", "always", "never"]
 
 
 class DemosConfig(_Part):

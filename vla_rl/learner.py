@@ -49,7 +49,7 @@ class Learner:
         self.device = self.accelerator.device
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self._generator = torch.Generator().manual_seed(seed)
-        self._bad_steps = 0
+        self._steps, self._bad_steps = 0, torch.zeros((), device=self.device)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which losses are computed."""
@@ -63,7 +63,8 @@ class Learner:
     def step(self, loss: Tensor, optimizer: Any, clip: float) -> Tensor:
         """One optimiser step; returns the gradient's norm before clipping.
 
-        A step with a gradient that is not finite is skipped, with weights and optimiser unchanged.
+        A step with a gradient that is not finite is skipped, with weights and optimiser unchanged. Nothing here waits
+        for an accelerator, but for one look at the skipped steps in `MAX_BAD_STEPS` steps.
 
         Raises:
             FloatingPointError: the gradient was not finite in `MAX_BAD_STEPS` steps in a row.
@@ -74,17 +75,23 @@ class Learner:
         self._average_gradients(parameters)
         self.accelerator.unscale_gradients(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
-        if not torch.isfinite(norm):
-            self._bad_steps += 1
-            if self._bad_steps >= MAX_BAD_STEPS:
-                raise FloatingPointError(
-                    f"the gradient was not finite {MAX_BAD_STEPS} times in a row; the loss is {loss.item()}"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            return norm
-        self._bad_steps = 0
-        optimizer.step()
+        bad = (~torch.isfinite(norm)).float()
+        fused = optimizer.optimizer
+        fused.found_inf = bad  # where the kernel looks, on the device, whether to do anything
+        # Accelerate's own step searches the disk for a package, twice: 0.6 ms, an eighth of an update of the critic.
+        (fused if self.accelerator.scaler is None else optimizer).step()
+        self._count(bad, loss)
         return norm
+
+    def _count(self, bad: Tensor, loss: Tensor) -> None:
+        """Count the steps in a row that were skipped."""
+        self._bad_steps = (self._bad_steps + 1) * bad
+        self._steps += 1
+        looks = self.device.type == "cpu" or self._steps % MAX_BAD_STEPS == 0
+        if looks and self._bad_steps.item() >= MAX_BAD_STEPS:
+            raise FloatingPointError(
+                f"the gradient was not finite {MAX_BAD_STEPS} times in a row; the loss is {loss.item()}"
+            )
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a statistic over the processes."""

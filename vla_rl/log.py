@@ -89,6 +89,6 @@ class Log:
 
 def _mean(items: list[Any]) -> float:
     """The mean of the finite values; NaN where there are none."""
-    values = torch.stack([torch.as_tensor(item, dtype=torch.float32).detach().cpu() for item in items])
+    values = torch.stack([torch.as_tensor(item, dtype=torch.float32).detach() for item in items]).cpu()
     finite = values[torch.isfinite(values)]
     return float(finite.mean()) if len(finite) else math.nan

@@ -34,7 +34,7 @@ def sft(run: RunConfig) -> Path:
     episodes = build.demonstrations(run, face)
     policy = build.fresh_policy(run, face, episodes).to(learner.device)
     folder = checkpoint.claim(run)
-    demos = build.demo_replay(run, face, policy, episodes)
+    demos = build.demo_replay(run, face, policy, episodes, cached=policy.frozen_trunk)
     with Log(folder, None, run.sft.steps, "supervised start") as log:
         imitate(policy, demos, learner, run, log)
     return checkpoint.save(folder, run.sft.steps, {"pretrained_model": policy.save_pretrained})
@@ -48,7 +48,7 @@ def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfi
     policy.train()
     for step in range(settings.steps):
         batch = demos.sample(settings.batch_size, rng, images=not policy.frozen_trunk)
-        rows = Rows.of(batch, policy, learner.device)
+        rows = Rows.of(batch, policy, learner.device, following=False)
         log.update(imitation_step(policy, rows, learner, optimizer, settings))
         schedule.step()
         if step % 50 == 49 or step + 1 == settings.steps:

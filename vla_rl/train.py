@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla_rl import build, checkpoint, registry
+from vla_rl import build, checkpoint, feature_cache, registry, tuning
 from vla_rl.actor import Actor
 from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.collect import Collector
@@ -46,6 +46,8 @@ class World:
     replay: ReplayBuffer
     demos: ReplayBuffer
     face: build.Interface
+    cache: feature_cache.CacheChoice
+    backbone: str
     rng: np.random.Generator
 
     def batch(self) -> Any:
@@ -59,7 +61,7 @@ class World:
             self.rng,
             # Where observed returns alone are the target, an episode counts once it has ended.
             finished_only=settings.mc_weight == 1.0,
-            images=not self.policy.frozen_trunk,
+            images=not (self.policy.frozen_trunk and self.cache.cached),
         )
 
 
@@ -74,6 +76,8 @@ def train(run: RunConfig) -> Path:
     world = make_world(run, folder)
     if world.learner.rank == 0:
         print(world.replay.describe())
+        print(world.backbone)
+        print(world.cache.said)
         if len(world.demos):
             print(f"demonstrations: {world.demos.nbytes / 2**20:.0f} MiB of RAM beside it")
     step = restore(folder, world)
@@ -116,13 +120,22 @@ def make_world(run: RunConfig, folder: Path) -> World:
     face = build.interface(run)
     learner = build.learner(run, folder)
     episodes = build.demonstrations(run, face)
-    policy = start_policy(run, face, episodes)
+    policy = start_policy(run, face, episodes).to(learner.device)
+    seen = feature_cache.any_observation(policy, face.observation, run.train.num_envs)
+    backbone = tuning.tune(policy, run.policy.precision, run.policy.compile, seen)
     if run.algorithm.kl_weight > 0 and run.train.checkpoint is None:
         raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
     reference = copy.deepcopy(policy).requires_grad_(False) if run.train.checkpoint else None
     algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference)
+    cache = feature_cache.choose(run, face.observation, policy)
     replay = build.replay(
-        run, face, policy, run.replay.capacity, run.train.num_envs, folder=folder / "replay" / str(learner.rank)
+        run,
+        face,
+        policy,
+        run.replay.capacity,
+        run.train.num_envs,
+        folder=folder / "replay" / str(learner.rank),
+        cached=cache.cached,
     )
     # Each process of several acts from seeds of its own.
     seed = run.seed + 1000 * learner.rank
@@ -134,8 +147,10 @@ def make_world(run: RunConfig, folder: Path) -> World:
         algorithm=algorithm,
         collector=Collector(envs, replay, seed=100_000 + 100 * seed),
         replay=replay,
-        demos=build.demo_replay(run, face, policy, episodes),
+        demos=build.demo_replay(run, face, policy, episodes, cache.cached),
         face=face,
+        cache=cache,
+        backbone=backbone,
         rng=np.random.default_rng(seed),
     )
 
@@ -193,7 +208,13 @@ def restore(folder: Path, world: World) -> int:
     state = checkpoint.load_state(generation.folder / "training_state")
     world.algorithm.load_state_dict(state["algorithm"])
     checkpoint.set_rng_state(state["rng"], world.rng)
-    world.replay.load(generation.folder / REPLAY)
+    ground, digest = build.grounding(world.policy), world.policy.digest()
+    for buffer in (world.replay, world.demos):
+        buffer.renew(ground, digest)  # nothing to do, unless policy.backbone is another one by now
+    if world.replay.load(generation.folder / REPLAY, ground):
+        print(
+            f"features: {generation.folder / REPLAY} holds none of this backbone; made for its {len(world.replay)} rows"
+        )
     world.replay.interrupt()
     world.collector.episodes = state["episodes"]
     return generation.step

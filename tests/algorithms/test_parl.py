@@ -36,7 +36,7 @@ SETTINGS = Parl(
 
 def make(folder: Path, settings: Parl = SETTINGS, train: str = "head") -> ParlAlgorithm:
     space = Binned(BINS).bind(spaces.Box(-1, 1, (2,)))
-    wanted = PolicySettings(Pretrained(str(folder)), HeadSettings(width=32), train, LoraSettings(rank=2, alpha=4.0))
+    wanted = PolicySettings(Pretrained(str(folder)), HeadSettings(width=32), train, LoraSettings(rank=2, alpha=4))
     torch.manual_seed(0)
     policy = Policy.build(wanted, space, ["front"], STATES, seed=0)
     return settings.build(policy=policy, learner=Learner(device="cpu", seed=1))

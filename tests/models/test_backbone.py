@@ -100,6 +100,36 @@ def test_the_same_instructions_give_the_same_prompt_object(backbone):
     backbone(pixels(backbone, 2), first).tokens_BTD.sum().backward()
 
 
+class Counting:
+    """A tokenizer that remembers what it read."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.read = tokenizer, []
+
+    def __call__(self, text, **options):
+        self.read.append(text)
+        return self.tokenizer(text, **options)
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_instruction_is_read_once_and_gives_the_features_of_one_read_anew(family):
+    torch.manual_seed(0)
+    backbone = Random(family).load()
+    views = pixels(backbone, 2)
+    # The second is another batch of the same instructions, as where one of the environments begins anew.
+    batches = (["reach the red cube", "go"], ["go", "reach the red cube"], ["go", "go"])
+    fresh = [Backbone(backbone.model, backbone.tokenizer, 32).eval() for _ in batches]
+    backbone.tokenizer = Counting(backbone.tokenizer)
+    with torch.no_grad():
+        for texts, each in zip(batches, fresh, strict=True):
+            remembered, anew = backbone(views, backbone.prompt(texts)), each(views, each.prompt(texts))
+            assert torch.equal(remembered.tokens_BTD, anew.tokens_BTD)
+    assert backbone.tokenizer.read == ["reach the red cube", "go"]
+
+
 @pytest.mark.parametrize("text", ["a\0b", "push \U0001f916 \u05d0\u05d1", "<image><ptr><self>", ""])
 def test_odd_text_is_text(backbone, text):
     prompt = backbone.prompt([text])

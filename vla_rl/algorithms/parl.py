@@ -22,7 +22,6 @@ from vla_rl.augment import Augment
 from vla_rl.learner import Learner
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
-from vla_rl.registry import ConfigError
 from vla_rl.replay.batch import Batch
 
 MEASURED = 16
@@ -52,11 +51,6 @@ class ParlAlgorithm:
     def __init__(self, settings: Parl, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
         self.settings, self.policy, self.learner = settings, policy.to(learner.device), learner
         self.augment = Augment(settings.shift, settings.brightness, settings.contrast)
-        if self.augment and policy.frozen_trunk:
-            raise ConfigError(
-                "algorithm.shift, brightness, contrast: with policy.train=head replay caches the pictures' features "
-                "as they are; set them to 0, or train lora or all"
-            )
         self.reference = reference.to(learner.device).eval() if reference is not None else None
         # The policy's own, without weights: its normalisation is the same for actor and critic.
         self.readout = policy.readout
@@ -124,7 +118,8 @@ class ParlAlgorithm:
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the critic and, every `critic_updates`-th time after the warm-up, one of the actor."""
-        rows = Rows.of(batch, self.policy, self.learner.device, self.augment)
+        following = self.settings.mc_weight < 1
+        rows = Rows.of(batch, self.policy, self.learner.device, self.augment, following)
         metrics = self.update_critic(rows)
         self.update_target()
         self.updates += 1
@@ -162,6 +157,7 @@ class ParlAlgorithm:
         settings = self.settings
         if settings.mc_weight == 1.0:
             return rows.returns
+        assert rows.next_grounded is not None, "a backup without the features of the next observations"
         features = self._actor_features(rows.next_grounded, rows.next_observation)
         noise = self._noise(len(rows), settings.backup_samples)
         tokens = self.policy.sample(features, settings.backup_samples, noise)
@@ -288,4 +284,4 @@ class ParlAlgorithm:
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of the values that the mask selects; NaN where it selects none."""
-    return values[mask].mean()
+    return torch.where(mask, values, 0.0).sum() / mask.sum()

@@ -29,7 +29,7 @@ class Parl:
     warmup_updates: critic updates before the actor's first.
     final_lr: both learning rates fall in a straight line to this share of theirs at the end of the run; 1: never.
     epsilon: probability that a decision, while collecting, is uniformly random.
-    shift, brightness, contrast: augmentation of pictures, see `vla_rl.augment`; only where the trunk trains.
+    shift, brightness, contrast: augmentation of pictures, see `vla_rl.augment`; cached features are then of no use.
     greedy_share: of the environments that, while collecting, take the most likely decision: a greedy policy runs in
         circles where a sampling one stumbles out, and the critic has to see that (as Ape-X gives each actor its own
         epsilon, arXiv 1803.00933).
@@ -80,6 +80,11 @@ class Parl:
             raise ValueError(f"shift: at least 0; brightness, contrast: in [0, 1); got {self}")
         if self.value_range[0] >= self.value_range[1]:
             raise ValueError(f"value_range must rise, got {self.value_range}")
+
+    @property
+    def augments(self) -> bool:
+        """Whether a batch's pictures are changed before they are encoded."""
+        return bool(self.shift or self.brightness or self.contrast)
 
     def build(self, **parts: Any) -> ParlAlgorithm:
         """The algorithm on a policy; see `ParlAlgorithm` for the parts."""

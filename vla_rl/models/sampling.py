@@ -102,7 +102,12 @@ def _spread(slot: Slot, label_B: torch.Tensor, width: float) -> torch.Tensor:
 
 def has_grammar(action_space: ActionSpace) -> bool:
     """Whether any slot's tokens are ever masked."""
-    return any(action_space.mask(np.zeros((1, k), np.int64)) is not None for k in range(len(action_space.slots)))
+    return any(_masked(action_space, k) for k in range(len(action_space.slots)))
+
+
+def _masked(action_space: ActionSpace, k: int) -> bool:
+    """Whether the tokens of slot k are ever masked."""
+    return action_space.mask(np.zeros((1, k), np.int64)) is not None
 
 
 def entropy(action_space: ActionSpace, logits: Sequence[torch.Tensor], tokens_BnK: torch.Tensor | None) -> torch.Tensor:
@@ -143,6 +148,8 @@ def _masks(action_space: ActionSpace, tokens_BnK: torch.Tensor):
     """Yield (k, bool [B, n, C_k]) for every slot with a mask; the caller may change slot k while it waits."""
     B, n, K = tokens_BnK.shape
     for k in range(K):
+        if not _masked(action_space, k):
+            continue  # without a look at the tokens, for which an accelerator would have to be waited for
         prefix = tokens_BnK[:, :, :k].reshape(B * n, k).cpu().numpy()
         mask = action_space.mask(prefix)
         if mask is not None:

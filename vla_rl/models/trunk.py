@@ -5,6 +5,7 @@ Shapes: B rows, V views, S slots of the pointers, T tokens, D width of the backb
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -84,6 +85,20 @@ class Trunk(nn.Module):
         """Tokens that `Features.tokens` holds of so many views and an instruction of at most so many tokens."""
         beside = self._beside(views)
         return (self.backbone.overhead(beside) + text_tokens) * (views // beside)
+
+    def digest(self) -> str:
+        """Names what the trunk computes without adapters: 16 hex digits of its weights, words and pictures' size."""
+        backbone = self.backbone
+        config, words = backbone.model.config, sorted(backbone.tokenizer.get_vocab().items())
+        said = [config.model_type, backbone.image_size, backbone.mean, backbone.std, self.together, words]
+        digest = hashlib.sha256(repr(said).encode())
+        # A layer with adapters keeps its own weights as `base_layer`.
+        weights = {name.replace(".base_layer.", "."): value for name, value in self.state_dict().items()}
+        for name in sorted(name for name in weights if ".lora_" not in name):
+            value = weights[name].detach().cpu().contiguous()
+            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
 
     def _beside(self, views: int) -> int:
         """How many of a row's views one sequence holds."""

@@ -27,6 +27,8 @@ class Batch:
     `returns` float32 [B]: the discounted return that was observed from the row to its episode's end;
     NaN where the episode has no known end. `features`, `next_features`: cached features by name.
     `demo` bool [B]. `weight` float32 [B]. `index` int64 [B]: the rows' ids in their buffer.
+    `shown` int64 [B, 2, F], where there are images: numbers of what the observation and the next one show, frames and
+    instruction; two that have the same numbers need encoding only once.
     """
 
     observation: dict[str, Any]
@@ -41,6 +43,7 @@ class Batch:
     demo: np.ndarray
     weight: np.ndarray
     index: np.ndarray
+    shown: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -67,8 +70,9 @@ class Batch:
         if len(batches) == 1:
             return batches[0]
         source = recycler or Recycler()
-        names = [field.name for field in dataclasses.fields(cls)]
-        return cls(**{name: _join(name, [getattr(batch, name) for batch in batches], source) for name in names})
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "shown"]
+        joined = {name: _join(name, [getattr(batch, name) for batch in batches], source) for name in names}
+        return cls(**joined, shown=_told_apart([batch.shown for batch in batches]))
 
 
 def _fields(batch: Batch) -> list[tuple[str, Any]]:
@@ -80,7 +84,15 @@ def _rows(value: Any, index: np.ndarray) -> Any:
         return {key: _rows(item, index) for key, item in value.items()}
     if isinstance(value, list):
         return [value[i] for i in index]
-    return value[index]
+    return None if value is None else value[index]
+
+
+def _told_apart(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The numbers `shown` of several buffers' batches, each with its buffer's before it; None where one has none."""
+    known = [shown for shown in parts if shown is not None]
+    if len(known) < len(parts):
+        return None
+    return np.concatenate([np.pad(shown, ((0, 0), (0, 0), (1, 0)), constant_values=i) for i, shown in enumerate(known)])
 
 
 def _put(target: Any, index: np.ndarray, rows: Any) -> None:

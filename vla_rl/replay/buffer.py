@@ -5,7 +5,7 @@ A row is one observation of one lane, and what was done there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,10 @@ from vla_rl.specs import IMAGES, STATE, TASK
 
 By = Literal["uniform", "success", "priority"]
 """How rows are drawn: all alike; those alike that a positive return followed; in proportion to their priority."""
+Ground = Callable[[dict[str, Any]], dict[str, np.ndarray]]
+"""A batched observation -> its cached features, arrays [B, ...]."""
+GROUNDED = 64
+"""Rows whose features are made anew at a time."""
 REDRAWS = 32
 """Rounds of rejection before the sampleable rows are listed instead."""
 
@@ -56,7 +60,8 @@ class ReplayBuffer:
     capacity: rows kept; the oldest go first, by whole episodes.
     images: camera (name or whole key) -> [height, width, 3].
     state_dim: P, or 0 for no state. slots: tokens of a decision; each token lies in [0, choices).
-    features: cached features of a row, name -> (shape, dtype). gamma: discount of one step, (0, 1].
+    features: cached features of a row, name -> (shape, dtype). digest: names what makes them; those of another digest
+    are never read. gamma: discount of one step, (0, 1].
     n_step: steps of a sampled transition. stack: frames of a sampled observation, older ones first,
     the episode's first frame repeated before its start.
 
@@ -77,6 +82,7 @@ class ReplayBuffer:
         state_dim: int,
         slots: int,
         features: FeatureSpecs | None = None,
+        digest: str = "",
         lanes: int = 1,
         gamma: float = 0.97,
         n_step: int = 3,
@@ -97,6 +103,7 @@ class ReplayBuffer:
             )
         self.capacity, self.lanes, self.stack = capacity, lanes, stack
         self.gamma, self.n_step, self.choices = float(gamma), n_step, choices
+        self._digest = digest
         self._images = image_shapes(images)
         self._specs = column_specs(self._images, state_dim, slots, choices, features or {})
         self._budget = Budget.split(capacity, lanes, self._specs, self._images, ram_bytes, disk_bytes)
@@ -118,6 +125,11 @@ class ReplayBuffer:
     def added(self) -> int:
         """Rows ever added; also the id of the next one."""
         return self._ring.head
+
+    @property
+    def caches(self) -> bool:
+        """Whether rows hold cached features."""
+        return any(name.startswith(FEATURE) for name in self._specs)
 
     @property
     def nbytes(self) -> int:
@@ -294,7 +306,8 @@ class ReplayBuffer:
         at, after = ids % self.capacity, reached % self.capacity
         columns = self._ring.columns
         # Both at once: a frame that is coded, and wanted by both, is decoded once.
-        frames = self._frames(np.stack([ids, reached])) if images else {}
+        both = np.stack([ids, reached])
+        frames = self._frames(both) if images else {}
         return Batch(
             observation={key: each[0] for key, each in frames.items()} | self.observations(ids, images=False),
             next_observation={key: each[1] for key, each in frames.items()} | self.observations(reached, images=False),
@@ -308,6 +321,7 @@ class ReplayBuffer:
             demo=columns["demo"][at],
             weight=np.ones(len(ids), np.float32),
             index=ids,
+            shown=self._shown(both).swapaxes(0, 1) if images else None,
         )
 
     def chunks(self, ids: np.ndarray, length: int) -> Chunks:
@@ -369,6 +383,13 @@ class ReplayBuffer:
         at = (self._ring.stacked(ids) if self.stack > 1 else ids) % self.capacity
         columns = self._ring.columns
         return {key: store.take(columns[FRAME + key][at], self.recycler) for key, store in self._stores.items()}
+
+    def _shown(self, ids: np.ndarray) -> np.ndarray:
+        """Of rows `ids` int64 [...], the numbers int64 [..., F] of every camera's frames and of the instruction."""
+        at = (self._ring.stacked(ids) if self.stack > 1 else ids[..., None]) % self.capacity
+        columns = self._ring.columns
+        frames = [columns[FRAME + key][at] for key in self._stores]
+        return np.concatenate([*frames, columns["instruction"][at[..., -1:]]], axis=-1).astype(np.int64)
 
     def _features(self, at: np.ndarray) -> dict[str, np.ndarray]:
         cached = {name: column for name, column in self._ring.columns.items() if name.startswith(FEATURE)}
@@ -456,6 +477,7 @@ class ReplayBuffer:
         files = {
             "settings": self._settings(),
             "alive": journal.packed(ring.alive(np.arange(ring.oldest, ring.head))),
+            "digest": self._digest,
             "rows": self._journal.store(folder, places),
             "frames": {
                 key: [shard.store(folder, places) for shard in store.shards.values()]
@@ -466,7 +488,7 @@ class ReplayBuffer:
 
     @classmethod
     def of_saved(cls, saved: Path, **limits: Any) -> ReplayBuffer:
-        """A buffer of what `save` wrote. limits: `ram_bytes`, `disk_bytes` and `folder`, as a new buffer takes them.
+        """A buffer of what `save` wrote, without cached features. limits: `ram_bytes`, `disk_bytes` and `folder`, as a new buffer takes them.
 
         Raises:
             ValueError: see `load`; or the limits are too small.
@@ -477,31 +499,45 @@ class ReplayBuffer:
             images={key: shape for key, (shape, _) in columns.items() if key.startswith(IMAGES)},
             state_dim=columns["state"][0][0],
             slots=columns["tokens"][0][0],
-            features={key.removeprefix(FEATURE): each for key, each in columns.items() if key.startswith(FEATURE)},
             **{name: settings[name] for name in ("capacity", "lanes", "stack", "gamma", "choices")},
             **limits,
         )
         buffer.load(saved)
         return buffer
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, ground: Ground | None = None) -> bool:
         """Replace everything by what `save` wrote; the stream then goes on as it would have.
 
         Running episodes go on too: call `interrupt` if the environments start anew.
 
+        Args:
+            folder: what `save` wrote.
+            ground: makes cached features, of at most `GROUNDED` rows at a time, where those that were saved are of
+                another digest, or none were.
+
+        Returns:
+            Whether cached features were made anew.
+
         Raises:
-            ValueError: a missing, truncated or altered file, or one of another buffer's settings; names
-                it. The buffer is left as it was.
+            ValueError: a missing, truncated or altered file, or one of another buffer's settings; or cached features
+                of another digest, without `ground`. Names it. The buffer is left as it was.
         """
         state = journal.read_state(folder, self._settings())
+        stale = self.caches and state["digest"] != self._digest
+        if stale and ground is None:
+            raise ValueError(
+                f"{folder}: its cached features are of digest {state['digest'] or 'none'}, this replay's of "
+                f"{self._digest}; give `ground` to make them anew"
+            )
+        read = {name: spec for name, spec in self._specs.items() if not (stale and name.startswith(FEATURE))}
         oldest, head = state["oldest"], state["head"]
         alive = journal.unpacked(state["alive"], head - oldest)
-        saved = Journal.open(folder, state["rows"], oldest, head, self._specs)
+        saved = Journal.open(folder, state["rows"], oldest, head, read)
         frames = {key: [Archive.open(folder / name) for name in names] for key, names in state["frames"].items()}
         ring, instructions, stores = self._empty_ring(), Instructions(), self._empty_stores()
         for ids, rows, texts in saved.parts(oldest):
-            for name, values in rows.items():
-                ring.columns[name][ids % self.capacity] = values
+            for name in read.keys() - {"instruction", *LATER}:
+                ring.columns[name][ids % self.capacity] = rows[name]
             living = alive[ids - oldest]
             used = [texts[i] for i in rows["instruction"][living].tolist()]
             ring.columns["instruction"][ids[living] % self.capacity] = instructions.take(used)
@@ -514,6 +550,28 @@ class ReplayBuffer:
         ring.restore(state, alive)
         self._ring, self._stores, self._instructions, self._journal = ring, stores, instructions, saved
         self._trees, self._most, self._witness = {}, 1.0, -1
+        if stale and ground is not None:
+            wanted, self._digest = self._digest, state["digest"]
+            self.renew(ground, wanted)
+        return stale
+
+    def renew(self, ground: Ground, digest: str) -> bool:
+        """Make the cached features of all rows anew, unless they are of `digest` already; returns whether it did.
+
+        ground: makes those of at most `GROUNDED` observations at a time.
+        """
+        if not self.caches or digest == self._digest:
+            return False
+        self._digest = digest
+        ids = np.arange(self._ring.oldest, self._ring.head)
+        history = self._ring.columns["history"][ids % self.capacity]
+        ids = ids[self._ring.alive(ids) & self._ring.alive(history)]
+        for begin in range(0, len(ids), GROUNDED):
+            some = ids[begin : begin + GROUNDED]
+            for name, values in ground(self.observations(some)).items():
+                self._ring.columns[FEATURE + name][some % self.capacity] = values
+        self._journal = Journal()  # what it holds is of the other digest
+        return True
 
     def _recorded(self, ids: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
         """Columns of rows as they were recorded, their instructions as places in a list, and that list."""
@@ -531,7 +589,9 @@ class ReplayBuffer:
         }
 
     def _settings(self) -> dict[str, Any]:
-        columns: dict[str, Any] = {name: [list(shape), dtype.str] for name, (shape, dtype) in self._specs.items()}
+        # Cached features follow from the rest, so that a checkpoint with others, or without any, can be loaded.
+        kept = {name: spec for name, spec in self._specs.items() if not name.startswith(FEATURE)}
+        columns: dict[str, Any] = {name: [list(shape), dtype.str] for name, (shape, dtype) in kept.items()}
         columns |= {key: [list(shape), "|u1"] for key, shape in self._images.items()}
         chosen = {name: getattr(self, name) for name in ("capacity", "lanes", "stack", "gamma", "choices")}
         return chosen | {"columns": columns}

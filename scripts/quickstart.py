@@ -44,7 +44,7 @@ def write_result(folder: Path, scores: dict[str, EvalResult | Score], **rest: An
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("task", choices=["reach", "push", "gui"], help="whose recipe")
+    arguments.add_argument("task", choices=["reach", "push", "gui", "gui_long"], help="whose recipe")
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--setup-seconds", type=float, default=0.0)
     arguments.add_argument("--out", type=Path, default=None, help="default: outputs/quickstart")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set everything up, then: demonstrations, supervised start, reinforcement learning from pixels and a sparse
-# reward, and both policies on the same held-out seeds. Usage: bash scripts/quickstart.sh [reach|push|gui] [seed]
+# reward, and both policies on the same held-out seeds. Usage: bash scripts/quickstart.sh [reach|push|gui|gui_long] [seed]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 start=$(date +%s)

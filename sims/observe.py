@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 
 from vla_rl import registry
-from vla_rl.specs import IMAGES, STATE, TASK, Sensor, SensorSpec
+from vla_rl.specs import IMAGES, STATE, TASK, Mark, Sensor, SensorSpec
 
 CHARACTERS = string.ascii_letters + string.digits + " " + string.punctuation
 """What an instruction may be written with."""
@@ -174,6 +174,19 @@ class Observer:
             )
             spaces[STATE] = gymnasium.spaces.Box(low, high, dtype=np.float32)
         return gymnasium.spaces.Dict(spaces)
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """The places that the state tells of, by its entries."""
+        found, start = list[Mark](), 0
+        for spec in self.specs:
+            if spec.kind == "vector":
+                flags = [tuple(start + flag for flag in mark.flags) for mark in spec.marks]
+                found += [
+                    Mark(start + mark.at, each, mark.camera) for mark, each in zip(spec.marks, flags, strict=True)
+                ]
+                start += spec.shape[0]
+        return tuple(found)
 
     def begin(self, world: Any, rng: np.random.Generator) -> None:
         """Forget the last episode, and hold every reading of the new one's first state against its spec.

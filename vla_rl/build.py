@@ -21,16 +21,17 @@ from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
-from vla_rl.specs import ActionSpace
+from vla_rl.specs import ActionSpace, Mark
 
 
 @dataclass(frozen=True)
 class Interface:
-    """What the policy meets: the observations' shapes, and decisions fitted to the environment's actions."""
+    """What the policy meets: the observations' shapes, decisions fitted to the environment's actions, and marks."""
 
     observation: ObservationShape
     actions: gymnasium.Space
     tokens: ActionSpace
+    marks: tuple[Mark, ...] = ()
 
 
 def env_factory(run: RunConfig, face: Interface, render_mode: str | None = None) -> partial[gymnasium.Env]:
@@ -51,7 +52,7 @@ def interface(run: RunConfig) -> Interface:
     env = envs.factory(run)()
     try:
         tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
-        return Interface(ObservationShape.of(env.observation_space), env.action_space, tokens)
+        return Interface(ObservationShape.of(env.observation_space), env.action_space, tokens, envs.marks(env))
     except ValueError as error:
         raise error if isinstance(error, ConfigError) else ConfigError(f"env {run.env.id}: {error}") from error
     finally:
@@ -72,6 +73,7 @@ def fresh_policy(run: RunConfig, face: Interface, episodes: Demonstrations | Non
         cameras=face.observation.images,
         state_dim=face.observation.state,
         seed=run.seed,
+        marks=face.marks,
     )
     if episodes:
         stack = run.replay.stack

@@ -18,7 +18,7 @@ from vla_rl import registry
 from vla_rl.actions import horizon
 from vla_rl.actions.command import Commands
 from vla_rl.registry import ConfigError
-from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace
+from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace, Mark
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
@@ -65,6 +65,11 @@ class TokenEnv(gymnasium.Wrapper):
             if terminated or truncated:
                 break
         return observation, total, terminated, truncated, {**info, "steps": steps}
+
+
+def marks(env: gymnasium.Env) -> tuple[Mark, ...]:
+    """The places that the state tells of; an environment that has such sensors says them as its `marks`."""
+    return tuple(env.get_wrapper_attr("marks")) if env.has_wrapper_attr("marks") else ()
 
 
 def register_installed() -> None:

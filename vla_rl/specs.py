@@ -49,11 +49,25 @@ def check_training_seed(seed: int, episodes: int = 1) -> int:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A place in a camera's picture that a vector tells of, such as where was clicked before, and what was done there.
+
+    at: the entry of x, which y follows, in [-1, 1], to the right and down. flags: the entries that are 1 for what was
+    done there and 0 for all else; 0 throughout where there is nothing to tell. The marks of a camera have as many
+    flags each, in the same order.
+    """
+
+    at: int
+    flags: tuple[int, ...]
+    camera: str
+
+
+@dataclass(frozen=True)
 class SensorSpec:
     """What a sensor returns.
 
     `image`: uint8 [height, width, 3] in `shape`. `vector`: float32 of `shape` (n,), every entry in
-    [low, high], in `unit`. `text`: a str of at most `shape[0]` characters.
+    [low, high], in `unit`; `marks` are the places that it tells of. `text`: a str of at most `shape[0]` characters.
     """
 
     kind: Literal["image", "vector", "text"]
@@ -62,6 +76,7 @@ class SensorSpec:
     unit: str = ""
     low: float = -np.inf
     high: float = np.inf
+    marks: tuple[Mark, ...] = ()
 
 
 @runtime_checkable

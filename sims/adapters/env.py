@@ -87,6 +87,7 @@ class AdaptedEnv(gymnasium.Env):
         except AttributeError as error:
             raise ConfigError(f"sensors: one of them reads what {env.unwrapped} does not show: {error}") from error
         self.observation_space = self._observer.space()
+        self.marks = self._observer.marks
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

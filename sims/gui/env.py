@@ -106,6 +106,7 @@ class GuiEnv(gymnasium.Env):
         usual = (*SENSORS, *([{"type": "answer"}] if self.task.tools else []))
         self._observer = Observer(usual if sensors is None else sensors, self.world, plugins)
         self.observation_space = self._observer.space()
+        self.marks = self._observer.marks
         self._goal: Goal | None = None
         self._text = ""
         self._steps = 0

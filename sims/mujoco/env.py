@@ -99,6 +99,7 @@ class TableTop(gymnasium.Env):
         )
         self._observer = Observer(sensors, self.world, plugins)
         self.observation_space = self._observer.space()
+        self.marks = self._observer.marks
         self.action_space = self._action_space()
         self._goal: Goal | None = None
         self._steps = 0

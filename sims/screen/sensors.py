@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from sims.screen.interaction import Gesture
 from sims.screen.world import ScreenWorld
-from vla_rl.specs import SensorSpec
+from vla_rl.specs import Mark, SensorSpec
 
 NAME_LENGTH, ANSWER_LENGTH = 80, 200
 """Characters that a thing's name, or a tool's answer, may have; what is longer is cut."""
@@ -134,11 +135,13 @@ class LastGestures:
     """What was done in the last `count` steps, the latest first: float32 [count * (1 + kinds + 4)] in [-1, 1].
 
     Of each: 1 where there was none yet, a 1 for its kind, where it began and where it ended (x, y, as `Cursor`
-    counts; 0 for a kind that has no place).
+    counts; for a kind that has no place, where the latest one before it ended that had one). Where they ended are
+    marks on the picture of `camera`.
     """
 
     name: str = "last_gestures"
     count: int = 2
+    camera: str = "screen"
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= 32:
@@ -146,25 +149,31 @@ class LastGestures:
 
     def spec(self, world: ScreenWorld) -> SensorSpec:
         """So many entries."""
-        entries = self.count * (1 + len(world.kinds) + _PLACES)
-        return SensorSpec("vector", (entries,), "float32", low=-1, high=1)
+        kinds = len(world.kinds)
+        starts = range(0, self.count * (1 + kinds + _PLACES), 1 + kinds + _PLACES)
+        flags = [tuple(range(start + 1, start + 1 + kinds)) for start in starts]
+        marks = tuple(Mark(kind[-1] + _PLACES - 1, kind, self.camera) for kind in flags)
+        return SensorSpec("vector", (len(starts) * starts.step,), "float32", low=-1, high=1, marks=marks)
 
     def read(self, world: ScreenWorld) -> np.ndarray:
         """The gestures of the last steps."""
         rows = np.zeros((self.count, 1 + len(world.kinds) + _PLACES), np.float32)
-        last = world.gestures[-self.count :][::-1]
-        rows[len(last) :, 0] = 1
-        for row, gesture in zip(rows, last, strict=False):
+        rows[len(world.gestures) :, 0] = 1
+        ends = _ends(world.gestures, world.size)
+        for row, gesture, places in zip(rows, reversed(world.gestures), reversed(ends), strict=False):
             row[1 + world.kinds.index(gesture.kind)] = 1
-            row[-_PLACES:] = _ends(gesture, world.size)
+            row[-_PLACES:] = places
         return rows.ravel()
 
 
-def _ends(gesture: Gesture, size: tuple[int, int]) -> np.ndarray:
-    """Where a gesture began and ended: float32 [4]."""
-    if gesture.at is None:
-        return np.zeros(_PLACES, np.float32)
-    return np.concatenate([_spread(gesture.at, size), _spread(gesture.to or gesture.at, size)])
+def _ends(gestures: Sequence[Gesture], size: tuple[int, int]) -> list[np.ndarray]:
+    """Where each began and ended, float32 [4]; of one without a place, where the hand had come to rest."""
+    ends, rest = list[np.ndarray](), np.zeros(2, np.float32)
+    for gesture in gestures:
+        began = rest if gesture.at is None else _spread(gesture.at, size)
+        rest = began if gesture.to is None else _spread(gesture.to, size)
+        ends.append(np.concatenate([began, rest]))
+    return ends
 
 
 def _spread(place: tuple[float, float], size: tuple[int, int]) -> np.ndarray:

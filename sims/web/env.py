@@ -128,6 +128,7 @@ class PageEnv(gymnasium.Env):
         self.world = PageWorld(self.page, self._commands.kinds, cursor)
         self._observer = Observer(sensors, self.world, plugins)
         self.observation_space = self._observer.space()
+        self.marks = self._observer.marks
         self._seen: Observation = {}
         self._said: dict[str, Any] = {}
         self._steps: int | None = None

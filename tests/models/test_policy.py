@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 import vla_rl
 from vla_rl.actions import Binned, Choice, Command, Commands, Compose, Pointer, Span, Variant
 from vla_rl.models.features import Features
-from vla_rl.models.heads import Readout
 from vla_rl.models.pointers import SLOTS
 from vla_rl.models.policy import Policy
 from vla_rl.models.processor import pixels_to_floats
+from vla_rl.models.readout import Readout
 from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings, Pretrained
+from vla_rl.specs import Mark
 
 BINS = Binned(5).bind(spaces.Box(-1, 1, (3,)))
 PLACE = Pointer("front", (12, 8)).bind(spaces.Box(-1, 1, (2,)))
@@ -35,10 +36,10 @@ WORDS = HeadSettings(reads=("pointers", "words"), width=32, words=6)
 TOKENS = HeadSettings(reads=("pointers", "tokens"), width=32, text_tokens=40)
 
 
-def make(space=BINS, cameras=("front",), family="idefics3", head=None, state=3, **settings) -> Policy:
+def make(space=BINS, cameras=("front",), family="idefics3", head=None, state=3, marks=(), **settings) -> Policy:
     head = head or HeadSettings(width=32)
     wanted = PolicySettings(Random(family), head, lora=LoraSettings(rank=2, alpha=4), **settings)
-    return Policy.build(wanted, space, cameras, state, seed=0).eval()
+    return Policy.build(wanted, space, cameras, state, seed=0, marks=marks).eval()
 
 
 def loss_step(policy: Policy, steps: int = 2) -> None:
@@ -66,7 +67,7 @@ def changed(before: dict, after: dict) -> set[str]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_saves_and_reloads_to_identical_logits(family, tmp_path):
-    policy = make(family=family, head=TOKENS)
+    policy = make(family=family, head=TOKENS, marks=[Mark(0, (2,), "front")])
     policy.set_normalization(policy.encode(observation(5)))
     loss_step(policy, 1)
     policy.save_pretrained(tmp_path)
@@ -77,6 +78,7 @@ def test_every_family_saves_and_reloads_to_identical_logits(family, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert again.settings.head == TOKENS
     assert (again.action_space, again.cameras, again.state_dim) == (BINS, ("front",), 3)
+    assert again.marks == policy.marks == (Mark(0, (2,), "front"),)
 
 
 @pytest.mark.parametrize("train", ["head", "lora", "all"])
@@ -283,7 +285,7 @@ def test_without_places_and_tokens_only_pointers_are_cached():
 
 
 def test_the_readout_is_measured_in_the_spread_of_the_demonstrations():
-    readout = Readout(cameras=1, stack=1, state_dim=2)
+    readout = Readout(["front"], stack=1, state_dim=2)
     confidence = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0]]).expand(64, -1)
     state = torch.stack([torch.randn(64) * 3 + 1, torch.full((64,), 7.0)], 1)
     features = Features(torch.rand(64, SLOTS, 2) * 0.4, torch.rand(64, SLOTS, 2) * 0.1, confidence, state)
@@ -298,7 +300,7 @@ def test_the_readout_is_measured_in_the_spread_of_the_demonstrations():
 
 
 def test_the_readout_gates_by_confidence():
-    readout = Readout(cameras=1, stack=1, state_dim=2)
+    readout = Readout(["front"], stack=1, state_dim=2)
     places, extents = torch.rand(1, SLOTS, 2) * 2 - 1, torch.rand(1, SLOTS, 2)
     confidence = torch.tensor([[1.0, 0.5, 0.0, 0.0, 0.0]])
     row = readout(Features(places, extents, confidence, torch.tensor([[2.0, 7.5]])))[0]
@@ -309,6 +311,39 @@ def test_the_readout_gates_by_confidence():
     assert torch.equal(row[14:20], torch.zeros(6))
     assert torch.allclose(row[25:27], 4 * 0.5 * (places[0, 1] - places[0, 0]))
     assert row[-2:].tolist() == [2.0, 7.5]
+
+
+MARKS = (Mark(2, (0, 1), "front"), Mark(6, (4, 5), "front"), Mark(0, (2,), "elsewhere"))
+
+
+def test_the_readout_tells_which_slots_the_marks_lie_on_and_what_was_done_there():
+    readout = Readout(["side", "front"], stack=1, state_dim=8, marks=MARKS)
+    plain = Readout(["side", "front"], stack=1, state_dim=8)
+    places = torch.zeros(1, 2 * SLOTS, 2)
+    places[0, SLOTS:, 0] = torch.linspace(-1, 1, SLOTS)  # of the front view, side by side
+    confidence = torch.ones(1, 2 * SLOTS)
+    confidence[0, SLOTS + 2] = 0.5
+    features = Features(places, torch.full((1, 2 * SLOTS, 2), 0.1), confidence, torch.zeros(1, 8))
+    features.state[0] = torch.tensor([1, 0, *places[0, SLOTS + 1], 0, 1, *places[0, SLOTS + 2]])
+    row = readout.raw(features)[0]
+    assert len(row) == readout.size == plain.size + SLOTS * (2 + 2)
+    pointing = plain.size - 8
+    assert torch.equal(torch.cat([row[:pointing], row[-8:]]), plain.raw(features)[0])
+    first, second, done_0, done_1 = row[pointing:-8].view(4, SLOTS)
+    for found, slot, sure in ((first, 1, 1.0), (second, 2, 0.5)):
+        assert found[slot] == sure
+        assert found.argmax() == slot
+        others = torch.arange(SLOTS) != slot
+        assert found[others].max() < 0.05  # half an image away, seen through a box of a tenth
+    assert torch.equal(done_0, first)
+    assert torch.equal(done_1, second)
+    features.state[0, 5] = 0  # nothing was done there
+    assert readout.raw(features)[0, pointing:-8].view(4, SLOTS)[[1, 3]].abs().max() == 0
+
+
+def test_marks_of_a_camera_with_unlike_flags_are_refused():
+    with pytest.raises(ValueError, match=r"'front' have \[1, 2\] flags"):
+        Readout(["front"], stack=1, state_dim=8, marks=[*MARKS[:2], Mark(0, (3,), "front")])
 
 
 @pytest.mark.parametrize(

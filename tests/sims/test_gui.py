@@ -21,7 +21,7 @@ from sims.gui.widget import Event
 from sims.gui.words import HELD_OUT_WORDS, LABELS
 from sims.register import SCREENS
 from sims.screen.interaction import Gesture
-from vla_rl import config
+from vla_rl import config, envs
 from vla_rl.actions.command import Command
 from vla_rl.data.flat import pack
 from vla_rl.specs import IMAGES, STATE, TASK
@@ -310,6 +310,21 @@ def test_sensors_read_what_is_there():
     assert latest[1 + env.action_space.kinds.index("click")] == 1
     np.testing.assert_allclose(latest[-4:-2], observation[STATE][:2])
     assert observation[IMAGES + "small"].shape == (32, 48, 3)
+
+
+def test_the_last_gestures_are_marks_where_the_hand_was():
+    env = gymnasium.make("vla_rl/GuiTypeAndSubmit-v0", sensors=["screenshot", "cursor", "last_gestures"])
+    env.reset(seed=0)
+    for _ in range(2):
+        observation, *_ = env.step(env.unwrapped.expert_action())
+    state, kinds = observation[STATE], env.unwrapped.action_space.kinds
+    latest, before = envs.marks(env)
+    assert (latest.camera, len(latest.flags)) == ("screen", len(kinds))
+    done = [[kinds[i] for i, flag in enumerate(mark.flags) if state[flag]] for mark in (latest, before)]
+    assert done == [["type"], ["click"]]
+    for mark in (latest, before):  # typing has no place of its own: the hand was where it had clicked
+        np.testing.assert_array_equal(state[mark.at : mark.at + 2], state[:2])
+    assert envs.marks(gymnasium.make("vla_rl/GuiTypeAndSubmit-v0", sensors=["screenshot", "instruction"])) == ()
 
 
 @pytest.mark.parametrize("frame", ["pixels", "unit", "thousand"])

@@ -128,10 +128,7 @@ class Critic(nn.Module):
         view = self._views[name]
         rows_S = slice(view * SLOTS, (view + 1) * SLOTS)
         centres_C2: Tensor = getattr(self, f"centres_{name}")
-        cell = 2 / math.sqrt(len(centres_C2))
-        gap_BNS2 = centres_C2[tokens_BN].unsqueeze(2) - seen.places[:, None, rows_S]
-        reach_B1S2 = seen.extents[:, None, rows_S] + cell
-        near_BNS = torch.exp(-0.5 * (gap_BNS2 / reach_B1S2).square().sum(-1)) * seen.confidence[:, None, rows_S]
+        near_BNS = seen.near(centres_C2[tokens_BN], rows_S, margin=2 / math.sqrt(len(centres_C2)))
         shown_BND = _chosen(seen.visual[:, view], getattr(self, f"tokens_{name}")[tokens_BN])
         return torch.cat([near_BNS, shown_BND], -1)
 

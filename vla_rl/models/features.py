@@ -70,6 +70,15 @@ class Features:
         changed.places = self.places + std * torch.randn_like(self.places)
         return changed
 
+    def near(self, points_BX2: torch.Tensor, slots: slice, margin: float) -> torch.Tensor:
+        """How near points (x, y in [-1, 1]) are to what the `slots` of a view point at: [B, X, S] in [0, 1].
+
+        A Gaussian as wide as the thing and `margin` (half images) around it, times the slot's confidence.
+        """
+        gap_BXS2 = points_BX2.unsqueeze(2) - self.places[:, None, slots]
+        reach_B1S2 = self.extents[:, None, slots] + margin
+        return torch.exp(-0.5 * (gap_BXS2 / reach_B1S2).square().sum(-1)) * self.confidence[:, None, slots]
+
     @classmethod
     def concatenate(cls, parts: Sequence[Features]) -> Features:
         """The rows of all, in order."""

@@ -18,65 +18,9 @@ from vla_rl.models.pointers import MENTIONS, SLOTS, cell_centres, cells_at
 from vla_rl.models.settings import HeadSettings
 from vla_rl.specs import Slot
 
-DIFFERENCE_GAIN = 4.0
-"""Differences of places are small where it matters most: near contact. Extents are small altogether."""
-POINTER_FLOOR, STATE_FLOOR = 0.05, 1e-3
-"""What spreads less in the demonstrations is not stretched further: half images; the state's own units."""
-LIMIT = 10.0
 ABSENT = -20.0
 """The logit of a word that the text does not have: no grammar forbids it, so its probability must stay finite."""
 _KEY = 32
-
-
-class Readout(nn.Module):
-    """Confidence-gated places, extents and differences, confidences, and the state, normalised: what all heads read.
-
-    Differences: of every pair of slots within a view, and of each slot between successive frames of a camera.
-    No weights, so that policy and critic share one.
-    """
-
-    mean: torch.Tensor
-    std: torch.Tensor
-    pairs: torch.Tensor
-
-    def __init__(self, cameras: int, stack: int, state_dim: int) -> None:
-        super().__init__()
-        views = cameras * stack
-        pairs = [(v * SLOTS + i, v * SLOTS + j) for v in range(views) for i in range(SLOTS) for j in range(i)]
-        for view in range(views):
-            if view % stack:
-                pairs += [(view * SLOTS + s, (view - 1) * SLOTS + s) for s in range(SLOTS)]
-        self.register_buffer("pairs", torch.tensor(pairs, dtype=torch.long).T.contiguous(), persistent=False)
-        self.size = views * SLOTS * 5 + 2 * len(pairs) + state_dim
-        self.register_buffer("mean", torch.zeros(self.size))
-        self.register_buffer("std", torch.ones(self.size))
-
-    def forward(self, features: Features) -> torch.Tensor:
-        """float32 [B, R], each entry in units of its spread in the demonstrations, at most LIMIT."""
-        return ((self.raw(features) - self.mean) / self.std).clamp(-LIMIT, LIMIT)
-
-    def raw(self, features: Features) -> torch.Tensor:
-        """float32 [B, R] in the units of image and state."""
-        confidence = features.confidence
-        gated = features.places * confidence.unsqueeze(-1)
-        extents = features.extents * (confidence * DIFFERENCE_GAIN).unsqueeze(-1)
-        i, j = self.pairs
-        both = (confidence[:, i] * confidence[:, j] * DIFFERENCE_GAIN).unsqueeze(-1)
-        differences = (features.places[:, i] - features.places[:, j]) * both
-        return torch.cat([gated.flatten(1), extents.flatten(1), confidence, differences.flatten(1), features.state], 1)
-
-    def set_normalization(self, features: Features) -> None:
-        """Take mean and spread from features of demonstrations; what hardly varies there is only shifted.
-
-        Without it the places, which vary by tenths, weigh little beside the state (Reach from 8 demonstrations,
-        true places with a pixel of noise: 17% success instead of 65%).
-        """
-        raw = self.raw(features)
-        std = raw.std(0, unbiased=False)
-        pointing = self.size - features.state.shape[1]
-        floor = torch.where(torch.arange(self.size, device=std.device) < pointing, POINTER_FLOOR, STATE_FLOOR)
-        self.mean.copy_(raw.mean(0))
-        self.std.copy_(torch.where(std < floor, torch.ones_like(std), std))
 
 
 class ActionHead(nn.Module):

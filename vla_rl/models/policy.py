@@ -20,11 +20,12 @@ from torch import nn
 from vla_rl.models import sampling, storage
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.features import Features
-from vla_rl.models.heads import ActionHead, Readout
+from vla_rl.models.heads import ActionHead
 from vla_rl.models.pointers import SLOTS, Pointers
+from vla_rl.models.readout import Readout
 from vla_rl.models.settings import PolicySettings
 from vla_rl.models.trunk import Trunk, adapters_off, add_lora
-from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace, Slot
+from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace, Mark, Slot
 
 Logits = list[torch.Tensor]
 """Of each slot k, [B, C_k], before any mask."""
@@ -39,6 +40,7 @@ class Policy(nn.Module):
         action_space: bound to the environment's space.
         cameras: their names, in the order of the views.
         state_dim: P.
+        marks: the places that the state tells of.
         readout: the parameter-free reading of features; the critic shares it.
     """
 
@@ -50,9 +52,11 @@ class Policy(nn.Module):
         state_dim: int,
         backbone: Backbone,
         pointers: Pointers,
+        marks: Iterable[Mark] = (),
     ) -> None:
         super().__init__()
         self.settings, self.action_space, self.state_dim = settings, action_space, state_dim
+        self.marks = tuple(marks)
         self.cameras = tuple(name.removeprefix(IMAGES) for name in cameras)
         if not self.cameras:
             raise ValueError("a policy needs at least one camera among env.sensors")
@@ -62,7 +66,7 @@ class Policy(nn.Module):
         self.trunk = Trunk(backbone, pointers, settings.views == "together")
         self.frozen: Trunk | None = None
         self._set_trainable()
-        self.readout = Readout(len(self.cameras), settings.stack, state_dim)
+        self.readout = Readout(self.cameras, settings.stack, state_dim, self.marks)
         self.head = ActionHead(
             settings.head,
             self.slots,
@@ -82,6 +86,7 @@ class Policy(nn.Module):
         cameras: Iterable[str],
         state_dim: int,
         seed: int | None = None,
+        marks: Iterable[Mark] = (),
     ) -> Policy:
         """A policy on the settings' backbone, its head untrained.
 
@@ -89,6 +94,7 @@ class Policy(nn.Module):
             action_space: bound.
             cameras: their names, or keys of observations, in the order of the views.
             seed: of the fresh weights; torch's own generator is left as it was.
+            marks: the places that the state tells of.
 
         Raises:
             ValueError: no camera; an action space that points into a camera that is not there.
@@ -99,7 +105,7 @@ class Policy(nn.Module):
             backbone = settings.backbone.load()
             source, width = backbone.source, backbone.hidden_size
             pointers = Pointers.load(source, width) if source else Pointers(width)
-            return cls(settings, action_space, cameras, state_dim, backbone, pointers)
+            return cls(settings, action_space, cameras, state_dim, backbone, pointers, marks)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors and the backbone's config and tokenizer."""

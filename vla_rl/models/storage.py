@@ -19,6 +19,7 @@ from vla_rl import registry
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings
+from vla_rl.specs import Mark
 
 if TYPE_CHECKING:
     from vla_rl.models.policy import Policy
@@ -46,6 +47,7 @@ def save(policy: Policy, folder: Path) -> None:
         "action_space": registry.describe(policy.action_space, "action_spaces"),
         "cameras": list(policy.cameras),
         "state_dim": policy.state_dim,
+        "marks": [dataclasses.asdict(mark) for mark in policy.marks],
     }
     policy.trunk.backbone.save_frame(folder / _BACKBONE)
     weights = {name: value.detach().cpu().contiguous() for name, value in _own(policy).items()}
@@ -70,7 +72,8 @@ def load(folder: Path, plugins: Sequence[str]) -> Policy:
     with torch.random.fork_rng(devices=[]):
         backbone = Backbone.from_frame(folder / _BACKBONE, config["dtype"])
         pointers = Pointers(backbone.hidden_size, config["key_size"])
-        policy = Policy(settings, action_space, config["cameras"], config["state_dim"], backbone, pointers)
+        marks = [registry.validated(Mark, mark, "marks") for mark in config.get("marks", ())]
+        policy = Policy(settings, action_space, config["cameras"], config["state_dim"], backbone, pointers, marks)
     load_weights(policy, folder)
     return policy.eval()
 

@@ -488,7 +488,9 @@ class ReplayBuffer:
 
     @classmethod
     def of_saved(cls, saved: Path, **limits: Any) -> ReplayBuffer:
-        """A buffer of what `save` wrote, without cached features. limits: `ram_bytes`, `disk_bytes` and `folder`, as a new buffer takes them.
+        """A buffer of what `save` wrote, without cached features.
+
+        limits: `ram_bytes`, `disk_bytes` and `folder`, as a new buffer takes them.
 
         Raises:
             ValueError: see `load`; or the limits are too small.

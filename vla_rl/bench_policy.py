@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def measure_policy(backbone: Any, side: int = 64, batches: tuple[int, ...] = BAT
     found: dict[str, float] = {}
     for rows in batches:
         seen = pictures(rows, side)
-        works = [lambda seen=seen: decide(policy, seen), *generators(policy.trunk.backbone, seen)]
+        works = [partial(decide, policy, seen), *generators(policy.trunk.backbone, seen)]
         with torch.inference_mode():
             for work in works:
                 work()

@@ -31,7 +31,7 @@ def interleaved(
     """The times of a call of each work, float64 [rounds, works]: all in turn, the first one last the next time."""
     times = np.empty((rounds, len(works)))
     for row in range(rounds):
-        for at in np.roll(np.arange(len(works)), -row):
+        for at in np.roll(np.arange(len(works)), -row).tolist():
             times[row, at] = seconds(works[at], device, repeats[at])
     return times
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,6 @@ def write(scene: Scene, path: Path, seed: int = 0) -> dict[str, tuple[int, ...]]
                 ended = terminated or truncated
     finally:
         env.close()
-    arrays = {name: np.stack(frames) for name, frames in pictures.items()}
+    arrays: dict[str, Any] = {name: np.stack(frames) for name, frames in pictures.items()}
     np.savez(path, begins=np.array(begins), **arrays)
     return {name: array.shape[1:] for name, array in arrays.items()}

@@ -33,7 +33,7 @@ class SmolVLM256M:
     def load(self) -> Backbone:
         """Fresh weights from torch's generator."""
         tokenizer = tiny_tokenizer(["reach the red cube"])
-        image = tokenizer.convert_tokens_to_ids(IMAGE)
+        image = tokenizer.get_vocab()[IMAGE]
         config = Idefics3Config(
             text_config=_TEXT, vision_config=_VISION, scale_factor=4, image_token_id=image, tie_word_embeddings=True
         )

@@ -60,7 +60,7 @@ def measure_policy(backbone: Any, side: int = 64, batches: tuple[int, ...] = BAT
     found: dict[str, float] = {}
     for rows in batches:
         seen = pictures(rows, side)
-        works = [partial(decide, policy, seen), *generators(policy.trunk.backbone, seen)]
+        works: list[Callable[[], Any]] = [partial(decide, policy, seen), *generators(policy.trunk.backbone, seen)]
         with torch.inference_mode():
             for work in works:
                 work()

@@ -1,7 +1,8 @@
 """Image-aware replay: each frame stored once, episodes kept whole to their last observation. numpy only."""
 
 from vla_rl.replay.batch import Batch
-from vla_rl.replay.buffer import By, Chunks, NothingToSampleError, ReplayBuffer
+from vla_rl.replay.buffer import Chunks, ReplayBuffer
+from vla_rl.replay.drawing import By, NothingToSampleError
 from vla_rl.replay.feed import Feed
 from vla_rl.replay.hindsight import Hindsight
 from vla_rl.replay.mixture import sample_mixed

@@ -54,9 +54,11 @@ class Batch:
         return Batch(**{name: _rows(value, index) for name, value in _fields(self)})
 
     def put(self, index: np.ndarray, rows: Batch) -> None:
-        """Have rows `index` int [B'] be those of another batch."""
+        """Have rows `index` int [B'] be those of another batch; what `shown` numbers is not known any more."""
+        self.shown = None
         for name, value in _fields(rows):
-            _put(getattr(self, name), index, value)
+            if name != "shown":
+                _put(getattr(self, name), index, value)
 
     @classmethod
     def concatenate(cls, batches: Sequence[Batch], recycler: Recycler | None = None) -> Batch:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import zstandard
@@ -69,10 +70,10 @@ def inflate(parts: Sequence[tuple[Coded, np.ndarray]]) -> np.ndarray:
     first = parts[0][0]
     if first.codec == "raw":
         return np.concatenate([coded.data.reshape(-1, *first.shape)[at] for coded, at in parts])
-    sources = [zstandard.BufferWithSegments(coded.data, coded.spans(at)) for coded, at in parts]
+    sources = [zstandard.BufferWithSegments(coded.data.data, coded.spans(at)) for coded, at in parts]
     try:
         together = zstandard.BufferWithSegmentsCollection(*sources)
-        pieces = zstandard.ZstdDecompressor().multi_decompress_to_buffer(together)
+        pieces: Any = zstandard.ZstdDecompressor().multi_decompress_to_buffer(together)
         frames = np.frombuffer(bytearray().join(pieces), np.uint8).reshape(-1, *first.shape)
     except (zstandard.ZstdError, ValueError) as error:
         raise ValueError(f"frames cannot be decoded: {error}") from error
@@ -88,8 +89,8 @@ def encode(frames: np.ndarray, groups: np.ndarray, codec: str) -> Coded:
         offset = np.arange(len(frames) + 1) * frames[0].nbytes
         return Coded(codec, frames.shape[1:], filtered.reshape(-1), offset, key)
     spans = np.stack([own * frames[0].nbytes, np.full(len(own), frames[0].nbytes)], axis=1).astype(np.uint64)
-    source = zstandard.BufferWithSegments(np.ascontiguousarray(filtered).reshape(-1), spans.tobytes())
-    pieces = zstandard.ZstdCompressor(level=LEVEL).multi_compress_to_buffer(source)
+    source = zstandard.BufferWithSegments(np.ascontiguousarray(filtered).reshape(-1).data, spans.tobytes())
+    pieces: Any = zstandard.ZstdCompressor(level=LEVEL).multi_compress_to_buffer(source)
     lengths = np.fromiter(map(len, pieces), np.int64, len(frames))
     offset = np.concatenate([[0], np.cumsum(lengths)])
     return Coded(codec, frames.shape[1:], np.frombuffer(b"".join(pieces), np.uint8), offset, key)

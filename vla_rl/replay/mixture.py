@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vla_rl.replay.batch import Batch
-from vla_rl.replay.buffer import NothingToSampleError, ReplayBuffer
+from vla_rl.replay.buffer import ReplayBuffer
+from vla_rl.replay.drawing import NothingToSampleError
 
 
 def sample_mixed(

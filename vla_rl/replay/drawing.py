@@ -1,0 +1,98 @@
+"""Which rows a batch gets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from vla_rl.replay.ring import Ring
+from vla_rl.replay.sumtree import SumTree
+
+By = Literal["uniform", "success", "priority"]
+"""How rows are drawn: all alike; those alike that a positive return followed; in proportion to their priority."""
+REDRAWS = 32
+"""Rounds of rejection before the sampleable rows are listed instead."""
+
+
+class NothingToSampleError(ValueError):
+    """No row of the replay is a transition that may be sampled (yet)."""
+
+
+class Drawing:
+    """Draws rows of a ring, all alike or as their weights say; the cost does not depend on the capacity."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+        self._trees: dict[By, SumTree] = {}
+        self._most = 1.0  # the highest priority so far
+        self._witness = -1  # a row that could be drawn when somebody asked last
+
+    def draw(self, count: int, rng: np.random.Generator, finished_only: bool, by: By) -> np.ndarray:
+        """The ids int64 [count] of rows, independently drawn. Raises NothingToSampleError where there is none."""
+        tree = None if by == "uniform" else self.tree(by)
+        ids = np.full(count, -1, np.int64)
+        missing = np.arange(count)
+        for _ in range(REDRAWS if self._ring.count and (tree is None or tree.total) else 0):
+            if tree is None:
+                ids[missing] = rng.integers(self._ring.oldest, self._ring.head, len(missing))
+            else:
+                ids[missing] = self._ring.ids_at(tree.draw(len(missing), rng))
+            missing = missing[~self._ring.sampleable(ids[missing], finished_only)]
+            if not len(missing):
+                return ids
+        good = self.ids(finished_only, by)
+        if not len(good):
+            what = "success" if by == "success" else "finished episode" if finished_only else "transition"
+            raise NothingToSampleError(f"replay holds {self._ring.count} row(s) but no {what} to sample yet")
+        shares = np.ones(len(good)) if tree is None else tree.weights[good % self._ring.capacity]
+        ids[missing] = rng.choice(good, len(missing), p=shares / shares.sum())
+        return ids
+
+    def can_draw(self, finished_only: bool, by: By) -> bool:
+        """Whether there is anything to draw."""
+        if by != "uniform" and not self.tree(by).total:
+            return False
+        witness = self._ring.sampleable(np.array([self._witness]), finished_only)[0]
+        if not witness or (by != "uniform" and not self.tree(by).weights[self._witness % self._ring.capacity]):
+            ids = self.ids(finished_only, by)
+            self._witness = int(ids[-1]) if len(ids) else -1
+        return self._witness >= 0
+
+    def ids(self, finished_only: bool, by: By) -> np.ndarray:
+        """The ids of all rows that can be drawn, ascending; takes time in proportion to the rows."""
+        ids = np.arange(self._ring.oldest, self._ring.head)
+        ids = ids[self._ring.sampleable(ids, finished_only)]
+        return ids if by == "uniform" else ids[self.tree(by).weights[ids % self._ring.capacity] > 0]
+
+    def prioritise(self, ids: np.ndarray, priority: np.ndarray) -> None:
+        """See `ReplayBuffer.prioritise`."""
+        if not (np.isfinite(priority).all() and (priority > 0).all()):
+            raise ValueError(f"priority: expected finite numbers above 0, got {priority}")
+        here = self._ring.sampleable(ids)
+        self._most = max(self._most, float(np.max(priority, initial=0)))
+        self.tree("priority").set(ids[here] % self._ring.capacity, priority[here])
+
+    def tree(self, by: By) -> SumTree:
+        """The weights of all rows for `by`; kept from the first time on that somebody draws so."""
+        if by not in self._trees:
+            tree = self._trees[by] = SumTree(self._ring.capacity)
+            ids = np.arange(self._ring.oldest, self._ring.head)
+            at = ids[self._ring.alive(ids)] % self._ring.capacity
+            if by == "success":
+                tree.set(at[self._ring.columns["returns"][at] > 0], 1.0)
+            else:
+                tree.set(at[self._ring.columns["next"][at] >= 0], self._most)
+        return self._trees[by]
+
+    def weigh(self, prev: np.ndarray, returned: np.ndarray) -> None:
+        """Give weights to rows that have a next one now (`prev`), and to slots whose returns are known now."""
+        if "priority" in self._trees:
+            self._trees["priority"].set(prev[self._ring.alive(prev)] % self._ring.capacity, self._most)
+        if "success" in self._trees:
+            self._trees["success"].set(returned[self._ring.columns["returns"][returned] > 0], 1.0)
+
+    def forget(self, at: np.ndarray) -> None:
+        """Draw the slots `at` no more."""
+        for tree in self._trees.values():
+            tree.set(at, 0.0)

@@ -181,10 +181,9 @@ class Observer:
         found, start = list[Mark](), 0
         for spec in self.specs:
             if spec.kind == "vector":
-                flags = [tuple(start + flag for flag in mark.flags) for mark in spec.marks]
-                found += [
-                    Mark(start + mark.at, each, mark.camera) for mark, each in zip(spec.marks, flags, strict=True)
-                ]
+                for mark in spec.marks:
+                    flags = tuple(start + flag for flag in mark.flags)
+                    found.append(Mark(start + mark.at, flags, mark.camera))
                 start += spec.shape[0]
         return tuple(found)
 

@@ -13,13 +13,14 @@ from gymnasium import spaces
 from transformers import Idefics3ForConditionalGeneration
 
 from vla_rl.actions import Binned, Chunk
-from vla_rl.feature_cache import WORDS
+from vla_rl.envs import ObservationShape
+from vla_rl.feature_cache import any_observation
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.policy import Policy
 from vla_rl.models.processor import pixels_to_floats
 from vla_rl.models.settings import PolicySettings, Tiny
 from vla_rl.models.sizes import SmolVLM256M
-from vla_rl.specs import IMAGES, STATE, TASK
+from vla_rl.specs import IMAGES, TASK
 from vla_rl.timing import interleaved
 
 BATCHES = (1, 8, 32)
@@ -36,7 +37,7 @@ def bench_policy(as_json: bool = False, large: bool = False) -> None:
     if large:
         for size in (64, 512):
             found[f"smolvlm_256m_{size}px"] = measure_policy(SmolVLM256M(size))
-    # The acceptance's number at the top: that of the backbone which ships, at batch 1.
+    # The number that sums it up, on top: that of the backbone which ships, at batch 1.
     summary = {"decode_over_generate": found["tiny"]["decode_over_generate_b1"], **found}
     if as_json:
         print(json.dumps(summary))
@@ -57,9 +58,10 @@ def measure_policy(backbone: Any, side: int = 64, batches: tuple[int, ...] = BAT
     settings = PolicySettings(backbone)
     space = Chunk(Binned(BINS), HORIZON).bind(spaces.Box(-1, 1, (NUMBERS,)))
     policy = Policy.build(settings, space, ["front"], state_dim=0, seed=0).eval()
+    shape = ObservationShape({IMAGES + "front": (side, side, 3)}, state=0)
     found: dict[str, float] = {}
     for rows in batches:
-        seen = pictures(rows, side)
+        seen = any_observation(policy, shape, rows)
         works: list[Callable[[], Any]] = [partial(decide, policy, seen), *generators(policy.trunk.backbone, seen)]
         with torch.inference_mode():
             for work in works:
@@ -77,12 +79,6 @@ def measure_policy(backbone: Any, side: int = 64, batches: tuple[int, ...] = BAT
             f"decode_over_cached_generate_b{rows}": cached / own,
         }
     return {name: float(value) for name, value in found.items()}
-
-
-def pictures(rows: int, side: int) -> dict[str, Any]:
-    """A batched observation of noise with one camera and no state."""
-    noise = np.random.default_rng(0).integers(0, 256, (rows, side, side, 3), np.uint8)
-    return {IMAGES + "front": noise, STATE: np.zeros((rows, 0), np.float32), TASK: [WORDS] * rows}
 
 
 def decide(policy: Policy, seen: dict[str, Any]) -> np.ndarray:

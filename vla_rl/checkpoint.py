@@ -28,6 +28,7 @@ from typing import Protocol
 from safetensors import SafetensorError
 
 from vla_rl.registry import ConfigError
+from vla_rl.replay.archive import flush
 from vla_rl.state import load_state, rng_state, save_state, set_rng_state
 
 __all__ = [
@@ -111,7 +112,7 @@ def save(run_dir: Path, step: int, parts: Mapping[str, Callable[[Path], object]]
             if isinstance(error, (OSError, SafetensorError)):
                 raise OSError(f"{target}: the checkpoint could not be written ({error}); older ones stand") from error
             raise
-        _flush(folder)
+        flush(folder)
     _point_last(folder, target.name)
     if keep is not None:
         older = [generation for generation in _generations(folder) if generation.step <= step]
@@ -129,23 +130,23 @@ def _write(draft: Path, step: int, parts: Mapping[str, Callable[[Path], object]]
         digest = known.get(_inode(path))
         if digest is None:
             digest = _digest(path)
-            _flush(path)
+            flush(path)
         files[path.relative_to(draft).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
     manifest = draft / MANIFEST
     content = {"version": 1, "step": step, "files": files}
     manifest.write_text(json.dumps(content | {"sha256": _digest_of(content)}, indent=1), "utf-8")
-    _flush(manifest)
+    flush(manifest)
     for path in draft.rglob("*"):
         if path.is_dir():
-            _flush(path)
-    _flush(draft)
+            flush(path)
+    flush(draft)
 
 
 def _point_last(folder: Path, name: str) -> None:
     link = folder / f"{UNFINISHED}{LAST}"
     link.symlink_to(name)
     link.replace(folder / LAST)
-    _flush(folder)
+    flush(folder)
 
 
 def _discard(folder: Path) -> None:
@@ -162,15 +163,6 @@ def _sweep(folder: Path) -> None:
             path.unlink()
         else:
             shutil.rmtree(path)
-
-
-def _flush(path: Path) -> None:
-    """Have the disk hold what was written to a file or folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _digests(generation: Path) -> dict[tuple[int, int], str]:

@@ -158,22 +158,24 @@ class LastGestures:
     def read(self, world: ScreenWorld) -> np.ndarray:
         """The gestures of the last steps."""
         rows = np.zeros((self.count, 1 + len(world.kinds) + _PLACES), np.float32)
-        rows[len(world.gestures) :, 0] = 1
-        ends = _ends(world.gestures, world.size)
-        for row, gesture, places in zip(rows, reversed(world.gestures), reversed(ends), strict=False):
+        last = world.gestures[-self.count :]
+        rows[len(last) :, 0] = 1
+        rest = _rest(world.gestures[: -self.count], world.size)
+        for row, gesture in zip(rows[: len(last)][::-1], last, strict=True):
+            began = rest if gesture.at is None else _spread(gesture.at, world.size)
+            rest = began if gesture.to is None else _spread(gesture.to, world.size)
             row[1 + world.kinds.index(gesture.kind)] = 1
-            row[-_PLACES:] = places
+            row[-_PLACES:] = np.concatenate([began, rest])
         return rows.ravel()
 
 
-def _ends(gestures: Sequence[Gesture], size: tuple[int, int]) -> list[np.ndarray]:
-    """Where each began and ended, float32 [4]; of one without a place, where the hand had come to rest."""
-    ends, rest = list[np.ndarray](), np.zeros(2, np.float32)
-    for gesture in gestures:
-        began = rest if gesture.at is None else _spread(gesture.at, size)
-        rest = began if gesture.to is None else _spread(gesture.to, size)
-        ends.append(np.concatenate([began, rest]))
-    return ends
+def _rest(gestures: Sequence[Gesture], size: tuple[int, int]) -> np.ndarray:
+    """Where the hand is after these, float32 [2]; in the middle before the first that has a place."""
+    for gesture in reversed(gestures):
+        place = gesture.to or gesture.at
+        if place is not None:
+            return _spread(place, size)
+    return np.zeros(2, np.float32)
 
 
 def _spread(place: tuple[float, float], size: tuple[int, int]) -> np.ndarray:

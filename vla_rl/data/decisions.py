@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,7 @@ from vla_rl.specs import ActionSpace
 if TYPE_CHECKING:
     import gymnasium
 
-    from vla_rl.replay import ReplayBuffer
-
-Ground = Callable[[dict[str, Any]], dict[str, np.ndarray]]
-"""A batched observation -> its cached features, arrays [B, ...]."""
+    from vla_rl.replay import Ground, ReplayBuffer
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,17 @@ from vla_rl.replay.buffer import Chunks, ReplayBuffer
 from vla_rl.replay.drawing import By, NothingToSampleError
 from vla_rl.replay.feed import Feed
 from vla_rl.replay.hindsight import Hindsight
+from vla_rl.replay.memory import Ground
 from vla_rl.replay.mixture import sample_mixed
 
-__all__ = ["Batch", "By", "Chunks", "Feed", "Hindsight", "NothingToSampleError", "ReplayBuffer", "sample_mixed"]
+__all__ = [
+    "Batch",
+    "By",
+    "Chunks",
+    "Feed",
+    "Ground",
+    "Hindsight",
+    "NothingToSampleError",
+    "ReplayBuffer",
+    "sample_mixed",
+]

@@ -91,9 +91,9 @@ def sweep(folder: Path, keep: Iterable[str] = ()) -> None:
             path.unlink()
 
 
-def flush(folder: Path) -> None:
-    """Have the disk hold a folder's entries."""
-    handle = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Have the disk hold what was written to a file, or a folder's entries."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

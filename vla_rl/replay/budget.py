@@ -49,9 +49,9 @@ class Budget:
         left = ram_bytes - fixed
         if not images or left >= capacity * frame:
             return cls(capacity, None)
-        hot = int(left * (1 if disk_bytes is not None else RAW_SHARE)) // frame
+        share = 1 if disk_bytes is not None else RAW_SHARE
+        hot = int(left * share) // frame
         if hot < LEAST_ROWS * lanes:
-            share = 1 if disk_bytes is not None else RAW_SHARE
             needed = fixed + int(LEAST_ROWS * lanes * frame / share) + frame
             raise ValueError(
                 f"ram_bytes: {ram_bytes} is too little for {capacity} rows of {lanes} lane(s), which need {needed} at "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_rl.data.decisions import Decisions, Ground, remember
+from vla_rl.data.decisions import Decisions, remember
 from vla_rl.data.files import DemonstrationError
 from vla_rl.data.lerobot.demonstrations import frames_of, to_episode
 from vla_rl.data.lerobot.layout import (
@@ -28,7 +28,7 @@ from vla_rl.data.lerobot.layout import (
 from vla_rl.data.lerobot.read import Dataset
 from vla_rl.data.lerobot.write import writing
 from vla_rl.envs import ObservationShape
-from vla_rl.replay import ReplayBuffer
+from vla_rl.replay import Ground, ReplayBuffer
 from vla_rl.specs import IMAGES, STATE, TASK
 
 Act = Callable[[np.ndarray], np.ndarray]

@@ -1,41 +1,61 @@
-"""Acting in a vector of environments, and remembering."""
+"""Acting in many environments at once, and remembering."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
 
 from vla_rl.algorithms.parl import Decision
+from vla_rl.envs import succeeded
 from vla_rl.history import FrameHistory
 from vla_rl.log import Log
 from vla_rl.replay import ReplayBuffer
 from vla_rl.specs import check_training_seed
+from vla_rl.vector import VectorEnvs
+
+
+@dataclass
+class Group:
+    """Lanes that are acted for together. observation: their newest. final, fresh: bool [B], whether it ends, or begins,
+    an episode. decision: what their environments are at; None where they rest."""
+
+    lanes: slice
+    observation: dict[str, Any]
+    final: np.ndarray
+    fresh: np.ndarray
+    history: FrameHistory
+    decision: Decision | None = None
 
 
 class Collector:
-    """Steps a vector of environments with a policy, and writes every observation to replay once.
+    """Steps environments with a policy, and writes every observation to replay once.
 
-    The environments reset in the step after an episode's end (`AutoresetMode.NEXT_STEP`), so an episode's final
-    observation passes through `step` like any other and becomes its final row.
+    The environments of a group work while the policy acts for other groups, and while the caller learns: what came of
+    a decision is taken in at the group's next turn.
+
+    The environments reset in the step after an episode's end, so an episode's final observation passes through `step`
+    like any other and becomes its final row.
 
     Args:
         envs: environments that take tokens int64 [K].
         replay: with one lane for each environment.
         seed: of the first lane's first reset, the next lane's is one more; all training seeds.
+        groups: of lanes, in turn; at most one for each lane.
     """
 
-    def __init__(self, envs: VectorEnv, replay: ReplayBuffer, seed: int, recent: int = 100) -> None:
+    def __init__(self, envs: VectorEnvs, replay: ReplayBuffer, seed: int, groups: int = 1, recent: int = 100) -> None:
         self.envs, self.replay = envs, replay
-        lanes = envs.num_envs
-        observation, _ = envs.reset(seed=check_training_seed(seed, lanes))
-        self._observation: dict[str, Any] = observation
-        self._final = np.zeros(lanes, bool)
-        self._fresh = np.ones(lanes, bool)
-        self._history = FrameHistory(replay.stack)
+        observation = envs.reset(check_training_seed(seed, envs.count)).observation
+        self._groups: deque[Group] = deque()
+        for lanes in np.array_split(np.arange(envs.count), min(groups, envs.count)):
+            some, count = slice(int(lanes[0]), int(lanes[-1]) + 1), len(lanes)
+            seen = {key: value[some] for key, value in observation.items()}
+            group = Group(some, seen, np.zeros(count, bool), np.ones(count, bool), FrameHistory(replay.stack))
+            self._groups.append(group)
         self._recent: deque[bool] = deque(maxlen=recent)
         self.episodes = 0
 
@@ -45,30 +65,53 @@ class Collector:
         return float(np.mean(self._recent)) if self._recent else float("nan")
 
     def step(self, act: Callable[[dict[str, Any]], Decision], log: Log) -> int:
-        """One decision in every environment; returns how many transitions that made."""
-        observation, final = self._observation, self._final
+        """Take in what came of the decisions of the group whose turn it is, decide anew, and leave it at work.
+
+        Returns:
+            How many transitions that made; none at a group's first turn.
+        """
+        group = self._groups[0]
+        self._groups.rotate(-1)
+        made = self._take_in(group, log)
         with log.timed("act"):
-            decision = act(self._history.push(observation, self._fresh))
+            group.decision = act(group.history.push(group.observation, group.fresh))
+        self.envs.send(group.decision.tokens, group.lanes)
+        return made
+
+    def settle(self, log: Log) -> int:
+        """Take in what came of all decisions, so that nothing is under way; returns how many transitions that made."""
+        return sum(self._take_in(group, log) for group in self._groups)
+
+    def _take_in(self, group: Group, log: Log) -> int:
+        """Remember what came of the group's decisions, if any are under way; how many transitions that made."""
+        if group.decision is None:
+            return 0
+        decision, group.decision = group.decision, None
         with log.timed("step"):
-            following, reward, terminated, truncated, info = self.envs.step(decision.tokens)
-        self.replay.add(
-            observation=observation,
-            tokens=decision.tokens,
-            reward=np.asarray(reward, np.float32),
-            terminated=terminated,
-            truncated=truncated,
-            final=final,
-            features=decision.features,
-        )
-        ended = (terminated | truncated) & ~final
-        self._recent.extend(info["is_success"][ended].tolist() if ended.any() else ())
+            steps = self.envs.receive()
+        with log.timed("remember"):
+            self.replay.add(
+                observation=group.observation,
+                tokens=decision.tokens,
+                reward=steps.reward,
+                terminated=steps.terminated,
+                truncated=steps.truncated,
+                final=group.final,
+                features=decision.features,
+                lanes=np.arange(group.lanes.start, group.lanes.stop),
+            )
+        made = int((~group.final).sum())
+        ended = (steps.terminated | steps.truncated) & ~group.final
+        for lane in np.flatnonzero(ended).tolist():
+            self._recent.append(succeeded(steps.infos[lane]))
         self.episodes += int(ended.sum())
-        self._observation, self._final, self._fresh = following, ended, final
-        return int((~final).sum())
+        group.observation, group.final, group.fresh = steps.observation, ended, group.final
+        return made
 
     def statistics(self) -> dict[str, float]:
         """Of the latest episodes, for the log."""
         return {"train/success_rate": self.success_rate, "train/episodes": float(self.episodes)}
 
     def close(self) -> None:
+        """End the environments."""
         self.envs.close()

@@ -157,15 +157,18 @@ class TrainConfig(_Part):
     """Reinforcement learning. Every `*_every` counts environment decisions, and 0 means never.
 
     steps: decisions in all. minutes: stop earlier after so long. checkpoint: the policy to start from.
-    num_envs: stepped together, in processes of their own with `workers`. updates_per_step: updates of the
-    algorithm a decision. learning_starts: decisions before the first. keep: checkpoints kept, and the last.
+    num_envs: environments. workers: processes that step them, several in each; 0 for the trainer's own; auto: one for
+    each core beside the trainer's. groups: of environments that are acted for in turn; those of one are stepped while
+    the policy acts for the others. updates_per_step: updates of the algorithm a decision. learning_starts: decisions
+    before the first. keep: checkpoints kept, and the last.
     """
 
     steps: PositiveInt
     minutes: PositiveFloat | None
     checkpoint: Path | None
     num_envs: PositiveInt
-    workers: bool
+    workers: NonNegativeInt | Literal["auto"]
+    groups: PositiveInt
     updates_per_step: PositiveFloat
     learning_starts: NonNegativeInt
     log_every: NonNegativeInt

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from vla_rl import registry
 from vla_rl.actions import horizon
@@ -139,6 +138,15 @@ def factory(run: RunConfig, render_mode: str | None = None) -> partial[gymnasium
     )
 
 
+def token_factory(make: partial[gymnasium.Env], tokens: ActionSpace) -> partial[gymnasium.Env]:
+    """A picklable maker of what `make` makes, taking decisions."""
+    return partial(_token_env, make, tokens)
+
+
+def _token_env(make: partial[gymnasium.Env], tokens: ActionSpace) -> gymnasium.Env:
+    return TokenEnv(make(), tokens)
+
+
 def still(space: gymnasium.Space) -> Any:
     """What comes nearest to doing nothing: the middle of a Box (0 where it has no end), else the first choice.
 
@@ -172,17 +180,6 @@ def bind_tokens(config: Any, space: gymnasium.Space, plugins: Sequence[str] = ()
         return component.bind(space)
     except ValueError as error:
         raise ConfigError(f"action_space: {error}") from error
-
-
-def make_vector(make: Any, count: int, workers: bool = False) -> VectorEnv:
-    """`count` environments stepped together; the step after an episode's end resets (its action is ignored).
-
-    With `workers` each environment lives in a process of its own.
-    """
-    factories = [make] * count
-    if workers:
-        return AsyncVectorEnv(factories, context="forkserver", autoreset_mode=AutoresetMode.NEXT_STEP)
-    return SyncVectorEnv(factories, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
 def batched(observation: Mapping[str, Any]) -> dict[str, Any]:

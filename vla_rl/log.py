@@ -33,7 +33,8 @@ class Log:
         self._accelerator = accelerator
         self._sums: dict[str, list[Any]] = defaultdict(list)
         self._seconds: dict[str, float] = defaultdict(float)
-        self._start = time.perf_counter()
+        self._totals: dict[str, float] = defaultdict(float)
+        self._begun = self._start = time.perf_counter()
         self._show = show
         columns = (
             TextColumn("{task.description}"),
@@ -64,7 +65,16 @@ class Log:
         """Count the time inside towards `time/<part>`, a share of the time since the last line."""
         start = time.perf_counter()
         yield
-        self._seconds[part] += time.perf_counter() - start
+        took = time.perf_counter() - start
+        self._seconds[part] += took
+        self._totals[part] += took
+
+    def describe(self) -> str:
+        """Where the time went since the beginning, in a line for people."""
+        elapsed = time.perf_counter() - self._begun
+        shares = {part: took / elapsed for part, took in self._totals.items()}
+        shares["rest"] = 1 - sum(shares.values())
+        return f"time: {elapsed:.0f} s; " + ", ".join(f"{part} {100 * share:.0f}%" for part, share in shares.items())
 
     def progress(self, step: int, note: str) -> None:
         """Move the bar."""

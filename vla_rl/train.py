@@ -6,6 +6,7 @@ import copy
 import signal
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.collect import Collector
 from vla_rl.config import RunConfig
 from vla_rl.data.demos import Demonstrations
-from vla_rl.envs import make_vector
 from vla_rl.evaluate import evaluate
 from vla_rl.learner import Learner
 from vla_rl.log import Log
@@ -27,6 +27,7 @@ from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import Feed, ReplayBuffer, sample_mixed
 from vla_rl.specs import VALIDATION_SEEDS
+from vla_rl.vector import VectorEnvs, spare_cores
 
 REPLAY = "training_state/replay"
 """Where a generation holds the replay."""
@@ -78,6 +79,7 @@ def train(run: RunConfig) -> Path:
         print(world.replay.describe())
         print(world.backbone)
         print(world.cache.said)
+        print(world.collector.envs.describe())
         if len(world.demos):
             print(f"demonstrations: {world.demos.nbytes / 2**20:.0f} MiB of RAM beside it")
     step = restore(folder, world)
@@ -86,7 +88,8 @@ def train(run: RunConfig) -> Path:
     due = Schedule(step)
     feed = Feed(world.batch, run.replay.prefetch)
     owed = 0.0
-    with Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0) as log:
+    log = Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0)
+    with closing(feed), closing(world.collector), log:
         while step < run.train.steps and not stop.asked and time.monotonic() < begun + seconds:
             made = world.collector.step(world.algorithm.explore, log)
             step, owed = step + made, owed + made * run.train.updates_per_step
@@ -103,11 +106,13 @@ def train(run: RunConfig) -> Path:
             if due.now("eval", step, run.train.eval_every):
                 log.write(step, validate(world))
             if due.now("save", step, run.train.save_every):
+                step += world.collector.settle(log)
                 save(folder, step, world)
+        step += world.collector.settle(log)
         log.write(step, world.collector.statistics())
     last = save(folder, step, world)
-    world.collector.close()
-    feed.close()
+    if world.learner.rank == 0:
+        print(log.describe())
     if stop.asked:
         print(f"interrupted at step {step}; `resume=true run_dir={folder}` goes on from there", file=sys.stderr)
         raise SystemExit(INTERRUPTED)
@@ -139,13 +144,14 @@ def make_world(run: RunConfig, folder: Path) -> World:
     )
     # Each process of several acts from seeds of its own.
     seed = run.seed + 1000 * learner.rank
-    envs = make_vector(build.env_factory(run, face), run.train.num_envs, run.train.workers)
+    workers = spare_cores() if run.train.workers == "auto" else run.train.workers
+    envs = VectorEnvs(build.env_factory(run, face), run.train.num_envs, workers)
     return World(
         run=run,
         learner=learner,
         policy=policy,
         algorithm=algorithm,
-        collector=Collector(envs, replay, seed=100_000 + 100 * seed),
+        collector=Collector(envs, replay, seed=100_000 + 100 * seed, groups=run.train.groups),
         replay=replay,
         demos=build.demo_replay(run, face, policy, episodes, cache.cached),
         face=face,

@@ -18,6 +18,7 @@ from tests.sims import foreign
 from vla_rl import cli, config, envs
 from vla_rl.registry import ConfigError, SetupError
 from vla_rl.specs import IMAGES, STATE, TASK
+from vla_rl.vector import VectorEnvs
 
 MODULE = foreign.__name__
 SENSORS = (
@@ -136,11 +137,10 @@ def test_pictures_may_be_its_own_render_and_scaled() -> None:
 
 def test_workers_make_it_in_their_own_processes() -> None:
     run = config.load([f"plugins=[{MODULE}]", *_words()])
-    vector = envs.make_vector(envs.factory(run), 2, workers=True)
+    vector = VectorEnvs(envs.factory(run), 2, workers=2)
     try:
-        observation, _ = vector.reset(seed=[1, 2])
-        assert observation[STATE].shape == (2, 1)
-        assert vector.step(np.ones((2, 1), np.float32))[1].tolist() == [0, 0]
+        assert vector.reset(seed=1).observation[STATE].shape == (2, 1)
+        assert vector.step(np.ones((2, 1), np.float32)).reward.tolist() == [0, 0]
     finally:
         vector.close()
 

@@ -1,0 +1,177 @@
+"""Environments in worker processes show what they would show here, and what goes wrong there is told here."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fakes
+import gymnasium
+import numpy as np
+import psutil
+import pytest
+
+from vla_rl.registry import ConfigError
+from vla_rl.specs import STATE, TASK
+from vla_rl.vector import Steps, VectorEnvs
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Moody(fakes.Line):
+    """A line whose instruction is its place, with a tool; breaks down, or ends its process, at a given step."""
+
+    def __init__(self, breaks: int = -1, dies: int = -1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.breaks, self.dies = breaks, dies
+        tool = gymnasium.spaces.Discrete(2)
+        self.action_space: Any = gymnasium.spaces.Dict({"walk": self.action_space, "tool": tool})
+
+    def step(self, action: Any) -> Any:
+        if self.steps == self.breaks:
+            raise ConfigError(f"out of order at {self.place:.1f}")
+        if self.steps == self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        observation, *outcome, info = super().step(action["walk"])
+        return observation, *outcome, info | {"tool": int(action["tool"])}
+
+    def _observe(self) -> dict[str, Any]:
+        return super()._observe() | {TASK: f"at {self.place:.3f}"}
+
+
+def actions(count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return {"walk": rng.uniform(-1, 1, (count, 1)).astype(np.float32), "tool": rng.integers(0, 2, count)}
+
+
+def same(one: Steps, other: Steps) -> None:
+    assert one.observation.keys() == other.observation.keys()
+    for key, value in one.observation.items():
+        assert np.array_equal(value, other.observation[key]), key
+    for name in ("reward", "terminated", "truncated"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    assert one.infos == other.infos
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 9])
+def test_any_number_of_workers_shows_the_same(workers: int) -> None:
+    here, there = VectorEnvs(Moody, 5), VectorEnvs(Moody, 5, workers)
+    try:
+        same(here.reset(seed=3), there.reset(seed=3))
+        rng, seen = np.random.default_rng(0), []
+        for _ in range(40):
+            given = actions(5, rng)
+            seen.append(here.step(given))
+            same(seen[-1], there.step(given))
+        assert any(steps.terminated.any() for steps in seen)
+        assert any(steps.truncated.any() for steps in seen)
+        assert {info["tool"] for steps in seen for info in steps.infos if info} == {0, 1}
+    finally:
+        here.close()
+        there.close()
+
+
+def test_it_is_gymnasiums_vector_with_a_reset_in_the_next_step() -> None:
+    ours = VectorEnvs(fakes.Line, 3, workers=2)
+    theirs = gymnasium.vector.SyncVectorEnv([fakes.Line] * 3, autoreset_mode=gymnasium.vector.AutoresetMode.NEXT_STEP)
+    try:
+        ours.reset(seed=5)
+        theirs.reset(seed=5)
+        rng = np.random.default_rng(1)
+        for _ in range(30):
+            given = rng.uniform(-1, 1, (3, 1)).astype(np.float32)
+            mine, (observation, reward, terminated, truncated, _) = ours.step(given), theirs.step(given)
+            for key in mine.observation:
+                assert np.array_equal(mine.observation[key], observation[key]), key
+            assert np.array_equal(mine.reward, reward)
+            assert np.array_equal(mine.terminated, terminated)
+            assert np.array_equal(mine.truncated, truncated)
+    finally:
+        ours.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_some_are_stepped_while_others_are_acted_for(workers: int) -> None:
+    together, apart = VectorEnvs(Moody, 6), VectorEnvs(Moody, 6, workers)
+    halves = [slice(0, 2), slice(2, 6)]
+    try:
+        together.reset(seed=1)
+        apart.reset(seed=1)
+        rng = np.random.default_rng(2)
+        given = [actions(6, rng) for _ in range(20)]
+        for lanes in halves:
+            apart.send({key: value[lanes] for key, value in given[0].items()}, lanes)
+        for now, then in zip(given, [*given[1:], None], strict=True):
+            expected = together.step(now)
+            for lanes in halves:
+                got = apart.receive()
+                if then is not None:
+                    apart.send({key: value[lanes] for key, value in then.items()}, lanes)
+                assert np.array_equal(got.observation[STATE], expected.observation[STATE][lanes])
+                assert got.observation[TASK] == expected.observation[TASK][lanes]
+                assert got.infos == expected.infos[lanes]
+    finally:
+        together.close()
+        apart.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_an_environment_raises_is_raised_here(workers: int) -> None:
+    envs = VectorEnvs(partial(Moody, breaks=2), 3, workers)
+    envs.reset(seed=0)
+    still = {"walk": np.zeros((3, 1), np.float32), "tool": np.zeros(3, np.int64)}
+    envs.step(still)
+    envs.step(still)
+    with pytest.raises(ConfigError, match="out of order at") as raised:
+        envs.step(still)
+    said = "\n".join(raised.value.__notes__)
+    assert "in environment 0, step with" in said
+    assert ("in a worker process" in said) == bool(workers)
+
+
+def test_a_worker_that_is_killed_is_named() -> None:
+    envs = VectorEnvs(partial(Moody, dies=1), 4, workers=2)
+    envs.reset(seed=0)
+    rng = np.random.default_rng(0)
+    envs.step(actions(4, rng))
+    with pytest.raises(RuntimeError, match="environments 0, 2 ended: SIGKILL"):
+        envs.step(actions(4, rng))
+    assert not _workers()
+
+
+def test_an_environment_that_cannot_be_made_is_a_clear_error_and_leaves_nothing() -> None:
+    with pytest.raises(TypeError, match="wdith"):
+        VectorEnvs(partial(fakes.Line, wdith=3), 2, workers=2)
+    gc.collect()
+    assert not _workers()
+
+
+def test_workers_end_with_their_trainer() -> None:
+    code = (
+        "import os, signal, fakes; from vla_rl.vector import VectorEnvs\n"
+        "envs = VectorEnvs(fakes.Line, 2, 2)\n"  # a script without `if __name__ == '__main__'` works
+        "print(*[host._process.pid for host in envs._hosts], flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    places = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | places, stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    workers = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
+
+
+def test_workers_never_load_torch() -> None:
+    code = "import sys, vla_rl.env_worker, vla_rl.envs; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def _workers() -> list[psutil.Process]:
+    """The processes of environments that this one has started."""
+    return [child for child in psutil.Process().children() if "vla_rl.env_worker" in " ".join(child.cmdline())]

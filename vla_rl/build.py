@@ -15,8 +15,8 @@ from vla_rl import envs
 from vla_rl.config import RunConfig
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
-from vla_rl.envs import ObservationShape, TokenEnv
-from vla_rl.learner import Learner
+from vla_rl.envs import ObservationShape
+from vla_rl.learner import Learner, host_memory
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
@@ -36,11 +36,7 @@ class Interface:
 
 def env_factory(run: RunConfig, face: Interface, render_mode: str | None = None) -> partial[gymnasium.Env]:
     """A picklable maker of the run's environment, which takes decisions."""
-    return partial(_token_env, envs.factory(run, render_mode), face.tokens)
-
-
-def _token_env(make: partial[gymnasium.Env], tokens: ActionSpace) -> gymnasium.Env:
-    return TokenEnv(make(), tokens)
+    return envs.token_factory(envs.factory(run, render_mode), face.tokens)
 
 
 def interface(run: RunConfig) -> Interface:
@@ -128,6 +124,7 @@ def _replay(
         gamma=run.algorithm.gamma,
         n_step=run.replay.n_step,
         stack=run.replay.stack,
+        allocate=host_memory(policy.device),
         **limits,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,7 +13,16 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor
 
+from vla_rl.replay.recycle import Allocate
+
 MAX_BAD_STEPS = 20
+
+
+def host_memory(device: torch.device) -> Allocate:
+    """What gives the memory of batches for `device`: page-locked for CUDA, which copies from it without waiting."""
+    if device.type != "cuda":
+        return bytearray
+    return lambda size: torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy().data
 
 
 class Learner:
@@ -50,6 +60,7 @@ class Learner:
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self._generator = torch.Generator().manual_seed(seed)
         self._steps, self._bad_steps = 0, torch.zeros((), device=self.device)
+        self._held: deque[tuple[Any, Any]] = deque()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which losses are computed."""
@@ -92,6 +103,16 @@ class Learner:
             raise FloatingPointError(
                 f"the gradient was not finite {MAX_BAD_STEPS} times in a row; the loss is {loss.item()}"
             )
+
+    def hold(self, sources: Any) -> None:
+        """Refer to what is being copied to the device until it has arrived, so that its memory is not used again."""
+        if self.device.type != "cuda":
+            return
+        arrived = torch.cuda.Event()
+        arrived.record()
+        self._held.append((arrived, sources))
+        while self._held and self._held[0][0].query():
+            self._held.popleft()
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a statistic over the processes."""

@@ -120,6 +120,7 @@ class ParlAlgorithm:
         """One update of the critic and, every `critic_updates`-th time after the warm-up, one of the actor."""
         following = self.settings.mc_weight < 1
         rows = Rows.of(batch, self.policy, self.learner.device, self.augment, following)
+        self.learner.hold(batch)
         metrics = self.update_critic(rows)
         self.update_target()
         self.updates += 1

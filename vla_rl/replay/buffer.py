@@ -18,7 +18,7 @@ from vla_rl.replay.budget import Budget, memory_plan
 from vla_rl.replay.columns import FeatureSpecs, column_specs, image_shapes
 from vla_rl.replay.drawing import By, Drawing
 from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
-from vla_rl.replay.recycle import Recycler
+from vla_rl.replay.recycle import Allocate, Recycler
 from vla_rl.replay.ring import Ring
 from vla_rl.replay.rows import Given, checked_rows
 from vla_rl.specs import IMAGES
@@ -52,6 +52,7 @@ class ReplayBuffer:
     ram_bytes: limit of everything in RAM; the newest frames stay there as they are, older ones are coded without loss.
     disk_bytes: limit of the coded frames, which then lie in `folder`, a folder for them alone, instead of in RAM.
     Where a limit is passed, the oldest episodes go. Without limits all frames stay in RAM as they are.
+    allocate: gives the memory of batches, which is used again and again; page-locked where they go to a GPU.
 
     Memory is committed by the operating system as rows are first written; `plan` tells the whole.
 
@@ -75,6 +76,7 @@ class ReplayBuffer:
         ram_bytes: int | None = None,
         disk_bytes: int | None = None,
         folder: Path | None = None,
+        allocate: Allocate = bytearray,
     ) -> None:
         if lanes < 1 or n_step < 1 or stack < 1 or not 0 < gamma <= 1:
             raise ValueError(
@@ -92,7 +94,7 @@ class ReplayBuffer:
         budget = Budget.split(capacity, lanes, specs, shapes, ram_bytes, disk_bytes)
         where = shard_folder(folder, disk_bytes)
         layout = Layout(capacity, lanes, stack, self.gamma, choices, shapes, specs, budget, where)
-        self._memory = Memory(layout, digest)
+        self._memory = Memory(layout, digest, allocate)
         self._drawing = Drawing(self._memory.ring)
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ from vla_rl.replay.columns import FEATURE, FRAME, LATER, ColumnSpecs
 from vla_rl.replay.frames import FrameStore
 from vla_rl.replay.instructions import Instructions
 from vla_rl.replay.journal import Journal
-from vla_rl.replay.recycle import Recycler
+from vla_rl.replay.recycle import Allocate, Recycler
 from vla_rl.replay.ring import Ring
 from vla_rl.specs import STATE, TASK
 
@@ -67,13 +67,13 @@ class Memory:
     """Rows, frames and instructions; the oldest episodes are forgotten where there is no room.
 
     Attributes:
-        layout: what rows hold. digest: of the cached features. ring: the rows.
+        layout: what rows hold. digest: of the cached features. ring: the rows. recycler: of batches' arrays.
     """
 
-    def __init__(self, layout: Layout, digest: str) -> None:
+    def __init__(self, layout: Layout, digest: str, allocate: Allocate) -> None:
         self.layout, self.digest = layout, digest
         self.ring = layout.ring()
-        self.recycler = Recycler()
+        self.recycler = Recycler(allocate)
         self._stores = layout.stores()
         self._instructions = Instructions()
         self._journal = Journal()

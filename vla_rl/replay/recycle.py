@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+
+Allocate = Callable[[int], Any]
+"""So many bytes of memory, with Python's buffer interface; not as a numpy array itself, which views would skip over."""
 
 SHELF = 16
 """Arrays kept of one size; beyond it (a caller that hoards batches) they are made afresh and not kept."""
@@ -17,11 +22,12 @@ SPLIT_BYTES = 4 << 20
 class Recycler:
     """Hands out uninitialised arrays, and takes memory back when the last view of it is gone.
 
-    For one thread at a time.
+    For one thread at a time. allocate: where the memory comes from.
     """
 
-    def __init__(self) -> None:
-        self._shelves: dict[int, list[tuple[bytearray, weakref.ref[np.ndarray]]]] = {}
+    def __init__(self, allocate: Allocate = bytearray) -> None:
+        self._allocate = allocate
+        self._shelves: dict[int, list[tuple[Any, weakref.ref[np.ndarray]]]] = {}
         self._thread: ThreadPoolExecutor | None = None
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -31,7 +37,7 @@ class Recycler:
             return np.empty(shape, dtype)
         shelf = self._shelves.setdefault(size, [])
         free = next((i for i, (_, user) in enumerate(shelf) if user() is None), None)
-        memory = bytearray(size) if free is None else shelf[free][0]
+        memory = self._allocate(size) if free is None else shelf[free][0]
         # Every view of `flat`, a tensor's too, keeps `flat` itself alive: its base is no array, so
         # numpy does not let views skip over it.
         flat = np.frombuffer(memory, dtype)

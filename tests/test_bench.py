@@ -29,11 +29,14 @@ def run(code: str) -> str:
 
 
 def test_named_environments_are_measured() -> None:
-    found = json.loads(run("raise SystemExit(cli.main(['bench', 'envs', 'reach', 'pick', '--json']))"))
+    found = json.loads(run("raise SystemExit(cli.main(['bench', 'envs', 'pick', 'reach', '--json']))"))
+    assert found.pop("actors_share") == found["reach"]["actors_share"]
     assert {name: each["id"] for name, each in found.items()} == {"reach": "vla_rl/Reach-v0", "pick": "vla_rl/Pick-v0"}
     for each in found.values():
         assert each["steps_per_s"] > 0
         assert each["share"] > 0
+        assert each["actors_steps_per_s"] > 0
+        assert each["actors_share"] > 0
         assert "foreign_render_speedup" not in each
 
 
@@ -66,7 +69,7 @@ env = envs.factory(config.load(["env=push"]))()
 env.reset(seed=0)
 world = env.unwrapped.world
 actions = [np.array([1, 0.5, -1], np.float32)] * 50
-bare = bench_envs._Bare(env, world, iter(actions))
+bare = bench_envs._Bare(env, iter(actions))
 env.reset(seed=0)
 for _ in range(10):
     env.step(actions[0])

@@ -102,7 +102,7 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
         target = rows.returns
         if settings.mc_weight < 1:
             assert rows.next_grounded is not None
-            noise = torch.rand(len(rows), settings.backup_samples, len(slots)).clamp_(1e-6, 1 - 1e-6)
+            noise = algorithm.learner.uniform(len(rows), settings.backup_samples, len(slots))
             tokens = policy.sample(rows.next_grounded, settings.backup_samples, noise)
             following = rows.next_grounded
             q = critic.value(algorithm.target(algorithm.readout(following), tokens, following)).amin(0)
@@ -119,7 +119,7 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
     few = rows.thin(settings.actor_batch_size)
     choices = policy.logits(few.grounded)
     with torch.no_grad():
-        noise = torch.rand(len(few), settings.candidates, len(slots)).clamp_(1e-6, 1 - 1e-6)
+        noise = algorithm.learner.uniform(len(few), settings.candidates, len(slots))
         tokens = policy.sample(choices, settings.candidates, noise)
         tokens = torch.cat([tokens, few.tokens.unsqueeze(1)], 1)
         q = critic.value(critic(algorithm.readout(few.grounded), tokens, few.grounded)).amin(0)

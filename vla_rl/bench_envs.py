@@ -6,9 +6,10 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -18,15 +19,20 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import gymnasium
 import mujoco
 import numpy as np
+from gymnasium.vector.utils import batch_space
 
 from vla_rl import config, envs, naming, paths, registry
 from vla_rl.config import RunConfig
 from vla_rl.envs import ObservationShape
 from vla_rl.registry import ConfigError, SetupError
 from vla_rl.specs import IMAGES
+from vla_rl.vector import VectorEnvs, spare_cores
 
 ROUNDS = 7
 STEPS = 100
+PER_WORKER = 8
+"""Environments of a worker process."""
+HEADLINE = "reach"
 SCREENS = ("gui",)
 """The suites of screens, whose speed is a number of its own: there is nothing bare to hold it against."""
 SMALL = 84
@@ -59,8 +65,11 @@ def seconds(work: Callable[[], Any], repeats: int) -> float:
 
 
 def bench_envs(names: Sequence[str] = (), as_json: bool = False) -> None:
-    """Print the numbers of `measure_env` for environments: those named, or all that there are."""
-    found = {}
+    """Print the numbers of `measure_env` for environments: those named, or all that there are.
+
+    As JSON, `actors_share` stands on top too: that of the quick-start's environment, or of the first one that has it.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for name in names or all_names():
         try:
             found[name] = measure_env(config.load(naming.overrides_of([name]), command="bench"))
@@ -69,7 +78,9 @@ def bench_envs(names: Sequence[str] = (), as_json: bool = False) -> None:
         if not as_json:
             print(f"{name:28} {_line(found[name])}", flush=True)
     if as_json:
-        print(json.dumps(found, indent=2))
+        shares = [each["actors_share"] for each in found.values() if "actors_share" in each]
+        summary = {"actors_share": found.get(HEADLINE, {}).get("actors_share", shares[0])} if shares else {}
+        print(json.dumps(summary | found, indent=2))
 
 
 def all_names() -> list[str]:
@@ -86,7 +97,7 @@ def measure_env(run: RunConfig) -> dict[str, Any]:
 
     `steps_per_s`: of the environment with its cameras, resets included; `gui_steps_per_s` where it is a drawn screen.
     `share`: of the steps/s of a loop of `mj_step` and `mujoco.Renderer` through an episode of its own model, with the
-    same cameras; null without a MuJoCo model.
+    same cameras; absent without a MuJoCo model. `actors_steps_per_s`, `actors_share`: see `actors`; likewise.
     `foreign_render_speedup`: another package's environment only; see there. An environment with a method `measure()`
     adds numbers of its own.
 
@@ -103,9 +114,11 @@ def measure_env(run: RunConfig) -> dict[str, Any]:
         if isinstance(inner, gymnasium.Env) and inner.spec is not None and getattr(world, "model", None) is not None:
             found["foreign_render_speedup"] = _speedup_of_adapted(world, inner.spec.id)
         own: Callable[[], dict[str, float]] = getattr(env.unwrapped, "measure", dict)
-        return found | own()
+        found |= own()
+        simulated = _is_simulated(env)
     finally:
         env.close()
+    return found | (actors(run) if simulated else {})
 
 
 def env_share(run: RunConfig) -> float:
@@ -180,10 +193,9 @@ def _stepping(env: gymnasium.Env) -> dict[str, float]:
         if terminated or truncated:
             env.reset()
 
-    world: Any = getattr(env.unwrapped, "world", None)
-    if getattr(world, "model", None) is None:
+    if not _is_simulated(env):
         return {"steps_per_s": STEPS / float(np.median([seconds(step, STEPS) for _ in range(ROUNDS)]))}
-    bare = _Bare(env, world, actions)
+    bare = _Bare(env, actions)
     try:
         outcome = race(step, bare.step, STEPS)
     finally:
@@ -191,10 +203,16 @@ def _stepping(env: gymnasium.Env) -> dict[str, float]:
     return {"steps_per_s": 1 / outcome.ours, "share": outcome.share}
 
 
+def _is_simulated(env: gymnasium.Env) -> bool:
+    """Whether it has a model of MuJoCo, which can be stepped bare."""
+    return getattr(getattr(env.unwrapped, "world", None), "model", None) is not None
+
+
 class _Bare:
     """An episode of random actions over again, as bare physics and pictures: the controls are those it was told."""
 
-    def __init__(self, env: gymnasium.Env, world: Any, actions: Any) -> None:
+    def __init__(self, env: gymnasium.Env, actions: Iterator[Any]) -> None:
+        world: Any = env.unwrapped.world  # type: ignore[attr-defined]
         images = ObservationShape.of(env.observation_space).images
         self._cameras = [(world.camera_id(key.removeprefix(IMAGES)), shape[:2]) for key, shape in images.items()]
         self._substeps = _substeps(env, world)
@@ -225,6 +243,81 @@ class _Bare:
     def close(self) -> None:
         for renderer in self._renderers.values():
             renderer.close()
+
+
+class BareLoop(gymnasium.Env):
+    """The bare loop of a run's environment as an environment: a step is so many of its steps, and shows nothing."""
+
+    def __init__(self, run: RunConfig, steps: int) -> None:
+        self._steps = steps
+        self.observation_space = gymnasium.spaces.Dict({})
+        self.action_space = gymnasium.spaces.Discrete(1)
+        env = envs.factory(run)()
+        env.reset(seed=0)
+        env.action_space.seed(0)
+        self._bare = _Bare(env, cycle([env.action_space.sample() for _ in range(64)]))
+        env.close()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        return {}, {}
+
+    def step(self, action: Any) -> tuple[dict, float, bool, bool, dict]:
+        for _ in range(self._steps):
+            self._bare.step()
+        return {}, 0.0, False, False, {}
+
+    def close(self) -> None:
+        self._bare.close()
+
+
+class _Actors:
+    """A run's environments in worker processes, without a policy: random actions, two groups in turn."""
+
+    def __init__(self, run: RunConfig, workers: int) -> None:
+        self._envs = VectorEnvs(envs.factory(run), PER_WORKER * workers, workers)
+        lanes = self._envs.count
+        self._halves = [slice(0, lanes // 2), slice(lanes // 2, lanes)]
+        self._actions = batch_space(self._envs.action_space, lanes // 2)
+        self._actions.seed(0)
+        self._envs.reset(seed=0)
+        self._over = [np.zeros(lanes // 2, bool)] * 2
+        for half in self._halves:
+            self._envs.send(self._actions.sample(), half)
+
+    def rate(self, turns: int) -> float:
+        """Steps a second, those that reset an episode left out."""
+        steps, start = 0, time.perf_counter()
+        for _ in range(turns):
+            for i, half in enumerate(self._halves):
+                found = self._envs.receive()
+                self._envs.send(self._actions.sample(), half)
+                steps += int((~self._over[i]).sum())
+                self._over[i] = (found.terminated | found.truncated) & ~self._over[i]
+        return steps / (time.perf_counter() - start)
+
+    def close(self) -> None:
+        self._envs.close()
+
+
+def actors(run: RunConfig) -> dict[str, float]:
+    """Stepping the run's environments in a worker for each core, `PER_WORKER` in each.
+
+    `actors_steps_per_s`: of all together. `actors_share`: over the sum of as many bare loops, in as many processes at
+    once; both in turn, the median of the rounds.
+    """
+    workers = spare_cores() + 1
+    bare, ours = VectorEnvs(partial(BareLoop, run, STEPS), workers, workers), _Actors(run, workers)
+    try:
+        bare.reset(seed=0)
+        nothing = np.zeros(workers, np.int64)
+        turns = max(STEPS // PER_WORKER, 1)
+        work = partial(bare.step, nothing)
+        rates = [(ours.rate(turns), workers * STEPS / seconds(work, 1)) for _ in range(ROUNDS + 1)]
+        rate, sums = np.array(rates[1:]).T  # the first round warms up
+        return {"actors_steps_per_s": float(np.median(rate)), "actors_share": float(np.median(rate / sums))}
+    finally:
+        bare.close()
+        ours.close()
 
 
 def _substeps(env: gymnasium.Env, world: Any) -> int:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
+from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +16,19 @@ from vla_rl.algorithms.settings import Parl
 from vla_rl.bench import fill_randomly, learner_share
 from vla_rl.config import RunConfig
 from vla_rl.feature_cache import any_observation, row_bytes
+from vla_rl.log import METRICS_FILE
 from vla_rl.models.policy import Policy
 from vla_rl.models.settings import HeadSettings, PolicySettings
 from vla_rl.models.sizes import SmolVLM256M
 from vla_rl.replay import ReplayBuffer
 from vla_rl.timing import interleaved
+from vla_rl.train import train
+from vla_rl.tuning import tune
 
-BATCH, ROWS, CACHED_UPDATES = 4, 64, 16
-"""Rows of a batch, so few that encoding one takes seconds on a processor; of the replay; updates in a row from it."""
+BATCH, GPU_BATCH, ROWS, CACHED_UPDATES = 4, 64, 64, 16
+"""Rows of a batch, so few that encoding one takes seconds on a processor, and on a GPU; rows of the replay; updates in
+a row from it."""
+LOOP_STEPS, LOOP_PARTS = 7000, ("act", "step", "remember", "learn")
 
 
 def bench_learner(as_json: bool = False) -> None:
@@ -33,28 +42,51 @@ def bench_learner(as_json: bool = False) -> None:
 
 
 def measure_learner() -> dict[str, float]:
-    """`learner_share`: see `bench.measure`, on Reach's quick-start. The rest: see `cached_over_encoded`."""
+    """`learner_share`: see `bench.measure`, on Reach's quick-start. The rest: `loop_shares`, `cached_over_encoded`."""
+    shares = loop_shares()
     run = config.load(["experiment=reach"], command="bench")
     face = build.interface(run)
     policy = build.fresh_policy(run, face)
     algorithm = run.algorithm.build(policy=policy, learner=build.learner(run))
     replay = build.replay(run, face, policy, capacity=1024, lanes=1)
     fill_randomly(run, face, algorithm, replay, steps=512)
-    return {"learner_share": learner_share(algorithm, replay), **cached_over_encoded(run, face, SmolVLM256M())}
+    share = learner_share(algorithm, replay)
+    return {"learner_share": share, **shares, **cached_over_encoded(run, face, SmolVLM256M())}
+
+
+def loop_shares() -> dict[str, float]:
+    """Where the time of Reach's quick-start goes, once it learns, from reward alone.
+
+    `loop_<part>`: the share of the parts that `metrics.jsonl` has as `time/<part>`. `step` is what the loop waited for
+    environments, which their own processes step while it acts and learns. `loop_decisions_per_s`: of all together.
+    """
+    with tempfile.TemporaryDirectory(prefix="vla_rl_bench_") as folder:
+        settings = ["experiment=reach", "demos.episodes=0", f"train.steps={LOOP_STEPS}", "train.eval_every=0"]
+        run = config.load([*settings, "tracker=null", f"run_dir={folder}/run"], command="bench")
+        with redirect_stdout(sys.stderr):
+            train(run)
+        lines = [json.loads(line) for line in Path(folder, "run", METRICS_FILE).read_text().splitlines()]
+    lines = [line for line in lines if "time/learn" in line][1:-1]  # the first ones hardly learn, the last is short
+    shares = {f"loop_{part}": float(np.median([line[f"time/{part}"] for line in lines])) for part in LOOP_PARTS}
+    return shares | {"loop_decisions_per_s": float(run.train.log_every / np.median([x["time/seconds"] for x in lines]))}
 
 
 def cached_over_encoded(
-    run: RunConfig, face: build.Interface, backbone: Any, batch: int = BATCH, rounds: int = 5
+    run: RunConfig, face: build.Interface, backbone: Any, batch: int | None = None, rounds: int = 5
 ) -> dict[str, float]:
     """A frozen backbone whose tokens the head reads, in batches of `batch` rows of the run's observations.
 
     `cached_over_encoded`: updates/s from replay on with features from the cache, over those that encode the frames
-    and next frames of each batch (what is shown twice once); the median of the rounds' ratios.
+    and next frames of each batch (what is shown twice once), computed as `auto` chooses; the median of the rounds'
+    ratios.
     """
     settings = PolicySettings(backbone, HeadSettings(reads=("pointers", "tokens")))
     cameras, state = face.observation.images, face.observation.state
-    policy = Policy.build(settings, face.tokens, cameras, state, seed=0).eval()
-    algorithm = Parl(batch_size=batch, actor_batch_size=batch).build(policy=policy, learner=build.learner(run))
+    learner = build.learner(run)
+    batch = batch or (BATCH if learner.device.type == "cpu" else GPU_BATCH)
+    policy = Policy.build(settings, face.tokens, cameras, state, seed=0).to(learner.device).eval()
+    tune(policy, "auto", "auto", any_observation(policy, face.observation, batch))
+    algorithm = Parl(batch_size=batch, actor_batch_size=batch).build(policy=policy, learner=learner)
     algorithm.updates = algorithm.settings.warmup_updates
     replays = [build.replay(run, face, policy, capacity=ROWS, lanes=1, cached=cached) for cached in (True, False)]
     fill_with_noise(replays, face, policy)

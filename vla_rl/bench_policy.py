@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +23,7 @@ from vla_rl.models.settings import PolicySettings, Tiny
 from vla_rl.models.sizes import SmolVLM256M
 from vla_rl.specs import IMAGES, TASK
 from vla_rl.timing import interleaved
+from vla_rl.tuning import tune
 
 BATCHES = (1, 8, 32)
 HORIZON, NUMBERS, BINS = 4, 2, 7
@@ -44,11 +46,14 @@ def bench_policy(as_json: bool = False, large: bool = False) -> None:
         return
     for name, numbers in found.items():
         for key, value in numbers.items():
-            print(f"{name:22} {key:38} {value:10.3f}")
+            print(f"{name:22} {key:38} {value if isinstance(value, str) else format(value, '10.3f')}")
 
 
-def measure_policy(backbone: Any, side: int = 64, batches: tuple[int, ...] = BATCHES) -> dict[str, float]:
+def measure_policy(backbone: Any, side: int = 64, batches: tuple[int, ...] = BATCHES) -> dict[str, Any]:
     """Rates from uint8 pictures of `side` pixels and a text on, at each batch size B; greedy, median of the rounds.
+
+    On the GPU where there is one; precision and compiling as `auto` chooses them (`backbone` says what that was), the
+    same precision for `generate()`.
 
     `decisions_per_s_b<B>`, `actions_per_s_b<B>`: a decision is a chunk of `HORIZON` actions.
     `decode_over_generate_b<B>`: how many times as long the backbone's own `generate()` takes for as many tokens, from
@@ -57,12 +62,15 @@ def measure_policy(backbone: Any, side: int = 64, batches: tuple[int, ...] = BAT
     """
     settings = PolicySettings(backbone)
     space = Chunk(Binned(BINS), HORIZON).bind(spaces.Box(-1, 1, (NUMBERS,)))
-    policy = Policy.build(settings, space, ["front"], state_dim=0, seed=0).eval()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    policy = Policy.build(settings, space, ["front"], state_dim=0, seed=0).to(device).eval()
     shape = ObservationShape({IMAGES + "front": (side, side, 3)}, state=0)
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {"backbone": tune(policy, "auto", "auto", any_observation(policy, shape, batches[0]))}
+    rival = copy.deepcopy(policy.trunk.backbone.model)  # the copy is not compiled
     for rows in batches:
         seen = any_observation(policy, shape, rows)
-        works: list[Callable[[], Any]] = [partial(decide, policy, seen), *generators(policy.trunk.backbone, seen)]
+        generate = generators(rival, policy.trunk.backbone, seen)
+        works: list[Callable[[], Any]] = [partial(decide, policy, seen), *generate]
         with torch.inference_mode():
             for work in works:
                 work()
@@ -72,13 +80,14 @@ def measure_policy(backbone: Any, side: int = 64, batches: tuple[int, ...] = BAT
             repeats = [int(np.clip(0.3 / each, 1, 20)) for each in first[0]]
             times = interleaved(works, policy.device, repeats)
         own, plain, cached = np.median(times, 0)
-        found |= {
+        rates = {
             f"decisions_per_s_b{rows}": rows / own,
             f"actions_per_s_b{rows}": rows * HORIZON / own,
             f"decode_over_generate_b{rows}": plain / own,
             f"decode_over_cached_generate_b{rows}": cached / own,
         }
-    return {name: float(value) for name, value in found.items()}
+        found |= {name: float(value) for name, value in rates.items()}
+    return found
 
 
 def decide(policy: Policy, seen: dict[str, Any]) -> np.ndarray:
@@ -86,9 +95,9 @@ def decide(policy: Policy, seen: dict[str, Any]) -> np.ndarray:
     return policy.greedy(policy.encode(seen)).cpu().numpy()
 
 
-def generators(backbone: Backbone, seen: dict[str, Any]) -> list[Callable[[], np.ndarray]]:
-    """`generate()` as the backbone ships, and of the family's stock class, which keeps key/value states."""
-    own = backbone.model
+def generators(own: Any, backbone: Backbone, seen: dict[str, Any]) -> list[Callable[[], np.ndarray]]:
+    """`generate()` of the backbone's model `own` as it ships, and of the family's stock class, which keeps key/value
+    states."""
     stock = own if own.config.get_text_config().use_cache else _stock(own)
     prompt = backbone.prompt(seen[TASK])
 

@@ -1,6 +1,7 @@
 """The whole way in small: demonstrations, supervised start, training, interruption, resuming."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -72,6 +73,20 @@ def test_a_run_learns_logs_saves_and_goes_on(started: list[str], tmp_path: Path)
     assert int(further.name) >= 96
     assert after["algorithm"]["updates"] > before["algorithm"]["updates"]
     assert [line["step"] for line in lines(folder)] == sorted(line["step"] for line in lines(folder))
+
+
+def test_it_learns_from_rows_by_priority_by_success_and_in_hindsight(started: list[str], tmp_path: Path) -> None:
+    goals = "replay.hindsight={type: state_goal, achieved: [0, 3], goal: [3, 6], within: 0.05}"
+    drawn = [
+        "replay.prioritised=true",
+        "replay.success_share=0.25",
+        "replay.n_step=1",
+        goals,
+        "algorithm.mc_weight=0.5",
+    ]
+    last = train.train(config.load([*started, *drawn]))
+    assert all(math.isfinite(line["critic/loss"]) for line in lines(tmp_path / "run") if "critic/loss" in line)
+    assert checkpoint.load_state(last / "training_state")["algorithm"]["updates"] > 0
 
 
 def test_what_a_resumed_run_starts_from_is_what_was_saved(started: list[str], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from vla_rl import envs
+from vla_rl import envs, registry
 from vla_rl.config import RunConfig
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
@@ -20,7 +20,7 @@ from vla_rl.learner import Learner, host_memory
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
-from vla_rl.replay import ReplayBuffer
+from vla_rl.replay import By, Hindsight, Own, ReplayBuffer
 from vla_rl.specs import ActionSpace, Mark
 
 
@@ -127,6 +127,30 @@ def _replay(
         allocate=host_memory(policy.device),
         **limits,
     )
+
+
+def own_experience(run: RunConfig, face: Interface) -> Own:
+    """How the run's own experience is drawn.
+
+    Raises:
+        ConfigError: goals in hindsight do not suit the other settings.
+    """
+    settings = run.replay
+    hindsight = None
+    if settings.hindsight is not None:
+        goals = registry.build("goals", settings.hindsight, run.plugins, "replay.hindsight")
+        if run.algorithm.mc_weight == 1.0:
+            raise ConfigError(
+                "replay.hindsight: what would have followed another goal was not observed, and algorithm.mc_weight=1 "
+                "learns from observed returns alone; lower it"
+            )
+        try:
+            goals.check(face.observation.state, settings.n_step)
+        except ValueError as error:
+            raise ConfigError(f"replay.hindsight: {error}") from error
+        hindsight = Hindsight(goals, goals.share, goals.horizon)
+    by: By = "priority" if settings.prioritised else "uniform"
+    return Own(settings.success_share, by, settings.correction, hindsight)
 
 
 def grounding(policy: Policy) -> Callable[[dict[str, Any]], dict[str, np.ndarray]]:

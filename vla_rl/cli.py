@@ -24,7 +24,7 @@ COMMANDS = {
 }
 """Each command of a run: the function that carries it out, given the RunConfig, and what it does."""
 
-GROUPS = ("envs", "sensors", "controls", "experts", "tools", "action_spaces", "backbones", "algorithms")
+GROUPS = ("envs", "sensors", "controls", "experts", "tools", "action_spaces", "backbones", "goals", "algorithms")
 DEBUG = "VLA_RL_TRACEBACK"
 """Set this environment variable (or give --traceback) to see where an error came from."""
 AUDIT_FAILED = 1

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
 from pydantic import (
@@ -38,6 +38,9 @@ from vla_rl.registry import ADAPTER, ConfigError, nearest
 
 Component = dict[str, Any]
 """A mapping with `type`, from which the registry makes a component."""
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Part(BaseModel):
@@ -109,6 +112,9 @@ class ReplayConfig(_Part):
     without loss, in RAM too, or in the run's folder where the disk has a limit.
     prefetch: batches that a thread makes ahead of the learner; the same ones as without it.
     cache: whether rows keep what the frozen backbone makes of them, or each batch is encoded; auto: what is faster.
+    success_share: of a batch's own experience, rows that a reward followed. prioritised: whether the rest is drawn in
+    proportion to |TD error| ** priority (arXiv 1511.05952), which weights make up for by the exponent `correction`.
+    hindsight: a registered way to give rows other goals (arXiv 1707.01495), or null.
     """
 
     capacity: PositiveInt
@@ -118,6 +124,11 @@ class ReplayConfig(_Part):
     disk_bytes: ByteSize | None
     prefetch: NonNegativeInt
     cache: Literal["auto", "always", "never"]
+    success_share: Fraction
+    prioritised: bool
+    priority: NonNegativeFloat
+    correction: Fraction
+    hindsight: Component | None
 
 
 class DemosConfig(_Part):
@@ -241,6 +252,8 @@ class RunConfig(_Part):
                     "env.sensors: null, but an adapted environment shows what its sensors read; list some"
                 )
         self.policy.settings(self.plugins)
+        if self.replay.hindsight is not None:
+            registry.build("goals", self.replay.hindsight, self.plugins, "replay.hindsight")
         return self
 
     def to_yaml(self) -> str:

@@ -25,12 +25,14 @@ from vla_rl.learner import Learner
 from vla_rl.log import Log
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
-from vla_rl.replay import Feed, ReplayBuffer, sample_mixed
+from vla_rl.replay import Batch, Feed, Own, ReplayBuffer, sample_mixed
 from vla_rl.specs import VALIDATION_SEEDS
 from vla_rl.vector import VectorEnvs, spare_cores
 
 REPLAY = "training_state/replay"
 """Where a generation holds the replay."""
+LEAST_ERROR = 1e-3
+"""Added to a row's error, so that it stays in play; in units of value."""
 INTERRUPTED = 143
 """Exit code after SIGTERM (128 + 15): a checkpoint was written, and `resume=true` goes on from it."""
 
@@ -49,6 +51,7 @@ class World:
     face: build.Interface
     cache: feature_cache.CacheChoice
     backbone: str
+    own: Own
     rng: np.random.Generator
 
     def batch(self) -> Any:
@@ -63,7 +66,17 @@ class World:
             # Where observed returns alone are the target, an episode counts once it has ended.
             finished_only=settings.mc_weight == 1.0,
             images=not (self.policy.frozen_trunk and self.cache.cached),
+            own=self.own,
         )
+
+    def learn(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Update from a batch; where rows are drawn by priority, those of this one get theirs."""
+        metrics = self.algorithm.update(batch)
+        if self.own.by == "priority":
+            own = ~batch.demo
+            error = self.algorithm.surprise.double().cpu().numpy()[own]
+            self.replay.prioritise(batch.index[own], (error + LEAST_ERROR) ** self.run.replay.priority)
+        return metrics
 
 
 def train(run: RunConfig) -> Path:
@@ -86,7 +99,8 @@ def train(run: RunConfig) -> Path:
     stop = Stop()
     begun, seconds = time.monotonic(), 60 * run.train.minutes if run.train.minutes else float("inf")
     due = Schedule(step)
-    feed = Feed(world.batch, run.replay.prefetch)
+    # A batch by priority is drawn once the one before has changed the priorities.
+    feed = Feed(world.batch, 0 if run.replay.prioritised else run.replay.prefetch)
     owed = 0.0
     log = Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0)
     with closing(feed), closing(world.collector), log:
@@ -98,7 +112,7 @@ def train(run: RunConfig) -> Path:
             world.algorithm.anneal(min(max(step / run.train.steps, (time.monotonic() - begun) / seconds), 1.0))
             with log.timed("learn"):
                 for batch in feed.batches(int(owed)):
-                    log.update(world.algorithm.update(batch))
+                    log.update(world.learn(batch))
             owed -= int(owed)
             log.progress(step, f"success {100 * world.collector.success_rate:.0f}%")
             if due.now("log", step, run.train.log_every):
@@ -157,6 +171,7 @@ def make_world(run: RunConfig, folder: Path) -> World:
         face=face,
         cache=cache,
         backbone=backbone,
+        own=build.own_experience(run, face),
         rng=np.random.default_rng(seed),
     )
 

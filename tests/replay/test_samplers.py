@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_streams import Stream, assert_same, make_stream
 
-from vla_rl.replay import Batch, By, Hindsight, NothingToSampleError
+from vla_rl.replay import Batch, By, Hindsight, NothingToSampleError, Own, ReplayBuffer, sample_mixed
 from vla_rl.specs import STATE, TASK
 
 
@@ -186,3 +186,29 @@ def test_hindsight_refuses_what_is_out_of_range() -> None:
     batch = stream.buffer.sample(5, np.random.default_rng(0))
     with pytest.raises(ValueError, match="relabel got 5 rows, but returned 0"):
         Hindsight(lambda rows, later, steps: rows.rows(slice(0)), 1.0)(stream.buffer, batch, np.random.default_rng(0))
+
+
+def test_a_share_of_ones_own_rows_are_successes_where_there_are_any() -> None:
+    stream, rng = make_stream(capacity=200), np.random.default_rng(0)
+    stream.run(60)
+    lucky = {int(i) for i in stream.buffer.sampleable_ids(by="success")}
+    assert lucky
+    own = Own(success_share=0.5)
+    batch = own.sample(stream.buffer, 40, rng, finished_only=False, images=False)
+    assert {int(i) for i in batch.index[:20]} <= lucky
+    assert not {int(i) for i in batch.index[20:]} <= lucky
+    unlucky, no = ReplayBuffer(20, {}, state_dim=1, slots=1), np.zeros(1, bool)
+    for _ in range(5):
+        unlucky.add({STATE: np.zeros((1, 1)), TASK: ["go"]}, np.zeros((1, 1), int), np.zeros(1), no, no, no)
+    assert len(own.sample(unlucky, 40, rng, finished_only=False, images=False)) == 40
+
+
+def test_a_batch_is_mixed_of_demonstrations_and_rows_by_priority() -> None:
+    online, demos, rng = make_stream(capacity=200), make_stream(capacity=200, seed=1), np.random.default_rng(0)
+    online.run(60)
+    demos.run(60)
+    ids = online.buffer.sampleable_ids()
+    online.buffer.prioritise(ids, np.where(ids == ids[3], 1.0, 1e-9))
+    batch = sample_mixed(online.buffer, demos.buffer, 16, 0.25, rng, own=Own(by="priority", correction=1.0))
+    assert (batch.index[4:] == ids[3]).all()
+    assert np.isfinite(batch.weight).all()

@@ -40,6 +40,9 @@ class Decision:
 class ParlAlgorithm:
     """Acts, and updates a critic and a policy from batches of replay.
 
+    Attributes:
+        surprise: |Q - target| of each row of the last batch, float32 [B].
+
     Args:
         settings: the hyperparameters.
         policy: the actor; its frozen, grounded features are what the critic reads.
@@ -69,6 +72,7 @@ class ParlAlgorithm:
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
         self.updates = 0
+        self.surprise = torch.zeros(0, device=learner.device)
 
     # --- acting ---------------------------------------------------------------------------------------------
 
@@ -139,6 +143,7 @@ class ParlAlgorithm:
             loss = losses.categorical_loss(logits.float(), histogram, rows.weight)
         norm = self.learner.step(loss, self.critic_optimizer, self.settings.clip)
         q = self.critic.value(logits.detach()).mean(0)
+        self.surprise = (q - target).abs()
         known = torch.isfinite(rows.returns)
         return {
             "critic/loss": loss.detach(),

@@ -4,9 +4,9 @@ from vla_rl.replay.batch import Batch
 from vla_rl.replay.buffer import Chunks, ReplayBuffer
 from vla_rl.replay.drawing import By, NothingToSampleError
 from vla_rl.replay.feed import Feed
-from vla_rl.replay.hindsight import Hindsight
+from vla_rl.replay.hindsight import Hindsight, Relabel
 from vla_rl.replay.memory import Ground
-from vla_rl.replay.mixture import sample_mixed
+from vla_rl.replay.mixture import Own, sample_mixed
 
 __all__ = [
     "Batch",
@@ -16,6 +16,8 @@ __all__ = [
     "Ground",
     "Hindsight",
     "NothingToSampleError",
+    "Own",
+    "Relabel",
     "ReplayBuffer",
     "sample_mixed",
 ]

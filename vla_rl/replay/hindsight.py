@@ -13,7 +13,8 @@ from vla_rl.replay.buffer import ReplayBuffer
 
 Relabel = Callable[[Batch, dict[str, Any], np.ndarray], Batch]
 """Rows, what was seen later in their episodes (as `Batch.observation`), and how many steps later, int64 [B]: the rows
-with that as their goal, in their observations and next observations, rewards and discounts."""
+with that as their goal, in their observations and next observations, rewards and discounts. They are given as if no
+goal had been reached: without reward, and not terminated."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Hindsight:
         reached, steps = buffer.futures(batch.index[rows], rng, self.horizon)
         images = any(isinstance(value, np.ndarray) and value.dtype == np.uint8 for value in batch.observation.values())
         given = batch.rows(rows)
-        given.returns[:] = np.nan
+        given.reward[:], given.returns[:] = 0, np.nan
+        given.discount[:] = buffer.gamma ** buffer.chunks(given.index, buffer.n_step).mask.sum(axis=1)
         changed = self.relabel(given, buffer.observations(reached, images=images), steps)
         if len(changed) != len(rows):
             raise ValueError(f"hindsight: relabel got {len(rows)} rows, but returned {len(changed)}")

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from vla_rl.replay.batch import Batch
 from vla_rl.replay.buffer import ReplayBuffer
-from vla_rl.replay.drawing import NothingToSampleError
+from vla_rl.replay.drawing import By, NothingToSampleError
+from vla_rl.replay.hindsight import Hindsight
+
+
+@dataclass(frozen=True)
+class Own:
+    """How one's own experience is drawn.
+
+    success_share: of the rows, [0, 1], those that a reward followed, as long as there are any. by, correction: how the
+    rest is drawn, see `ReplayBuffer.sample`. hindsight: gives rows of the rest other goals.
+    """
+
+    success_share: float = 0.0
+    by: By = "uniform"
+    correction: float = 0.0
+    hindsight: Hindsight | None = None
+
+    def sample(
+        self, buffer: ReplayBuffer, count: int, rng: np.random.Generator, finished_only: bool, images: bool
+    ) -> Batch:
+        """`count` rows; those of successes come first."""
+        lucky = round(count * self.success_share) if buffer.can_sample(finished_only, "success") else 0
+        parts = [buffer.sample(lucky, rng, finished_only=finished_only, images=images, by="success")] if lucky else []
+        if lucky < count:
+            rest = buffer.sample(
+                count - lucky, rng, finished_only=finished_only, images=images, by=self.by, correction=self.correction
+            )
+            parts.append(self.hindsight(buffer, rest, rng) if self.hindsight else rest)
+        return Batch.concatenate(parts, buffer.recycler)
 
 
 def sample_mixed(
@@ -18,8 +48,11 @@ def sample_mixed(
     *,
     finished_only: bool = False,
     images: bool = True,
+    own: Own | None = None,
 ) -> Batch:
     """`round(batch_size * demo_share)` rows of `demos`, then rows of `online`; `batch.demo` tells them apart.
+
+    own: how those of `online` are drawn; uniformly unless it says otherwise.
 
     While one buffer has nothing to sample yet, the other gives the whole batch. `index` counts within
     the buffer that a row came from. The other arguments are those of `ReplayBuffer.sample`.
@@ -45,5 +78,6 @@ def sample_mixed(
         )
     if len(ready) == 1:
         ready = [(ready[0][0], batch_size)]
-    parts = [buffer.sample(count, rng, finished_only=finished_only, images=images) for buffer, count in ready]
+    ways = {id(demos): Own(), id(online): own or Own()}
+    parts = [ways[id(buffer)].sample(buffer, count, rng, finished_only, images) for buffer, count in ready]
     return Batch.concatenate(parts, online.recycler)

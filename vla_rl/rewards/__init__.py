@@ -1,0 +1,1 @@
+"""What counts as reached, beside what an environment says."""

@@ -144,6 +144,20 @@ def test_a_worker_that_is_killed_is_named() -> None:
     assert not _workers()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_run_leaves_its_workers_at_work(number: signal.Signals) -> None:
+    envs = VectorEnvs(Moody, 2, workers=1)
+    try:
+        envs.reset(seed=0)
+        (worker,) = _workers()
+        worker.send_signal(number)
+        for _ in range(3):
+            assert len(envs.step(actions(2, np.random.default_rng(0))).infos) == 2
+    finally:
+        envs.close()
+    assert not worker.is_running()
+
+
 def test_an_environment_that_cannot_be_made_is_a_clear_error_and_leaves_nothing() -> None:
     with pytest.raises(TypeError, match="wdith"):
         VectorEnvs(partial(fakes.Line, wdith=3), 2, workers=2)

@@ -133,8 +133,10 @@ def padded(size: int) -> int:
 
 def serve(connection: Connection) -> None:
     """Do what the trainer says until it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the trainer decides
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    # Ctrl-C, and a scheduler's SIGTERM, reach all processes of a run, but the trainer decides. Handlers, since what is
+    # ignored would be ignored by a browser that is started from here, too.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
     with contextlib.suppress(EOFError, ConnectionError), contextlib.ExitStack() as stack:
         try:
             host = Host(*connection.recv())

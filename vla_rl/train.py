@@ -158,7 +158,7 @@ def make_world(run: RunConfig, folder: Path) -> World:
     )
     # Each process of several acts from seeds of its own.
     seed = run.seed + 1000 * learner.rank
-    workers = spare_cores() if run.train.workers == "auto" else run.train.workers
+    workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
     envs = VectorEnvs(build.env_factory(run, face), run.train.num_envs, workers)
     return World(
         run=run,

@@ -28,10 +28,10 @@ GRACE = 5.0
 """Seconds that a worker has to close its environments."""
 
 
-def spare_cores() -> int:
-    """The cores that this process may use, but for one of its own."""
+def spare_cores(sharing: int = 1) -> int:
+    """This process's part of the cores that so many processes share, but for one of its own."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return len(usable) - 1
+    return max(len(usable) // sharing - 1, 0)
 
 
 @dataclass(frozen=True)

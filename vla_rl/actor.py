@@ -37,6 +37,7 @@ class Actor:
     def __call__(self, observation: dict[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Tokens int64 [B, K] for a batched observation, and {"q": float32 [B]} where there is a critic."""
         decision = self._algorithm.act(observation, best_of=max(self._best_of, 1), greedy=self._best_of == 0)
+        assert decision.q is not None, "a decision without its value"
         return decision.tokens, {"q": decision.q} if self._has_critic else {}
 
 

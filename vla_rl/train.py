@@ -54,9 +54,10 @@ class World:
     own: Own
     rng: np.random.Generator
 
-    def batch(self) -> Any:
+    def batch(self) -> Batch:
         """A batch by shares: demonstrations and own experience."""
         settings = self.algorithm.settings
+        returns_alone = settings.mc_weight == 1.0
         return sample_mixed(
             self.replay,
             self.demos,
@@ -64,7 +65,8 @@ class World:
             settings.demo_share,
             self.rng,
             # Where observed returns alone are the target, an episode counts once it has ended.
-            finished_only=settings.mc_weight == 1.0,
+            finished_only=returns_alone,
+            following=not returns_alone,
             images=not (self.policy.frozen_trunk and self.cache.cached),
             own=self.own,
         )

@@ -128,6 +128,8 @@ def test_best_of_many_takes_the_highest_value(random_backbone: Path) -> None:
         TASK: ["x"] * 8,
     }
     one, many = algorithm.act(observation), algorithm.act(observation, best_of=32)
+    assert many.q is not None
+    assert one.q is not None
     assert many.q.mean() > one.q.mean()
     assert many.tokens.shape == (8, 2)
 

@@ -175,6 +175,24 @@ def test_a_batch_without_images_keeps_the_rest() -> None:
     assert batch.tokens[:, 0].tolist() == batch.observation[STATE][:, 0].tolist()
 
 
+@pytest.mark.parametrize("images", [True, False])
+def test_a_batch_without_next_observations_keeps_the_rest(images: bool) -> None:
+    buffer = make_plain()
+    whole, brief = (
+        buffer.sample(8, np.random.default_rng(0), images=images, following=following) for following in (True, False)
+    )
+    assert brief.next_observation == brief.next_features == {}
+    for name in ("tokens", "labels", "reward", "discount", "returns", "demo", "weight", "index"):
+        assert np.array_equal(getattr(brief, name), getattr(whole, name), equal_nan=name == "returns"), name
+    for key, value in whole.observation.items():
+        assert np.array_equal(brief.observation[key], value), key
+    if images:
+        assert np.array_equal(brief.shown, whole.shown[:, :1])
+    joined = Batch.concatenate([brief, brief.rows(slice(0, 3))])
+    assert len(joined) == 11
+    assert joined.next_observation == {}
+
+
 def test_batch_rows_and_concatenate() -> None:
     buffer = make_plain()
     ids = buffer.sampleable_ids()

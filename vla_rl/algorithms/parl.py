@@ -24,17 +24,19 @@ from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
 from vla_rl.replay.batch import Batch
 
-MEASURED = 16
-"""Rows of a batch on which the actor is measured for the log, which takes as long as to train it on them."""
+MEASURED, MEASURE_EVERY = 16, 8
+"""Rows of a batch on which the actor is measured for the log, which takes as long as to train it on them; and at every
+so many of its updates, the first one among them."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What acting gives: tokens int64 [B, K], Q of each (float32 [B]), and the frozen features for replay."""
+    """What acting gives: tokens int64 [B, K], the frozen features for replay, and Q of each (float32 [B]) where the
+    critic was asked."""
 
     tokens: np.ndarray
-    q: np.ndarray
     features: dict[str, np.ndarray]
+    q: np.ndarray | None = None
 
 
 class ParlAlgorithm:
@@ -102,7 +104,7 @@ class ParlAlgorithm:
         greedy = round(settings.greedy_share * rows)
         if greedy:
             tokens = torch.cat([self.policy.greedy(features.rows(slice(greedy))).unsqueeze(1), tokens[greedy:]])
-        return self._decide(grounded, tokens)
+        return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack())
 
     def _see(self, observation: dict[str, Any]) -> tuple[Features, Features]:
         """The frozen features, and those that the actor reads."""
@@ -114,9 +116,7 @@ class ParlAlgorithm:
         q = self._q(self.critic, grounded, tokens_BNK)
         best = q.argmax(dim=1, keepdim=True)
         chosen = tokens_BNK.gather(1, best.unsqueeze(-1).expand(-1, -1, tokens_BNK.shape[-1])).squeeze(1)
-        return Decision(
-            tokens=chosen.cpu().numpy(), q=q.gather(1, best).squeeze(1).cpu().numpy(), features=grounded.pack()
-        )
+        return Decision(chosen.cpu().numpy(), grounded.pack(), q=q.gather(1, best).squeeze(1).cpu().numpy())
 
     # --- learning -------------------------------------------------------------------------------------------
 
@@ -195,7 +195,9 @@ class ParlAlgorithm:
             "actor/imitation": imitation.detach(),
             "actor/grad_norm": norm,
         }
-        return metrics | statistics | self.measure_actor(rows.thin(MEASURED))
+        metrics |= statistics
+        nth = (self.updates - settings.warmup_updates - 1) // settings.critic_updates
+        return metrics if nth % MEASURE_EVERY else metrics | self.measure_actor(rows.thin(MEASURED))
 
     @torch.no_grad()
     def measure_actor(self, rows: Rows) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ class Batch:
     `observation`, `next_observation`: dicts with the keys of an environment's observation; images
     uint8 [B, H, W, 3], or [B, k, H, W, 3] (oldest first) with stacks of k > 1 frames; state float32
     [B, P]; task list of B str. The next observation is the row that was reached after m steps, which
-    is the episode's own last observation where the episode ended.
+    is the episode's own last observation where the episode ended; without any keys where nobody asked for it.
     `tokens` int64 [B, K]: the decision that was taken. `labels` int64 [B, K]: the expert's decision
     there, or the tokens where no expert labelled the row.
     `reward` float32 [B]: sum of gamma^j r_j over the m steps. `discount` float32 [B]: gamma^m, and 0
@@ -28,7 +28,7 @@ class Batch:
     NaN where the episode has no known end. `features`, `next_features`: cached features by name.
     `demo` bool [B]. `weight` float32 [B]. `index` int64 [B]: the rows' ids in their buffer.
     `shown` int64 [B, 2, F], where there are images: numbers of what the observation and the next one show, frames and
-    instruction; two that have the same numbers need encoding only once.
+    instruction; two that have the same numbers need encoding only once. [B, 1, F] without a next one.
     """
 
     observation: dict[str, Any]

@@ -218,6 +218,7 @@ class ReplayBuffer:
         *,
         finished_only: bool = False,
         images: bool = True,
+        following: bool = True,
         by: By = "uniform",
         correction: float = 0.0,
     ) -> Batch:
@@ -225,7 +226,8 @@ class ReplayBuffer:
 
         `finished_only` takes rows of episodes with a known end only (`returns` is then never NaN; a
         truncated episode's counts the observed rewards only). `images=False` leaves the frames out,
-        for learners that read cached features. `correction`: the exponent by which `weight` makes up for priorities,
+        for learners that read cached features; `following=False` what was seen next, for those that learn from returns.
+        `correction`: the exponent by which `weight` makes up for priorities,
         1 wholly; the largest weight of a batch is 1. The cost does not depend on the capacity.
 
         Raises:
@@ -234,7 +236,7 @@ class ReplayBuffer:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         ids = self._drawing.draw(batch_size, rng, finished_only, by)
-        batch = self.transitions(ids, images=images)
+        batch = self.transitions(ids, images=images, following=following)
         if by == "priority":
             priority = self._drawing.tree(by).weights[ids % self.capacity]
             batch.weight = ((priority.min() / priority) ** correction).astype(np.float32)
@@ -258,33 +260,37 @@ class ReplayBuffer:
         """
         self._drawing.prioritise(ids, priority)
 
-    def transitions(self, ids: np.ndarray, *, images: bool = True) -> Batch:
-        """The transitions that start at rows `ids` int64 [B].
+    def transitions(self, ids: np.ndarray, *, images: bool = True, following: bool = True) -> Batch:
+        """The transitions that start at rows `ids` int64 [B]; see `sample`.
 
         Raises:
             ValueError: a row that is not sampleable (evicted, final, or without a next row).
         """
         ids = self._checked_ids(ids)
         reached, reward, discount = self._ring.walk(ids, self.n_step)
-        at, after = ids % self.capacity, reached % self.capacity
+        at = ids % self.capacity
         columns = self._ring.columns
-        # Both at once: a frame that is coded, and wanted by both, is decoded once.
-        both = np.stack([ids, reached])
-        frames = self._memory.pictures(both) if images else {}
+        # All at once: a frame that is coded, and wanted twice, is decoded once.
+        seen = np.stack([ids, reached] if following else [ids])
+        frames = self._memory.pictures(seen) if images else {}
+        observation, *later = [
+            {key: each[i] for key, each in frames.items()} | self.observations(rows, images=False)
+            for i, rows in enumerate(seen)
+        ]
         return Batch(
-            observation={key: each[0] for key, each in frames.items()} | self.observations(ids, images=False),
-            next_observation={key: each[1] for key, each in frames.items()} | self.observations(reached, images=False),
+            observation=observation,
+            next_observation=later[0] if following else {},
             tokens=columns["tokens"][at].astype(np.int64),
             labels=columns["labels"][at].astype(np.int64),
             reward=reward.astype(np.float32),
             discount=discount.astype(np.float32),
             returns=columns["returns"][at],
             features=self._memory.features(at),
-            next_features=self._memory.features(after),
+            next_features=self._memory.features(reached % self.capacity) if following else {},
             demo=columns["demo"][at],
             weight=np.ones(len(ids), np.float32),
             index=ids,
-            shown=self._memory.shown(both).swapaxes(0, 1) if images else None,
+            shown=self._memory.shown(seen).swapaxes(0, 1) if images else None,
         )
 
     def chunks(self, ids: np.ndarray, length: int) -> Chunks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -26,15 +27,23 @@ class Own:
     hindsight: Hindsight | None = None
 
     def sample(
-        self, buffer: ReplayBuffer, count: int, rng: np.random.Generator, finished_only: bool, images: bool
+        self,
+        buffer: ReplayBuffer,
+        count: int,
+        rng: np.random.Generator,
+        finished_only: bool = False,
+        images: bool = True,
+        following: bool = True,
     ) -> Batch:
-        """`count` rows; those of successes come first."""
-        lucky = round(count * self.success_share) if buffer.can_sample(finished_only, "success") else 0
-        parts = [buffer.sample(lucky, rng, finished_only=finished_only, images=images, by="success")] if lucky else []
+        """`count` rows; those of successes come first. For the rest see `ReplayBuffer.sample`."""
+        lucky = round(count * self.success_share)
+        # Only where it is wanted: from the first question on, the buffer keeps count of its successes.
+        if lucky and not buffer.can_sample(finished_only, "success"):
+            lucky = 0
+        draw = partial(buffer.sample, rng=rng, finished_only=finished_only, images=images, following=following)
+        parts = [draw(lucky, by="success")] if lucky else []
         if lucky < count:
-            rest = buffer.sample(
-                count - lucky, rng, finished_only=finished_only, images=images, by=self.by, correction=self.correction
-            )
+            rest = draw(count - lucky, by=self.by, correction=self.correction)
             parts.append(self.hindsight(buffer, rest, rng) if self.hindsight else rest)
         return Batch.concatenate(parts, buffer.recycler)
 
@@ -48,14 +57,16 @@ def sample_mixed(
     *,
     finished_only: bool = False,
     images: bool = True,
+    following: bool = True,
     own: Own | None = None,
 ) -> Batch:
     """`round(batch_size * demo_share)` rows of `demos`, then rows of `online`; `batch.demo` tells them apart.
 
-    own: how those of `online` are drawn; uniformly unless it says otherwise.
-
     While one buffer has nothing to sample yet, the other gives the whole batch. `index` counts within
-    the buffer that a row came from. The other arguments are those of `ReplayBuffer.sample`.
+    the buffer that a row came from.
+
+    own: how the rows of `online` are drawn; uniformly unless it says otherwise. The other arguments are those of
+        `ReplayBuffer.sample`.
 
     Raises:
         NothingToSampleError: neither buffer has a row to sample.
@@ -79,5 +90,5 @@ def sample_mixed(
     if len(ready) == 1:
         ready = [(ready[0][0], batch_size)]
     ways = {id(demos): Own(), id(online): own or Own()}
-    parts = [ways[id(buffer)].sample(buffer, count, rng, finished_only, images) for buffer, count in ready]
+    parts = [ways[id(buffer)].sample(buffer, count, rng, finished_only, images, following) for buffer, count in ready]
     return Batch.concatenate(parts, online.recycler)

@@ -15,7 +15,7 @@ from vla_rl import bench_envs, cli, config, naming
 ROOT = Path(__file__).resolve().parent.parent
 BRIEF = """
 from vla_rl import bench_envs, cli, config, envs  # first, since it says with what MuJoCo's own renderer draws
-bench_envs.ROUNDS, bench_envs.STEPS = 1, 25
+bench_envs.ROUNDS, bench_envs.STEPS, bench_envs.WORKER_STEPS = 1, 25, 32
 import gymnasium
 import numpy as np
 """

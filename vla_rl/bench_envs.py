@@ -30,8 +30,8 @@ from vla_rl.vector import VectorEnvs, spare_cores
 
 ROUNDS = 7
 STEPS = 100
-PER_WORKER = 8
-"""Environments of a worker process."""
+PER_WORKER, WORKER_STEPS = 16, 480
+"""Environments of a worker process, and the steps that they take together in a round."""
 HEADLINE = "reach"
 SCREENS = ("gui",)
 """The suites of screens, whose speed is a number of its own: there is nothing bare to hold it against."""
@@ -277,12 +277,13 @@ class _Actors:
         self._envs = VectorEnvs(envs.factory(run), PER_WORKER * workers, workers)
         lanes = self._envs.count
         self._halves = [slice(0, lanes // 2), slice(lanes // 2, lanes)]
-        self._actions = batch_space(self._envs.action_space, lanes // 2)
-        self._actions.seed(0)
+        space = batch_space(self._envs.action_space, lanes // 2)
+        space.seed(0)
+        self._actions = cycle([space.sample() for _ in range(64)])
         self._envs.reset(seed=0)
         self._over = [np.zeros(lanes // 2, bool)] * 2
         for half in self._halves:
-            self._envs.send(self._actions.sample(), half)
+            self._envs.send(next(self._actions), half)
 
     def rate(self, turns: int) -> float:
         """Steps a second, those that reset an episode left out."""
@@ -290,7 +291,7 @@ class _Actors:
         for _ in range(turns):
             for i, half in enumerate(self._halves):
                 found = self._envs.receive()
-                self._envs.send(self._actions.sample(), half)
+                self._envs.send(next(self._actions), half)
                 steps += int((~self._over[i]).sum())
                 self._over[i] = (found.terminated | found.truncated) & ~self._over[i]
         return steps / (time.perf_counter() - start)
@@ -306,13 +307,13 @@ def actors(run: RunConfig) -> dict[str, float]:
     once; both in turn, the median of the rounds.
     """
     workers = spare_cores() + 1
-    bare, ours = VectorEnvs(partial(BareLoop, run, STEPS), workers, workers), _Actors(run, workers)
+    bare, ours = VectorEnvs(partial(BareLoop, run, WORKER_STEPS), workers, workers), _Actors(run, workers)
     try:
         bare.reset(seed=0)
         nothing = np.zeros(workers, np.int64)
-        turns = max(STEPS // PER_WORKER, 1)
+        turns = max(WORKER_STEPS // PER_WORKER, 1)
         work = partial(bare.step, nothing)
-        rates = [(ours.rate(turns), workers * STEPS / seconds(work, 1)) for _ in range(ROUNDS + 1)]
+        rates = [(ours.rate(turns), workers * WORKER_STEPS / seconds(work, 1)) for _ in range(ROUNDS + 1)]
         rate, sums = np.array(rates[1:]).T  # the first round warms up
         return {"actors_steps_per_s": float(np.median(rate)), "actors_share": float(np.median(rate / sums))}
     finally:

@@ -117,7 +117,8 @@ class Failure:
 
 def mapped(path: str, lanes: int, layout: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, np.ndarray]:
     """The columns [lanes, ...] of `layout` (by name: a lane's shape and dtype) in a file that all processes map."""
-    memory, begin, columns = np.memmap(path, np.uint8, "r+"), 0, {}
+    # As a plain array: a memmap's own bookkeeping at every slice costs more than the copy of a small column.
+    memory, begin, columns = np.asarray(np.memmap(path, np.uint8, "r+")), 0, {}
     for name, (shape, kind) in layout.items():
         dtype = np.dtype(kind)
         size = lanes * int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -14,7 +14,7 @@ _SPARE_GEOMS = 16
 
 
 class Renderer:
-    """Draws a model's cameras at one size.
+    """Draws a model's cameras at one size, in the thread that made it.
 
     Unlike `mujoco.Renderer` it works whether or not mujoco was imported before the platform was chosen,
     has a buffer no larger than the picture, and frees itself before the interpreter tears OpenGL down.
@@ -30,11 +30,10 @@ class Renderer:
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED.value
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._flipped = np.empty((height, width, 3), np.uint8)
-        self._gl = _make_context(width, height)
+        self._gl = _Context.shared(width, height)
         self._gl.make_current()
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         # Runs at exit too, and there before the modules that `free` needs are gone.
         self.close = weakref.finalize(self, _free, self._gl, self._context)
         # At exit the display may be gone before us, and the process frees all of it anyway.
@@ -69,6 +68,7 @@ class Renderer:
 
     def _draw(self, data: mujoco.MjData, camera: int | mujoco.MjvCamera) -> None:
         self._gl.make_current()
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         if isinstance(camera, int):
             self._camera.fixedcamid = camera
             camera = self._camera
@@ -78,16 +78,34 @@ class Renderer:
         mujoco.mjr_readPixels(self._flipped, None, self._rect, self._context)
 
 
-def _make_context(width: int, height: int) -> Any:
-    try:
-        return gl.context_class()(width, height)
-    except (ImportError, RuntimeError) as error:
-        if isinstance(error, gl.MissingGLError):
-            raise
-        raise gl.MissingGLError(gl.HELP.format(reason=error)) from error
+class _Context:
+    """An OpenGL context. All renderers of a thread share one: sixteen environments that each have their own take an
+    eighth more time to draw in turn, since the processor's cache has to be filled anew for every context.
+    """
+
+    _of_thread = threading.local()
+
+    def __init__(self, width: int, height: int) -> None:
+        try:
+            made = gl.context_class()(width, height)
+        except (ImportError, RuntimeError) as error:
+            if isinstance(error, gl.MissingGLError):
+                raise
+            raise gl.MissingGLError(gl.HELP.format(reason=error)) from error
+        self.make_current = made.make_current
+        weakref.finalize(self, made.free).atexit = False
+
+    @classmethod
+    def shared(cls, width: int, height: int) -> _Context:
+        """This thread's, as long as somebody refers to it."""
+        last = getattr(cls._of_thread, "context", None)
+        context = last() if last else None
+        if context is None:
+            context = cls(width, height)
+            cls._of_thread.context = weakref.ref(context)
+        return context
 
 
-def _free(context_gl: Any, context: mujoco.MjrContext) -> None:
+def _free(context_gl: _Context, context: mujoco.MjrContext) -> None:
     context_gl.make_current()
     context.free()
-    context_gl.free()

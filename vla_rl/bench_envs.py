@@ -30,7 +30,7 @@ from vla_rl.vector import VectorEnvs, spare_cores
 
 ROUNDS = 7
 STEPS = 100
-PER_WORKER, WORKER_STEPS = 16, 480
+PER_WORKER, WORKER_STEPS = 16, 960
 """Environments of a worker process, and the steps that they take together in a round."""
 HEADLINE = "reach"
 SCREENS = ("gui",)
@@ -282,16 +282,17 @@ class _Actors:
         self._actions = cycle([space.sample() for _ in range(64)])
         self._envs.reset(seed=0)
         self._over = [np.zeros(lanes // 2, bool)] * 2
-        for half in self._halves:
-            self._envs.send(next(self._actions), half)
 
     def rate(self, turns: int) -> float:
-        """Steps a second, those that reset an episode left out."""
+        """Steps a second, those that reset an episode left out; all rest before and after."""
         steps, start = 0, time.perf_counter()
-        for _ in range(turns):
+        for half in self._halves:
+            self._envs.send(next(self._actions), half)
+        for turn in range(turns):
             for i, half in enumerate(self._halves):
                 found = self._envs.receive()
-                self._envs.send(next(self._actions), half)
+                if turn + 1 < turns:
+                    self._envs.send(next(self._actions), half)
                 steps += int((~self._over[i]).sum())
                 self._over[i] = (found.terminated | found.truncated) & ~self._over[i]
         return steps / (time.perf_counter() - start)

@@ -155,6 +155,7 @@ class Observer:
             i: _Channel(sensor, self.specs[i]) for i, sensor in enumerate(self.sensors) if isinstance(sensor, Timed)
         }
         self._rng = np.random.default_rng(0)
+        self._fresh = False
 
     def space(self) -> gymnasium.spaces.Dict:
         """The observation space."""
@@ -188,30 +189,33 @@ class Observer:
         return tuple(found)
 
     def begin(self, world: Any, rng: np.random.Generator) -> None:
-        """Forget the last episode, and hold every reading of the new one's first state against its spec.
-
-        Raises:
-            ValueError: naming the sensor, what it stated and what it returned.
-        """
+        """Forget the last episode; the first observation of the new one is held against its specs."""
         if self._channels:
             self._rng = np.random.default_rng(rng.integers(2**63))
         for channel in self._channels.values():
             channel.begin()
-        self._check(world)
+        self._fresh = True
 
     def read(self, world: Any) -> dict[str, Any]:
-        """The observation of the present step, once a step; its arrays are the caller's to keep."""
+        """The observation of the present step, once a step; its arrays are the caller's to keep.
+
+        Raises:
+            ValueError: at an episode's beginning, naming the sensor, what it stated and what it returned.
+        """
         observation: dict[str, Any] = {}
         vectors, texts = list[Any](), list[Any]()
         for i, (sensor, spec) in enumerate(zip(self.sensors, self.specs, strict=True)):
             channel = self._channels.get(i)
             reading = channel.read(world, self._rng) if channel else sensor.read(world)
+            if self._fresh:
+                _check(sensor, spec, sensor.read(world) if channel else reading)
             if spec.kind == "vector":
                 vectors.append(reading)
             elif spec.kind == "text":
                 texts.append(str(reading))
             else:
                 observation[IMAGES + sensor.name] = np.copy(reading) if channel else reading  # a late one is kept here
+        self._fresh = False
         if texts:
             observation[TASK] = SEPARATOR.join(text for text in texts if text)
         if vectors:
@@ -229,11 +233,10 @@ class Observer:
         for i, channel in self._channels.items():
             channel.steps, channel.past = snapshot["channels"][i]["steps"], list(snapshot["channels"][i]["past"])
 
-    def _check(self, world: Any) -> None:
-        for sensor, spec in zip(self.sensors, self.specs, strict=True):
-            reading = sensor.read(world)
-            if not _fits(reading, spec):
-                raise ValueError(f"sensor {sensor.name!r} stated {spec}, but read {_described(reading)}")
+
+def _check(sensor: Any, spec: SensorSpec, reading: Any) -> None:
+    if not _fits(reading, spec):
+        raise ValueError(f"sensor {sensor.name!r} stated {spec}, but read {_described(reading)}")
 
 
 def _fits(reading: Any, spec: SensorSpec) -> bool:

@@ -84,6 +84,7 @@ class AdaptedEnv(gymnasium.Env):
         try:
             self._observer = Observer(sensors, self.world, plugins)
             self._observer.begin(self.world, np.random.default_rng(0))
+            self._observer.read(self.world)  # holds every sensor against what it states
         except AttributeError as error:
             raise ConfigError(f"sensors: one of them reads what {env.unwrapped} does not show: {error}") from error
         self.observation_space = self._observer.space()

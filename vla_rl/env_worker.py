@@ -25,8 +25,6 @@ OUTCOME: dict[str, tuple[tuple[int, ...], str]] = {
 }  # fmt: skip
 """The columns beside those of the observation: the shape and dtype of a lane's entry."""
 
-Task = tuple[int, Any]
-"""A lane, and its seed (or None) or its action."""
 Shown = tuple[dict[str, Any], dict[str, Any]]
 """What of a lane's observation is no array, and its info."""
 
@@ -57,14 +55,17 @@ class Host:
         env = next(iter(self._envs.values()))
         return env.observation_space, env.action_space
 
-    def work(self, method: str, tasks: Sequence[Task]) -> list[Shown]:
-        """`reset` or `step` lanes, one after another. What an environment raises gets a note of its lane."""
+    def work(self, method: str, lanes: Sequence[int], given: np.ndarray) -> list[Shown]:
+        """`reset` lanes with seeds, or `step` them with actions, one after another.
+
+        What an environment raises gets a note of its lane.
+        """
         shown = []
-        for lane, given in tasks:
+        for lane, each in zip(lanes, given, strict=True):
             try:
-                shown.append(self._reset(lane, given) if method == "reset" else self._step(lane, given))
+                shown.append(self._reset(lane, int(each)) if method == "reset" else self._step(lane, each))
             except Exception as error:
-                error.add_note(f"in environment {lane}, {method} with {given!r}")
+                error.add_note(f"in environment {lane}, {method} with {each!r}")
                 raise
         return shown
 
@@ -149,9 +150,9 @@ def serve(connection: Connection) -> None:
         host.columns = mapped(*connection.recv())
         connection.send(None)
         while True:
-            method, tasks = connection.recv()
+            method, lanes, given = connection.recv()
             try:
-                answer: Any = host.work(method, tasks)
+                answer: Any = host.work(method, lanes, given)
             except Exception as error:
                 answer = Failure.of(error)
             connection.send(answer)

@@ -20,7 +20,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector.utils import batch_space, iterate
 
-from vla_rl.env_worker import OUTCOME, REWARD, TERMINATED, TRUNCATED, Failure, Host, Shown, Task, mapped, padded
+from vla_rl.env_worker import OUTCOME, REWARD, TERMINATED, TRUNCATED, Failure, Host, Shown, mapped, padded
+from vla_rl.replay.recycle import Recycler
 
 SHARED = Path("/dev/shm")
 """A folder in memory, where the system has it."""
@@ -67,6 +68,7 @@ class VectorEnvs:
         dealt = [range(i, count, max(hosts, 1)) for i in range(max(hosts, 1))]
         self._hosts: list[_Host] = []
         self._sent: deque[slice] = deque()
+        self._recycler = Recycler()
         try:
             for lanes in dealt:
                 self._hosts.append(_Remote(lanes, make) if hosts else _Local(lanes, make))
@@ -88,16 +90,16 @@ class VectorEnvs:
     def reset(self, seed: int) -> Steps:
         """Begin an episode in every lane, the first one's of `seed`, each further one's of one more."""
         assert not self._sent, "receive what was sent first"
-        return self._all("reset", [seed + lane for lane in range(self.count)])
+        return self._all("reset", np.arange(seed, seed + self.count))
 
     def step(self, actions: Any) -> Steps:
         """One step in every lane; actions batched, [count, ...]."""
         assert not self._sent, "receive what was sent first"
-        return self._all("step", list(iterate(self._actions, actions)))
+        return self._all("step", self._split(actions))
 
     def send(self, actions: Any, lanes: slice) -> None:
         """Have `lanes`, as many as there are batched `actions`, take a step; `receive` says what came of it."""
-        self._send("step", list(iterate(self._actions, actions)), lanes)
+        self._send("step", self._split(actions), lanes)
 
     def receive(self) -> Steps:
         """What came of the oldest step that was sent and not received yet.
@@ -114,7 +116,7 @@ class VectorEnvs:
             self.close()
             raise
         rest = [shown[lane] for lane in range(self.count)[lanes]]
-        columns = {name: column[lanes].copy() for name, column in self._columns.items()}
+        columns = {name: self._copied(column[lanes]) for name, column in self._columns.items()}
         reward, terminated, truncated = (columns.pop(name) for name in (REWARD, TERMINATED, TRUNCATED))
         texts = {key: [said[key] for said, _ in rest] for key in rest[0][0]}
         return Steps(columns | texts, reward, terminated, truncated, [info for _, info in rest])
@@ -125,21 +127,30 @@ class VectorEnvs:
             host.close()
         self._hosts = []
 
+    def _copied(self, column: np.ndarray) -> np.ndarray:
+        copy = self._recycler.empty(column.shape, column.dtype)
+        np.copyto(copy, column)
+        return copy
+
     def _spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
         """Those of one environment, once every host has made its own."""
         first, *_ = [host.spaces() for host in self._hosts]
         return first
 
-    def _all(self, method: str, given: list[Any]) -> Steps:
+    def _split(self, actions: Any) -> np.ndarray:
+        """Batched actions by lane: as they are, or as objects where an action has parts."""
+        return actions if isinstance(actions, np.ndarray) else np.fromiter(iterate(self._actions, actions), object)
+
+    def _all(self, method: str, given: np.ndarray) -> Steps:
         self._send(method, given, slice(0, self.count))
         return self.receive()
 
-    def _send(self, method: str, given: list[Any], lanes: slice) -> None:
+    def _send(self, method: str, given: np.ndarray, lanes: slice) -> None:
         """Ask for `method` with what is `given` to each of `lanes`."""
         begin = range(self.count)[lanes].start
         try:
             for host, mine in self._share(lanes):
-                host.send(method, [(lane, given[lane - begin]) for lane in mine])
+                host.send(method, mine, given[np.array(mine) - begin])
         except BaseException:
             self.close()
             raise
@@ -171,7 +182,7 @@ class _Host(Protocol):
 
     def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]: ...
     def attach(self, path: str, count: int, layout: dict[str, Any]) -> None: ...
-    def send(self, method: str, tasks: list[Task]) -> None: ...
+    def send(self, method: str, lanes: list[int], given: np.ndarray) -> None: ...
     def receive(self) -> list[Shown]: ...
     def close(self) -> None: ...
 
@@ -182,7 +193,7 @@ class _Local:
     def __init__(self, lanes: Sequence[int], make: Callable[[], gymnasium.Env]) -> None:
         self.lanes = lanes
         self._host = Host(lanes, make)
-        self._sent: deque[tuple[str, list[Task]]] = deque()
+        self._sent: deque[tuple[str, list[int], np.ndarray]] = deque()
 
     def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
         return self._host.spaces
@@ -190,8 +201,8 @@ class _Local:
     def attach(self, path: str, count: int, layout: dict[str, Any]) -> None:
         self._host.columns = mapped(path, count, layout)
 
-    def send(self, method: str, tasks: list[Task]) -> None:
-        self._sent.append((method, tasks))
+    def send(self, method: str, lanes: list[int], given: np.ndarray) -> None:
+        self._sent.append((method, lanes, given))
 
     def receive(self) -> list[Shown]:
         return self._host.work(*self._sent.popleft())
@@ -227,8 +238,8 @@ class _Remote:
         self._tell((path, count, layout))
         self._answer()
 
-    def send(self, method: str, tasks: list[Task]) -> None:
-        self._tell((method, tasks))
+    def send(self, method: str, lanes: list[int], given: np.ndarray) -> None:
+        self._tell((method, lanes, given))
 
     def receive(self) -> list[Shown]:
         return self._answer()

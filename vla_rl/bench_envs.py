@@ -111,11 +111,11 @@ def measure_env(run: RunConfig) -> dict[str, Any]:
             found[f"{_suite(env)}_steps_per_s"] = found.pop("steps_per_s")
         world = getattr(env.unwrapped, "world", None)
         inner = getattr(world, "env", None)
-        if isinstance(inner, gymnasium.Env) and inner.spec is not None and getattr(world, "model", None) is not None:
+        simulated = _is_simulated(env)
+        if isinstance(inner, gymnasium.Env) and inner.spec is not None and simulated:
             found["foreign_render_speedup"] = _speedup_of_adapted(world, inner.spec.id)
         own: Callable[[], dict[str, float]] = getattr(env.unwrapped, "measure", dict)
         found |= own()
-        simulated = _is_simulated(env)
     finally:
         env.close()
     return found | (actors(run) if simulated else {})

@@ -20,10 +20,12 @@ import gymnasium
 import numpy as np
 
 REWARD, TERMINATED, TRUNCATED = "reward", "terminated", "truncated"
+Layout = Mapping[str, tuple[tuple[int, ...], str]]
+"""Columns by name: the shape and dtype of a lane's entry."""
 OUTCOME: dict[str, tuple[tuple[int, ...], str]] = {
     REWARD: ((), "float32"), TERMINATED: ((), "bool"), TRUNCATED: ((), "bool")
 }  # fmt: skip
-"""The columns beside those of the observation: the shape and dtype of a lane's entry."""
+"""The columns beside those of the observation."""
 
 Shown = tuple[dict[str, Any], dict[str, Any]]
 """What of a lane's observation is no array, and its info."""
@@ -110,22 +112,30 @@ class Failure:
     def of(cls, error: Exception) -> Failure:
         """Of an error that is being handled."""
         text = "".join(traceback.format_exception(error))
+        # Only to see whether it would arrive: the pipe pickles what travels between our own two processes.
         with contextlib.suppress(Exception):  # whatever an exception of somebody's own class does when it is unpickled
             pickle.loads(pickle.dumps(error))
             return cls(error, text)
         return cls(None, text)
 
 
-def mapped(path: str, lanes: int, layout: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, np.ndarray]:
+def mapped(path: str, lanes: int, layout: Layout) -> dict[str, np.ndarray]:
     """The columns [lanes, ...] of `layout` (by name: a lane's shape and dtype) in a file that all processes map."""
     # As a plain array: a memmap's own bookkeeping at every slice costs more than the copy of a small column.
     memory, begin, columns = np.asarray(np.memmap(path, np.uint8, "r+")), 0, {}
-    for name, (shape, kind) in layout.items():
-        dtype = np.dtype(kind)
-        size = lanes * int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        columns[name] = memory[begin : begin + size].view(dtype).reshape(lanes, *shape)
+    for name, size in sizes(lanes, layout).items():
+        shape, kind = layout[name]
+        columns[name] = memory[begin : begin + size].view(kind).reshape(lanes, *shape)
         begin += padded(size)
     return columns
+
+
+def sizes(lanes: int, layout: Layout) -> dict[str, int]:
+    """Bytes of each column of `layout`."""
+    return {
+        name: lanes * int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
+        for name, (shape, kind) in layout.items()
+    }
 
 
 def padded(size: int) -> int:

@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector.utils import batch_space, iterate
 
-from vla_rl.env_worker import OUTCOME, REWARD, TERMINATED, TRUNCATED, Failure, Host, Shown, mapped, padded
+from vla_rl.env_worker import OUTCOME, REWARD, TERMINATED, TRUNCATED, Failure, Host, Shown, mapped, padded, sizes
 from vla_rl.replay.recycle import Recycler
 
 SHARED = Path("/dev/shm")
@@ -67,7 +67,7 @@ class VectorEnvs:
         hosts = min(workers, count)
         dealt = [range(i, count, max(hosts, 1)) for i in range(max(hosts, 1))]
         self._hosts: list[_Host] = []
-        self._sent: deque[slice] = deque()
+        self._sent: deque[tuple[slice, list[tuple[_Host, list[int]]]]] = deque()
         self._recycler = Recycler()
         try:
             for lanes in dealt:
@@ -107,10 +107,10 @@ class VectorEnvs:
         Raises:
             RuntimeError: a worker is gone; its lanes are named. Whatever an environment raised. All is closed then.
         """
-        lanes = self._sent.popleft()
+        lanes, shares = self._sent.popleft()
         shown: dict[int, Shown] = {}
         try:
-            for host, mine in self._share(lanes):
+            for host, mine in shares:
                 shown |= zip(mine, host.receive(), strict=True)
         except BaseException:
             self.close()
@@ -148,13 +148,14 @@ class VectorEnvs:
     def _send(self, method: str, given: np.ndarray, lanes: slice) -> None:
         """Ask for `method` with what is `given` to each of `lanes`."""
         begin = range(self.count)[lanes].start
+        shares = self._share(lanes)
         try:
-            for host, mine in self._share(lanes):
+            for host, mine in shares:
                 host.send(method, mine, given[np.array(mine) - begin])
         except BaseException:
             self.close()
             raise
-        self._sent.append(lanes)
+        self._sent.append((lanes, shares))
 
     def _share(self, lanes: slice) -> list[tuple[_Host, list[int]]]:
         """The hosts of these lanes, and which of them each has."""
@@ -166,10 +167,10 @@ class VectorEnvs:
         """The columns that every host writes into."""
         boxes = {key: part for key, part in space.items() if isinstance(part, gymnasium.spaces.Box)}
         layout = {key: (part.shape, str(part.dtype)) for key, part in boxes.items()} | OUTCOME
-        sizes = [padded(self.count * int(np.prod(shape)) * np.dtype(kind).itemsize) for shape, kind in layout.values()]
-        in_memory = SHARED.is_dir() and shutil.disk_usage(SHARED).free > 2 * sum(sizes)
+        size = sum(map(padded, sizes(self.count, layout).values()))
+        in_memory = SHARED.is_dir() and shutil.disk_usage(SHARED).free > 2 * size
         with tempfile.NamedTemporaryFile(prefix="vla_rl_envs_", dir=SHARED if in_memory else None) as file:
-            file.truncate(sum(sizes))
+            file.truncate(size)
             for host in self._hosts:
                 host.attach(file.name, self.count, layout)
             return mapped(file.name, self.count, layout)  # lives on in memory once the file is gone

@@ -51,7 +51,9 @@ class StateGoal:
     def __call__(self, batch: Batch, later: dict[str, Any], steps: np.ndarray) -> Batch:
         """Rows of one step each, with what `later` achieved as their goal."""
         wanted = later[STATE][:, slice(*self.achieved)]
-        seen, following = ({**each, STATE: self._aimed(each[STATE], wanted)} for each in _both(batch))
+        seen, following = (
+            {**each, STATE: self._aimed(each[STATE], wanted)} for each in (batch.observation, batch.next_observation)
+        )
         gap = following[STATE][:, slice(*self.achieved)] - wanted
         reached = np.linalg.norm(gap, axis=1) <= self.within
         return dataclasses.replace(
@@ -66,7 +68,3 @@ class StateGoal:
         state = state.copy()
         state[:, slice(*self.goal)] = wanted
         return state
-
-
-def _both(batch: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
-    return batch.observation, batch.next_observation

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import weakref
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -11,6 +13,10 @@ import numpy as np
 from sims.mujoco import gl
 
 _SPARE_GEOMS = 16
+_UPLOADED = ("flex", "hfield_", "mat_", "mesh_", "skin_", "tex_")
+"""How the names begin of the arrays of a model that OpenGL gets."""
+_here = threading.local()
+"""What the renderers of a thread share as long as one of them refers to it: a context, and canvases by contents."""
 
 
 class Renderer:
@@ -30,14 +36,12 @@ class Renderer:
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED.value
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._flipped = np.empty((height, width, 3), np.uint8)
-        self._gl = _Context.shared(width, height)
-        self._gl.make_current()
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-        # Runs at exit too, and there before the modules that `free` needs are gone.
-        self.close = weakref.finalize(self, _free, self._gl, self._context)
-        # At exit the display may be gone before us, and the process frees all of it anyway.
-        self.close.atexit = False
+        self._canvas: _Canvas | None = _Canvas.shared(model)
+
+    def close(self) -> None:
+        """Give the buffer up; nothing can be drawn then."""
+        self._canvas = None
 
     def image(self, data: mujoco.MjData, camera: int | mujoco.MjvCamera) -> np.ndarray:
         """What `camera`, the model's by its index or one of your own, sees: a fresh uint8 [height, width, 3]."""
@@ -46,9 +50,9 @@ class Renderer:
 
     def depth(self, data: mujoco.MjData, camera: int | mujoco.MjvCamera) -> np.ndarray:
         """How far what each pixel of `camera` shows lies before it: float32 [height, width], metres."""
-        self._draw(data, camera)
+        context = self._draw(data, camera)
         buffer = np.empty(self._flipped.shape[:2], np.float32)
-        mujoco.mjr_readPixels(None, buffer, self._rect, self._context)
+        mujoco.mjr_readPixels(None, buffer, self._rect, context)
         extent, clip = self._model.stat.extent, self._model.vis.map
         near, far = clip.znear * extent, clip.zfar * extent
         return (near / (1 - buffer[::-1] * (1 - near / far))).astype(np.float32)
@@ -66,24 +70,52 @@ class Renderer:
                 ids[geom.segid + 1] = geom.objid
         return ids[shown]
 
-    def _draw(self, data: mujoco.MjData, camera: int | mujoco.MjvCamera) -> None:
-        self._gl.make_current()
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+    def _draw(self, data: mujoco.MjData, camera: int | mujoco.MjvCamera) -> mujoco.MjrContext:
+        assert self._canvas is not None, "the renderer is closed"
+        context = self._canvas.begin()
         if isinstance(camera, int):
             self._camera.fixedcamid = camera
             camera = self._camera
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(self._model, data, self._option, None, camera, everything, self._scene)
-        mujoco.mjr_render(self._rect, self._scene, self._context)
-        mujoco.mjr_readPixels(self._flipped, None, self._rect, self._context)
+        mujoco.mjr_render(self._rect, self._scene, context)
+        mujoco.mjr_readPixels(self._flipped, None, self._rect, context)
+        return context
+
+
+class _Canvas:
+    """A buffer to draw into, and what OpenGL has of a model to draw with: shapes, meshes, textures.
+
+    All renderers of a thread share one where they would make the same, as those of environments of one kind do. Each
+    would fill the processor's cache anew, or a GPU's memory.
+    """
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self._gl = _Context.shared(model.vis.global_.offwidth, model.vis.global_.offheight)
+        self._gl.make_current()
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        # Not at exit: there the display may be gone before us, and the process frees all of it anyway.
+        weakref.finalize(self, _free, self._gl, self._context).atexit = False
+
+    @classmethod
+    def shared(cls, model: mujoco.MjModel) -> _Canvas:
+        """This thread's."""
+        canvases = _here.__dict__.setdefault("canvases", weakref.WeakValueDictionary())
+        contents = _contents(model)
+        canvas = canvases.get(contents)
+        if canvas is None:
+            canvas = canvases[contents] = cls(model)
+        return canvas
+
+    def begin(self) -> mujoco.MjrContext:
+        """Have OpenGL draw here."""
+        self._gl.make_current()
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        return self._context
 
 
 class _Context:
-    """An OpenGL context. All renderers of a thread share one: sixteen environments that each have their own take an
-    eighth more time to draw in turn, since the processor's cache has to be filled anew for every context.
-    """
-
-    _of_thread = threading.local()
+    """An OpenGL context. All canvases of a thread share one."""
 
     def __init__(self, width: int, height: int) -> None:
         try:
@@ -97,15 +129,33 @@ class _Context:
 
     @classmethod
     def shared(cls, width: int, height: int) -> _Context:
-        """This thread's, as long as somebody refers to it."""
-        last = getattr(cls._of_thread, "context", None)
+        """This thread's."""
+        last = getattr(_here, "context", None)
         context = last() if last else None
         if context is None:
             context = cls(width, height)
-            cls._of_thread.context = weakref.ref(context)
+            _here.context = weakref.ref(context)
         return context
 
 
 def _free(context_gl: _Context, context: mujoco.MjrContext) -> None:
     context_gl.make_current()
     context.free()
+
+
+def _contents(model: mujoco.MjModel) -> bytes:
+    """A digest of all that `MjrContext` takes from a model."""
+    vis, planes = model.vis, model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE)
+    parts = [model.geom_size[planes], model.geom_matid[planes], vis.rgba.fog, np.array(model.stat.extent)]
+    parts += [np.array(_numbers(group)) for group in (vis.global_, vis.map, vis.quality)]
+    arrays = [getattr(model, name) for name in dir(model) if name.startswith(_UPLOADED)]
+    parts += [array for array in arrays if isinstance(array, np.ndarray)]
+    digest = hashlib.blake2b()
+    for part in parts:
+        digest.update(repr(part.shape).encode() + part.tobytes())
+    return digest.digest()
+
+
+def _numbers(group: Any) -> list[float]:
+    """The settings of a part of MuJoCo's `vis`."""
+    return [float(getattr(group, name)) for name in dir(group) if not name.startswith("_")]

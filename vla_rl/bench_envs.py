@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -30,13 +30,19 @@ from vla_rl.vector import VectorEnvs, spare_cores
 
 ROUNDS = 7
 STEPS = 100
+RACE_STEPS = 400
+"""Steps of a round against the bare loop: of so many episodes that none of them counts for much."""
 PER_WORKER, WORKER_STEPS = 16, 960
 """Environments of a worker process, and the steps that they take together in a round."""
+RECORDED = 960
+"""Steps at least of the episodes that the bare loop plays."""
 HEADLINE = "reach"
 SCREENS = ("gui",)
 """The suites of screens, whose speed is a number of its own: there is nothing bare to hold it against."""
 SMALL = 84
 """Width and height at which another package's rendering is compared."""
+_PLACED = ("body_", "cam_", "dof_", "eq_", "geom_", "jnt_", "light_", "qpos", "site_")
+"""How the names begin of the arrays of a model that an environment may change at a reset."""
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
@@ -197,7 +203,7 @@ def _stepping(env: gymnasium.Env) -> dict[str, float]:
         return {"steps_per_s": STEPS / float(np.median([seconds(step, STEPS) for _ in range(ROUNDS)]))}
     bare = _Bare(env, actions)
     try:
-        outcome = race(step, bare.step, STEPS)
+        outcome = race(step, bare.step, RACE_STEPS)
     finally:
         bare.close()
     return {"steps_per_s": 1 / outcome.ours, "share": outcome.share}
@@ -208,41 +214,76 @@ def _is_simulated(env: gymnasium.Env) -> bool:
     return getattr(getattr(env.unwrapped, "world", None), "model", None) is not None
 
 
+@dataclass(frozen=True)
+class _Episode:
+    """How an episode began, the model's arrays that were not as at the first one's beginning, and what was told."""
+
+    start: np.ndarray
+    changed: dict[str, np.ndarray]
+    controls: list[np.ndarray]
+
+
 class _Bare:
-    """An episode of random actions over again, as bare physics and pictures: the controls are those it was told."""
+    """Episodes of random actions over again, as bare physics and pictures: the controls are those it was told.
+
+    So many that they are as hard to draw, and touch as often, as any: one may take half as long as another.
+    """
 
     def __init__(self, env: gymnasium.Env, actions: Iterator[Any]) -> None:
         world: Any = env.unwrapped.world  # type: ignore[attr-defined]
         images = ObservationShape.of(env.observation_space).images
         self._cameras = [(world.camera_id(key.removeprefix(IMAGES)), shape[:2]) for key, shape in images.items()]
         self._substeps = _substeps(env, world)
-        self._start = np.empty(mujoco.mj_stateSize(world.model, _STATE))
-        mujoco.mj_getState(world.model, world.data, self._start, _STATE)
         self._model = copy.copy(world.model)
         self._model.vis.quality.offsamples = self._model.vis.quality.shadowsize = 0  # as our own scenes are drawn
-        self._controls, ended = [], False
-        while not ended:
-            _, _, terminated, truncated, _ = env.step(next(actions))
-            self._controls.append(world.data.ctrl.copy())
-            ended = terminated or truncated
-        env.reset()
-        self._data, self._steps = mujoco.MjData(self._model), 0
+        first, episodes = _arrays(self._model), list[_Episode]()
+        while sum(len(each.controls) for each in episodes) < RECORDED:
+            episodes.append(_recorded(env, world, actions, first))
+        unsteady = {name: first[name] for each in episodes for name in each.changed}
+        self._steps = self._endless([replace(each, changed=unsteady | each.changed) for each in episodes])
+        self._data = mujoco.MjData(self._model)
         sizes = {size for _, size in self._cameras}
         self._renderers = {size: mujoco.Renderer(self._model, *size) for size in sizes}
 
     def step(self) -> None:
-        if self._steps % len(self._controls) == 0:
-            mujoco.mj_setState(self._model, self._data, self._start, _STATE)
-        self._data.ctrl[:] = self._controls[self._steps % len(self._controls)]
-        self._steps += 1
-        mujoco.mj_step(self._model, self._data, self._substeps)
-        for camera, size in self._cameras:
-            self._renderers[size].update_scene(self._data, camera)
-            self._renderers[size].render()
+        next(self._steps)
+
+    def _endless(self, episodes: list[_Episode]) -> Iterator[None]:
+        for episode in cycle(episodes):
+            for name, value in episode.changed.items():
+                getattr(self._model, name)[:] = value
+            mujoco.mj_setState(self._model, self._data, episode.start, _STATE)
+            for controls in episode.controls:
+                self._data.ctrl[:] = controls
+                mujoco.mj_step(self._model, self._data, self._substeps)
+                for camera, size in self._cameras:
+                    self._renderers[size].update_scene(self._data, camera)
+                    self._renderers[size].render()
+                yield
 
     def close(self) -> None:
         for renderer in self._renderers.values():
             renderer.close()
+
+
+def _recorded(env: gymnasium.Env, world: Any, actions: Iterator[Any], first: dict[str, np.ndarray]) -> _Episode:
+    """A whole episode."""
+    env.reset()
+    start = np.empty(mujoco.mj_stateSize(world.model, _STATE))
+    mujoco.mj_getState(world.model, world.data, start, _STATE)
+    changed = {name: value for name, value in _arrays(world.model).items() if not np.array_equal(value, first[name])}
+    controls, ended = list[np.ndarray](), False
+    while not ended:
+        _, _, terminated, truncated, _ = env.step(next(actions))
+        controls.append(world.data.ctrl.copy())
+        ended = terminated or truncated
+    return _Episode(start, changed, controls)
+
+
+def _arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:
+    """Copies of what can differ from episode to episode in a model."""
+    found = {name: getattr(model, name) for name in dir(model) if name.startswith(_PLACED)}
+    return {name: value.copy() for name, value in found.items() if isinstance(value, np.ndarray) and value.size}
 
 
 class BareLoop(gymnasium.Env):

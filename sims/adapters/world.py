@@ -14,8 +14,6 @@ from sims.adapters.settings import View
 from sims.mujoco.render import Renderer
 from vla_rl.registry import nearest
 
-_LIGHT = {"offsamples": 0, "shadowsize": 0, "numslices": 20, "numstacks": 12, "numquads": 1}
-"""What our own scenes draw with. Without a GPU, smoothing edges takes two thirds of a small picture's time."""
 _CELLS = 8
 """Meshes stay this many times finer than the pixels of a picture of the whole model."""
 _BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC")]
@@ -115,11 +113,13 @@ class ForeignWorld:
     def _renderer(self, width: int, height: int) -> Renderer:
         model = self.model
         assert model is not None, "camera_id has refused"
+        cell = float(model.stat.extent) / (_CELLS * max(width, height))
         if model is not self._drawn:  # some environments compile anew
             self.close()
             self._drawn = model
         if (width, height) not in self._renderers:
-            self._renderers[width, height] = _light_renderer(model, width, height)
+            with coarse(model, cell):
+                self._renderers[width, height] = Renderer(model, width, height)
         return self._renderers[width, height]
 
     def _free_camera(self, name: str) -> mujoco.MjvCamera:
@@ -140,19 +140,3 @@ class ForeignWorld:
             renderer.close()
         self._renderers.clear()
         self._free.clear()
-
-
-def _light_renderer(model: mujoco.MjModel, width: int, height: int) -> Renderer:
-    """A renderer of our quality; the model keeps its own, since the environment may draw as well."""
-    quality, buffer = model.vis.quality, model.vis.global_
-    kept = {name: getattr(quality, name) for name in _LIGHT}
-    size = buffer.offwidth, buffer.offheight
-    for name, value in _LIGHT.items():
-        setattr(quality, name, value)
-    try:
-        with coarse(model, cell=float(model.stat.extent) / (_CELLS * max(width, height))):
-            return Renderer(model, width, height)
-    finally:
-        buffer.offwidth, buffer.offheight = size
-        for name, value in kept.items():
-            setattr(quality, name, value)

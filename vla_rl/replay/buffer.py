@@ -236,7 +236,7 @@ class ReplayBuffer:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         ids = self._drawing.draw(batch_size, rng, finished_only, by)
-        batch = self.transitions(ids, images=images, following=following)
+        batch = self._transitions(ids, images, following)
         if by == "priority":
             priority = self._drawing.tree(by).weights[ids % self.capacity]
             batch.weight = ((priority.min() / priority) ** correction).astype(np.float32)
@@ -266,17 +266,16 @@ class ReplayBuffer:
         Raises:
             ValueError: a row that is not sampleable (evicted, final, or without a next row).
         """
-        ids = self._checked_ids(ids)
+        return self._transitions(self._checked_ids(ids), images, following)
+
+    def _transitions(self, ids: np.ndarray, images: bool, following: bool) -> Batch:
         reached, reward, discount = self._ring.walk(ids, self.n_step)
         at = ids % self.capacity
         columns = self._ring.columns
         # All at once: a frame that is coded, and wanted twice, is decoded once.
         seen = np.stack([ids, reached] if following else [ids])
-        frames = self._memory.pictures(seen) if images else {}
-        observation, *later = [
-            {key: each[i] for key, each in frames.items()} | self.observations(rows, images=False)
-            for i, rows in enumerate(seen)
-        ]
+        shown = self._memory.observations(seen, images)
+        observation, *later = [{key: each[i] for key, each in shown.items()} for i in range(len(seen))]
         return Batch(
             observation=observation,
             next_observation=later[0] if following else {},

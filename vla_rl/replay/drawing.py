@@ -13,6 +13,8 @@ By = Literal["uniform", "success", "priority"]
 """How rows are drawn: all alike; those alike that a positive return followed; in proportion to their priority."""
 REDRAWS = 32
 """Rounds of rejection before the sampleable rows are listed instead."""
+SPARE = 4
+"""One row more is drawn for so many wanted ones."""
 
 
 class NothingToSampleError(ValueError):
@@ -31,23 +33,24 @@ class Drawing:
     def draw(self, count: int, rng: np.random.Generator, finished_only: bool, by: By) -> np.ndarray:
         """The ids int64 [count] of rows, independently drawn. Raises NothingToSampleError where there is none."""
         tree = None if by == "uniform" else self.tree(by)
-        ids = np.full(count, -1, np.int64)
-        missing = np.arange(count)
+        found = np.empty(0, np.int64)
         for _ in range(REDRAWS if self._ring.count and (tree is None or tree.total) else 0):
+            wanted = count - len(found)
             if tree is None:
-                ids[missing] = rng.integers(self._ring.oldest, self._ring.head, len(missing))
+                # A few more than wanted, since some are refused: the first ones that are not are as random.
+                ids = rng.integers(self._ring.oldest, self._ring.head, wanted + wanted // SPARE + 1)
             else:
-                ids[missing] = self._ring.ids_at(tree.draw(len(missing), rng))
-            missing = missing[~self._ring.sampleable(ids[missing], finished_only)]
-            if not len(missing):
-                return ids
+                ids = self._ring.ids_at(tree.draw(wanted, rng))
+            ids = ids[self._ring.sampleable(ids, finished_only)]
+            found = np.concatenate([found, ids]) if len(found) else ids
+            if len(found) >= count:
+                return found[:count]
         good = self.ids(finished_only, by)
         if not len(good):
             what = "success" if by == "success" else "finished episode" if finished_only else "transition"
             raise NothingToSampleError(f"replay holds {self._ring.count} row(s) but no {what} to sample yet")
         shares = np.ones(len(good)) if tree is None else tree.weights[good % self._ring.capacity]
-        ids[missing] = rng.choice(good, len(missing), p=shares / shares.sum())
-        return ids
+        return np.concatenate([found, rng.choice(good, count - len(found), p=shares / shares.sum())])
 
     def can_draw(self, finished_only: bool, by: By) -> bool:
         """Whether there is anything to draw."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,8 +34,8 @@ class Instructions:
             self._texts[unused] = ""
             self._free.append(unused)
 
-    def texts(self, ids: np.ndarray) -> list[str]:
-        """The texts of `ids`, in order."""
+    def texts(self, ids: np.ndarray) -> list[Any]:
+        """The texts of `ids` int [...], in lists like them."""
         return self._texts[ids].tolist()
 
     def state(self) -> dict:

@@ -130,7 +130,7 @@ class Memory:
     # Reading --------------------------------------------------------------------------------------
 
     def observations(self, ids: np.ndarray, images: bool = True) -> dict[str, Any]:
-        """What was seen at rows `ids` int64 [B], which are alive with their stacks; see `Batch.observation`."""
+        """What was seen at rows `ids` int64 [...], which are alive with their stacks; see `Batch.observation`."""
         at = ids % self.layout.capacity
         columns = self.ring.columns
         observation: dict[str, Any] = dict(self.pictures(ids)) if images else {}

@@ -67,7 +67,8 @@ class World:
         names = [self.model.body(i).name for i in range(self.model.nbody)]
         self._bodies = {name: i for i, name in enumerate(names) if name.rstrip("0123456789") in _SLOTS}
         self.slots = tuple(self._bodies)
-        self._geoms = {slot: self._geoms_of(body) for slot, body in self._bodies.items()}
+        self._slot_geoms = {slot: self._geoms_under(body) for slot, body in self._bodies.items()}
+        self._geoms = {slot: self._geoms_of(slot) for slot in self.slots}
         self._travels = {slot: self._part_joint(body) for slot, body in self._bodies.items()}
         self._fingers = [self._geoms_under(self.model.body(name).id) for name in self.robot.fingers]
         bodies = [self.model.body(name).id for name in self.robot.parts]
@@ -93,10 +94,10 @@ class World:
                 inside.add(child)
         return np.flatnonzero(np.isin(self.model.geom_bodyid, list(inside)))
 
-    def _geoms_of(self, body: int) -> dict[str, list[int]]:
+    def _geoms_of(self, slot: str) -> dict[str, list[int]]:
         """Shape -> geoms of a slot, a part with its trim last; the scene numbers its names ("cube3")."""
         found: dict[str, list[int]] = {}
-        for geom in self._geoms_under(body):
+        for geom in self._slot_geoms[slot]:
             found.setdefault(self._name(geom).partition("_")[0], []).append(int(geom))
         return found
 
@@ -156,9 +157,9 @@ class World:
 
     def hide(self, slot: str) -> None:
         """Let `slot` show nothing, touch nothing, and stay where it is."""
-        for geoms in self._geoms[slot].values():
-            self.model.geom_group[geoms] = _HIDDEN
-            self._set_solid(geoms, False)
+        geoms = self._slot_geoms[slot]
+        self.model.geom_group[geoms] = _HIDDEN
+        self._set_solid(geoms, False)
         self.model.body_gravcomp[self._bodies[slot]] = 1.0
         self.shown.pop(slot, None)
 
@@ -168,7 +169,7 @@ class World:
             if "_trim" not in self._name(geom):
                 self.model.geom_rgba[geom, :3] = colour
 
-    def _set_solid(self, geoms: list[int], solid: bool) -> None:
+    def _set_solid(self, geoms: list[int] | np.ndarray, solid: bool) -> None:
         self.model.geom_contype[geoms] = self._contype[geoms] if solid else 0
         self.model.geom_conaffinity[geoms] = self._conaffinity[geoms] if solid else 0
 

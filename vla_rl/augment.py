@@ -82,7 +82,7 @@ class Augment:
     def _colours(self, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Factors float32 [B] of brightness and of contrast."""
         spread = torch.tensor([self.brightness, self.contrast])
-        factors = (1 + spread * (2 * torch.rand(rows, 2) - 1)).to(device)
+        factors = (1 + spread * (2 * torch.rand(rows, 2) - 1)).to(device, non_blocking=True)
         return factors[:, 0], factors[:, 1]
 
 

@@ -79,8 +79,9 @@ def accuracy(algorithm: ParlAlgorithm) -> float:
 
 def test_it_finds_the_decision_that_pays(random_backbone: Path) -> None:
     algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "actor_lr": 3e-3, "warmup_updates": 100}))
+    metrics: dict[str, torch.Tensor] = {}
     for step in range(250):
-        metrics = algorithm.update(bandit(algorithm, 64, seed=step))
+        metrics |= algorithm.update(bandit(algorithm, 64, seed=step))  # some are measured now and then only
     assert accuracy(algorithm) == 1.0
     assert abs(float(metrics["q/minus_return"])) < 0.1
     assert float(metrics["q/spread"]) > 0

@@ -26,7 +26,7 @@ from vla_rl.replay.batch import Batch
 
 MEASURED, MEASURE_EVERY = 16, 8
 """Rows of a batch on which the actor is measured for the log, which takes as long as to train it on them; and at every
-so many of its updates, the first one among them."""
+so many updates of the critic and of the actor each is measured, the first one among them."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,6 @@ class Decision:
 
 class ParlAlgorithm:
     """Acts, and updates a critic and a policy from batches of replay.
-
-    Attributes:
-        surprise: |Q - target| of each row of the last batch, float32 [B].
 
     Args:
         settings: the hyperparameters.
@@ -74,7 +71,7 @@ class ParlAlgorithm:
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
         self.updates = 0
-        self.surprise = torch.zeros(0, device=learner.device)
+        self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
 
     # --- acting ---------------------------------------------------------------------------------------------
 
@@ -142,17 +139,32 @@ class ParlAlgorithm:
             histogram = losses.hl_gauss(target, self.critic.edges, self.settings.sigma)
             loss = losses.categorical_loss(logits.float(), histogram, rows.weight)
         norm = self.learner.step(loss, self.critic_optimizer, self.settings.clip)
-        q = self.critic.value(logits.detach()).mean(0)
-        self.surprise = (q - target).abs()
+        self._judged = logits.detach(), target
+        metrics = {"critic/loss": loss.detach(), "critic/grad_norm": norm}
+        return metrics if self.updates % MEASURE_EVERY else metrics | self.measure_critic(rows)
+
+    def measure_critic(self, rows: Rows) -> dict[str, Tensor]:
+        """What the critic made of the rows of its last update."""
+        q, target = self._verdict()
         known = torch.isfinite(rows.returns)
         return {
-            "critic/loss": loss.detach(),
-            "critic/grad_norm": norm,
             "q/mean": q.mean(),
             "q/target": target.mean(),
             "q/return": masked_mean(rows.returns, known),
             "q/minus_return": masked_mean(q - rows.returns, known),
         }
+
+    @property
+    def surprise(self) -> Tensor:
+        """|Q - target| of each row of the last batch, float32 [B]."""
+        q, target = self._verdict()
+        return (q - target).abs()
+
+    def _verdict(self) -> tuple[Tensor, Tensor]:
+        """Q and the target of each row of the last batch."""
+        assert self._judged is not None, "nothing was learnt yet"
+        logits, target = self._judged
+        return self.critic.value(logits).mean(0), target
 
     @torch.no_grad()
     def target_value(self, rows: Rows) -> Tensor:

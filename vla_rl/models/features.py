@@ -105,7 +105,7 @@ class Features:
         if state is None:
             state = torch.zeros(len(packed["places"]), 0)
         state = torch.as_tensor(state).float()
-        values = {name: torch.as_tensor(value).to(state.device) for name, value in packed.items()}
+        values = {name: torch.as_tensor(value).to(state.device, non_blocking=True) for name, value in packed.items()}
         return cls(state=state, **{name: v if name in _MASKS else v.float() for name, v in values.items()})
 
     def _map(self, change: Any) -> Features:

@@ -15,7 +15,8 @@ from vla_rl import bench_envs, cli, config, naming
 ROOT = Path(__file__).resolve().parent.parent
 BRIEF = """
 from vla_rl import bench_envs, cli, config, envs  # first, since it says with what MuJoCo's own renderer draws
-bench_envs.ROUNDS, bench_envs.STEPS, bench_envs.WORKER_STEPS = 1, 25, 32
+bench_envs.ROUNDS, bench_envs.STEPS, bench_envs.RACE_STEPS, bench_envs.WORKER_STEPS = 1, 25, 25, 32
+bench_envs.RECORDED = 100
 import gymnasium
 import numpy as np
 """
@@ -63,18 +64,28 @@ def test_a_wrong_name_is_a_users_error(arguments: list[str], message: str, capsy
     assert message in capsys.readouterr().err
 
 
-def test_the_bare_loop_lives_through_the_episode_of_the_environment() -> None:
+def test_the_bare_loop_lives_through_the_episodes_of_the_environment() -> None:
     run("""
+from itertools import cycle
 env = envs.factory(config.load(["env=push"]))()
-env.reset(seed=0)
 world = env.unwrapped.world
-actions = [np.array([1, 0.5, -1], np.float32)] * 50
-bare = bench_envs._Bare(env, iter(actions))
+action = np.array([1, 0.5, -1], np.float32)
 env.reset(seed=0)
-for _ in range(10):
-    env.step(actions[0])
-    bare.step()
-np.testing.assert_allclose(bare._data.qpos, world.data.qpos, atol=1e-3)
+bare = bench_envs._Bare(env, cycle([action]))
+recorded = -(-bench_envs.RECORDED // env.unwrapped.task.horizon)
+assert recorded > 1
+for seed in [0] + [None] * (recorded - 1) + [0]:  # and over again
+    env.reset(seed=seed)
+    if seed == 0:
+        env.reset()
+    ended = False
+    while not ended:
+        _, _, terminated, truncated, _ = env.step(action)
+        ended = terminated or truncated
+        bare.step()
+        np.testing.assert_allclose(bare._data.qpos, world.data.qpos, atol=1e-3)
+        np.testing.assert_array_equal(bare._model.geom_rgba, world.model.geom_rgba)
+        np.testing.assert_array_equal(bare._model.geom_group, world.model.geom_group)
 """)
 
 

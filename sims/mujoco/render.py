@@ -90,9 +90,9 @@ class Renderer:
 def light(model: mujoco.MjModel, width: int, height: int) -> Iterator[None]:
     """Have what is made of a model meanwhile draw no more than a picture of this size can show.
 
-    No shadows and no smoothed edges, which take two thirds of a small picture's time without a GPU. Round things get
-    n = pi / 2 * sqrt(S) sides for S pixels, or the model's own number if that is smaller: a circle of r pixels is
-    then off by r * (1 - cos(pi / n)), which is a quarter of a pixel for what is a quarter of the picture wide.
+    No shadows, no smoothed edges, which take two thirds of a small picture's time without a GPU, and flat faces in one
+    piece. Round things get n = pi / 2 * sqrt(S) sides for S pixels, or the model's own number if that is smaller: a
+    circle of r pixels is then off by r * (1 - cos(pi / n)), a quarter of a pixel for what is a quarter of S wide.
     """
     quality, buffer = model.vis.quality, model.vis.global_
     sides = math.ceil(math.pi / 2 * math.sqrt(max(width, height)))

@@ -1,13 +1,11 @@
 """One update in two processes is the update of one process with the joint batch."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.launch import in_processes
 from vla_rl.learner import MAX_BAD_STEPS, Learner
 
 SCRIPT = """
@@ -18,6 +16,7 @@ from vla_rl.learner import Learner
 torch.manual_seed(0)
 net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
 learner = Learner(device="cpu", seed=3)
+assert learner.processes == int(sys.argv[2]), learner.processes
 optimizer = learner.optimizer(net.parameters(), lr=0.1)
 joint = torch.linspace(-1, 1, 8 * 4).view(8, 4)
 rows = 8 // learner.processes
@@ -37,13 +36,7 @@ def weights_after(tmp_path: Path, processes: int) -> dict[str, torch.Tensor]:
 
     script, out = tmp_path / "update.py", tmp_path / f"weights_{processes}.safetensors"
     script.write_text(SCRIPT)
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes), "--num_machines", "1"]
-    if processes > 1:
-        launch += ["--multi_gpu"] if torch.cuda.is_available() else []
-    command = [sys.executable, *launch, "--main_process_port", "0", str(script), str(out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
+    in_processes(processes, str(script), str(out), str(processes))
     return load_file(out)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.launch import in_processes
 from vla_rl import checkpoint, config, train
 from vla_rl.data.record import record
 from vla_rl.registry import ConfigError
@@ -73,6 +74,17 @@ def test_a_run_learns_logs_saves_and_goes_on(started: list[str], tmp_path: Path)
     assert int(further.name) >= 96
     assert after["algorithm"]["updates"] > before["algorithm"]["updates"]
     assert [line["step"] for line in lines(folder)] == sorted(line["step"] for line in lines(folder))
+
+
+def test_two_processes_learn_equally_often_and_end_together(started: list[str], tmp_path: Path) -> None:
+    folder, brief = tmp_path / "run", ["train.eval_every=0", "train.log_every=50", "train.save_every=90"]
+    in_processes(2, "-m", "vla_rl.cli", "train", *started, *brief, "train.steps=300", "train.workers=1")
+    steps = [line["step"] for line in lines(folder)]
+    assert len(steps) == 7, "of the first process alone"
+    assert steps == sorted(steps)
+    assert checkpoint.latest(folder).step == steps[-1] >= 300
+    in_processes(2, "-m", "vla_rl.cli", "train", f"run_dir={folder}", "resume=true", "train.steps=350")
+    assert checkpoint.latest(folder).step >= 350
 
 
 def test_it_learns_from_rows_by_priority_by_success_and_in_hindsight(started: list[str], tmp_path: Path) -> None:

@@ -118,6 +118,13 @@ class Learner:
         """The mean of a statistic over the processes."""
         return value if self.processes == 1 else self.accelerator.reduce(value, reduction="mean")
 
+    def total(self, *values: float) -> list[float]:
+        """The sum of each number over the processes."""
+        if self.processes == 1:
+            return list(values)
+        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
+        return self.accelerator.reduce(mine, reduction="sum").tolist()
+
     def uniform(self, *shape: int) -> Tensor:
         """Uniform noise in (0, 1) for the own rows of a joint batch: shape [B, ...] on every process."""
         joint = torch.rand((shape[0] * self.processes, *shape[1:]), generator=self._generator)

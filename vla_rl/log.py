@@ -25,7 +25,7 @@ class Log:
         folder: of the run; `metrics.jsonl` is appended to, so that a resumed run goes on in it.
         accelerator: whose trackers get every line too; None for none.
         total: of the progress bar, in steps.
-        show: draw the bar (only one process of a run should).
+        show: draw the bar and write the file (only one process of a run should).
     """
 
     def __init__(self, folder: Path, accelerator: Any, total: int, label: str, show: bool = True) -> None:
@@ -87,8 +87,9 @@ class Log:
         shares = {f"time/{part}": seconds / elapsed for part, seconds in self._seconds.items()}
         line = {"step": step, "time": time.time(), **values, **shares, "time/seconds": elapsed, **(extra or {})}
         line = {name: value for name, value in line.items() if not (isinstance(value, float) and math.isnan(value))}
-        with self._file.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        if self._show:
+            with self._file.open("a") as file:
+                file.write(json.dumps(line) + "\n")
         if self._accelerator is not None:
             self._accelerator.log({k: v for k, v in line.items() if k not in ("step", "time")}, step=step)
         self._sums.clear()

@@ -100,18 +100,20 @@ def train(run: RunConfig) -> Path:
     step = restore(folder, world)
     stop = Stop()
     begun, seconds = time.monotonic(), 60 * run.train.minutes if run.train.minutes else float("inf")
+    elapsed, stopped = 0.0, False
     due = Schedule(step)
     # A batch by priority is drawn once the one before has changed the priorities.
     feed = Feed(world.batch, 0 if run.replay.prioritised else run.replay.prefetch)
     owed = 0.0
     log = Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0)
     with closing(feed), closing(world.collector), log:
-        while step < run.train.steps and not stop.asked and time.monotonic() < begun + seconds:
+        while step < run.train.steps and elapsed < 1.0 and not stopped:
             made = world.collector.step(world.algorithm.explore, log)
+            made, elapsed, stopped = agreed(world.learner, made, (time.monotonic() - begun) / seconds, stop.asked)
             step, owed = step + made, owed + made * run.train.updates_per_step
             if step < run.train.learning_starts:
                 owed = 0.0
-            world.algorithm.anneal(min(max(step / run.train.steps, (time.monotonic() - begun) / seconds), 1.0))
+            world.algorithm.anneal(min(max(step / run.train.steps, elapsed), 1.0))
             with log.timed("learn"):
                 for batch in feed.batches(int(owed)):
                     log.update(world.learn(batch))
@@ -122,14 +124,14 @@ def train(run: RunConfig) -> Path:
             if due.now("eval", step, run.train.eval_every):
                 log.write(step, validate(world))
             if due.now("save", step, run.train.save_every):
-                step += world.collector.settle(log)
+                step += agreed(world.learner, world.collector.settle(log))[0]
                 save(folder, step, world)
-        step += world.collector.settle(log)
+        step += agreed(world.learner, world.collector.settle(log))[0]
         log.write(step, world.collector.statistics())
     last = save(folder, step, world)
     if world.learner.rank == 0:
         print(log.describe())
-    if stop.asked:
+    if stopped:
         print(f"interrupted at step {step}; `resume=true run_dir={folder}` goes on from there", file=sys.stderr)
         raise SystemExit(INTERRUPTED)
     return last
@@ -241,6 +243,16 @@ def restore(folder: Path, world: World) -> int:
     world.replay.interrupt()
     world.collector.episodes = state["episodes"]
     return generation.step
+
+
+def agreed(learner: Learner, made: int, elapsed: float = 0.0, stop: bool = False) -> tuple[int, float, bool]:
+    """What all processes of a run go by, so that they learn equally often and end together.
+
+    The first one's transitions made and share of the time; and whether any of them was asked to stop.
+    """
+    first = learner.rank == 0
+    made_by_first, elapsed, asked = learner.total(made * first, elapsed * first, stop)
+    return int(made_by_first), elapsed, asked > 0
 
 
 class Stop:

@@ -1,8 +1,5 @@
 """The algorithm on decisions whose right answer is known, and on several processes."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import torch
 from gymnasium import spaces
 from safetensors.torch import load_file
 
+from tests.launch import in_processes
 from vla_rl.actions import Binned
 from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.algorithms.rows import Rows
@@ -191,6 +189,7 @@ from tests.algorithms.test_parl import bandit, make
 
 algorithm = make(Path(sys.argv[1]))
 learner = algorithm.learner
+assert learner.processes == int(sys.argv[3]), learner.processes
 share = 64 // learner.processes
 for step in range(3):
     joint = bandit(algorithm, 64, seed=step)
@@ -208,21 +207,7 @@ def test_two_processes_update_like_one_with_the_joint_batch(random_backbone: Pat
     found = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}.safetensors"
-        launch = ["accelerate.commands.launch", "--cpu", "--num_processes", str(processes), "--num_machines", "1"]
-        command = [
-            sys.executable,
-            "-m",
-            *launch,
-            "--main_process_port",
-            "0",
-            str(script),
-            str(random_backbone),
-            str(out),
-        ]
-        root = str(Path(__file__).resolve().parents[2])
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
+        in_processes(processes, str(script), str(random_backbone), str(out), str(processes))
         found.append(load_file(out))
     one, two = found
     for name, value in one.items():

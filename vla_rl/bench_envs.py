@@ -235,7 +235,9 @@ class _Bare:
         self._cameras = [(world.camera_id(key.removeprefix(IMAGES)), shape[:2]) for key, shape in images.items()]
         self._substeps = _substeps(env, world)
         self._model = copy.copy(world.model)
-        self._model.vis.quality.offsamples = self._model.vis.quality.shadowsize = 0  # as our own scenes are drawn
+        quality, buffer = self._model.vis.quality, self._model.vis.global_
+        quality.offsamples = quality.shadowsize = 0  # as our own scenes are drawn
+        buffer.offheight, buffer.offwidth = np.max([size for _, size in self._cameras], axis=0).tolist()
         first, episodes = _arrays(self._model), list[_Episode]()
         while sum(len(each.controls) for each in episodes) < RECORDED:
             episodes.append(_recorded(env, world, actions, first))

@@ -10,13 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def in_processes(count: int, *arguments: str, timeout: float = 300) -> str:
-    """Run a script, or `-m` and a module, in `count` processes; what they print."""
+def in_processes(count: int, *arguments: str) -> None:
+    """Run a script, or `-m` and a module, with its arguments in `count` processes."""
     # accelerate's own launcher starts one, whatever it is asked for, where there is no GPU.
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, env=environment, timeout=timeout, check=False
+        [*command, *arguments], capture_output=True, text=True, env=environment, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -216,7 +216,7 @@ def _is_simulated(env: gymnasium.Env) -> bool:
 
 @dataclass(frozen=True)
 class _Episode:
-    """How an episode began, the model's arrays that were not as at the first one's beginning, and what was told."""
+    """How an episode began, the model's arrays that were not as the bare loop's model has them, and what was told."""
 
     start: np.ndarray
     changed: dict[str, np.ndarray]
@@ -237,14 +237,14 @@ class _Bare:
         self._model = copy.copy(world.model)
         quality, buffer = self._model.vis.quality, self._model.vis.global_
         quality.offsamples = quality.shadowsize = 0  # as our own scenes are drawn
-        buffer.offheight, buffer.offwidth = np.max([size for _, size in self._cameras], axis=0).tolist()
+        sizes = {size for _, size in self._cameras}
+        buffer.offheight, buffer.offwidth = map(max, zip(*sizes, strict=True))
         first, episodes = _arrays(self._model), list[_Episode]()
         while sum(len(each.controls) for each in episodes) < RECORDED:
             episodes.append(_recorded(env, world, actions, first))
         unsteady = {name: first[name] for each in episodes for name in each.changed}
         self._steps = self._endless([replace(each, changed=unsteady | each.changed) for each in episodes])
         self._data = mujoco.MjData(self._model)
-        sizes = {size for _, size in self._cameras}
         self._renderers = {size: mujoco.Renderer(self._model, *size) for size in sizes}
 
     def step(self) -> None:
@@ -269,7 +269,7 @@ class _Bare:
 
 
 def _recorded(env: gymnasium.Env, world: Any, actions: Iterator[Any], first: dict[str, np.ndarray]) -> _Episode:
-    """A whole episode."""
+    """A whole episode; `first` are the arrays of the bare loop's model."""
     env.reset()
     start = np.empty(mujoco.mj_stateSize(world.model, _STATE))
     mujoco.mj_getState(world.model, world.data, start, _STATE)

@@ -113,13 +113,11 @@ class ForeignWorld:
     def _renderer(self, width: int, height: int) -> Renderer:
         model = self.model
         assert model is not None, "camera_id has refused"
-        cell = float(model.stat.extent) / (_CELLS * max(width, height))
         if model is not self._drawn:  # some environments compile anew
             self.close()
             self._drawn = model
         if (width, height) not in self._renderers:
-            with coarse(model, cell):
-                self._renderers[width, height] = Renderer(model, width, height)
+            self._renderers[width, height] = _coarse_renderer(model, width, height)
         return self._renderers[width, height]
 
     def _free_camera(self, name: str) -> mujoco.MjvCamera:
@@ -140,3 +138,8 @@ class ForeignWorld:
             renderer.close()
         self._renderers.clear()
         self._free.clear()
+
+
+def _coarse_renderer(model: mujoco.MjModel, width: int, height: int) -> Renderer:
+    with coarse(model, cell=float(model.stat.extent) / (_CELLS * max(width, height))):
+        return Renderer(model, width, height)

@@ -7,19 +7,17 @@ import hashlib
 import math
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mujoco
 import numpy as np
 
-from sims.mujoco import gl
+from sims.mujoco import gl, scenes
 
 _SPARE_GEOMS = 16
 _UPLOADED = ("flex", "hfield_", "mat_", "mesh_", "skin_", "tex_")
 """How the names begin of the arrays of a model that OpenGL gets."""
-_here = threading.local()
-"""What the renderers of a thread share as long as one of them refers to it: a context, and canvases by contents."""
 
 
 class Renderer:
@@ -40,7 +38,7 @@ class Renderer:
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._flipped = np.empty((height, width, 3), np.uint8)
         with light(model, width, height):
-            self._canvas: _Canvas | None = _Canvas.shared(model)
+            self._canvas: _Canvas | None = _here.shared(_contents(model), lambda: _Canvas(model))
 
     def close(self) -> None:
         """Give the buffer up; nothing can be drawn then."""
@@ -110,6 +108,23 @@ def light(model: mujoco.MjModel, width: int, height: int) -> Iterator[None]:
             setattr(quality, name, value)
 
 
+class _Here(threading.local):
+    """What the renderers of a thread share as long as one of them refers to it: the context, canvases by contents."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
+
+    def shared(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What is known by `key`, made where there is none."""
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = make()
+        return found
+
+
+_here = _Here()
+
+
 class _Canvas:
     """A buffer to draw into, and what OpenGL has of a model to draw with: shapes, meshes, textures.
 
@@ -118,21 +133,12 @@ class _Canvas:
     """
 
     def __init__(self, model: mujoco.MjModel) -> None:
-        self._gl = _Context.shared(model.vis.global_.offwidth, model.vis.global_.offheight)
+        buffer = model.vis.global_
+        self._gl: _Context = _here.shared(_Context, lambda: _Context(buffer.offwidth, buffer.offheight))
         self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
         # Not at exit: there the display may be gone before us, and the process frees all of it anyway.
         weakref.finalize(self, _free, self._gl, self._context).atexit = False
-
-    @classmethod
-    def shared(cls, model: mujoco.MjModel) -> _Canvas:
-        """This thread's."""
-        canvases = _here.__dict__.setdefault("canvases", weakref.WeakValueDictionary())
-        contents = _contents(model)
-        canvas = canvases.get(contents)
-        if canvas is None:
-            canvas = canvases[contents] = cls(model)
-        return canvas
 
     def begin(self) -> mujoco.MjrContext:
         """Have OpenGL draw here."""
@@ -154,16 +160,6 @@ class _Context:
         self.make_current = made.make_current
         weakref.finalize(self, made.free).atexit = False
 
-    @classmethod
-    def shared(cls, width: int, height: int) -> _Context:
-        """This thread's."""
-        last = getattr(_here, "context", None)
-        context = last() if last else None
-        if context is None:
-            context = cls(width, height)
-            _here.context = weakref.ref(context)
-        return context
-
 
 def _free(context_gl: _Context, context: mujoco.MjrContext) -> None:
     context_gl.make_current()
@@ -173,13 +169,12 @@ def _free(context_gl: _Context, context: mujoco.MjrContext) -> None:
 def _contents(model: mujoco.MjModel) -> bytes:
     """A digest of all that `MjrContext` takes from a model."""
     vis, planes = model.vis, model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE)
-    parts = [model.geom_size[planes], model.geom_matid[planes], vis.rgba.fog, np.array(model.stat.extent)]
-    parts += [np.array(_numbers(group)) for group in (vis.global_, vis.map, vis.quality)]
-    arrays = [getattr(model, name) for name in dir(model) if name.startswith(_UPLOADED)]
-    parts += [array for array in arrays if isinstance(array, np.ndarray)]
+    parts = {"size": model.geom_size[planes], "matid": model.geom_matid[planes], "fog": vis.rgba.fog}
+    parts |= {"extent": np.array(model.stat.extent)} | scenes.arrays(model, _UPLOADED)
+    parts |= {name: np.array(_numbers(getattr(vis, name))) for name in ("global_", "map", "quality")}
     digest = hashlib.blake2b()
-    for part in parts:
-        digest.update(repr(part.shape).encode() + part.tobytes())
+    for name, part in parts.items():
+        digest.update(repr((name, part.shape)).encode() + part.tobytes())
     return digest.digest()
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mujoco
+import numpy as np
+
 from vla_rl.paths import shipped
 from vla_rl.registry import nearest
 
@@ -28,3 +31,9 @@ def source(scene: str, robot: str) -> tuple[str, dict[str, bytes]]:
         raise ValueError(f"scene: no file {scene!r}; {nearest(scene, [Path(name).stem for name in files])}")
     text = f'<mujoco model="{own.stem}"><include file="{robot}.xml"/><include file="{own.stem}.xml"/></mujoco>'
     return text, files
+
+
+def arrays(model: mujoco.MjModel, begin: str | tuple[str, ...] = "") -> dict[str, np.ndarray]:
+    """A compiled model's own arrays by name, those that are not empty; only names that begin so, or so."""
+    found = {name: getattr(model, name) for name in dir(model) if name.startswith(begin) and not name.startswith("_")}
+    return {name: value for name, value in found.items() if isinstance(value, np.ndarray) and value.size}

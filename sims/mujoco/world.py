@@ -425,5 +425,4 @@ class World:
 
 def _arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:
     """A copy of every array of a model, by name."""
-    found = {name: getattr(model, name) for name in dir(model) if not name.startswith("_")}
-    return {name: value.copy() for name, value in found.items() if isinstance(value, np.ndarray) and value.size}
+    return {name: value.copy() for name, value in scenes.arrays(model).items()}

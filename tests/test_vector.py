@@ -76,6 +76,19 @@ def test_any_number_of_workers_shows_the_same(workers: int) -> None:
         there.close()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_lane_can_be_given_a_seed_of_its_own(workers: int) -> None:
+    envs = VectorEnvs(Moody, 3, workers)
+    try:
+        consecutive, own = envs.reset(seed=3), envs.reset(seed=[5, 4, 2**32 - 1])
+        assert own.observation[STATE][1] == consecutive.observation[STATE][1]
+        assert own.observation[STATE][0] == consecutive.observation[STATE][2]
+        with pytest.raises(ValueError, match="2 seeds for 3 environments"):
+            envs.reset(seed=[1, 2])
+    finally:
+        envs.close()
+
+
 def test_it_is_gymnasiums_vector_with_a_reset_in_the_next_step() -> None:
     ours = VectorEnvs(fakes.Line, 3, workers=2)
     theirs = gymnasium.vector.SyncVectorEnv([fakes.Line] * 3, autoreset_mode=gymnasium.vector.AutoresetMode.NEXT_STEP)

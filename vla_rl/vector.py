@@ -87,10 +87,13 @@ class VectorEnvs:
         where = f"in {workers} worker process{'es' * (workers > 1)}" if workers else "in this process"
         return f"environments: {self.count} {where}"
 
-    def reset(self, seed: int) -> Steps:
-        """Begin an episode in every lane, the first one's of `seed`, each further one's of one more."""
+    def reset(self, seed: int | Sequence[int]) -> Steps:
+        """Begin an episode in every lane, of its own of `count` seeds; or of `seed`, one more, and so on."""
         assert not self._sent, "receive what was sent first"
-        return self._all("reset", np.arange(seed, seed + self.count))
+        seeds = range(seed, seed + self.count) if isinstance(seed, int) else seed
+        if len(seeds) != self.count:
+            raise ValueError(f"seed: {len(seeds)} seeds for {self.count} environments")
+        return self._all("reset", np.asarray(seeds, np.int64))
 
     def step(self, actions: Any) -> Steps:
         """One step in every lane; actions batched, [count, ...]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,7 +98,10 @@ class _Channel:
 
     def read(self, world: Any, rng: np.random.Generator) -> Any:
         timed = self._timed
-        self.past.append(self._noisy(timed.sensor.read(world), rng) if self.steps % timed.every == 0 else self.past[-1])
+        if self.steps % timed.every == 0:
+            self.past.append(self._noisy(timed.sensor.read(world), rng))
+        else:
+            self.past.append(self.past[-1])
         self.past = self.past[-(timed.delay + timed.history) :]
         self.steps += 1
         arrived = [self.past[max(len(self.past) - 1 - timed.delay - age, 0)] for age in range(timed.history)]
@@ -105,7 +109,7 @@ class _Channel:
 
     def _noisy(self, reading: Any, rng: np.random.Generator) -> Any:
         if not self._timed.noise:
-            return reading
+            return copy(reading)
         noisy = reading + rng.normal(0, self._timed.noise, reading.shape)
         return np.clip(np.rint(noisy) if self._spec.kind == "image" else noisy, self._spec.low, self._spec.high).astype(
             reading.dtype
@@ -214,7 +218,7 @@ class Observer:
             elif spec.kind == "text":
                 texts.append(str(reading))
             else:
-                observation[IMAGES + sensor.name] = np.copy(reading) if channel else reading  # a late one is kept here
+                observation[IMAGES + sensor.name] = np.array(reading)
         self._fresh = False
         if texts:
             observation[TASK] = SEPARATOR.join(text for text in texts if text)

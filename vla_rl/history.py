@@ -29,11 +29,13 @@ class FrameHistory:
         for key, newest in observation.items():
             if not key.startswith(IMAGES):
                 continue
-            filled = np.repeat(newest[:, None], self._stack, axis=1)
-            if key in self._frames:
-                moved = np.concatenate([self._frames[key][:, 1:], newest[:, None]], axis=1)
-                filled = np.where(fresh.reshape(-1, 1, 1, 1, 1), filled, moved)
-            self._frames[key] = stacked[key] = filled
+            if key not in self._frames:
+                self._frames[key] = np.repeat(newest[:, None], self._stack, axis=1)
+            frames = self._frames[key]
+            frames[:, :-1] = frames[:, 1:]
+            frames[:, -1] = newest
+            frames[fresh] = newest[fresh][:, None]
+            stacked[key] = frames.copy()  # whoever acts may change what it is given
         return stacked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
@@ -53,8 +54,9 @@ def recorded(probe: Probe, episodes: list[list[Any]]) -> Probe:
         episodes.append(done)
 
         def noted(seen: Any) -> Any:
-            done.append(act(seen))
-            return done[-1]
+            action = act(seen)
+            done.append(deepcopy(action))
+            return action
 
         return noted
 
@@ -90,9 +92,10 @@ def demonstrating(noise: float, observations: list[Any], actions: list[Any]) -> 
 
     def begin(env: gymnasium.Env, rng: np.random.Generator) -> Act:
         def act(seen: Any) -> Any:
-            observations.append(seen)
-            actions.append(expert_action(env))
-            return perturbed(actions[-1], env.action_space, noise, rng)
+            observations.append(deepcopy(seen))
+            right = expert_action(env)
+            actions.append(deepcopy(right))
+            return perturbed(right, env.action_space, noise, rng)
 
         return act
 
@@ -154,7 +157,7 @@ def _sticking(env: gymnasium.Env, end: int, rng: np.random.Generator) -> Act:
         action = expert_action(env)
         steps += 1
         if steps <= end + 1:
-            kept = action
+            kept = deepcopy(action)
         elif entry is None:
             return kept
         else:

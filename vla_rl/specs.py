@@ -91,7 +91,7 @@ class Sensor(Protocol):
         """What `read` returns in this world. Raises ValueError if the world lacks what it reads."""
 
     def read(self, world: Any) -> np.ndarray | str:
-        """One reading, of the shape and dtype that `spec` states."""
+        """One reading, of the shape and dtype that `spec` states; it may be a view of the world's own memory."""
 
 
 @dataclass(frozen=True)

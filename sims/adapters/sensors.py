@@ -78,7 +78,7 @@ class ForeignImage:
             shown = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
             raise ValueError(f"{source} is no picture, uint8 [height, width, 3], but {shown}")
         if self.width is None or self.height is None or picture.shape[:2] == (self.height, self.width):
-            return picture.copy()
+            return picture
         return np.asarray(Image.fromarray(picture).resize((self.width, self.height), Image.Resampling.BOX))
 
 

@@ -53,7 +53,7 @@ class Screenshot:
         if self.crop:
             return _around(shown, world.cursor, size)
         if size == world.size:
-            return shown.copy()
+            return shown
         return np.array(Image.fromarray(shown).resize(size, Image.Resampling.BOX))
 
     def _size(self, world: ScreenWorld) -> tuple[int, int]:

@@ -34,7 +34,7 @@ def write(scene: Scene, path: Path, seed: int = 0) -> dict[str, tuple[int, ...]]
             ended = False
             while True:
                 for name in (key for key in observation if key.startswith(IMAGES)):
-                    pictures.setdefault(name.removeprefix(IMAGES), []).append(observation[name])
+                    pictures.setdefault(name.removeprefix(IMAGES), []).append(np.array(observation[name]))
                 count += 1
                 if ended:
                     break

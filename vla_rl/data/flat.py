@@ -12,14 +12,14 @@ from vla_rl.registry import ConfigError
 
 
 def pack(action: Any, space: gymnasium.Space) -> np.ndarray:
-    """An action as an array: of a Dict, its parts' numbers one after another (sorted by key) as float64 [n].
+    """An action as an array of its own: of a Dict, its parts' numbers one after another (sorted by key) as float64 [n].
 
     Raises:
         ConfigError: actions that are not plain numbers.
     """
     if isinstance(space, spaces.Dict):
         return np.concatenate([np.ravel(pack(action[key], part)).astype(np.float64) for key, part in space.items()])
-    array = np.asarray(action, space.dtype if isinstance(space, spaces.Box) else None)
+    array = np.array(action, space.dtype if isinstance(space, spaces.Box) else None)
     if array.dtype.kind not in "biuf":
         raise ConfigError(f"demos: actions of {space} are not plain numbers, so they cannot be recorded")
     return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,8 @@ def missing_expert(env: gymnasium.Env, seed: int = 0) -> str:
 class Tape:
     """One episode as somebody acts it out. The same seed and actions give the same episode.
 
+    What it keeps are copies: an environment or an expert may return the same array again and again, changed in place.
+
     Attributes:
         observation: what was seen last.
         ended: whether the episode is over.
@@ -108,7 +111,8 @@ class Tape:
     def __init__(self, env: gymnasium.Env, seed: int) -> None:
         self.env, self.seed = env, seed
         env.action_space.seed(seed)
-        self.observation, self.info = env.reset(seed=seed)
+        observation, info = env.reset(seed=seed)
+        self.observation, self.info = copy.deepcopy(observation), dict(info)
         self.ended = False
         self._seen, self._steps = [self.observation], list[tuple[Any, Any, float, bool, bool]]()
 
@@ -133,9 +137,11 @@ class Tape:
     def step(self, action: Any, label: Any) -> None:
         """Carry out `action`, where `label` was the right one."""
         assert not self.ended, "the episode is over"
-        self.observation, reward, terminated, truncated, self.info = self.env.step(action)
+        done, right = (pack(each, self.env.action_space) for each in (action, label))
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self.observation, self.info = copy.deepcopy(observation), dict(info)
         self._seen.append(self.observation)
-        self._steps.append((action, label, float(reward), bool(terminated), bool(truncated)))
+        self._steps.append((done, right, float(reward), bool(terminated), bool(truncated)))
         self.ended = bool(terminated or truncated)
 
     def episode(self) -> Episode:
@@ -145,8 +151,8 @@ class Tape:
             tasks=tuple(str(row[TASK]) for row in self._seen),
             seed=self.seed,
             observations={key: np.stack([row[key] for row in self._seen]) for key in self.observation if key != TASK},
-            action=np.stack([pack(action, self.env.action_space) for action in actions]),
-            label=np.stack([pack(label, self.env.action_space) for label in labels]),
+            action=np.stack(actions),
+            label=np.stack(labels),
             reward=np.asarray(rewards, np.float32),
             terminated=np.asarray(terminations, np.bool_),
             truncated=np.asarray(truncations, np.bool_),

@@ -185,9 +185,20 @@ def test_random_actions_know_nothing_of_the_seed() -> None:
     assert score(found, "sticky random").success < 20
 
 
-def test_seeds_that_training_may_not_use_are_refused() -> None:
-    with pytest.raises(ValueError, match="kept for validation"):
-        audit.audit(config.load(["seed=100000"]), episodes=1)
+def test_any_seed_of_a_run_gives_training_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    first: list[int] = []
+
+    def examine(env: Any, episodes: int, first_seed: int) -> Any:
+        first.append(first_seed)
+        raise InterruptedError
+
+    monkeypatch.setattr(audit, "examine", examine)
+    for seed in (0, 99_999, 100_000, 2**32 - 1):
+        with pytest.raises(InterruptedError):
+            audit.audit(config.load([f"seed={seed}"]), episodes=10)
+    assert first[0] == 400_000
+    assert len(set(first)) == 4
+    assert all(seed in TRAINING_SEEDS and seed + 9 in TRAINING_SEEDS for seed in first)
 
 
 def test_only_the_cameras_are_left_out() -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vla_rl.config import RunConfig
 
 FIRST_SEED = 400_000
-"""Seeds of the audit's episodes begin at so many plus the run's `seed`."""
+"""Seeds of the audit's episodes begin at so many plus the run's `seed`, as far as there are training seeds left."""
 DEMO_SEED = 300_000
 DEMOS = 100
 """Episodes of the expert, ever noisier, from seed DEMO_SEED on, that a blind policy is fitted to."""
@@ -143,9 +143,11 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
     """
     if episodes < 1:
         raise ConfigError(f"--episodes: at least 1, got {episodes}")
+    room = specs.TRAINING_SEEDS.stop - FIRST_SEED - episodes + 1
+    first_seed = specs.check_training_seed(FIRST_SEED + run.seed % max(room, 1), episodes, "--episodes")
     env = envs.factory(unseen(run))()
     try:
-        found = examine(env, episodes, specs.check_training_seed(FIRST_SEED + run.seed, episodes))
+        found = examine(env, episodes, first_seed)
     finally:
         env.close()
     if as_json:

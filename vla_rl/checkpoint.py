@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 
 from vla_rl.registry import ConfigError
 from vla_rl.replay.archive import flush
-from vla_rl.state import load_state, rng_state, save_state, set_rng_state
+from vla_rl.state import load_state, rng_state, save_state, seed_all, set_rng_state
 
 __all__ = [
     "DamagedError",
@@ -41,6 +41,7 @@ __all__ = [
     "rng_state",
     "save",
     "save_state",
+    "seed_all",
     "set_rng_state",
     "verify",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +43,16 @@ class Collector:
     Args:
         envs: environments that take tokens int64 [K].
         replay: with one lane for each environment.
-        seed: of the first lane's first reset, the next lane's is one more; all training seeds.
+        seed: of each lane's first reset, or of the first lane's, the next lane's is one more; all training seeds.
         groups: of lanes, in turn; at most one for each lane.
     """
 
-    def __init__(self, envs: VectorEnvs, replay: ReplayBuffer, seed: int, groups: int = 1, recent: int = 100) -> None:
+    def __init__(
+        self, envs: VectorEnvs, replay: ReplayBuffer, seed: int | Sequence[int], groups: int = 1, recent: int = 100
+    ) -> None:
         self.envs, self.replay = envs, replay
-        observation = envs.reset(check_training_seed(seed, envs.count)).observation
+        seeds = range(seed, seed + envs.count) if isinstance(seed, int) else seed
+        observation = envs.reset([check_training_seed(each) for each in seeds]).observation
         self._groups: deque[Group] = deque()
         for lanes in np.array_split(np.arange(envs.count), min(groups, envs.count)):
             some, count = slice(int(lanes[0]), int(lanes[-1]) + 1), len(lanes)

@@ -35,12 +35,15 @@ from vla_rl import compose, registry
 from vla_rl.compose import CONFIG_FILE
 from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.registry import ADAPTER, ConfigError, nearest
+from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS
 
 Component = dict[str, Any]
 """A mapping with `type`, from which the registry makes a component."""
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What numpy's random states take; all of them may seed a run."""
 
 
 class _Part(BaseModel):
@@ -134,12 +137,13 @@ class ReplayConfig(_Part):
 class DemosConfig(_Part):
     """Demonstrations. episodes: 0 trains from reward alone. path: their folder, or a LeRobotDataset's.
 
-    noise: standard deviation added to the expert's action.
+    noise: standard deviation added to the expert's action. seed: of the first episode, a training seed; the next
+    one's is one more.
     """
 
     episodes: NonNegativeInt
     noise: NonNegativeFloat
-    seed: NonNegativeInt
+    seed: Annotated[int, Field(ge=0, lt=TRAINING_SEEDS.stop)]
     path: Path | None
 
     @property
@@ -184,7 +188,7 @@ class TrainConfig(_Part):
     learning_starts: NonNegativeInt
     log_every: NonNegativeInt
     eval_every: NonNegativeInt
-    eval_episodes: PositiveInt
+    eval_episodes: Annotated[int, Field(gt=0, le=len(VALIDATION_SEEDS))]
     save_every: NonNegativeInt
     keep: PositiveInt
 
@@ -202,15 +206,24 @@ class EvalConfig(_Part):
     num_envs: PositiveInt
     videos: NonNegativeInt
 
+    @model_validator(mode="after")
+    def _check_seeds(self) -> EvalConfig:
+        """Episodes beyond the held-out seeds would be left out without a word."""
+        most = len(HELD_OUT_SEEDS) - self.episodes
+        if self.seed > most:
+            raise ConfigError(f"eval.seed: at most {most} leaves room for {self.episodes} episode(s), got {self.seed}")
+        return self
+
 
 class RunConfig(_Part):
     """Everything that decides a run. Made by `load`; frozen.
 
+    seed: of whatever is random, in every process a stream of its own; any number of 32 bits.
     plugins: the modules (or packages) whose classes the config may name as `module:Class`.
     action_space, algorithm: the components themselves, built and checked.
     """
 
-    seed: NonNegativeInt
+    seed: Seed
     device: Literal["auto", "cpu", "cuda"]
     mixed_precision: Literal["no", "fp16", "bf16"]
     plugins: list[str]

@@ -36,7 +36,8 @@ class Learner:
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
         mixed_precision: "no", "bf16" or "fp16".
         seed: of the noise; the same in every process.
-        tracker: one of accelerate's, by name, such as "tensorboard" or "wandb"; it writes into `folder`.
+        tracker: one of accelerate's, by name, such as "tensorboard" or "wandb"; it writes into `folder` once `track`
+            was called.
     """
 
     def __init__(
@@ -54,13 +55,17 @@ class Learner:
         self.accelerator = Accelerator(
             cpu=device == "cpu", mixed_precision=mixed_precision, log_with=tracker, project_dir=folder
         )
-        if tracker is not None:
-            self.accelerator.init_trackers("tracker")
+        self._tracker = tracker
         self.device = self.accelerator.device
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self._generator = torch.Generator().manual_seed(seed)
         self._steps, self._bad_steps = 0, torch.zeros((), device=self.device)
         self._held: deque[tuple[Any, Any]] = deque()
+
+    def track(self, step: int) -> None:
+        """Begin to track a run that stands at `step`; TensorBoard forgets what it was told of later ones."""
+        if self._tracker is not None:
+            self.accelerator.init_trackers("tracker", init_kwargs={"tensorboard": {"purge_step": step + 1}})
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which losses are computed."""
@@ -124,6 +129,10 @@ class Learner:
             return list(values)
         mine = torch.tensor(values, dtype=torch.float64, device=self.device)
         return self.accelerator.reduce(mine, reduction="sum").tolist()
+
+    def agree(self, well: bool) -> bool:
+        """Whether all processes are well; waits for all of them."""
+        return self.total(not well) == [0.0]
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform noise in (0, 1) for the own rows of a joint batch: shape [B, ...] on every process."""

@@ -98,6 +98,27 @@ class Log:
         return line
 
 
+def cut(folder: Path, step: int) -> None:
+    """Take what a run wrote after `step` out of its `metrics.jsonl`, and a line that was not written whole.
+
+    Whenever the process dies, either the old file or the new one is there.
+    """
+    path, draft = folder / METRICS_FILE, folder / f".{METRICS_FILE}.part"
+    if not path.exists():
+        return
+    kept = [line for line in path.read_bytes().splitlines(keepends=True) if _belongs(line, step)]
+    draft.write_bytes(b"".join(kept))
+    draft.replace(path)
+
+
+def _belongs(line: bytes, step: int) -> bool:
+    """Whether a whole line tells of `step`, or of an earlier one."""
+    try:
+        return line.endswith(b"\n") and json.loads(line)["step"] <= step
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def _mean(items: list[Any]) -> float:
     """The mean of the finite values; NaN where there are none."""
     values = torch.stack([torch.as_tensor(item, dtype=torch.float32).detach() for item in items]).cpu()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vla_rl import build, checkpoint
@@ -28,7 +27,7 @@ def sft(run: RunConfig) -> Path:
         raise ConfigError(
             "demos.episodes: 0, so that there is nothing to imitate; train from reward alone, or record some"
         )
-    torch.manual_seed(run.seed)
+    checkpoint.seed_all(run.seed)
     face = build.interface(run)
     learner = build.learner(run)
     episodes = build.demonstrations(run, face)
@@ -42,7 +41,7 @@ def sft(run: RunConfig) -> Path:
 
 def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfig, log: Log) -> None:
     """`sft.steps` steps of cross-entropy on the demonstrations' labels, with a cosine schedule."""
-    settings, rng = run.sft, np.random.default_rng(run.seed)
+    settings, rng = run.sft, checkpoint.seed_all(run.seed, learner.rank)
     optimizer = learner.optimizer(policy.trainable_parameters(), settings.lr, settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.optimizer, settings.steps)
     policy.train()

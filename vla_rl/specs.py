@@ -31,17 +31,33 @@ VALIDATION_SEEDS = range(500_000, 1_000_000)
 """Seeds of the episodes that a running training looks at, to draw its curve and to choose among its checkpoints."""
 HELD_OUT_SEEDS = range(1_000_000, 2_000_000)
 """Seeds of evaluation episodes. Nothing trains on one, records with one, or is chosen by one."""
+LANE_SEEDS = range(100_000, TRAINING_SEEDS.stop)
+"""The training seeds that environments of a training begin with; recording begins at 0, so that the two stay apart."""
+_STRIDE = 247_213
+"""Between the first lanes of neighbouring runs: the golden section of all lane seeds, and no divisor of their number,
+so that runs of any few seeds begin far from one another."""
 
 
-def check_training_seed(seed: int, episodes: int = 1) -> int:
+def training_seeds(seed: int, first: int, count: int) -> list[int]:
+    """The seeds that a run of `seed` begins its lanes of the numbers [first, first + count) with.
+
+    A run numbers its lanes through all of its processes and all of its resumptions: a number is given once, so that
+    no two lanes share an episode. All are `LANE_SEEDS`, whatever `seed` is; after as many lanes they begin again.
+    """
+    begin = (seed * _STRIDE + first) % len(LANE_SEEDS)
+    return [LANE_SEEDS[(begin + lane) % len(LANE_SEEDS)] for lane in range(count)]
+
+
+def check_training_seed(seed: int, episodes: int = 1, key: str = "seed") -> int:
     """Return `seed` if the seeds [seed, seed + episodes) are all training seeds.
 
     Raises:
-        ValueError: a seed is negative, or kept for validation or evaluation.
+        ValueError: a seed is negative, or kept for validation or evaluation; the message begins with `key`.
     """
     if seed < 0 or seed + episodes > TRAINING_SEEDS.stop:
         raise ValueError(
-            f"training seeds must lie in [0, {TRAINING_SEEDS.stop}); got {seed} for {episodes} episode(s). "
+            f"{key}: training seeds must lie in [0, {TRAINING_SEEDS.stop}); got {seed} for {episodes} episode(s), "
+            f"which at most {TRAINING_SEEDS.stop - episodes} leaves room for. "
             f"Seeds from {VALIDATION_SEEDS.start} on are kept for validation, and from {HELD_OUT_SEEDS.start} on "
             "for evaluation."
         )

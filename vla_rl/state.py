@@ -53,6 +53,18 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: cannot be read: {error}") from error
 
 
+def seed_all(seed: int, *of: int) -> np.random.Generator:
+    """Seed Python's, numpy's and torch's global random numbers (CUDA's too), and give a generator besides.
+
+    Each has a stream of its own; so do those of any other `seed`, and of other numbers `of`, such as a process's rank.
+    """
+    for_python, for_numpy, for_torch, own = np.random.SeedSequence(seed, spawn_key=of).spawn(4)
+    random.seed(int.from_bytes(for_python.generate_state(8).tobytes(), "little"))
+    np.random.seed(for_numpy.generate_state(8))
+    torch.manual_seed(int(for_torch.generate_state(1, np.uint64)[0]))
+    return np.random.default_rng(own)
+
+
 def rng_state(generator: np.random.Generator | None = None) -> dict[str, Any]:
     """The states of Python's, numpy's and torch's global random numbers (CUDA's too), and of `generator`."""
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import signal
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,45 @@ from vla_rl.config import RunConfig
 from vla_rl.data.demos import Demonstrations
 from vla_rl.evaluate import evaluate
 from vla_rl.learner import Learner
-from vla_rl.log import Log
+from vla_rl.log import Log, cut
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import Batch, Feed, Own, ReplayBuffer, sample_mixed
-from vla_rl.specs import VALIDATION_SEEDS
+from vla_rl.specs import VALIDATION_SEEDS, training_seeds
 from vla_rl.vector import VectorEnvs, spare_cores
 
 REPLAY = "training_state/replay"
 """Where a generation holds the replay."""
+LANES_FILE = "lanes.json"
+"""Of a run's folder: how many lanes it has begun with a seed, in all of its processes and resumptions."""
 LEAST_ERROR = 1e-3
 """Added to a row's error, so that it stays in play; in units of value."""
 INTERRUPTED = 143
 """Exit code after SIGTERM (128 + 15): a checkpoint was written, and `resume=true` goes on from it."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come, through all of its resumptions.
+
+    step: decisions. seconds: that the loop took. owed: updates that are due, with a fraction. due: what was done when.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    owed: float = 0.0
+    due: Schedule = field(default_factory=lambda: Schedule(0))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the step, which the generation tells."""
+        return {"seconds": self.seconds, "owed": self.owed, "due": self.due.state_dict()}
+
+    def load_state_dict(self, step: int, state: dict[str, Any] | None) -> None:
+        """Go on from `step`, of which a run saved `state`; one of an older version saved none."""
+        self.step, self.due = step, Schedule(step)
+        if state is not None:
+            self.seconds, self.owed = state["seconds"], state["owed"]
+            self.due.load_state_dict(state["due"])
 
 
 @dataclass
@@ -53,6 +80,7 @@ class World:
     backbone: str
     own: Own
     rng: np.random.Generator
+    progress: Progress
 
     def batch(self) -> Batch:
         """A batch by shares: demonstrations and own experience."""
@@ -97,49 +125,53 @@ def train(run: RunConfig) -> Path:
         print(world.collector.envs.describe())
         if len(world.demos):
             print(f"demonstrations: {world.demos.nbytes / 2**20:.0f} MiB of RAM beside it")
-    step = restore(folder, world)
+    restore(folder, world)
+    if world.learner.rank == 0:
+        cut(folder, world.progress.step)
+    world.learner.track(world.progress.step)
     stop = Stop()
-    begun, seconds = time.monotonic(), 60 * run.train.minutes if run.train.minutes else float("inf")
-    elapsed, stopped = 0.0, False
-    due = Schedule(step)
+    progress, due = world.progress, world.progress.due
+    begun, seconds = time.monotonic() - progress.seconds, 60 * run.train.minutes if run.train.minutes else float("inf")
+    elapsed, stopped = progress.seconds / seconds, False
     # A batch by priority is drawn once the one before has changed the priorities.
     feed = Feed(world.batch, 0 if run.replay.prioritised else run.replay.prefetch)
-    owed = 0.0
     log = Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0)
     with closing(feed), closing(world.collector), log:
-        while step < run.train.steps and elapsed < 1.0 and not stopped:
+        while progress.step < run.train.steps and elapsed < 1.0 and not stopped:
             made = world.collector.step(world.algorithm.explore, log)
-            made, elapsed, stopped = agreed(world.learner, made, (time.monotonic() - begun) / seconds, stop.asked)
-            step, owed = step + made, owed + made * run.train.updates_per_step
-            if step < run.train.learning_starts:
-                owed = 0.0
-            world.algorithm.anneal(min(max(step / run.train.steps, elapsed), 1.0))
+            progress.seconds = time.monotonic() - begun
+            made, elapsed, stopped = agreed(world.learner, made, progress.seconds / seconds, stop.asked)
+            progress.step += made
+            progress.owed += made * run.train.updates_per_step
+            if progress.step < run.train.learning_starts:
+                progress.owed = 0.0
+            world.algorithm.anneal(min(max(progress.step / run.train.steps, elapsed), 1.0))
             with log.timed("learn"):
-                for batch in feed.batches(int(owed)):
+                for batch in feed.batches(int(progress.owed)):
                     log.update(world.learn(batch))
-            owed -= int(owed)
-            log.progress(step, f"success {100 * world.collector.success_rate:.0f}%")
-            if due.now("log", step, run.train.log_every):
-                log.write(step, world.collector.statistics())
-            if due.now("eval", step, run.train.eval_every):
-                log.write(step, validate(world))
-            if due.now("save", step, run.train.save_every):
-                step += agreed(world.learner, world.collector.settle(log))[0]
-                save(folder, step, world)
-        step += agreed(world.learner, world.collector.settle(log))[0]
-        log.write(step, world.collector.statistics())
-    last = save(folder, step, world)
+            progress.owed -= int(progress.owed)
+            log.progress(progress.step, f"success {100 * world.collector.success_rate:.0f}%")
+            if due.now("log", progress.step, run.train.log_every):
+                log.write(progress.step, world.collector.statistics())
+            if due.now("eval", progress.step, run.train.eval_every):
+                log.write(progress.step, validate(world))
+            if due.now("save", progress.step, run.train.save_every):
+                progress.step += agreed(world.learner, world.collector.settle(log))[0]
+                save(folder, progress.step, world)
+        progress.step += agreed(world.learner, world.collector.settle(log))[0]
+        log.write(progress.step, world.collector.statistics())
+    last = save(folder, progress.step, world)
     if world.learner.rank == 0:
         print(log.describe())
     if stopped:
-        print(f"interrupted at step {step}; `resume=true run_dir={folder}` goes on from there", file=sys.stderr)
+        print(f"interrupted at step {progress.step}; `resume=true run_dir={folder}` goes on", file=sys.stderr)
         raise SystemExit(INTERRUPTED)
     return last
 
 
 def make_world(run: RunConfig, folder: Path) -> World:
     """Build every part of the run, once; its tracker writes into `folder`."""
-    torch.manual_seed(run.seed)
+    checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
     face = build.interface(run)
     learner = build.learner(run, folder)
     episodes = build.demonstrations(run, face)
@@ -160,24 +192,42 @@ def make_world(run: RunConfig, folder: Path) -> World:
         folder=folder / "replay" / str(learner.rank),
         cached=cache.cached,
     )
-    # Each process of several acts from seeds of its own.
-    seed = run.seed + 1000 * learner.rank
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
     envs = VectorEnvs(build.env_factory(run, face), run.train.num_envs, workers)
+    seeds = lane_seeds(run, learner, folder)
+    rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return World(
         run=run,
         learner=learner,
         policy=policy,
         algorithm=algorithm,
-        collector=Collector(envs, replay, seed=100_000 + 100 * seed, groups=run.train.groups),
+        collector=Collector(envs, replay, seeds, groups=run.train.groups),
         replay=replay,
         demos=build.demo_replay(run, face, policy, episodes, cache.cached),
         face=face,
         cache=cache,
         backbone=backbone,
         own=build.own_experience(run, face),
-        rng=np.random.default_rng(seed),
+        rng=rng,
+        progress=Progress(),
     )
+
+
+def lane_seeds(run: RunConfig, learner: Learner, folder: Path) -> list[int]:
+    """The seeds that this process's lanes begin with: none that a lane of the run has begun with before.
+
+    How many lanes the run ever began stands in a file, not in its checkpoints: a run that goes back to an older one
+    has begun lanes since.
+    """
+    path, lanes = folder / LANES_FILE, run.train.num_envs
+    first = learner.rank == 0
+    begun = json.loads(path.read_text("utf-8"))["begun"] if first and path.exists() else 0
+    begun = int(learner.total(begun)[0])
+    if first:
+        draft = path.with_name(f".{LANES_FILE}.part")
+        draft.write_text(json.dumps({"begun": begun + learner.processes * lanes}), "utf-8")
+        draft.replace(path)
+    return training_seeds(run.seed, begun + learner.rank * lanes, lanes)
 
 
 def start_policy(run: RunConfig, face: build.Interface, episodes: Demonstrations) -> Policy:
@@ -213,6 +263,7 @@ def save(folder: Path, step: int, world: World) -> Path:
                 "settings": registry.describe(world.algorithm.settings, "algorithms"),
                 "rng": checkpoint.rng_state(world.rng),
                 "episodes": world.collector.episodes,
+                "progress": world.progress.state_dict(),
             },
         )
         world.replay.save(target / "replay", previous=[folder / checkpoint.CHECKPOINTS / checkpoint.LAST / REPLAY])
@@ -242,6 +293,7 @@ def restore(folder: Path, world: World) -> int:
         )
     world.replay.interrupt()
     world.collector.episodes = state["episodes"]
+    world.progress.load_state_dict(generation.step, state.get("progress"))
     return generation.step
 
 
@@ -274,13 +326,21 @@ class Schedule:
 
     def __init__(self, step: int) -> None:
         self._start = step
-        self._done: dict[str, int] = {}
+        self._done: dict[str, int] = {}  # the step that each was done at
 
     def now(self, what: str, step: int, every: int) -> bool:
         """Whether `what` is due at `step`, and has not been done since it became so."""
         if every <= 0:
             return False
-        due = step // every > self._done.get(what, self._start // every)
+        due = step // every > self._done.get(what, self._start) // every
         if due:
-            self._done[what] = step // every
+            self._done[what] = step
         return due
+
+    def state_dict(self) -> dict[str, Any]:
+        """When each was done last."""
+        return {"start": self._start, "done": dict(self._done)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, with the same intervals or others."""
+        self._start, self._done = state["start"], dict(state["done"])

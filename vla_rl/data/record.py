@@ -59,7 +59,7 @@ def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int
     """
     if episodes == 0:
         raise ConfigError("demos.episodes: 0, so that there is nothing to record")
-    specs.check_training_seed(seed, episodes * TRIES)
+    specs.check_training_seed(seed, episodes * TRIES, "demos.seed")
     name = envs.name_of(env)
     if not hasattr(env.unwrapped, "expert_action"):
         raise ConfigError(

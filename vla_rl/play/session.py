@@ -54,12 +54,12 @@ class Session:
             raise ConfigError(f"env {self._name}: nothing could train on it: {error}") from error
         space = env.action_space
         self.controls = Hand(space) if isinstance(space, Commands) else Entries(env)
-        self._without_expert = missing_expert(env, specs.check_training_seed(first_seed))
+        self._without_expert = missing_expert(env, specs.check_training_seed(first_seed, key="demos.seed"))
         self._first_seed, self._started = first_seed, 0
         self._begin()
 
     def _begin(self) -> None:
-        seed = specs.check_training_seed(self._first_seed + self._started)
+        seed = specs.check_training_seed(self._first_seed + self._started, key="demos.seed")
         self._started += 1
         self.controls.begin()
         self.tape = Tape(self.env, seed)

@@ -1,0 +1,200 @@
+"""Seeds, and what a run that goes on takes up again: on a line, in this process, without demonstrations."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+
+from vla_rl import build, checkpoint, config, train
+from vla_rl.algorithms.parl import ParlAlgorithm
+from vla_rl.registry import ConfigError
+from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS
+from vla_rl.vector import VectorEnvs
+
+
+@pytest.fixture
+def line(quick: list[str], tmp_path: Path) -> list[str]:
+    """Overrides for a run of a second."""
+    own = [
+        f"env.id={fakes.LINE}",
+        "env.sensors=null",
+        "train.workers=0",
+        "demos.episodes=0",
+        "algorithm.demo_share=0",
+        "algorithm.mc_weight=0.5",
+        "train.log_every=8",
+        "tracker=null",
+        f"run_dir={tmp_path}/run",
+    ]
+    return [*quick, *own]
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The seeds that lanes begin with, one list a start."""
+    seen: list[list[int]] = []
+    reset = VectorEnvs.reset
+
+    def spy(envs: VectorEnvs, seed: Any) -> Any:
+        seen.append(list(range(seed, seed + envs.count)) if isinstance(seed, int) else list(seed))
+        return reset(envs, seed)
+
+    monkeypatch.setattr(VectorEnvs, "reset", spy)
+    return seen
+
+
+def as_rank(rank: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a run's learner be one of several processes, of which the others say nothing."""
+    learner = build.learner
+
+    def one_of_several(*arguments: Any) -> Any:
+        made = learner(*arguments)
+        made.rank, made.processes = rank, processes
+        return made
+
+    monkeypatch.setattr(build, "learner", one_of_several)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("seed", [0, 12345, 2**32 - 1])
+def test_every_seed_and_rank_begins_with_training_seeds_of_its_own(
+    line: list[str], tmp_path: Path, begun: list[list[int]], monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    drawn = []
+    for rank in range(6):
+        with monkeypatch.context() as patched:
+            as_rank(rank, 6, patched)
+            world = train.make_world(config.load([*line, f"seed={seed}"]), tmp_path)
+            (tmp_path / "lanes.json").unlink(missing_ok=True)  # all of them start at once
+        drawn.append((random.random(), np.random.random(), torch.rand(()).item(), world.rng.random()))
+        world.collector.close()
+    seeds = [each for lanes in begun for each in lanes]
+    assert len(set(seeds)) == len(seeds) == 12
+    assert set(seeds) <= set(TRAINING_SEEDS)
+    assert len({draw for draws in drawn for draw in draws}) == 24, "each generator of each process has its own stream"
+
+
+def test_the_same_seed_gives_the_same_weights_in_every_process_and_seeds_all_generators(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, draws = [], []
+    for rank in (0, 3, 3):
+        random.seed()
+        np.random.seed()
+        with monkeypatch.context() as patched:
+            as_rank(rank, 4, patched)
+            world = train.make_world(config.load(line), tmp_path)
+        weights.append(torch.cat([value.ravel() for value in world.algorithm.critic.parameters()]))
+        draws.append((random.random(), np.random.random(), torch.rand(()).item(), world.rng.random()))
+        world.collector.close()
+    assert torch.equal(weights[0], weights[1])
+    assert draws[1] == draws[2]
+    assert not set(draws[0]) & set(draws[1])
+
+
+def test_lanes_of_a_resumed_run_begin_with_seeds_that_were_not_used_before(
+    line: list[str], tmp_path: Path, begun: list[list[int]]
+) -> None:
+    folder = tmp_path / "run"
+    last = train.train(config.load(line))
+    train.train(config.load([f"run_dir={folder}", "resume=true", "train.steps=80"]))
+    for _ in range(2):  # and again from the first checkpoint, as after a crash
+        for path in (folder / "checkpoints").iterdir():
+            if path.name not in (last.name, "last"):
+                shutil.rmtree(path)
+        train.train(config.load([f"run_dir={folder}", "resume=true", "train.steps=72", "train.num_envs=2"]))
+    starts = [each for lanes in begun for each in lanes]
+    assert len(begun) == 4
+    assert len(set(starts)) == len(starts)
+
+
+class Clock(SimpleNamespace):
+    """A second passes whenever somebody looks."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_minutes_and_annealing_go_on_from_the_time_already_spent(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, done = tmp_path / "run", []
+    anneal = ParlAlgorithm.anneal
+
+    def spy(algorithm: ParlAlgorithm, share: float) -> None:
+        done.append(share)
+        anneal(algorithm, share)
+
+    monkeypatch.setattr(ParlAlgorithm, "anneal", spy)
+    monkeypatch.setattr(train, "time", Clock())
+    first = train.train(config.load([*line, "train.steps=10000", "train.minutes=0.3"]))
+    assert len(done) in (18, 19)
+    assert train.train(config.load([f"run_dir={folder}", "resume=true"])) == first, "its time is over"
+    before = len(done)
+    train.train(config.load([f"run_dir={folder}", "resume=true", "train.minutes=0.6"]))
+    assert 16 <= len(done) - before <= 20
+    assert 0.5 < done[before] < 0.6
+
+
+def test_what_was_logged_after_the_checkpoint_is_not_told_twice(line: list[str], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "run"
+    last = train.train(config.load([*line, "train.save_every=32", "tracker=tensorboard"]))
+    shutil.rmtree(last)  # as if the run had been killed before its last checkpoint
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 20, "q/me')
+    kept = checkpoint.latest(folder).step
+    before = [line for line in lines_but_torn(folder) if line["step"] <= kept]
+    train.train(config.load([f"run_dir={folder}", "resume=true"]))
+    after = lines(folder)
+    steps = [line["step"] for line in after]
+    assert steps == sorted(set(steps))
+    assert after[: len(before)] == before
+    assert not list(folder.glob(".metrics*"))
+    told = EventAccumulator(str(folder / "tracker"))
+    told.Reload()
+    curve = [event.step for event in told.Scalars("train/episodes")]
+    assert curve == steps
+
+
+def lines_but_torn(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()[:-1]]
+
+
+def test_what_became_due_with_the_checkpoint_is_done_by_the_resumed_run() -> None:
+    due = train.Schedule(0)
+    assert not due.now("eval", 99, 100)
+    again = train.Schedule(101)  # the last decisions were taken in as the checkpoint was made
+    again.load_state_dict(due.state_dict())
+    assert again.now("eval", 101, 100)
+    assert not again.now("eval", 110, 100)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (f"demos.seed={TRAINING_SEEDS.stop}", "demos.seed: .*less than 500000"),
+        ("seed=4294967296", "seed: .*less than 4294967296"),
+        (f"eval.seed={len(HELD_OUT_SEEDS) - 99}", "eval.seed: at most 999900 leaves room for 100"),
+        ("train.eval_episodes=600000", "train.eval_episodes: .*500000"),
+    ],
+)
+def test_a_seed_that_leaves_its_range_is_refused_by_name_before_the_run(override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config.load([override])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,46 @@ def test_refuses_to_keep_nothing(run: Path) -> None:
 @pytest.mark.parametrize("place", ["", "checkpoints/last", "checkpoints/000002", "checkpoints/last/pretrained_model"])
 def test_the_policy_of_a_checkpoint(run: Path, place: str) -> None:
     assert checkpoint.policy_folder(run / place) == (run / "checkpoints/000002/pretrained_model").resolve()
+
+
+PLACES = ("", "checkpoints", "checkpoints/last", "checkpoints/last/pretrained_model")
+
+
+def as_link(last: Path) -> None:
+    assert last.is_symlink()
+
+
+def as_a_file(last: Path) -> None:
+    last.unlink()
+    last.write_text("000002\n")
+
+
+def as_a_stale_copy(last: Path) -> None:
+    last.unlink()
+    shutil.copytree(last.with_name("000001"), last)
+
+
+def as_nothing(last: Path) -> None:
+    last.unlink()
+
+
+@pytest.mark.parametrize("last", [as_link, as_a_file, as_a_stale_copy, as_nothing])
+def test_every_name_of_a_runs_last_checkpoint_is_the_newest_generation(run: Path, last: Callable[[Path], None]) -> None:
+    last(run / "checkpoints" / "last")
+    newest = run / "checkpoints" / "000002"
+    for place in PLACES:
+        assert checkpoint.policy_folder(run / place) == newest / "pretrained_model"
+    assert checkpoint.policy_folder(run / "checkpoints" / "000001") == newest.with_name("000001") / "pretrained_model"
+
+
+def test_a_checkpoint_tells_its_generation_and_its_run(run: Path, tmp_path: Path) -> None:
+    generation = checkpoint.Generation(run / "checkpoints" / "000002", 2)
+    for place in (*PLACES, "checkpoints/000002", "checkpoints/000002/pretrained_model"):
+        assert checkpoint.locate(run / place) == checkpoint.Place(
+            generation.folder / "pretrained_model", generation, run
+        )
+    alone = shutil.copytree(generation.folder / "pretrained_model", tmp_path / "mine")
+    assert checkpoint.locate(alone) == checkpoint.Place(alone, None, None)
 
 
 def test_a_policy_that_is_missing_or_damaged_is_refused(run: Path, tmp_path: Path) -> None:

@@ -42,14 +42,15 @@ class Actor:
 
 
 def load_actor(folder: Path, device: str = "auto", best_of: int = 0, plugins: Sequence[str] = ()) -> Actor:
-    """The actor of a checkpoint: `.../checkpoints/<step>` or `last`, or its `pretrained_model`.
+    """The actor of a checkpoint, by any name that `checkpoint.locate` takes: a run's folder, `last`, a generation.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
         ValueError: `best_of` > 0 from a checkpoint without a critic.
     """
-    policy = Policy.from_pretrained(policy_folder(folder), plugins=plugins)
-    state_folder = policy_folder(folder).parent / "training_state"
+    saved = policy_folder(folder)
+    policy = Policy.from_pretrained(saved, plugins=plugins)
+    state_folder = saved.parent / "training_state"
     learner = Learner(device=device)
     if not state_folder.is_dir():
         return Actor(Parl().build(policy=policy, learner=learner), best_of, has_critic=False)

@@ -4,7 +4,8 @@
     <run>/checkpoints/<step>/               a generation: complete, and never changed again
         pretrained_model/  training_state/  its parts
         manifest.json                       size and SHA-256 of every file; written last
-    <run>/checkpoints/last -> <step>        moved when the generation is whole
+    <run>/checkpoints/last -> <step>        moved when the generation is whole; a file that names it where the disk
+                                            knows no links
 
 A generation is written beside its place under a hidden name, flushed to the disk, and renamed. What a part links from
 the generation before costs neither bytes nor time: a file that never changes is digested and flushed once.
@@ -34,9 +35,12 @@ from vla_rl.state import load_state, rng_state, save_state, seed_all, set_rng_st
 __all__ = [
     "DamagedError",
     "Generation",
+    "Place",
     "claim",
+    "last",
     "latest",
     "load_state",
+    "locate",
     "policy_folder",
     "rng_state",
     "save",
@@ -75,6 +79,18 @@ class Generation:
 
     folder: Path
     step: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a checkpoint lies.
+
+    policy: the folder of its saved policy. generation, run_dir: what holds it; None for a policy that stands alone.
+    """
+
+    policy: Path
+    generation: Generation | None
+    run_dir: Path | None
 
 
 # Writing ----------------------------------------------------------------------------------------------
@@ -126,7 +142,7 @@ def _write(draft: Path, step: int, parts: Mapping[str, Callable[[Path], object]]
     for name, write in parts.items():
         (draft / name).mkdir(parents=True)
         write(draft / name)
-    files, known = {}, _digests(draft.with_name(LAST))
+    files, known = {}, _digests(last(draft.parent.parent))
     for path in sorted(path for path in draft.rglob("*") if path.is_file()):
         digest = known.get(_inode(path))
         if digest is None:
@@ -166,8 +182,10 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def _digests(generation: Path) -> dict[tuple[int, int], str]:
+def _digests(generation: Path | None) -> dict[tuple[int, int], str]:
     """The digests that a generation's manifest tells, by inode; none where there is no such generation."""
+    if generation is None:
+        return {}
     try:
         files = json.loads((generation / MANIFEST).read_text("utf-8"))["files"]
         return {_inode(generation / name): entry["sha256"] for name, entry in files.items()}
@@ -243,30 +261,79 @@ def verify(folder: Path) -> None:
             raise DamagedError(f"{file}: altered since it was written (its SHA-256 differs)")
 
 
-def policy_folder(checkpoint: Path) -> Path:
-    """The saved policy of a checkpoint: of a run's folder (its last), a generation, or the policy's folder itself.
+def last(run_dir: Path) -> Path | None:
+    """The generation that `checkpoints/last` tells, as a link or as a file; None where a run has none.
+
+    Where `last` is gone, leads nowhere or is itself a folder (as `cp -rL` leaves it), it is the newest generation.
+    """
+    folder = run_dir / CHECKPOINTS
+    path = folder / LAST
+    if path.is_file():
+        told = folder / path.read_text("utf-8", "replace").strip()
+        if _STEP.fullmatch(told.name) and told.parent == folder and told.is_dir():
+            return told
+    elif path.is_symlink() and path.is_dir():
+        return path.resolve()
+    return next((generation.folder for generation in _generations(folder)), None)
+
+
+def locate(checkpoint: Path) -> Place:
+    """A checkpoint by any of its names: a run's folder, its `checkpoints`, their `last`, a generation, or a policy.
+
+    A run's folder means its last checkpoint. Everything that is handed a checkpoint asks here.
 
     Raises:
         FileNotFoundError: there is none.
         DamagedError: it lies in a generation that is not whole.
     """
-    places = (checkpoint / CHECKPOINTS / LAST / POLICY, checkpoint / LAST / POLICY, checkpoint / POLICY, checkpoint)
-    found = next((place for place in places if place.is_dir()), None)
-    is_run = found == checkpoint and (checkpoint / CHECKPOINTS).is_dir()
-    if found is None or is_run:
+    named = Path(os.path.abspath(checkpoint))
+    holder = named.parent if named.name == POLICY else named
+    run = next((run for run in (holder, holder.parent, holder.parent.parent) if _names_last(holder, run)), None)
+    folder = last(run) if run is not None else holder
+    policy = next((place for place in (folder and folder / POLICY, folder) if place and place.is_dir()), None)
+    if policy is None:
         raise FileNotFoundError(
             f"no checkpoint in {checkpoint}; expected a folder such as RUN/{CHECKPOINTS}/{LAST}, or its {POLICY}"
         )
-    if (found.parent / MANIFEST).is_file():
-        verify(found.parent)
-    return found.resolve()
+    policy = policy.resolve()
+    if not (policy.parent / MANIFEST).is_file():
+        return Place(policy, None, None)
+    verify(policy.parent)
+    step = _step(policy.parent)
+    assert step is not None, "verify has read it"
+    checkpoints = policy.parent.parent
+    return Place(
+        policy, Generation(policy.parent, step), checkpoints.parent if checkpoints.name == CHECKPOINTS else None
+    )
+
+
+def _names_last(holder: Path, run: Path) -> bool:
+    """Whether `holder` is another name of the last checkpoint of `run`."""
+    folder = run / CHECKPOINTS
+    return folder.is_dir() and holder in (run, folder, folder / LAST)
+
+
+def policy_folder(checkpoint: Path) -> Path:
+    """The saved policy of a checkpoint, by any name that `locate` takes; raises what it raises."""
+    return locate(checkpoint).policy
 
 
 def _generations(folder: Path) -> list[Generation]:
-    """All of a run's generations, newest first."""
+    """All of a run's generations, newest first; `last` is one where somebody copied it as a folder."""
     paths = folder.iterdir() if folder.is_dir() else ()
     found = [Generation(path, int(path.name)) for path in paths if path.is_dir() and _STEP.fullmatch(path.name)]
-    return sorted(found, key=lambda generation: -generation.step)
+    copied = folder / LAST
+    if copied.is_dir() and not copied.is_symlink() and (step := _step(copied)) is not None:
+        found.append(Generation(copied, step))
+    return sorted(found, key=lambda generation: (-generation.step, generation.folder.name))
+
+
+def _step(folder: Path) -> int | None:
+    """The step that a generation's manifest tells; None where it cannot be read."""
+    try:
+        return int(json.loads((folder / MANIFEST).read_text("utf-8"))["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_whole(folder: Path) -> bool:

@@ -266,7 +266,8 @@ def save(folder: Path, step: int, world: World) -> Path:
                 "progress": world.progress.state_dict(),
             },
         )
-        world.replay.save(target / "replay", previous=[folder / checkpoint.CHECKPOINTS / checkpoint.LAST / REPLAY])
+        before = checkpoint.last(folder)
+        world.replay.save(target / "replay", previous=[before / REPLAY] if before else [])
 
     parts = {"pretrained_model": world.policy.save_pretrained, "training_state": training_state}
     return checkpoint.save(folder, step, parts, keep=world.run.train.keep)

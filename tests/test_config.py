@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,11 @@ def test_a_component_in_an_override_takes_the_others_place_whole() -> None:
         ("=5", "cannot read '=5': the key is empty"),
         ("train.=5", "cannot read 'train.=5': expected key=value"),
         ("train.steps 5", "cannot read 'train.steps 5': expected key=value"),
+        ("train.steps=10=0", "train.steps: Input should be a valid integer (got '10=0')"),
+        ("plugins=[tür]", "plugins: cannot read '[tür]'; in a list or a mapping, a text that is not made of"),
+        ("env.kwargs.text=a, b", "env.kwargs.text: one value a run; got 'env.kwargs.text=a, b' (a list is written"),
+        ("demos.path=a${b", "demos.path: cannot be set to 'a${b': no viable alternative at input '${b'; `${key}`"),
+        ("demos.path=a\udce4", "cannot read 'demos.path=a\\udce4': it is no UTF-8"),
         ("~env.kwargs", "env.kwargs: keys cannot be deleted"),
         ("seed=1,2", "seed: one value a run; got 'seed=1,2'"),
         ("resume=true", "resume: give run_dir=FOLDER too"),
@@ -106,6 +112,61 @@ def test_a_wrong_override_is_refused_with_path_value_and_nearest(override: str, 
     said = refusal(override)
     assert said.startswith(message)
     assert "\n" not in said
+
+
+TYPED = (
+    "2026_11_28", "1e5", "007", "true", "nan", "a=b", "a b", "it's", "Tür (1) #2", "#1", "a, b", "[a]", "{a: 3}",
+    "str(3)", "桌子", "C:\\", "a~",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", TYPED)
+def test_a_text_or_path_of_an_override_is_what_was_typed(typed: str, tmp_path: Path) -> None:
+    keys = ("run_dir", "demos.path", "train.checkpoint", "tracker")
+    run = config.load([f"{key}={typed}" for key in keys])
+    assert (str(run.run_dir), str(run.demos.path), str(run.train.checkpoint), run.tracker) == (typed,) * 4
+    assert config.load([f"run_dir={typed}"], base=run.save(tmp_path)) == run
+
+
+def test_a_component_takes_texts_as_they_were_typed() -> None:
+    run = config.load(["env=fetch_reach", "env.adapter.name=2026_11", "env.sensors.0.width=3_2"])
+    assert run.env.name == "2026_11"
+    assert run.env.sensors is not None
+    assert run.env.sensors[0]["width"] == 32
+
+
+@pytest.mark.parametrize("typed", ["Tür", "pick (red)", "a=b", "#1", "~x", "it's", "(a)"])
+def test_what_hydra_cannot_read_is_a_text(typed: str) -> None:
+    assert config.load([f"+env.kwargs.text={typed}"]).env.kwargs == {"text": typed}
+
+
+def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert config.load(["run_dir=~/runs/1"]).run_dir == Path("/home/me/runs/1")
+
+
+def test_a_run_is_found_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config.load(["train.steps=50"]).save(tmp_path / "1")
+    assert config.load(["resume=true", "run_dir=~/1"]).train.steps == 50
+
+
+@pytest.mark.parametrize("text", ["${x}", "\\${x}", "a\\\\${x} ${y", "${oc.env:HOME}", "\\", "$"])
+def test_a_text_like_an_interpolation_comes_back_from_the_saved_config(text: str, tmp_path: Path) -> None:
+    run = config.load()
+    run = run.model_copy(update={"env": run.env.model_copy(update={"kwargs": {"text": [text]}})})
+    assert config.load([f"run_dir={run.run_dir}"], base=run.save(tmp_path)).env.kwargs == {"text": [text]}
+
+
+def test_an_escaped_interpolation_is_saved_such_that_it_loads_again(tmp_path: Path) -> None:
+    run = config.load(["env.kwargs.text=\\${x}", "run_dir=a\\${x}"])
+    assert (run.env.kwargs, run.run_dir) == ({"text": "${x}"}, Path("a${x}"))
+    assert config.load(["run_dir=a\\${x}"], base=run.save(tmp_path)) == run
+
+
+def test_two_runs_of_one_second_get_two_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "strftime", lambda form: "now")
+    assert len({config.load().run_dir for _ in range(3)}) == 3
 
 
 def test_more_than_one_problem_is_counted() -> None:

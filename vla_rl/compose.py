@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import KeyValidationError, OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, KeyValidationError, OmegaConfBaseException
 from yaml import YAMLError
 
 from vla_rl import paths
@@ -22,35 +24,77 @@ CONFIG_FILE = "config.yaml"
 """The config that lies in a run's folder: what `resume=true` and `vla-rl eval` start from."""
 
 
-def split(overrides: Sequence[str], config_dir: Path | None) -> tuple[list[Override], list[Override]]:
-    """The overrides that choose a group's file, and those that set a value."""
+def split(
+    overrides: Sequence[str], config_dir: Path | None, texts: Collection[str] = ()
+) -> tuple[list[Override], list[Override]]:
+    """The overrides that choose a group's file, and those that set a value.
+
+    texts: keys whose values are texts, or paths, so that a value is what was typed: `2026_11_28` is no number there,
+    and `a, b` no list. Elsewhere what Hydra cannot read, such as `tür (left)`, is a text too.
+    """
     folders = [paths.shipped("configs"), *([config_dir] if config_dir else [])]
     groups: list[Override] = []
     values: list[Override] = []
     for text in overrides:
-        override = _parse(text)
+        override = _parse(text, texts)
         names_file = isinstance(override.value(), str | None)
         is_group = any((folder / override.key_or_group).is_dir() for folder in folders)
         (groups if is_group and names_file else values).append(override)
     return groups, values
 
 
-def _parse(text: str) -> Override:
+def _parse(text: str, texts: Collection[str]) -> Override:
     """One override. Raises ConfigError unless it sets one key to one value."""
-    try:
-        override = OverridesParser.create().parse_overrides([text])[0]
-    except OverrideParseException as error:
-        raise ConfigError(f"cannot read {text!r}: expected key=value, such as train.steps=1000") from error
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in text):
+        raise ConfigError(f"cannot read {text!r}: it is no UTF-8")
+    override = _read(text, texts)
     key = override.key_or_group
     if not key or override.package is not None:
         raise ConfigError(f"cannot read {text!r}: the key is empty or holds an '@'; expected key=value")
     if override.is_delete():
         raise ConfigError(f"{key}: keys cannot be deleted ({text!r}); set it to null")
     if override.is_sweep_override():
-        raise ConfigError(f"{key}: one value a run; got {text!r} (a list is written [a,b])")
+        raise ConfigError(
+            f"{key}: one value a run; got {text!r} (a list is written [a,b], a text with a comma \"{key}='a, b'\")"
+        )
     if override.value() == "":
         raise ConfigError(f"{key}: {text!r} gives no value; write {key}=null for none")
     return override
+
+
+def _read(text: str, texts: Collection[str]) -> Override:
+    """One override, as Hydra reads it or as a text."""
+    try:
+        read = _hydra(text)
+    except OverrideParseException as error:
+        key, equals, value = text.partition("=")
+        try:
+            bare = _hydra(f"{key}=x")
+        except OverrideParseException:
+            bare = None
+        if not equals or bare is None:
+            raise ConfigError(f"cannot read {text!r}: expected key=value, such as train.steps=1000") from error
+        if bare.key_or_group not in texts and value.strip()[:1] in ("[", "{", "'", '"'):
+            raise ConfigError(
+                f"{bare.key_or_group}: cannot read {value!r}; in a list or a mapping, a text that is not made of "
+                "letters a to z, digits and . / - _ is quoted: ['pick (red)', 'tür'], {key: 'a=b'}"
+            ) from error
+        return as_text(text)
+    if read.key_or_group not in texts or read.is_delete() or read.value() is None:
+        return read
+    value = text.partition("=")[2].strip()
+    in_hydras_words = value[:1] in ("'", '"') or "\\" in value
+    return read if in_hydras_words and isinstance(read.value(), str) else as_text(text)
+
+
+def as_text(text: str) -> Override:
+    """The override with its value as it was typed, whatever that looks like."""
+    key, _, value = text.partition("=")
+    return _hydra(f"{key}={QuotedString(value.strip(), Quote.single).with_quotes()}")
+
+
+def _hydra(text: str) -> Override:
+    return OverridesParser.create().parse_overrides([text])[0]
 
 
 def compose(groups: Sequence[Override], config_dir: Path | None) -> DictConfig:
@@ -78,7 +122,7 @@ def saved(run_dir: Any) -> Path:
     """The config of the run that `resume=true` goes on with."""
     if not run_dir:
         raise ConfigError("resume: give run_dir=FOLDER too, the folder of the run to go on with")
-    file = Path(str(run_dir)) / CONFIG_FILE
+    file = Path(os.path.expanduser(str(run_dir))) / CONFIG_FILE
     if not file.is_file():
         raise ConfigError(f"resume: {run_dir} holds no {CONFIG_FILE}, so there is no run to go on with")
     return file
@@ -88,7 +132,7 @@ def beside(checkpoint: Any) -> Path | None:
     """The config of the run that made a checkpoint, where it was kept: RUN/checkpoints/STEP/pretrained_model."""
     if not checkpoint:
         return None
-    folder = Path(str(checkpoint)).resolve()
+    folder = Path(os.path.expanduser(str(checkpoint))).resolve()
     files = (each / CONFIG_FILE for each in (folder, *list(folder.parents)[:3]))
     return next((file for file in files if file.is_file()), None)
 
@@ -118,8 +162,27 @@ def assign(tree: DictConfig, override: Override) -> None:
     replaces = isinstance(value, dict) and "type" in value
     try:
         OmegaConf.update(tree, key, value, merge=not replaces, force_add=True)
+    except GrammarParseError as error:
+        raise ConfigError(
+            f"{key}: cannot be set to {value!r}: {_one_line(error)}; `${{key}}` stands for another key's value, and "
+            "`\\${` for these two signs themselves"
+        ) from error
     except (OmegaConfBaseException, AssertionError, IndexError, TypeError, ValueError) as error:
         raise ConfigError(f"{key}: cannot be set to {value!r}: {_one_line(error)}") from error
+
+
+def to_yaml(values: Mapping[str, Any]) -> str:
+    """Plain values such that `read` and `plain` give them back."""
+    return OmegaConf.to_yaml(OmegaConf.create(_escaped(dict(values))))
+
+
+def _escaped(value: Any) -> Any:
+    """`value`, in whose texts OmegaConf sees no interpolation."""
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def plain(tree: DictConfig) -> dict[str, Any]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ByteSize,
     ConfigDict,
@@ -44,6 +47,8 @@ Component = dict[str, Any]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What numpy's random states take; all of them may seed a run."""
+UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+"""A file or a folder; `~` is the user's own."""
 
 
 class _Part(BaseModel):
@@ -144,7 +149,7 @@ class DemosConfig(_Part):
     episodes: NonNegativeInt
     noise: NonNegativeFloat
     seed: Annotated[int, Field(ge=0, lt=TRAINING_SEEDS.stop)]
-    path: Path | None
+    path: UserPath | None
 
     @property
     def folder(self) -> Path:
@@ -180,7 +185,7 @@ class TrainConfig(_Part):
 
     steps: PositiveInt
     minutes: PositiveFloat | None
-    checkpoint: Path | None
+    checkpoint: UserPath | None
     num_envs: PositiveInt
     workers: NonNegativeInt | Literal["auto"]
     groups: PositiveInt
@@ -199,7 +204,7 @@ class EvalConfig(_Part):
     seed: the first is HELD_OUT_SEEDS.start + seed. checkpoint: whose policy. videos: episodes filmed.
     """
 
-    checkpoint: Path | None
+    checkpoint: UserPath | None
     episodes: PositiveInt
     seed: NonNegativeInt
     best_of: NonNegativeInt
@@ -227,7 +232,7 @@ class RunConfig(_Part):
     device: Literal["auto", "cpu", "cuda"]
     mixed_precision: Literal["no", "fp16", "bf16"]
     plugins: list[str]
-    run_dir: Path | None
+    run_dir: UserPath | None
     resume: bool
     tracker: str | None
     env: EnvConfig
@@ -271,7 +276,7 @@ class RunConfig(_Part):
 
     def to_yaml(self) -> str:
         """The whole config; `load` reads it back to an equal one."""
-        return OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json")))
+        return compose.to_yaml(self.model_dump(mode="json"))
 
     def save(self, folder: Path) -> Path:
         """Write `config.yaml` into the run's folder, whole or not at all."""
@@ -287,17 +292,19 @@ def load(
     """The config of a run: `configs/config.yaml`, or a saved one, and then the overrides, left to right.
 
     Args:
-        overrides: `key=value` for a value, `group=name` for a file of a group, as in Hydra.
+        overrides: `key=value` for a value, `group=name` for a file of a group, as in Hydra; but where a key takes a
+            text or a path, its value is what was typed.
         config_dir: a folder of the user's own groups, beside the shipped ones.
         base: the saved `config.yaml` to start from. Default: the run's that `resume=true run_dir=FOLDER`
             goes on with, or that made the checkpoint which `eval` measures. An override that chooses a
             group's file composes afresh instead.
-        command: names the default folder, `outputs/<command>/<date>/<time>_<env>_<policy>`.
+        command: names the default folder, `outputs/<command>/<date>/<time>-<4 letters>_<env>_<policy>`: one for each
+            call, also where several are made in one second.
 
     Raises:
         ConfigError: anything wrong, with the full path, the value and the nearest good one.
     """
-    groups, values = compose.split(overrides, config_dir)
+    groups, values = compose.split(overrides, config_dir, _text_keys(RunConfig))
     given = {override.key_or_group: override.value() for override in values}
     if given.get("resume") is True:
         base = compose.saved(given.get("run_dir"))
@@ -307,6 +314,9 @@ def load(
     tree = compose.compose(groups, config_dir) if kept is None else kept
     for override in values:
         compose.assign(tree, override)
+    for override in {override.key_or_group: override for override in values}.values():
+        if isinstance(override.value(), int | float) and _takes_text(tree, override.key_or_group):
+            compose.assign(tree, compose.as_text(override.input_line or ""))
     return validate(compose.plain(tree), command)
 
 
@@ -319,9 +329,60 @@ def validate(values: Mapping[str, Any], command: str = "train") -> RunConfig:
     if run.run_dir is None and os.environ.get("WORLD_SIZE", "1") != "1":
         raise ConfigError("run_dir: null; give it where several processes work together, so that they share a folder")
     name = f"{run.env.name}_{run.policy.name}"
-    run_dir = run.run_dir or Path("outputs", command, time.strftime("%Y-%m-%d"), f"{time.strftime('%H-%M-%S')}_{name}")
+    # Runs that are started by a script in one second get folders of their own.
+    moment = f"{time.strftime('%H-%M-%S')}-{secrets.token_hex(2)}"
+    run_dir = run.run_dir or Path("outputs", command, time.strftime("%Y-%m-%d"), f"{moment}_{name}")
     demos = run.demos.model_copy(update={"path": run.demos.path or Path("outputs", "demos", run.env.name)})
     return run.model_copy(update={"run_dir": run_dir, "demos": demos})
+
+
+_GROUPS = {
+    "action_space": "action_spaces",
+    "algorithm": "algorithms",
+    "policy.backbone": "backbones",
+    "env.sensors": "sensors",
+    "env.adapter.expert": "experts",
+    "replay.hindsight": "goals",
+}
+"""Where components stand, and of which group they are."""
+
+
+def _text_keys(model: type[BaseModel], prefix: str = "") -> set[str]:
+    """The dotted keys of a model whose values are texts or paths."""
+    found = set[str]()
+    for name, hint in get_type_hints(model).items():
+        if isinstance(hint, type) and issubclass(hint, BaseModel):
+            found |= _text_keys(hint, f"{prefix}{name}.")
+        elif _is_text(hint):
+            found.add(prefix + name)
+    return found
+
+
+def _is_text(hint: Any) -> bool:
+    """Whether a type's values are texts or paths, and not numbers."""
+    kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
+    return not kinds.isdisjoint((str, Path)) and kinds.isdisjoint((bool, int, float))
+
+
+def _takes_text(tree: DictConfig, key: str) -> bool:
+    """Whether a key is a field of a component, in the tree as it is now, that takes a text or a path."""
+    holder, _, field = key.rpartition(".")
+    found = OmegaConf.select(tree, holder, default=None) if holder else None
+    plugins = tree.get("plugins")
+    listed = list(plugins) if isinstance(plugins, ListConfig) else []
+    group = next((group for place, group in _GROUPS.items() if f"{holder}.".startswith(f"{place}.")), None)
+    try:
+        if holder == "env.adapter":
+            component = registry.resolve("envs", ADAPTER)
+        elif group is not None and isinstance(found, DictConfig):
+            component = registry.resolve(
+                group, found.get("type"), plugins if isinstance(plugins, ListConfig) else (), holder
+            )
+        else:
+            return False
+    except ConfigError:  # which `validate` tells with its path
+        return False
+    return _is_text(get_type_hints(component).get(field))
 
 
 def _message(error: ValidationError) -> str:

@@ -245,6 +245,28 @@ def test_refuses_a_file_and_a_run_that_is_not_there(tmp_path: Path) -> None:
         checkpoint.claim(FakeRun(tmp_path / "none", resume=True))
 
 
+def test_a_failed_start_leaves_what_somebody_else_put_there(tmp_path: Path) -> None:
+    def fails() -> None:
+        with checkpoint.starting(FakeRun(tmp_path / "run")) as folder:
+            (folder / "notes.txt").write_text("words")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert os.listdir(tmp_path / "run") == ["notes.txt"]
+
+
+def test_a_resumed_run_that_fails_to_start_stays(run: Path) -> None:
+    def fails() -> None:
+        with checkpoint.starting(FakeRun(run, resume=True)):
+            raise ZeroDivisionError
+
+    before = {*os.listdir(run), ".lock", "config.yaml"}
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert {*os.listdir(run)} == before
+
+
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[tuple[Path, int, int]]:
     """A run that another live process, which has forked a worker, holds: its folder and the two pids."""

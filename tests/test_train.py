@@ -191,3 +191,26 @@ def test_coded_frames_and_augmented_pictures_go_the_whole_way(started: list[str]
         train.train(config.load([*overrides, *always, f"run_dir={tmp_path}/frozen"]))
     with pytest.raises(ConfigError, match="replay: ram_bytes: 1000 is too little"):
         train.train(config.load([*overrides, "replay.ram_bytes=1000", f"run_dir={tmp_path}/tiny"]))
+
+
+def test_a_failed_start_leaves_nothing_that_blocks_the_next(quick: list[str], tmp_path: Path) -> None:
+    record(config.load(quick, command="demos"))
+    new = [*quick, f"run_dir={tmp_path}/run", "tracker=tensorboard"]
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"algorithm\.kl_weight"):
+            train.train(config.load([*new, "algorithm.kl_weight=1"]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_fails_at_its_last_part_leaves_nothing(
+    quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    record(config.load(quick, command="demos"))
+    monkeypatch.setattr(train, "VectorEnvs", fails)
+    limits = ("replay.ram_bytes=20MB", "replay.disk_bytes=100MB")
+    with pytest.raises(ZeroDivisionError):
+        train.train(config.load([*quick, *limits, f"run_dir={tmp_path}/run", "tracker=tensorboard"]))
+    assert not (tmp_path / "run").exists()

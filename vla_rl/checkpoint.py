@@ -21,13 +21,15 @@ import re
 import shutil
 import socket
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from safetensors import SafetensorError
 
+from vla_rl.compose import CONFIG_FILE
 from vla_rl.registry import ConfigError
 from vla_rl.replay.archive import flush
 from vla_rl.state import load_state, rng_state, save_state, seed_all, set_rng_state
@@ -47,11 +49,14 @@ __all__ = [
     "save_state",
     "seed_all",
     "set_rng_state",
+    "starting",
     "verify",
 ]
 
 CHECKPOINTS, LAST, LOCK, MANIFEST = "checkpoints", "last", ".lock", "manifest.json"
 POLICY = "pretrained_model"
+MADE_AT_START = ("tracker", "replay")
+"""The folders that a start makes beside the config: of the tracker, and of coded frames."""
 UNFINISHED = ".part-"
 """Prefix of what is being written or deleted; whatever a killed run left of it is swept by the next save."""
 _STEP = re.compile(r"\d{6,}")
@@ -377,6 +382,32 @@ def claim(run: Run) -> Path:
     _lock(folder)
     run.save(folder)
     return folder
+
+
+@contextmanager
+def starting(run: Run) -> Iterator[Path]:
+    """Claim a run's folder for the making of its parts. Where that fails, a new run leaves nothing in it.
+
+    Raises:
+        ConfigError: see `claim`.
+    """
+    folder = claim(run)
+    try:
+        yield folder
+    except BaseException:
+        if not run.resume and _is_first_process():
+            _give_back(folder)
+        raise
+
+
+def _give_back(folder: Path) -> None:
+    """Delete what a start makes, so that the folder can be claimed again; what somebody else put there stays."""
+    for name in MADE_AT_START:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (CONFIG_FILE, LOCK):
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _lock(folder: Path) -> None:

@@ -375,9 +375,7 @@ def _takes_text(tree: DictConfig, key: str) -> bool:
         if holder == "env.adapter":
             component = registry.resolve("envs", ADAPTER)
         elif group is not None and isinstance(found, DictConfig):
-            component = registry.resolve(
-                group, found.get("type"), plugins if isinstance(plugins, ListConfig) else (), holder
-            )
+            component = registry.resolve(group, found.get("type"), listed, holder)
         else:
             return False
     except ConfigError:  # which `validate` tells with its path

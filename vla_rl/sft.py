@@ -32,8 +32,8 @@ def sft(run: RunConfig) -> Path:
     learner = build.learner(run)
     episodes = build.demonstrations(run, face)
     policy = build.fresh_policy(run, face, episodes).to(learner.device)
-    folder = checkpoint.claim(run)
-    demos = build.demo_replay(run, face, policy, episodes, cached=policy.frozen_trunk)
+    with checkpoint.starting(run) as folder:
+        demos = build.demo_replay(run, face, policy, episodes, cached=policy.frozen_trunk)
     with Log(folder, None, run.sft.steps, "supervised start") as log:
         imitate(policy, demos, learner, run, log)
     return checkpoint.save(folder, run.sft.steps, {"pretrained_model": policy.save_pretrained})

@@ -116,8 +116,8 @@ def train(run: RunConfig) -> Path:
         ConfigError: parts that do not fit one another.
         SystemExit: code `INTERRUPTED` after SIGTERM or Ctrl-C, with a checkpoint written.
     """
-    folder = checkpoint.claim(run)
-    world = make_world(run, folder)
+    with checkpoint.starting(run) as folder:
+        world = make_world(run, folder)
     if world.learner.rank == 0:
         print(world.replay.describe())
         print(world.backbone)

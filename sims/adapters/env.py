@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from sims.adapters import suites
+from sims.adapters import goals, suites
 from sims.adapters.settings import Adapter, fill
 from sims.adapters.world import ForeignWorld
 from sims.observe import CHARACTERS, INSTRUCTION_LENGTH, Observer
@@ -76,6 +76,7 @@ class AdaptedEnv(gymnasium.Env):
     ) -> None:
         """Look at a first episode, so that sensors can tell what they will read."""
         self.env = env
+        goals.by_seed(env, kwargs)
         self.world = ForeignWorld(env, kwargs, self.settings.views())
         if self.settings.view is not None:
             self.world.camera_id(self.settings.view)

@@ -61,5 +61,43 @@ class Walk(gymnasium.Env):
         return self._observation()["pixels"]
 
 
+class Listed(Walk):
+    """Walk to a place of a list, as Meta-World's MT1 has it: the list is made with the environment, and shared."""
+
+    def __init__(self, seed: int = 0, num_goals: int = 5, render_mode: str | None = None) -> None:
+        super().__init__(render_mode=render_mode)
+        self.tasks = [float(far) for far in np.random.default_rng(seed).uniform(2, 5, num_goals)]
+        self.seeded_rand_vec, self._freeze_rand_vec = False, True
+
+    def seed(self, seed: int) -> None:
+        self._np_random = np.random.default_rng(seed)
+
+    def set_task(self, task: float) -> None:
+        self.far, self._freeze_rand_vec = task, True
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if not self._freeze_rand_vec:
+            assert self.seeded_rand_vec, "it would draw from numpy's global generator"
+            self.far = float(self.np_random.uniform(2, 5))
+        return super().reset()
+
+
+class TaskSelect(gymnasium.Wrapper):
+    """Draws one of the tasks at every reset, unless told not to."""
+
+    def __init__(self, env: Listed) -> None:
+        super().__init__(env)
+        self.tasks, self._sample = env.tasks, True
+
+    def toggle_sample_tasks_on_reset(self, on: bool) -> None:
+        self._sample = on
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        if self._sample:
+            self.unwrapped.set_task(self.tasks[self.np_random.choice(len(self.tasks))])  # type: ignore[attr-defined]
+        return self.env.reset(**kwargs)
+
+
 if "foreign/Walk-v0" not in gymnasium.registry:
+    gymnasium.register("foreign/Listed-v0", lambda **kwargs: TaskSelect(Listed(**kwargs)), max_episode_steps=20)
     gymnasium.register("foreign/Walk-v0", entry_point=Walk, max_episode_steps=20)

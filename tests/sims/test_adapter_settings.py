@@ -17,7 +17,7 @@ from sims.adapters.meshes import coarse
 from tests.sims import foreign
 from vla_rl import cli, config, envs
 from vla_rl.registry import ConfigError, SetupError
-from vla_rl.specs import IMAGES, STATE, TASK
+from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, STATE, TASK, TRAINING_SEEDS, VALIDATION_SEEDS
 from vla_rl.vector import VectorEnvs
 
 MODULE = foreign.__name__
@@ -28,9 +28,11 @@ SENSORS = (
 )
 
 
-def make(sensors: Any = SENSORS, kwargs: dict[str, Any] | None = None, **adapter: Any) -> gymnasium.Env:
+def make(
+    sensors: Any = SENSORS, kwargs: dict[str, Any] | None = None, env_id: str = "foreign/Walk-v0", **adapter: Any
+) -> gymnasium.Env:
     adapter = {"suite": MODULE, "instruction": "walk", **adapter}
-    return envs.make_env("foreign/Walk-v0", sensors, kwargs, plugins=[MODULE], adapter=adapter)
+    return envs.make_env(env_id, sensors, kwargs, plugins=[MODULE], adapter=adapter)
 
 
 def walk(env: gymnasium.Env, step: float = 1.0) -> list[tuple[float, bool, bool, bool]]:
@@ -127,6 +129,24 @@ def test_one_seed_is_one_episode_whatever_came_before() -> None:
     assert np.array_equal(first[STATE], second[STATE])
     assert np.array_equal(first[IMAGES + "front"], second[IMAGES + "front"])
     assert not np.array_equal(first[STATE], one.reset(seed=6)[0][STATE])
+
+
+def test_held_out_episodes_have_no_goal_of_a_training_episode_where_the_environment_has_a_list_of_goals() -> None:
+    env = make(env_id="foreign/Listed-v0")
+
+    def goals(seeds: range) -> list[float]:
+        return [env.reset(seed=seed) and env.unwrapped.env.unwrapped.far for seed in seeds[:40]]  # type: ignore[attr-defined]
+
+    training, validation, held_out = map(goals, (TRAINING_SEEDS, VALIDATION_SEEDS, HELD_OUT_SEEDS))
+    assert len({*training, *validation, *held_out}) == 120
+    assert goals(TRAINING_SEEDS) == training
+    assert all(2 <= far <= 5 for far in training)
+
+
+@pytest.mark.parametrize("kwargs", [{"seed": 0}, {"num_goals": 3}])
+def test_a_list_of_goals_that_training_and_evaluation_would_share_is_refused(kwargs: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"env.kwargs.{next(iter(kwargs))}: .* held-out episodes would share"):
+        make(kwargs=kwargs, env_id="foreign/Listed-v0")
 
 
 def test_pictures_may_be_its_own_render_and_scaled() -> None:

@@ -20,7 +20,7 @@ from vla_rl import catalog, config
 from vla_rl.config import RunConfig
 from vla_rl.data.record import record
 from vla_rl.envs import factory
-from vla_rl.specs import IMAGES, STATE, TASK
+from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, STATE, TASK, TRAINING_SEEDS, VALIDATION_SEEDS
 
 CONFIGS = [entry for entry in catalog.describe_group("envs") if entry["suite"] in suites.SUITES]
 PARAMETERS = [pytest.param(entry, id=f"{entry['suite']}-{entry['name']}") for entry in CONFIGS]
@@ -101,6 +101,30 @@ def test_pictures_show_what_the_seed_decides(name: str, env: gymnasium.Env) -> N
     first, again, second = (env.reset(seed=seed)[0][key].astype(int) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert (np.abs(first - second).max(-1) > 40).sum() >= 3, "the goal is drawn where it is"
+
+
+def test_what_held_out_episodes_ask_for_is_where_no_other_episode_had_it(name: str, env: gymnasium.Env) -> None:
+    if name not in GOALS:
+        pytest.skip("every episode asks for the same")
+
+    def asked(seeds: range) -> set[tuple[Any, ...]]:
+        return {(env.reset(seed=seed)[0][TASK], *_goal(env)) for seed in seeds[:40]}
+
+    training, validation, held_out = map(asked, (TRAINING_SEEDS, VALIDATION_SEEDS, HELD_OUT_SEEDS))
+    assert len(training | validation | held_out) == 120
+
+
+def _goal(env: gymnasium.Env) -> list[float]:
+    """Where what is asked for is, by the environment's own account."""
+    inner: Any = env.unwrapped.env.unwrapped  # type: ignore[attr-defined]
+    if hasattr(inner, "block"):  # Push-T's outline stays where it is; the T does not
+        return [*inner.block.position, inner.block.angle]
+    if hasattr(inner, "door_body_id"):
+        return [float(each) for each in inner.model.body_pos[inner.door_body_id]]
+    for name in ("_target_pos", "goal"):
+        if hasattr(inner, name):
+            return [float(each) for each in getattr(inner, name)]
+    raise AssertionError(f"say here where the goal of {inner} is")
 
 
 def test_one_seed_is_one_episode_whatever_came_before(run: RunConfig, env: gymnasium.Env) -> None:

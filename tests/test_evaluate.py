@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import LINE, Walker
-from vla_rl import config, results
+from vla_rl import checkpoint, config, results
 from vla_rl.actions.binned import Binned
 from vla_rl.envs import TokenEnv
 from vla_rl.evaluate import EvalResult, Outcome, evaluate, evaluate_checkpoint, keep_films, refilmed, wilson
@@ -173,10 +173,11 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     actor = Walker(lazy=True)
     actor.policy = Fitting()  # type: ignore[attr-defined]
     monkeypatch.setattr("vla_rl.actor.load_actor", lambda folder, device, best_of, plugins: actor)
+    saved = checkpoint.save(tmp_path, 100, {"pretrained_model": lambda folder: None})
 
     def run(*overrides: str) -> EvalResult:
         settings = [f"env.id={LINE}", "env.sensors=null", "env.kwargs={}", f"run_dir={tmp_path}/eval"]
-        settings += [f"eval.checkpoint={tmp_path}/checkpoints/000100", "eval.episodes=11", *overrides]
+        settings += [f"eval.checkpoint={saved}", "eval.episodes=11", *overrides]
         return evaluate_checkpoint(config.load(settings, command="eval"))
 
     return run

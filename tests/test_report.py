@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vla_rl import config, report, results
+from vla_rl import checkpoint, config, report, results
 from vla_rl.evaluate import EvalResult, Outcome
 from vla_rl.page import FRAMES, Film, Report, Score, page
 from vla_rl.specs import HELD_OUT_SEEDS
@@ -172,10 +172,10 @@ def test_a_missing_or_damaged_evaluation_is_named(tmp_path: Path) -> None:
 
 def test_films_and_the_learning_curve_of_a_checkpoints_run_are_shown(tmp_path: Path) -> None:
     run = config.load([f"run_dir={tmp_path / 'eval'}"], command="eval")
-    checkpoint = tmp_path / "rl" / "checkpoints" / "000800" / "pretrained_model"
-    checkpoint.mkdir(parents=True)
+    checkpoint.save(tmp_path / "rl", 800, {"pretrained_model": lambda folder: None})
     (tmp_path / "rl" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in METRICS))
-    path = report.write_evaluation(run, result(9), checkpoint, "greedy", before=[Score("Start", "x", 3, 10)])
+    place = checkpoint.locate(tmp_path / "rl")
+    path = report.write_evaluation(run, result(9), place, "greedy", before=[Score("Start", "x", 3, 10)])
     seen = Seen(path.read_text("utf-8"))
     for part in ("3 of 10", "9 of 10", "step 800", "Q 0.25", "Successes", "Failures", TASK, run.env.id):
         assert part in seen.text

@@ -11,7 +11,7 @@ import numpy as np
 from vla_rl import registry
 from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.algorithms.settings import Parl
-from vla_rl.checkpoint import load_state, policy_folder
+from vla_rl.checkpoint import Place, load_state, locate
 from vla_rl.learner import Learner
 from vla_rl.models.policy import Policy
 
@@ -41,14 +41,14 @@ class Actor:
         return decision.tokens, {"q": decision.q} if self._has_critic else {}
 
 
-def load_actor(folder: Path, device: str = "auto", best_of: int = 0, plugins: Sequence[str] = ()) -> Actor:
+def load_actor(folder: Path | Place, device: str = "auto", best_of: int = 0, plugins: Sequence[str] = ()) -> Actor:
     """The actor of a checkpoint, by any name that `checkpoint.locate` takes: a run's folder, `last`, a generation.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
         ValueError: `best_of` > 0 from a checkpoint without a critic.
     """
-    saved = policy_folder(folder)
+    saved = (folder if isinstance(folder, Place) else locate(folder)).policy
     policy = Policy.from_pretrained(saved, plugins=plugins)
     state_folder = saved.parent / "training_state"
     learner = Learner(device=device)

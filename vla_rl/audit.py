@@ -145,7 +145,7 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
         raise ConfigError(f"--episodes: at least 1, got {episodes}")
     room = specs.TRAINING_SEEDS.stop - FIRST_SEED - episodes + 1
     first_seed = specs.check_training_seed(FIRST_SEED + run.seed % max(room, 1), episodes, "--episodes")
-    env = envs.factory(unseen(run))()
+    env = envs.factory(unseen(run), past=envs.Past())()
     try:
         found = examine(env, episodes, first_seed)
     finally:

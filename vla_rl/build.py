@@ -15,7 +15,7 @@ from vla_rl import envs, registry
 from vla_rl.config import RunConfig
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
-from vla_rl.envs import ObservationShape
+from vla_rl.envs import ObservationShape, Past
 from vla_rl.learner import Learner, host_memory
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
@@ -34,9 +34,11 @@ class Interface:
     marks: tuple[Mark, ...] = ()
 
 
-def env_factory(run: RunConfig, face: Interface, render_mode: str | None = None) -> partial[gymnasium.Env]:
+def env_factory(
+    run: RunConfig, face: Interface, render_mode: str | None = None, past: Past | None = None
+) -> partial[gymnasium.Env]:
     """A picklable maker of the run's environment, which takes decisions."""
-    return envs.token_factory(envs.factory(run, render_mode), face.tokens)
+    return envs.token_factory(envs.factory(run, render_mode, past), face.tokens)
 
 
 def interface(run: RunConfig) -> Interface:

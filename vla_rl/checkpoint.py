@@ -32,7 +32,7 @@ from safetensors import SafetensorError
 from vla_rl.compose import CONFIG_FILE
 from vla_rl.registry import ConfigError
 from vla_rl.replay.archive import flush
-from vla_rl.state import load_state, rng_state, save_state, seed_all, set_rng_state
+from vla_rl.state import load_entry, load_state, rng_state, save_state, seed_all, set_rng_state
 
 __all__ = [
     "DamagedError",
@@ -41,6 +41,7 @@ __all__ = [
     "claim",
     "last",
     "latest",
+    "load_entry",
     "load_state",
     "locate",
     "policy_folder",

@@ -202,6 +202,8 @@ class EvalConfig(_Part):
     """Evaluation on held-out seeds. best_of: decide by the critic among so many samples; 0 acts greedily.
 
     seed: the first is HELD_OUT_SEEDS.start + seed. checkpoint: whose policy. videos: episodes filmed.
+    after_episodes: a world that shifts in mid-run is as a training meets it after so many episodes, in all of its
+    environments together; null: as it was when the checkpoint was made.
     """
 
     checkpoint: UserPath | None
@@ -210,6 +212,7 @@ class EvalConfig(_Part):
     best_of: NonNegativeInt
     num_envs: PositiveInt
     videos: NonNegativeInt
+    after_episodes: NonNegativeInt | None
 
     @model_validator(mode="after")
     def _check_seeds(self) -> EvalConfig:

@@ -43,6 +43,18 @@ class ObservationShape:
         return cls(images=images, state=int(np.prod(state or (0,))))
 
 
+@dataclass(frozen=True)
+class Past:
+    """How many episodes a run has had, which decides what a world that shifts in mid-run is like.
+
+    stride: how many more each further episode of one environment makes: as many as the run has environments, or 0
+    where the world is to stay as it is, as in an evaluation.
+    """
+
+    episodes: int = 0
+    stride: int = 0
+
+
 class TokenEnv(gymnasium.Wrapper):
     """Takes decisions (tokens int64 [K]) and carries out the action, or the chunk of actions, behind them.
 
@@ -89,10 +101,12 @@ def make_env(
     plugins: Sequence[str] = (),
     render_mode: str | None = None,
     adapter: Mapping[str, Any] | None = None,
+    past: Past | None = None,
 ) -> gymnasium.Env:
     """The environment `env_id` with these sensors; its actions are its own.
 
-    With `adapter`, it is another package's environment, shown as those settings say.
+    With `adapter`, it is another package's environment, shown as those settings say. A world that shifts in mid-run
+    (it has a method `continue_after(episodes, stride)`) goes on from `past`; None: it counts its own episodes.
 
     Raises:
         ConfigError: no such id (the nearest one is named), or settings that it does not take.
@@ -110,13 +124,16 @@ def make_env(
         close = difflib.get_close_matches(env_id, gymnasium.registry, n=1, cutoff=0.0)
         raise ConfigError(f"env.id: no environment {env_id!r} is registered; did you mean {close[0]!r}?")
     try:
-        return gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True, **options)
+        env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True, **options)
     except ConfigError:
         raise
     except TypeError as error:
         raise ConfigError(f"env.kwargs: {env_id} does not take these settings: {error}") from error
     except ValueError as error:
         raise ConfigError(f"env: {error}") from error
+    if past is not None and env.has_wrapper_attr("continue_after"):
+        env.get_wrapper_attr("continue_after")(past.episodes, past.stride)
+    return env
 
 
 def name_of(env: gymnasium.Env) -> str:
@@ -125,7 +142,7 @@ def name_of(env: gymnasium.Env) -> str:
     return env.unwrapped.env_id if known == registry.ADAPTER else known  # type: ignore[attr-defined]
 
 
-def factory(run: RunConfig, render_mode: str | None = None) -> partial[gymnasium.Env]:
+def factory(run: RunConfig, render_mode: str | None = None, past: Past | None = None) -> partial[gymnasium.Env]:
     """A picklable maker of the run's environment, with its own actions."""
     return partial(
         make_env,
@@ -135,6 +152,7 @@ def factory(run: RunConfig, render_mode: str | None = None) -> partial[gymnasium
         adapter=run.env.adapter,
         plugins=tuple(run.plugins),
         render_mode=render_mode,
+        past=past,
     )
 
 

@@ -15,12 +15,13 @@ import gymnasium
 import numpy as np
 from scipy.stats import binomtest
 
-from vla_rl.envs import batched, name_of, succeeded
+from vla_rl.envs import Past, batched, name_of, succeeded
 from vla_rl.history import FrameHistory
 from vla_rl.registry import ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, TASK, VALIDATION_SEEDS
 
 if TYPE_CHECKING:
+    from vla_rl.checkpoint import Place
     from vla_rl.config import RunConfig
     from vla_rl.page import Score
 
@@ -36,6 +37,7 @@ class Outcome:
     `invalid`: the environment, not the policy, failed; such an episode counts neither way.
     `tokens` int64 [N, K]: the N decisions. `q` [N]: the critic's value of each; empty without a critic.
     `frames`: N + 1 uint8 frames [H, W, 3], the last one after the end; None unless the episode was filmed.
+    `stage`: of a world that shifts in mid-run, by its `info["stage"]`; None where there is none, or before the first.
     """
 
     seed: int
@@ -48,6 +50,7 @@ class Outcome:
     tokens: np.ndarray
     q: tuple[float, ...] = ()
     frames: tuple[np.ndarray, ...] | None = None
+    stage: int | None = None
 
 
 @dataclass(frozen=True)
@@ -241,26 +244,37 @@ def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequen
     """
     from vla_rl import build, report, results
     from vla_rl.actor import load_actor
+    from vla_rl.checkpoint import locate
 
     if run.eval.checkpoint is None or run.run_dir is None:
         raise ConfigError("eval.checkpoint: give a checkpoint, such as outputs/train/<date>/<run>/checkpoints/last")
     if (run.run_dir / results.INFO_FILE).exists():
         raise FileExistsError(f"run_dir: {run.run_dir} holds an evaluation already; name another folder, or remove it")
-    checkpoint, best_of = run.eval.checkpoint, run.eval.best_of
-    actor = load_actor(checkpoint, run.device, best_of, run.plugins)
+    place, best_of = locate(run.eval.checkpoint), run.eval.best_of
+    actor = load_actor(place, run.device, best_of, run.plugins)
     face = build.interface(run)
     actor.policy.check_fits(face.tokens, face.observation.images, face.observation.state)
-    make = build.env_factory(run, face)
+    past = Past(_episodes_before(place) if run.eval.after_episodes is None else run.eval.after_episodes)
+    make = build.env_factory(run, face, past=past)
     seeds = HELD_OUT_SEEDS[run.eval.seed : run.eval.seed + run.eval.episodes]
     with results.episode_bar(run.env.id, len(seeds)) as on_episode:
         result = evaluate(actor, make, seeds, run.eval.num_envs, run.eval.videos, on_episode, run.replay.stack)
-    make_rendering = build.env_factory(run, face, "rgb_array")
+    make_rendering = build.env_factory(run, face, "rgb_array", past)
     result = refilmed(keep_films(result, run.eval.videos), make_rendering)
     acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
-    results.write(result, run.run_dir, {"checkpoint": str(checkpoint), "acting": acting})
+    about = {"checkpoint": str(run.eval.checkpoint), "acting": acting, "after_episodes": past.episodes}
+    results.write(result, run.run_dir, about)
     results.print_table([result])
-    print(f"report: {report.write_evaluation(run, result, checkpoint, acting, label, before)}")
+    print(f"report: {report.write_evaluation(run, result, place, acting, label, before)}")
     return result
+
+
+def _episodes_before(place: Place) -> int:
+    """How many episodes a checkpoint's run had had; 0 for a policy that no environment taught, or that stands alone."""
+    from vla_rl.checkpoint import load_entry
+
+    state = place.policy.parent / "training_state"
+    return int(load_entry(state, "episodes")) if state.is_dir() else 0
 
 
 @dataclass
@@ -310,6 +324,7 @@ class _Episode:
             tokens=np.stack(self.tokens),
             q=tuple(self.q),
             frames=tuple(self.frames) if self.filmed else None,
+            stage=self.info.get("stage"),
         )
 
     def _look(self, fresh: bool) -> None:

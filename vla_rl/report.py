@@ -12,6 +12,7 @@ from vla_rl.page import Film, Report, Score, page
 from vla_rl.results import INFO_FILE
 
 if TYPE_CHECKING:
+    from vla_rl.checkpoint import Place
     from vla_rl.config import RunConfig
 
 __all__ = ["Film", "Report", "Score", "films_of", "read_metrics", "read_score", "write_evaluation", "write_report"]
@@ -51,26 +52,26 @@ def write_report(path: Path, report: Report) -> Path:
 def write_evaluation(
     run: RunConfig,
     result: EvalResult,
-    checkpoint: Path,
+    place: Place,
     acting: str,
     label: str | None = None,
     before: Sequence[Score] = (),
 ) -> Path:
-    """The report of `vla-rl eval`, in the run's folder, with the learning curve of the checkpoint's run.
+    """The report of `vla-rl eval`, in the run's folder, with the learning curve of the run that the policy lies in.
 
     `acting`: how the policy decided ("greedy"). `label`: what to call it. `before`: scores of other
     policies, shown first; the first of them as the one that learning started from.
     """
     assert run.run_dir is not None, "a config is made by load()"
-    trained, step = _origin(checkpoint)
-    score = Score.of(result, label or f"{run.policy.name}, step {step}", acting)
+    step = f", step {place.generation.step}" if place.generation else ""
+    score = Score.of(result, label or f"{run.policy.name}{step}", acting)
     report = Report(
         title=f"{run.env.name.replace('_', ' ').capitalize()}: {score.policy}",
         subtitle=f"{run.env.id}, {len(result.outcomes)} episodes, {acting}",
         scores=[*before, score],
-        summary=settings(run) | {"checkpoint": checkpoint},
+        summary=settings(run) | {"checkpoint": place.policy},
         films=films_of(result),
-        metrics=read_metrics(trained / METRICS_FILE),
+        metrics=read_metrics(place.run_dir / METRICS_FILE) if place.run_dir else (),
     )
     return write_report(run.run_dir / REPORT_FILE, report)
 
@@ -131,10 +132,3 @@ def _brief(component: Any) -> str:
     """A component and its settings, in a line."""
     text = repr(component)
     return text if len(text) <= 120 else type(component).__name__
-
-
-def _origin(checkpoint: Path) -> tuple[Path, str]:
-    """The run folder that a checkpoint lies in, and its step: `.../checkpoints/<step>[/pretrained_model]`."""
-    folder = checkpoint.resolve()
-    folder = folder.parent if folder.name == "pretrained_model" else folder
-    return folder.parent.parent, folder.name.lstrip("0") or "0"

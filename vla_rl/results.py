@@ -136,7 +136,7 @@ def _task(result: EvalResult, videos: Sequence[str]) -> dict[str, Any]:
 
 def _row(outcome: Outcome, video: str | None) -> dict[str, Any]:
     names = ("sum_reward", "max_reward", "success", "seed", "task", "length", "invalid")
-    row = {name: getattr(outcome, name) for name in names}
+    row = {name: getattr(outcome, name) for name in names} | ({} if outcome.stage is None else {"stage": outcome.stage})
     return row | {"video_path": video, "q": [round(q, 4) for q in outcome.q]} if video else row
 
 

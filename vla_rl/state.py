@@ -65,6 +65,19 @@ def seed_all(seed: int, *of: int) -> np.random.Generator:
     return np.random.default_rng(own)
 
 
+def load_entry(folder: Path, name: str) -> Any:
+    """The number, text, bool or None that `save_state` wrote under `name`, without reading any tensor.
+
+    Raises:
+        ValueError: the file is missing or damaged, or holds no such entry; names it.
+    """
+    path = folder / TREE
+    try:
+        return dict(json.loads(path.read_text("utf-8"))["dict"])[name]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: {name} cannot be read: {error}") from error
+
+
 def rng_state(generator: np.random.Generator | None = None) -> dict[str, Any]:
     """The states of Python's, numpy's and torch's global random numbers (CUDA's too), and of `generator`."""
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)

@@ -21,6 +21,7 @@ from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.collect import Collector
 from vla_rl.config import RunConfig
 from vla_rl.data.demos import Demonstrations
+from vla_rl.envs import Past
 from vla_rl.evaluate import evaluate
 from vla_rl.learner import Learner
 from vla_rl.log import Log, cut
@@ -193,7 +194,8 @@ def make_world(run: RunConfig, folder: Path) -> World:
         cached=cache.cached,
     )
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
-    envs = VectorEnvs(build.env_factory(run, face), run.train.num_envs, workers)
+    make = build.env_factory(run, face, past=past(run, learner, folder))
+    envs = VectorEnvs(make, run.train.num_envs, workers)
     seeds = lane_seeds(run, learner, folder)
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return World(
@@ -230,6 +232,17 @@ def lane_seeds(run: RunConfig, learner: Learner, folder: Path) -> list[int]:
     return training_seeds(run.seed, begun + learner.rank * lanes, lanes)
 
 
+def past(run: RunConfig, learner: Learner, folder: Path) -> Past:
+    """The run's episodes up to its checkpoint, from which environments go on whose world shifts in mid-run."""
+    generation = checkpoint.last(folder)
+    try:
+        episodes = checkpoint.load_entry(generation / "training_state", "episodes") if generation else 0
+    except ValueError:  # damaged, so that the run will go on from an older one
+        whole = checkpoint.latest(folder)
+        episodes = checkpoint.load_entry(whole.folder / "training_state", "episodes") if whole else 0
+    return Past(learner.processes * episodes, learner.processes * run.train.num_envs)
+
+
 def start_policy(run: RunConfig, face: build.Interface, episodes: Demonstrations) -> Policy:
     """The policy of `train.checkpoint`, or a fresh one.
 
@@ -244,9 +257,10 @@ def start_policy(run: RunConfig, face: build.Interface, episodes: Demonstrations
 
 
 def validate(world: World) -> dict[str, float]:
-    """Greedy success on seeds that neither training nor the final evaluation uses."""
+    """Greedy success on seeds that neither training nor the final evaluation uses, in the world as it is by now."""
     count = world.run.train.eval_episodes
-    make = build.env_factory(world.run, world.face)
+    past = Past(world.learner.processes * world.collector.episodes)
+    make = build.env_factory(world.run, world.face, past=past)
     seeds = VALIDATION_SEEDS[:count]
     result = evaluate(Actor(world.algorithm), make, seeds, world.run.eval.num_envs, stack=world.run.replay.stack)
     return {"eval/pc_success": result.pc_success, "eval/episodes": float(count)}

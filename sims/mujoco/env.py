@@ -102,8 +102,19 @@ class TableTop(gymnasium.Env):
         self.marks = self._observer.marks
         self.action_space = self._action_space()
         self._goal: Goal | None = None
+        self._stage: int | None = None
         self._steps = 0
-        self._episodes = 0
+        self._episodes, self._stride = 0, 1
+
+    def continue_after(self, episodes: int, stride: int = 1) -> None:
+        """Go on as where there have been so many episodes; each further one counts as `stride`.
+
+        Where `randomise` lists several stages, it decides which of them holds. A run of B environments has a stride of
+        B; with 0 the world stays in its stage.
+        """
+        if min(episodes, stride) < 0:
+            raise ValueError(f"episodes and stride: at least 0, got {episodes} and {stride}")
+        self._episodes, self._stride = episodes, stride
 
     def _action_space(self) -> gymnasium.Space:
         robot = controls.box(len(self.action_names))
@@ -116,7 +127,8 @@ class TableTop(gymnasium.Env):
     ) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode. One seed, one episode, bit by bit (with stages of randomisation: one seed and number).
 
-        `options` are not used.
+        `info["stage"]` is the index of the stage of `randomise` that holds, None where there is none (yet). `options`
+        are not used.
         """
         super().reset(seed=seed)
         if self._stages:
@@ -125,15 +137,15 @@ class TableTop(gymnasium.Env):
         if self._stages:
             self._vary()
         self._steps = 0
-        self._episodes += 1
+        self._episodes += self._stride
         self._observer.begin(self.world, self.np_random)
         return self._observer.read(self.world), self._info(success=False, cost=0.0)
 
     def _vary(self) -> None:
         """Draw the variation of the stage that has begun, if any."""
-        stage = variation.current(self._stages, self._episodes)
-        if stage:
-            stage.apply(self.world, self.np_random)
+        self._stage = variation.current(self._stages, self._episodes)
+        if self._stage is not None:
+            self._stages[self._stage].apply(self.world, self.np_random)
         variation.derive(self.world)
         self.world.settle()
 
@@ -196,6 +208,7 @@ class TableTop(gymnasium.Env):
             "goal": {"slots": list(goal.slots), "instruction": goal.instruction},
             "steps": self._steps,
             "episodes": self._episodes,
+            "stage": self._stage,
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -204,7 +217,7 @@ class TableTop(gymnasium.Env):
         self._observer.restore(snapshot["observer"])
         self.np_random.bit_generator.state = snapshot["rng"]
         self._goal = Goal(tuple(snapshot["goal"]["slots"]), snapshot["goal"]["instruction"])
-        self._steps, self._episodes = snapshot["steps"], snapshot["episodes"]
+        self._steps, self._episodes, self._stage = snapshot["steps"], snapshot["episodes"], snapshot["stage"]
 
     def close(self) -> None:
         """Free the pictures' buffers."""
@@ -216,7 +229,8 @@ class TableTop(gymnasium.Env):
         return self._goal
 
     def _info(self, success: bool, cost: float) -> dict[str, Any]:
-        return {"is_success": success, "episode_steps": self._steps, "cost": cost}
+        told = {"stage": self._stage} if self._stages else {}
+        return {"is_success": success, "episode_steps": self._steps, "cost": cost, **told}
 
 
 def _check_keys(action: Any, space: gymnasium.Space) -> None:

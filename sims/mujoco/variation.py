@@ -26,8 +26,9 @@ class Randomisation:
         camera: 0 to 1: place (1: 5 cm standard deviation), direction (3 degrees) and field of view (2 degrees) of
             the cameras that stand still.
         dynamics: 0 to 1: masses, friction, damping and the drives' strength, each times exp(0.4 x) for a normal x.
-        from_episode: the first episode (counted from 0) that this holds for. Of several randomisations the last one
-            that has begun holds, so that the environment shifts in mid-run.
+        from_episode: the first episode (counted from 0) that this holds for: of this environment, or, in training, of
+            all environments of the run. Of several randomisations the last one that has begun holds, so that the
+            environment shifts in mid-run.
         seed: None draws anew in every episode; a number gives all of them the same variation.
     """
 
@@ -71,10 +72,10 @@ def derive(world: World) -> None:
     mujoco.mj_setConst(world.model, mujoco.MjData(world.model))
 
 
-def current(stages: tuple[Randomisation, ...], episode: int) -> Randomisation | None:
-    """The last of the stages that has begun by `episode`."""
-    begun = [stage for stage in stages if stage.from_episode <= episode]
-    return max(begun, key=lambda stage: stage.from_episode) if begun else None
+def current(stages: tuple[Randomisation, ...], episode: int) -> int | None:
+    """The index of the last of the stages that has begun by `episode`; None before the first."""
+    begun = [i for i, stage in enumerate(stages) if stage.from_episode <= episode]
+    return max(begun, key=lambda i: stages[i].from_episode) if begun else None
 
 
 def _vary_looks(world: World, strength: float, rng: np.random.Generator) -> None:

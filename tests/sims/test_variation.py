@@ -106,6 +106,16 @@ def test_the_environment_shifts_in_mid_run_and_stays_shifted():
     assert np.array_equal(seen[2], seen[4])
 
 
+def test_a_world_goes_on_from_the_episodes_that_its_run_has_had():
+    env = make(randomise=[{"appearance": 0.1}, {"from_episode": 4, "camera": 1.0}])
+    assert [env.reset(seed=1)[1]["stage"] for _ in range(6)] == [0, 0, 0, 0, 1, 1]
+    env.continue_after(2, stride=2)
+    assert [env.reset(seed=1)[1]["stage"] for _ in range(3)] == [0, 1, 1]
+    env.continue_after(3, stride=0)
+    assert [env.reset(seed=1)[1]["stage"] for _ in range(3)] == [0, 0, 0]
+    assert "stage" not in make().reset(seed=1)[1]
+
+
 def test_a_snapshot_carries_the_variation():
     stages = [{"appearance": 1.0, "camera": 1.0, "dynamics": 1.0}]
     env, other = (make(sensors=("camera", "end_effector_pose", "instruction"), randomise=stages) for _ in range(2))

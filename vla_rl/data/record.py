@@ -36,7 +36,7 @@ def record(run: RunConfig) -> Path:
     path = run.demos.folder
     if path.exists():
         raise FileExistsError(f"demos.path: {path} exists already; name another folder, or remove it first")
-    env = envs.factory(run)()
+    env = envs.factory(run, past=envs.Past())()
     try:
         demonstrations = demonstrate(env, run.demos.episodes, run.demos.noise, run.demos.seed)
     finally:

@@ -101,6 +101,16 @@ def test_it_learns_from_rows_by_priority_by_success_and_in_hindsight(started: li
     assert checkpoint.load_state(last / "training_state")["algorithm"]["updates"] > 0
 
 
+@pytest.mark.parametrize(("truncation", "mc_weight"), [("bootstrap", 1.0), ("bootstrap", 0.5), ("drop", 0.5)])
+def test_it_learns_whatever_a_time_limit_counts_for(
+    started: list[str], tmp_path: Path, truncation: str, mc_weight: float
+) -> None:
+    ways = [f"algorithm.truncation={truncation}", f"algorithm.mc_weight={mc_weight}", "replay.cache=never"]
+    last = train.train(config.load([*started, *ways]))
+    assert all(math.isfinite(line["critic/loss"]) for line in lines(tmp_path / "run") if "critic/loss" in line)
+    assert checkpoint.load_state(last / "training_state")["algorithm"]["updates"] > 0
+
+
 def test_what_a_resumed_run_starts_from_is_what_was_saved(started: list[str], tmp_path: Path) -> None:
     run = config.load(started)
     last = train.train(run)

@@ -124,6 +124,7 @@ def _replay(
         digest=policy.digest() if cached else "",
         lanes=lanes,
         gamma=run.algorithm.gamma,
+        truncation=run.algorithm.truncation,
         n_step=run.replay.n_step,
         stack=run.replay.stack,
         allocate=host_memory(policy.device),

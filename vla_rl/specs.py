@@ -21,6 +21,8 @@ STATE = "observation.state"
 """Every vector sensor, concatenated in the order of the config; float32 [P]."""
 TASK = "task"
 """The instruction, a str."""
+Truncation = Literal["bootstrap", "fail", "drop"]
+"""What the observed return of an episode counts for that was cut short, by a limit of steps, instead of ending."""
 
 Observation = Mapping[str, Any]
 """What an environment returns: `IMAGES + camera` uint8 HWC, `STATE` float32 [P], `TASK` str."""

@@ -95,7 +95,8 @@ class World:
             self.rng,
             # Where observed returns alone are the target, an episode counts once it has ended.
             finished_only=returns_alone,
-            following=not returns_alone,
+            following="cut" if returns_alone else True,
+            to_end=settings.mc_weight,
             images=not (self.policy.frozen_trunk and self.cache.cached),
             own=self.own,
         )

@@ -37,9 +37,14 @@ def td_target(reward_B: Tensor, discount_B: Tensor, next_value_B: Tensor, return
     return torch.where(known, mc_weight * torch.nan_to_num(return_B) + (1.0 - mc_weight) * backup, backup)
 
 
-def raise_to_return(q_B: Tensor, return_B: Tensor) -> Tensor:
-    """The replayed action is worth at least what was seen to follow from it (NaN: not known)."""
-    return torch.where(torch.isfinite(return_B), torch.maximum(q_B, torch.nan_to_num(return_B)), q_B)
+def whole(return_B: Tensor, rest_B: Tensor) -> Tensor:
+    """The returns where they are the whole, and NaN where something would have followed, by its discount `rest`."""
+    return torch.where(rest_B > 0, torch.nan, return_B)
+
+
+def raise_to_return(q_B: Tensor, least_B: Tensor) -> Tensor:
+    """The replayed action is worth at least the least that can have followed from it (NaN: not known)."""
+    return torch.where(torch.isfinite(least_B), torch.maximum(q_B, torch.nan_to_num(least_B)), q_B)
 
 
 def candidate_weights(q_BN: Tensor, scale: Tensor) -> Tensor:

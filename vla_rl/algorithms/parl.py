@@ -119,7 +119,8 @@ class ParlAlgorithm:
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the critic and, every `critic_updates`-th time after the warm-up, one of the actor."""
-        following = self.settings.mc_weight < 1
+        # Where returns alone are the target, only those that are not whole ask for what follows.
+        following = self.settings.mc_weight < 1 or bool((batch.rest > 0).any())
         rows = Rows.of(batch, self.policy, self.learner.device, self.augment, following)
         self.learner.hold(batch)
         metrics = self.update_critic(rows)
@@ -146,12 +147,13 @@ class ParlAlgorithm:
     def measure_critic(self, rows: Rows) -> dict[str, Tensor]:
         """What the critic made of the rows of its last update."""
         q, target = self._verdict()
-        known = torch.isfinite(rows.returns)
+        returns = losses.whole(rows.returns, rows.rest)
+        known = torch.isfinite(returns)
         return {
             "q/mean": q.mean(),
             "q/target": target.mean(),
-            "q/return": masked_mean(rows.returns, known),
-            "q/minus_return": masked_mean(q - rows.returns, known),
+            "q/return": masked_mean(returns, known),
+            "q/minus_return": masked_mean(q - returns, known),
         }
 
     @property
@@ -168,21 +170,29 @@ class ParlAlgorithm:
 
     @torch.no_grad()
     def target_value(self, rows: Rows) -> Tensor:
-        """[B] the mix of observed return and n-step backup that the critics learn.
+        """[B] the mix of observed return and backup that the critics learn; the backup alone where the return is not
+        the whole, which `rest` tells.
 
         Where the return alone counts (`mc_weight` 1), the rows must be of finished episodes.
         """
-        settings = self.settings
-        if settings.mc_weight == 1.0:
+        if rows.next_grounded is None:
+            assert self.settings.mc_weight == 1.0, "a backup without the features of the next observations"
             return rows.returns
-        assert rows.next_grounded is not None, "a backup without the features of the next observations"
-        features = self._actor_features(rows.next_grounded, rows.next_observation)
-        noise = self._noise(len(rows), settings.backup_samples)
-        tokens = self.policy.sample(features, settings.backup_samples, noise)
-        q = self._q(self.target, rows.next_grounded, tokens)
+        value = self.next_value(rows.next_grounded, rows.next_observation)
+        if rows.followed is not None:
+            value = torch.zeros_like(rows.reward).index_copy(0, rows.followed, value)
+        returns = losses.whole(rows.returns, rows.rest)
+        return losses.td_target(rows.reward, rows.discount, value, returns, self.settings.mc_weight)
+
+    @torch.no_grad()
+    def next_value(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
+        """[C] what the target critic makes of observations, by samples of the policy."""
+        settings = self.settings
+        features = self._actor_features(grounded, observation)
+        noise = self._noise(len(grounded), settings.backup_samples)
+        q = self._q(self.target, grounded, self.policy.sample(features, settings.backup_samples, noise))
         value = q.amax(1) if settings.backup == "max" else q.mean(1)
-        value = value.clamp(0.0, 1.0)
-        return losses.td_target(rows.reward, rows.discount, value, rows.returns, settings.mc_weight)
+        return value.clamp(0.0, 1.0)
 
     def update_actor(self, rows: Rows) -> dict[str, Tensor]:
         """Imitate the candidates that the critic prefers, held by demonstrations and the supervised start."""
@@ -232,7 +242,8 @@ class ParlAlgorithm:
         candidates = torch.cat([*parts, rows.tokens.unsqueeze(1)], dim=1)
         q = self._q(self.critic, rows.grounded, candidates)
         if settings.self_imitation:
-            replayed = losses.raise_to_return(q[:, -1], rows.returns)
+            # Whatever would have followed an episode that was cut short is worth the least there is, or more.
+            replayed = losses.raise_to_return(q[:, -1], rows.returns + rows.rest * settings.value_range[0])
             q = torch.cat([q[:, :-1], replayed.unsqueeze(1)], dim=1)
         spread = self.learner.mean(q[:, :-1].std(dim=1).mean())
         weights = losses.candidate_weights(q, (settings.temperature * spread).clamp_min(settings.least_temperature))

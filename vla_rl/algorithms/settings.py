@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from vla_rl.specs import Truncation
+
 if TYPE_CHECKING:
     from vla_rl.algorithms.parl import ParlAlgorithm
 
@@ -18,6 +20,10 @@ class Parl:
 
     gamma: discount of one decision.
     mc_weight: share of the observed return in the critic's target; the rest is the n-step backup.
+    truncation: what the observed return of an episode is worth that a limit of steps cut short. "fail": it is complete,
+        so that the limit counts as a failure. "bootstrap": it goes on with the value at the episode's last observation
+        (where `mc_weight` is less than 1, in that share of the rows; the others take the n-step backup alone). "drop":
+        nothing; such rows take the n-step backup alone, and where `mc_weight` is 1 they are not learnt from.
     backup, backup_samples: the value of a next state is the max or mean of this many samples' values.
     candidates, uniform_candidates: the policy's own and uniformly random candidates of the actor's loss.
     self_imitation: whether the replayed action counts as worth at least the return that followed it (arXiv
@@ -37,6 +43,7 @@ class Parl:
 
     gamma: float = 0.9
     mc_weight: float = 0.5
+    truncation: Truncation = "fail"
     backup: Literal["max", "mean"] = "max"
     backup_samples: int = 8
     candidates: int = 16

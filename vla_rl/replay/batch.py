@@ -11,6 +11,9 @@ import numpy as np
 
 from vla_rl.replay.recycle import Recycler
 
+LATER = ("next_observation", "next_features")
+"""Fields of what follows, which may hold fewer rows than the others."""
+
 
 @dataclass
 class Batch:
@@ -20,12 +23,16 @@ class Batch:
     uint8 [B, H, W, 3], or [B, k, H, W, 3] (oldest first) with stacks of k > 1 frames; state float32
     [B, P]; task list of B str. The next observation is the row that was reached after m steps, which
     is the episode's own last observation where the episode ended; without any keys where nobody asked for it.
+    `followed` bool [B]: the rows, in order, that the C rows of `next_observation` and `next_features` belong to; None
+    where those have all B, or where there are none.
     `tokens` int64 [B, K]: the decision that was taken. `labels` int64 [B, K]: the expert's decision
     there, or the tokens where no expert labelled the row.
     `reward` float32 [B]: sum of gamma^j r_j over the m steps. `discount` float32 [B]: gamma^m, and 0
     where the episode terminated (not where it was truncated).
     `returns` float32 [B]: the discounted return that was observed from the row to its episode's end;
-    NaN where the episode has no known end. `features`, `next_features`: cached features by name.
+    NaN where the episode has no known end. `rest` float32 [B]: the discount of what would have followed, had the
+    episode not been cut short: the whole return is `returns` + `rest` * (value of its last observation); 0 where
+    `returns` is the whole. `features`, `next_features`: cached features by name.
     `demo` bool [B]. `weight` float32 [B]. `index` int64 [B]: the rows' ids in their buffer.
     `shown` int64 [B, 2, F], where there are images: numbers of what the observation and the next one show, frames and
     instruction; two that have the same numbers need encoding only once. [B, 1, F] without a next one.
@@ -44,6 +51,12 @@ class Batch:
     weight: np.ndarray
     index: np.ndarray
     shown: np.ndarray | None = None
+    rest: np.ndarray = None  # type: ignore[assignment]  # nothing, unless told
+    followed: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.rest is None:
+            self.rest = np.zeros(len(self), np.float32)
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -51,14 +64,22 @@ class Batch:
     def rows(self, index: np.ndarray | slice) -> Batch:
         """The rows that `index` (integers, a bool mask or a slice) picks, in its order."""
         index = np.arange(len(self))[index]
-        return Batch(**{name: _rows(value, index) for name, value in _fields(self)})
+        places = {True: self._later(index), False: index}
+        return Batch(**{name: _rows(value, places[name in LATER]) for name, value in _fields(self)})
 
     def put(self, index: np.ndarray, rows: Batch) -> None:
         """Have rows `index` int [B'] be those of another batch; what `shown` numbers is not known any more."""
         self.shown = None
+        places = {True: self._later(index), False: index}
         for name, value in _fields(rows):
-            if name != "shown":
-                _put(getattr(self, name), index, value)
+            if name not in ("shown", "followed"):
+                _put(getattr(self, name), places[name in LATER], value)
+
+    def _later(self, index: np.ndarray) -> np.ndarray:
+        """Where what follows rows `index` lies in `next_observation`, of those that have something there."""
+        if self.followed is None:
+            return index
+        return (np.cumsum(self.followed) - 1)[index][self.followed[index]]
 
     @classmethod
     def concatenate(cls, batches: Sequence[Batch], recycler: Recycler | None = None) -> Batch:
@@ -72,9 +93,12 @@ class Batch:
         if len(batches) == 1:
             return batches[0]
         source = recycler or Recycler()
-        names = [field.name for field in dataclasses.fields(cls) if field.name != "shown"]
+        names = [field.name for field in dataclasses.fields(cls) if field.name not in ("shown", "followed")]
         joined = {name: _join(name, [getattr(batch, name) for batch in batches], source) for name in names}
-        return cls(**joined, shown=_told_apart([batch.shown for batch in batches]))
+        some = any(batch.followed is not None for batch in batches)
+        masks = [np.ones(len(batch), bool) if batch.followed is None else batch.followed for batch in batches]
+        followed = np.concatenate(masks) if some else None
+        return cls(**joined, shown=_told_apart([batch.shown for batch in batches]), followed=followed)
 
 
 def _fields(batch: Batch) -> list[tuple[str, Any]]:

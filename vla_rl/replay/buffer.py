@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -21,7 +21,13 @@ from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
 from vla_rl.replay.recycle import Allocate, Recycler
 from vla_rl.replay.ring import Ring
 from vla_rl.replay.rows import Given, checked_rows
-from vla_rl.specs import IMAGES
+from vla_rl.specs import IMAGES, Truncation
+
+Following = bool | Literal["cut"]
+"""Of which rows the next observation is wanted: of all, of none, or of those whose episodes were cut short."""
+PIECES = 8
+"""So many different counts of rows, at most, have their next observations fetched alone: arrays of one size are used
+again, and each new size costs memory."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,9 @@ class ReplayBuffer:
     are never read. gamma: discount of one step, (0, 1].
     n_step: steps of a sampled transition. stack: frames of a sampled observation, older ones first,
     the episode's first frame repeated before its start.
+    truncation: what the return of an episode counts for that was cut short, by a limit of steps, instead of ending:
+        "fail": it is complete, as if nothing could have followed. "bootstrap": `rest` tells that something would have.
+        "drop": it is not known. What was saved is loaded under any of them.
 
     ram_bytes: limit of everything in RAM; the newest frames stay there as they are, older ones are coded without loss.
     disk_bytes: limit of the coded frames, which then lie in `folder`, a folder for them alone, instead of in RAM.
@@ -77,6 +86,7 @@ class ReplayBuffer:
         disk_bytes: int | None = None,
         folder: Path | None = None,
         allocate: Allocate = bytearray,
+        truncation: Truncation = "fail",
     ) -> None:
         if lanes < 1 or n_step < 1 or stack < 1 or not 0 < gamma <= 1:
             raise ValueError(
@@ -87,13 +97,15 @@ class ReplayBuffer:
                 f"capacity must hold a stack and its next row of every lane: at least {lanes * (stack + 1)} "
                 f"rows for {lanes} lane(s) and stack {stack}, got {capacity}"
             )
+        if truncation not in get_args(Truncation):
+            raise ValueError(f"truncation: expected one of {', '.join(get_args(Truncation))}, got {truncation!r}")
         self.capacity, self.lanes, self.stack = capacity, lanes, stack
         self.gamma, self.n_step, self.choices = float(gamma), n_step, choices
         shapes = image_shapes(images)
         specs = column_specs(shapes, state_dim, slots, choices, features or {})
         budget = Budget.split(capacity, lanes, specs, shapes, ram_bytes, disk_bytes)
         where = shard_folder(folder, disk_bytes)
-        layout = Layout(capacity, lanes, stack, self.gamma, choices, shapes, specs, budget, where)
+        layout = Layout(capacity, lanes, stack, self.gamma, choices, shapes, specs, budget, where, truncation)
         self._memory = Memory(layout, digest, allocate)
         self._drawing = Drawing(self._memory.ring)
 
@@ -218,15 +230,18 @@ class ReplayBuffer:
         *,
         finished_only: bool = False,
         images: bool = True,
-        following: bool = True,
+        following: Following = True,
+        to_end: float = 0.0,
         by: By = "uniform",
         correction: float = 0.0,
     ) -> Batch:
         """`batch_size` transitions, independently drawn among the sampleable rows, all alike or as `by` says.
 
-        `finished_only` takes rows of episodes with a known end only (`returns` is then never NaN; a
-        truncated episode's counts the observed rewards only). `images=False` leaves the frames out,
-        for learners that read cached features; `following=False` what was seen next, for those that learn from returns.
+        `finished_only` takes rows of episodes with a known return only (`returns` is then never NaN). `images=False`
+        leaves the frames out, for learners that read cached features; `following=False` what was seen next, for those
+        that learn from returns; and `following="cut"` fetches it where `rest` says that the return is not the whole.
+        `to_end`: of these rows, the share, drawn at random, whose transition is not of n steps, but leads to the
+        episode's last observation, as soon as it is there.
         `correction`: the exponent by which `weight` makes up for priorities,
         1 wholly; the largest weight of a batch is 1. The cost does not depend on the capacity.
 
@@ -236,7 +251,10 @@ class ReplayBuffer:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         ids = self._drawing.draw(batch_size, rng, finished_only, by)
-        batch = self._transitions(ids, images, following)
+        far = None
+        if to_end > 0 and self._memory.layout.truncation == "bootstrap":
+            far = rng.random(batch_size) < to_end
+        batch = self._transitions(ids, images, following, far)
         if by == "priority":
             priority = self._drawing.tree(by).weights[ids % self.capacity]
             batch.weight = ((priority.min() / priority) ** correction).astype(np.float32)
@@ -260,7 +278,7 @@ class ReplayBuffer:
         """
         self._drawing.prioritise(ids, priority)
 
-    def transitions(self, ids: np.ndarray, *, images: bool = True, following: bool = True) -> Batch:
+    def transitions(self, ids: np.ndarray, *, images: bool = True, following: Following = True) -> Batch:
         """The transitions that start at rows `ids` int64 [B]; see `sample`.
 
         Raises:
@@ -268,28 +286,36 @@ class ReplayBuffer:
         """
         return self._transitions(self._checked_ids(ids), images, following)
 
-    def _transitions(self, ids: np.ndarray, images: bool, following: bool) -> Batch:
+    def _transitions(self, ids: np.ndarray, images: bool, following: Following, far: np.ndarray | None = None) -> Batch:
+        """The transitions from rows `ids`; to their episode's last row where it was cut short, and `far` says so."""
         reached, reward, discount = self._ring.walk(ids, self.n_step)
         at = ids % self.capacity
         columns = self._ring.columns
+        if far is not None:
+            final, rest = self._ring.ends(ids)
+            far = far & (rest > 0)
+            reached, discount = np.where(far, final, reached), np.where(far, rest, discount)
+            reward = np.where(far, columns["returns"][at], reward)
+        followed = _few_counts(columns["rest"][at] > 0) if following == "cut" else None
+        later = reached if followed is None else reached[followed]
         # All at once: a frame that is coded, and wanted twice, is decoded once.
-        seen = np.stack([ids, reached] if following else [ids])
-        shown = self._memory.observations(seen, images)
-        observation, *later = [{key: each[i] for key, each in shown.items()} for i in range(len(seen))]
+        shown = self._memory.observations(np.concatenate([ids, later]) if following else ids, images)
         return Batch(
-            observation=observation,
-            next_observation=later[0] if following else {},
+            observation={key: each[: len(ids)] for key, each in shown.items()},
+            next_observation={key: each[len(ids) :] for key, each in shown.items()} if following else {},
             tokens=columns["tokens"][at].astype(np.int64),
             labels=columns["labels"][at].astype(np.int64),
             reward=reward.astype(np.float32),
             discount=discount.astype(np.float32),
             returns=columns["returns"][at],
             features=self._memory.features(at),
-            next_features=self._memory.features(reached % self.capacity) if following else {},
+            next_features=self._memory.features(later % self.capacity) if following else {},
             demo=columns["demo"][at],
             weight=np.ones(len(ids), np.float32),
             index=ids,
-            shown=self._memory.shown(seen).swapaxes(0, 1) if images else None,
+            shown=self._memory.shown(np.stack([ids, reached] if following else [ids], 1)) if images else None,
+            rest=columns["rest"][at],
+            followed=followed,
         )
 
     def chunks(self, ids: np.ndarray, length: int) -> Chunks:
@@ -413,3 +439,11 @@ class ReplayBuffer:
         ground: makes those of at most `memory.GROUNDED` observations at a time.
         """
         return self._memory.renew(ground, digest)
+
+
+def _few_counts(wanted: np.ndarray) -> np.ndarray:
+    """The mask with as many rows more as bring their number to one of `PIECES`, or with none where it has none."""
+    step = -(-len(wanted) // PIECES)
+    filled = wanted.copy()
+    filled[np.flatnonzero(~wanted)[: -int(wanted.sum()) % step]] = True
+    return filled

@@ -14,9 +14,9 @@ FeatureSpecs = Mapping[str, tuple[tuple[int, ...], str]]
 ColumnSpecs = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 """Name -> (shape, dtype) of one row's entry in a column."""
 
-LINKS = ("next", "prev", "history", "episode")
+LINKS = ("next", "prev", "history", "episode", "last")
 FRAME, FEATURE = "frame.", "feature."
-LATER = ("next", "returns")
+LATER = ("next", "returns", "rest", "last")
 """Columns that are known only after a row was recorded; they follow from the others."""
 
 
@@ -56,6 +56,7 @@ def column_specs(
         "labels": ((slots,), token),
         "reward": ((), np.dtype(np.float32)),
         "returns": ((), np.dtype(np.float32)),
+        "rest": ((), np.dtype(np.float32)),
     }
     specs |= {name: ((), np.dtype(bool)) for name in ("terminated", "truncated", "final", "demo")}
     specs |= {name: ((), np.dtype(np.int64)) for name in LINKS}

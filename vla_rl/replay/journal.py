@@ -96,12 +96,13 @@ def read_state(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     path, state = folder / STATE_FILE, _state(folder)
     saved = state["settings"]
-    for name in [*settings["columns"], *saved["columns"]]:
+    # What follows from the others is worked out anew, whatever of it was kept when the file was written.
+    for name in [name for name in [*settings["columns"], *saved["columns"]] if name not in LATER]:
         here, there = settings["columns"].get(name), saved["columns"].get(name)
         if here != there:
             raise ValueError(f"{path}: column {name} was saved as {there}, this replay has {here}")
     for name, value in settings.items():
-        if saved.get(name) != value:
+        if name != "columns" and saved.get(name) != value:
             raise ValueError(f"{path}: was saved with {name} {saved.get(name)}, this replay has {name} {value}")
     return state
 

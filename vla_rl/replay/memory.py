@@ -18,7 +18,7 @@ from vla_rl.replay.instructions import Instructions
 from vla_rl.replay.journal import Journal
 from vla_rl.replay.recycle import Allocate, Recycler
 from vla_rl.replay.ring import Ring
-from vla_rl.specs import STATE, TASK
+from vla_rl.specs import STATE, TASK, Truncation
 
 Ground = Callable[[dict[str, Any]], dict[str, np.ndarray]]
 """A batched observation -> its cached features, arrays [B, ...]."""
@@ -41,10 +41,11 @@ class Layout:
     specs: ColumnSpecs
     budget: Budget
     folder: Path | None
+    truncation: Truncation = "fail"
 
     def ring(self) -> Ring:
         """An empty one."""
-        return Ring(self.capacity, self.lanes, self.stack, self.gamma, self.specs)
+        return Ring(self.capacity, self.lanes, self.stack, self.gamma, self.specs, self.truncation)
 
     def stores(self) -> dict[str, FrameStore]:
         """Empty ones."""

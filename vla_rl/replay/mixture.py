@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from vla_rl.replay.batch import Batch
-from vla_rl.replay.buffer import ReplayBuffer
+from vla_rl.replay.buffer import Following, ReplayBuffer
 from vla_rl.replay.drawing import By, NothingToSampleError
 from vla_rl.replay.hindsight import Hindsight
 
@@ -33,17 +33,22 @@ class Own:
         rng: np.random.Generator,
         finished_only: bool = False,
         images: bool = True,
-        following: bool = True,
+        following: Following = True,
+        to_end: float = 0.0,
     ) -> Batch:
-        """`count` rows; those of successes come first. For the rest see `ReplayBuffer.sample`."""
+        """`count` rows; those of successes come first. For the rest see `ReplayBuffer.sample`.
+
+        Rows that may get other goals lead as far as `n_step` says, whatever `to_end` says of the others.
+        """
         lucky = round(count * self.success_share)
         # Only where it is wanted: from the first question on, the buffer keeps count of its successes.
         if lucky and not buffer.can_sample(finished_only, "success"):
             lucky = 0
         draw = partial(buffer.sample, rng=rng, finished_only=finished_only, images=images, following=following)
-        parts = [draw(lucky, by="success")] if lucky else []
+        parts = [draw(lucky, by="success", to_end=to_end)] if lucky else []
         if lucky < count:
-            rest = draw(count - lucky, by=self.by, correction=self.correction)
+            to_end = 0.0 if self.hindsight else to_end
+            rest = draw(count - lucky, by=self.by, correction=self.correction, to_end=to_end)
             parts.append(self.hindsight(buffer, rest, rng) if self.hindsight else rest)
         return Batch.concatenate(parts, buffer.recycler)
 
@@ -57,7 +62,8 @@ def sample_mixed(
     *,
     finished_only: bool = False,
     images: bool = True,
-    following: bool = True,
+    following: Following = True,
+    to_end: float = 0.0,
     own: Own | None = None,
 ) -> Batch:
     """`round(batch_size * demo_share)` rows of `demos`, then rows of `online`; `batch.demo` tells them apart.
@@ -90,5 +96,7 @@ def sample_mixed(
     if len(ready) == 1:
         ready = [(ready[0][0], batch_size)]
     ways = {id(demos): Own(), id(online): own or Own()}
-    parts = [ways[id(buffer)].sample(buffer, count, rng, finished_only, images, following) for buffer, count in ready]
+    parts = [
+        ways[id(buffer)].sample(buffer, count, rng, finished_only, images, following, to_end) for buffer, count in ready
+    ]
     return Batch.concatenate(parts, online.recycler)

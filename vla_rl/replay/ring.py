@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vla_rl.replay.columns import ColumnSpecs
+from vla_rl.specs import Truncation
 
 FRESH, RUNNING, ENDED = 0, 1, 2
 """What a lane waits for: an episode's first row, its next row, the final row of an ended episode."""
@@ -25,12 +26,22 @@ class Ring:
     """Rows as columns [capacity, ...].
 
     Attributes:
-        columns: by name. head: the id of the next row. oldest: no row before this one is alive.
-        count: rows alive.
+        columns: by name. `last` is the id of the episode's last decision, and `rest` the discount of what would have
+            followed it (0 where nothing would, or where that is not asked), both once `returns` is known.
+        head: the id of the next row. oldest: no row before this one is alive. count: rows alive.
     """
 
-    def __init__(self, capacity: int, lanes: int, stack: int, gamma: float, specs: ColumnSpecs) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        lanes: int,
+        stack: int,
+        gamma: float,
+        specs: ColumnSpecs,
+        truncation: Truncation = "fail",
+    ) -> None:
         self.capacity, self.lanes, self.stack, self.gamma = capacity, lanes, stack, gamma
+        self.truncation = truncation
         self.columns = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in specs.items()}
         self.head = self.oldest = self.count = 0
         self._episodes = 0
@@ -60,6 +71,8 @@ class Ring:
             "history": self._recent[lane, 0],
             "episode": self._episode[lane],
             "returns": np.full(len(lane), np.nan, np.float32),
+            "rest": np.zeros(len(lane), np.float32),
+            "last": np.full(len(lane), NONE),
         }
 
     def append(self, lane: np.ndarray, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -89,15 +102,20 @@ class Ring:
 
     def _write_returns(self, ids: np.ndarray) -> np.ndarray:
         """Write the returns of the episodes whose last decisions are rows `ids`, backwards; into which slots."""
-        value, slots = np.zeros(len(ids)), [np.zeros(0, np.int64)]
+        columns, at = self.columns, ids % self.capacity
+        cut = columns["truncated"][at] & ~columns["terminated"][at]
+        if self.truncation == "drop":
+            ids, cut = ids[~cut], cut[~cut]
+        last, value, rest = ids, np.zeros(len(ids)), np.where(cut & (self.truncation == "bootstrap"), 1.0, 0.0)
+        slots = [np.zeros(0, np.int64)]
         while len(ids):
             at = ids % self.capacity
             slots.append(at)
-            value = self.columns["reward"][at] + self.gamma * value
-            self.columns["returns"][at] = value
-            ids = self.columns["prev"][at]
+            value, rest = columns["reward"][at] + self.gamma * value, self.gamma * rest
+            columns["returns"][at], columns["rest"][at], columns["last"][at] = value, rest, last
+            ids = columns["prev"][at]
             alive = self.alive(ids)
-            ids, value = ids[alive], value[alive]
+            ids, value, rest, last = ids[alive], value[alive], rest[alive], last[alive]
         return np.concatenate(slots)
 
     # Evicting -------------------------------------------------------------------------------------
@@ -180,6 +198,13 @@ class Ring:
         terminated = (there & self.columns["terminated"][at]).any(axis=1)
         return rows[:, -1], reward, np.where(terminated, 0, discount[there.sum(axis=1)])
 
+    def ends(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of rows whose episodes were cut short: the last row, and its discount; 0 where the episode was not, or where
+        its last row is not recorded yet."""
+        at = ids % self.capacity
+        rest, final = self.columns["rest"][at], self.columns["next"][self.columns["last"][at] % self.capacity]
+        return final, np.where(final >= 0, rest, np.float32(0))
+
     def returns_so_far(self, ids: np.ndarray) -> np.ndarray:
         """Discounted sums of the rewards from rows `ids` on that there are yet, float64 [B]."""
         returns = self.columns["returns"][ids % self.capacity].astype(np.float64)
@@ -226,6 +251,7 @@ class Ring:
         ids = np.arange(self.oldest, self.head)
         self.columns["next"][ids % self.capacity] = np.where(alive, NONE, GONE)
         self.columns["returns"][:] = np.nan
+        self.columns["rest"][:], self.columns["last"][:] = 0, NONE
         ids = ids[alive]
         at = ids % self.capacity
         self._link(self.columns["prev"][at], ids)

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from sims.adapters import goals, suites
+from sims.adapters.sensors import entries
 from sims.adapters.settings import Adapter, fill
 from sims.adapters.world import ForeignWorld
 from sims.observe import CHARACTERS, INSTRUCTION_LENGTH, Observer
@@ -151,8 +152,8 @@ class AdaptedEnv(gymnasium.Env):
             by_hand(seed)
         observation, info = self.env.reset(seed=seed, options=options)
         self.world.show(observation, begins=True)
-        entries = observation if isinstance(observation, Mapping) else {}
-        words = fill(self.settings.instruction, {**self.world.kwargs, **entries, **info})
+        shown = entries(observation) if isinstance(observation, Mapping | tuple) else {}
+        words = fill(self.settings.instruction, {**self.world.kwargs, **shown, **info})
         self.world.instruction = "".join(letter for letter in words if letter in CHARACTERS)
         if not 0 < len(self.world.instruction) <= INSTRUCTION_LENGTH:
             raise ConfigError(

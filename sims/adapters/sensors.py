@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ForeignVector:
     """Numbers of the environment's own observation: the entry `key`, or all of it; of those [start:stop]. float32 [n].
+
+    An entry of an entry is `arm/joints`, or `arm.joints`; of a Tuple `pair/0`.
 
     What a policy is to find out from pixels, such as where the goal is, is left out by the bounds. The numbers are
     multiplied by `scale`; a policy reads best what lies about [-1, 1].
@@ -83,18 +86,48 @@ class ForeignImage:
 
 
 def entry(observation: Any, key: str | None) -> np.ndarray:
-    """An entry of a Dict observation; all of one that is an array.
+    """An entry of a Dict observation, by its path where Dicts or Tuples hold one another; all of one that is an array.
 
     Raises:
         ValueError: no such entry, with the nearest one, or a key where there are no entries.
     """
-    if isinstance(observation, Mapping):
-        if key is None or key not in observation:
-            raise ValueError(f"the observation has no entry {key!r}; {nearest(key, observation)}")
-        return np.asarray(observation[key])
-    if key is not None:
-        raise ValueError(f"the observation has no entries, so that `key: {key}` names nothing; set it to null")
-    return np.asarray(observation)
+    if not isinstance(observation, Mapping | tuple):
+        if key is not None:
+            raise ValueError(f"the observation has no entries, so that `key: {key}` names nothing; set it to null")
+        return np.asarray(observation)
+    found = None if key is None else _walk(observation, key)
+    if found is None:
+        raise ValueError(f"the observation has no entry {key!r}; {nearest(key, entries(observation))}")
+    if isinstance(found, Mapping | tuple):
+        inner = ", ".join(f"{key}/{path}" for path in entries(found))
+        raise ValueError(f"the observation's entry {key!r} holds several: {inner}; name one")
+    return np.asarray(found)
+
+
+def entries(observation: Any, prefix: str = "") -> dict[str, Any]:
+    """The arrays and texts that a Dict or Tuple observation holds at any depth, by their paths such as `arm/joints`."""
+    found: dict[str, Any] = {}
+    for name, part in _parts(observation).items():
+        path = f"{prefix}{name}"
+        found |= entries(part, f"{path}/") if isinstance(part, Mapping | tuple) else {path: part}
+    return found
+
+
+def _walk(observation: Any, path: str) -> Any:
+    """What lies at a path, None for nothing. Names may themselves hold the signs that part a path."""
+    parts = _parts(observation)
+    if path in parts:
+        return parts[path]
+    for mark in re.finditer(r"[/.]", path):
+        inner = parts.get(path[: mark.start()])
+        if isinstance(inner, Mapping | tuple) and (found := _walk(inner, path[mark.end() :])) is not None:
+            return found
+    return None
+
+
+def _parts(observation: Any) -> dict[str, Any]:
+    named = observation.items() if isinstance(observation, Mapping) else enumerate(observation)
+    return {str(name): part for name, part in named}
 
 
 def _named(key: str | None) -> str:

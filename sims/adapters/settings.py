@@ -55,7 +55,8 @@ class Adapter:
 
     suite: a known suite, or a module that the run's `plugins` list; importing it registers the id. Null: Gymnasium
     knows the id by itself. name: what folders are called, where the id says too little.
-    instruction: the text; `{word}` stands for what the environment's kwargs, observation or info call so.
+    instruction: the text; `{word}` stands for what the environment's kwargs, observation or info call so, and
+    `{goal/word}` for an entry within one of the observation's.
     success: the info's key that says it, a mapping {key, above} or {key, below} for a number in the info, "auto"
     for `is_success` or else `success`, or null where there is none. reward: 1 at success and 0 else ("success"), or
     the environment's own ("dense"). terminate: whether success ends the episode.
@@ -122,4 +123,4 @@ def fill(template: str, values: Mapping[str, Any]) -> str:
             )
         return str(values[match[1]])
 
-    return " ".join(re.sub(r"{(\w+)}", value, template).split())
+    return " ".join(re.sub(r"{(\w+(?:/\w+)*)}", value, template).split())

@@ -98,6 +98,22 @@ class TaskSelect(gymnasium.Wrapper):
         return self.env.reset(**kwargs)
 
 
+class NestedWalk(gymnasium.ObservationWrapper):
+    """The same, whose observation holds Dicts, a Tuple and a key with a dot."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(Walk(**kwargs))
+        place, pixels, order = (self.env.observation_space[key] for key in ("place", "pixels", "order"))
+        inner = gymnasium.spaces.Dict({"place.now": place, "eyes": gymnasium.spaces.Tuple([pixels, pixels])})
+        self.observation_space = gymnasium.spaces.Dict({"body": inner, "goal": gymnasium.spaces.Dict({"order": order})})
+
+    def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
+        pixels = observation["pixels"]
+        inner = {"place.now": observation["place"], "eyes": (pixels, 255 - pixels)}
+        return {"body": inner, "goal": {"order": observation["order"]}}
+
+
 if "foreign/Walk-v0" not in gymnasium.registry:
     gymnasium.register("foreign/Listed-v0", lambda **kwargs: TaskSelect(Listed(**kwargs)), max_episode_steps=20)
     gymnasium.register("foreign/Walk-v0", entry_point=Walk, max_episode_steps=20)
+    gymnasium.register("foreign/NestedWalk-v0", entry_point=NestedWalk, max_episode_steps=20)

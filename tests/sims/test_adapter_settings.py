@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -62,6 +63,34 @@ def test_the_observation_is_what_the_sensors_read() -> None:
     assert observation[IMAGES + "front"].shape == (8, 12, 3)
     assert observation[IMAGES + "front"].max() == 250
     assert observation[TASK] == "walk"
+
+
+def nested(place: str, eye: str = "body/eyes/1", instruction: str = "{goal/order}") -> gymnasium.Env:
+    sensors = [{"type": "foreign_vector", "key": place}, {"type": "foreign_image", "key": eye}, {"type": "instruction"}]
+    adapter = {"suite": MODULE, "instruction": instruction}
+    return envs.make_env("foreign/NestedWalk-v0", sensors, plugins=[MODULE], adapter=adapter)
+
+
+@pytest.mark.parametrize("place", ["body/place.now", "body.place.now"])
+def test_entries_of_a_nested_observation_have_paths(place: str) -> None:
+    env = nested(place, place.replace("place.now", "eyes/1"))
+    observation, _ = env.reset(seed=3)
+    np.testing.assert_allclose(observation[STATE], [env.unwrapped.env.unwrapped.place, 3.0], rtol=1e-6)  # type: ignore[attr-defined]
+    assert observation[IMAGES + "front"].min() == 5
+    assert observation[TASK] == "walk 3 steps"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("body/plaice", "no entry 'body/plaice'; did you mean 'body/place.now'?"),
+        ("place.now", "no entry 'place.now'; did you mean 'body/place.now'?"),
+        ("body", "entry 'body' holds several: body/place.now, body/eyes/0, body/eyes/1; name one"),
+    ],
+)
+def test_a_wrong_path_into_a_nested_observation_is_refused_with_the_nearest(place: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        nested(place)
 
 
 def test_success_alone_is_rewarded_and_ends_the_episode() -> None:

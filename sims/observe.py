@@ -200,11 +200,14 @@ class Observer:
             channel.begin()
         self._fresh = True
 
-    def read(self, world: Any) -> dict[str, Any]:
+    def read(self, world: Any, spoilt: bool = False) -> dict[str, Any]:
         """The observation of the present step, once a step; its arrays are the caller's to keep.
 
+        spoilt: whether the world broke down, so that numbers that are not finite are no sensor's fault; they become 0.
+
         Raises:
-            ValueError: at an episode's beginning, naming the sensor, what it stated and what it returned.
+            ValueError: at an episode's beginning, naming the sensor, what it stated and what it returned; in any step,
+                naming the sensor whose numbers are not finite.
         """
         observation: dict[str, Any] = {}
         vectors, texts = list[Any](), list[Any]()
@@ -223,8 +226,20 @@ class Observer:
         if texts:
             observation[TASK] = SEPARATOR.join(text for text in texts if text)
         if vectors:
-            observation[STATE] = np.concatenate(vectors, dtype=np.float32, casting="same_kind")
+            state = np.concatenate(vectors, dtype=np.float32, casting="same_kind")
+            if not np.isfinite(state).all():
+                if not spoilt:
+                    self._refuse(vectors)
+                state = np.nan_to_num(state, posinf=0.0, neginf=0.0)
+            observation[STATE] = state
         return observation
+
+    def _refuse(self, vectors: Sequence[np.ndarray]) -> None:
+        """Name the sensor that read what is not finite."""
+        names = [each.name for each, spec in zip(self.sensors, self.specs, strict=True) if spec.kind == "vector"]
+        for name, vector in zip(names, vectors, strict=True):
+            if not np.isfinite(vector).all():
+                raise ValueError(f"sensor {name!r} read {vector.tolist()}; every number must be finite")
 
     def snapshot(self) -> dict[str, Any]:
         """What late and noisy sensors remember."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -143,7 +145,7 @@ def test_what_an_environment_raises_is_raised_here(workers: int) -> None:
     with pytest.raises(ConfigError, match="out of order at") as raised:
         envs.step(still)
     said = "\n".join(raised.value.__notes__)
-    assert "in environment 0, step with" in said
+    assert "in environment 0, step 2 of the episode of seed 0, with" in said
     assert ("in a worker process" in said) == bool(workers)
 
 
@@ -169,6 +171,93 @@ def test_a_signal_to_the_whole_run_leaves_its_workers_at_work(number: signal.Sig
     finally:
         envs.close()
     assert not worker.is_running()
+
+
+class Chatty(fakes.Line):
+    """The line, whose info holds what cannot travel, and an array that it changes in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = np.zeros(2, np.int64)
+
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        self.count += 1
+        more = {"lock": threading.Lock(), "all": [(lambda: 1), 2.5], "count": self.count, "sum": np.int64(7)}
+        return *rest, info | more
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_of_an_info_that_cannot_be_pickled_what_is_plain_arrives(workers: int) -> None:
+    envs = VectorEnvs(Chatty, 2, workers)
+    try:
+        envs.reset(seed=0)
+        still = np.zeros((2, 1), np.float32)
+        first, second = envs.step(still).infos[0], envs.step(still).infos[0]
+        assert first["is_success"] is False
+        assert (first["lock"], first["all"]) == ("<_thread.lock>", ["<builtins.function>", 2.5])
+        assert (first["count"].tolist(), second["count"].tolist(), first["sum"]) == ([1, 1], [2, 2], 7)
+    finally:
+        envs.close()
+
+
+@pytest.mark.parametrize("name", ["random", "numpy"])
+def test_a_file_of_the_working_folder_stands_in_for_no_module_of_a_worker(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.py").write_text("raise RuntimeError('the file of the working folder')")
+    code = (
+        "import fakes; from vla_rl.vector import VectorEnvs\n"
+        "envs = VectorEnvs(fakes.Line, 1, 1); print(len(envs.reset(seed=0).infos)); envs.close()"
+    )
+    places = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env=os.environ | places, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "1\n", done.stderr
+
+
+class Hanging(Moody):
+    """Hangs at a given step."""
+
+    def step(self, action: Any) -> Any:
+        if self.steps == 1:
+            threading.Event().wait()
+        return super().step(action)
+
+
+def test_a_worker_that_hangs_is_ended_and_what_it_was_at_is_named() -> None:
+    envs = VectorEnvs(Hanging, 4, workers=2, timeout=3.0)
+    envs.reset(seed=0)
+    rng = np.random.default_rng(0)
+    envs.step(actions(4, rng))
+    with pytest.raises(TimeoutError, match=r"environments 0, 2 has not answered `step 0, 2` for 3.* s.*step_timeout=3"):
+        envs.step(actions(4, rng))
+    assert not _workers()
+
+
+def leaving(how: str) -> gymnasium.Env:
+    if how == "exit":
+        raise SystemExit("no display")
+    os._exit(3)
+
+
+@pytest.mark.parametrize(("how", "message"), [("exit", "SystemExit: no display"), ("die", "exit code 3, in `make 0`")])
+def test_a_worker_that_ends_while_it_makes_environments_says_why(how: str, message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        VectorEnvs(partial(leaving, how), 1, workers=1)
+    assert not _workers()
+
+
+def test_what_cannot_be_sent_to_a_worker_leaves_none_behind() -> None:
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        VectorEnvs(lambda: Moody(), 1, workers=1)
+    assert not _workers()
+
+
+def test_a_worker_that_cannot_be_started_names_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(RuntimeError, match=r"environments 0 can be started with '/nowhere/python'.*train\.workers=0"):
+        VectorEnvs(Moody, 1, workers=1)
 
 
 def test_an_environment_that_cannot_be_made_is_a_clear_error_and_leaves_nothing() -> None:

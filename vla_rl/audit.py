@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -193,7 +193,7 @@ def examine(env: gymnasium.Env, episodes: int, first_seed: int = FIRST_SEED) -> 
             length = int(np.median([each.length for each in scores[-1].played]))
             scores += [play(probe) for probe in (*probes.imperfect(length), *_blind(env, skipped))]
     gamed = bool(getattr(getattr(env.unwrapped, "task", None), "gamed", False))
-    return Audit(name, gamed, first_seed, tuple(scores), skipped)
+    return Audit(name, gamed, first_seed, _verified(scores), skipped)
 
 
 def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], None] = lambda name: None) -> Played:
@@ -210,18 +210,27 @@ def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], 
     paid, cost = False, 0.0
     for length in range(1, MOST_STEPS + 1):
         observation, reward, terminated, truncated, info = env.step(act(observation))
-        paid, cost = paid or float(reward) > 0, cost + float(info.get("cost", 0.0))
+        paid, cost = paid or envs.earned(reward, info) > 0, cost + float(info.get("cost", 0.0))
         if terminated or truncated:
             count(probe.name)
-            verified = "is_success" in info or "success" in info
             return Played(
-                success=envs.succeeded(info) if verified else None,
+                success=envs.succeeded(info) if any(key in info for key in envs.SUCCESS) else None,
                 paid=paid,
-                invalid=bool(info.get("invalid") or info.get("diverged")),
+                invalid=envs.spoilt(info),
                 length=length,
                 cost=cost,
             )
     raise ConfigError(f"env: the episode of seed {seed} goes on after {MOST_STEPS} steps; give env.kwargs a limit")
+
+
+def _verified(scores: Sequence[Score]) -> tuple[Score, ...]:
+    """The scores, where an environment that tells of any success has told of failure by saying nothing."""
+    if not any(each.success for score in scores for each in score.played):
+        return tuple(scores)
+    return tuple(
+        replace(score, played=tuple(replace(each, success=bool(each.success)) for each in score.played))
+        for score in scores
+    )
 
 
 def _luckiest(env: gymnasium.Env, lucky: Sequence[list[Any]]) -> tuple[Probe, ...]:

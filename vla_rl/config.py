@@ -178,7 +178,9 @@ class TrainConfig(_Part):
 
     steps: decisions in all. minutes: stop earlier after so long. checkpoint: the policy to start from.
     num_envs: environments. workers: processes that step them, several in each; 0 for the trainer's own; auto: one for
-    each core beside the trainer's. groups: of environments that are acted for in turn; those of one are stepped while
+    each core beside the trainer's. step_timeout: seconds that a worker has for its environments' step or reset, and for
+    making each, in evaluation too, before it is ended with the run; null for any.
+    groups: of environments that are acted for in turn; those of one are stepped while
     the policy acts for the others. updates_per_step: updates of the algorithm a decision. learning_starts: decisions
     before the first. keep: checkpoints kept, and the last.
     """
@@ -188,6 +190,7 @@ class TrainConfig(_Part):
     checkpoint: UserPath | None
     num_envs: PositiveInt
     workers: NonNegativeInt | Literal["auto"]
+    step_timeout: PositiveFloat | None
     groups: PositiveInt
     updates_per_step: PositiveFloat
     learning_starts: NonNegativeInt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace, Mark
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
+
+SUCCESS = ("is_success", "success")
+"""The words of an `info` that tell of success; the first one that is there counts."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class TokenEnv(gymnasium.Wrapper):
         total, steps = 0.0, 0
         for primitive in decoded if horizon(self.tokens) > 1 else (decoded,):
             observation, reward, terminated, truncated, info = self.env.step(primitive)
-            total, steps = total + float(reward), steps + 1
+            total, steps = total + earned(reward, info), steps + 1
             if terminated or truncated:
                 break
         return observation, total, terminated, truncated, {**info, "steps": steps}
@@ -206,5 +210,43 @@ def batched(observation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def succeeded(info: Mapping[str, Any]) -> bool:
-    """Whether an episode ended in success: `is_success`, or `success` as some environments call it."""
-    return bool(info.get("is_success", info.get("success", False)))
+    """Whether an episode ended in success: `is_success`, or `success` as some environments call it, is above 0.
+
+    What is absent, None or NaN is no success.
+
+    Raises:
+        ValueError: what is said is no number or truth value, nor an array of one.
+    """
+    key = next((key for key in SUCCESS if info.get(key) is not None), None)
+    if key is None:
+        return False
+    said = np.asarray(info[key])
+    if said.size != 1 or said.dtype.kind not in "biuf":
+        raise ValueError(f"info[{key!r}]: expected True or False, got {info[key]!r}")
+    return bool(said.item() > 0)
+
+
+def spoilt(info: Mapping[str, Any]) -> bool:
+    """Whether the environment, not the policy, failed in this step: its physics broke down, or its browser."""
+    return bool(info.get("invalid") or info.get("diverged"))
+
+
+def earned(reward: Any, info: Mapping[str, Any]) -> float:
+    """A step's reward as a number; 0 where it is not finite because the environment spoilt the step.
+
+    Raises:
+        ValueError: no finite number, nor an array of one.
+    """
+    if isinstance(reward, float | int) and math.isfinite(reward):
+        return float(reward)
+    number = np.asarray(reward)
+    if number.size == 1 and number.dtype.kind in "biuf" and (np.isfinite(number).all() or spoilt(info)):
+        return float(np.nan_to_num(number.item(), posinf=0.0, neginf=0.0))
+    raise ValueError(f"reward: expected one finite number, got {reward!r}")
+
+
+def check_finite(key: str, value: np.ndarray) -> None:
+    """Raises ValueError, naming the observation's `key` and the entry, where a number of `value` is not finite."""
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        entry = tuple(map(int, np.argwhere(~np.isfinite(value))[0]))
+        raise ValueError(f"{key}: entry {list(entry)} is {value[entry]}; every number must be finite")

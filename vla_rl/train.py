@@ -196,7 +196,7 @@ def make_world(run: RunConfig, folder: Path) -> World:
     )
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
     make = build.env_factory(run, face, past=past(run, learner, folder))
-    envs = VectorEnvs(make, run.train.num_envs, workers)
+    envs = VectorEnvs(make, run.train.num_envs, workers, run.train.step_timeout)
     seeds = lane_seeds(run, learner, folder)
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return World(

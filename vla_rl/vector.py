@@ -6,9 +6,11 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from gymnasium.vector.utils import batch_space, iterate
 from vla_rl.env_worker import OUTCOME, REWARD, TERMINATED, TRUNCATED, Failure, Host, Shown, mapped, padded, sizes
 from vla_rl.replay.recycle import Recycler
 
+Lanes = slice | Sequence[int]
 SHARED = Path("/dev/shm")
 """A folder in memory, where the system has it."""
 GRACE = 5.0
@@ -53,26 +56,30 @@ class VectorEnvs:
     The step after an episode's end resets, and its action is ignored (Gymnasium's `AutoresetMode.NEXT_STEP`).
 
     make: makes one; picklable where there are workers. workers: processes that they are dealt out to; 0 for this one.
-    Any number of workers gives the same observations.
+    Any number of workers gives the same observations. timeout: seconds that a worker has for its environments' step
+    or reset, and for making each; None for any.
 
     Attributes:
-        observation_space, action_space: of one environment.
+        observation_space, action_space, name: of one environment.
 
     Raises:
         ValueError: observations that are no Dict. Whatever making an environment raises.
+        RuntimeError: a worker cannot be started, or ended. TimeoutError: it took too long, and was ended.
     """
 
-    def __init__(self, make: Callable[[], gymnasium.Env], count: int, workers: int = 0) -> None:
+    def __init__(
+        self, make: Callable[[], gymnasium.Env], count: int, workers: int = 0, timeout: float | None = None
+    ) -> None:
         self.count = count
         hosts = min(workers, count)
         dealt = [range(i, count, max(hosts, 1)) for i in range(max(hosts, 1))]
         self._hosts: list[_Host] = []
-        self._sent: deque[tuple[slice, list[tuple[_Host, list[int]]]]] = deque()
+        self._sent: deque[tuple[Lanes, list[tuple[_Host, list[int]]]]] = deque()
         self._recycler = Recycler()
         try:
             for lanes in dealt:
-                self._hosts.append(_Remote(lanes, make) if hosts else _Local(lanes, make))
-            self.observation_space, self.action_space = self._spaces()
+                self._hosts.append(_Remote(lanes, make, timeout) if hosts else _Local(lanes, make))
+            self.observation_space, self.action_space, self.name = self._about()
             if not isinstance(self.observation_space, gymnasium.spaces.Dict):
                 raise ValueError(f"expected a Dict observation space, got {self.observation_space}")
             self._actions = batch_space(self.action_space, count)
@@ -100,15 +107,20 @@ class VectorEnvs:
         assert not self._sent, "receive what was sent first"
         return self._all("step", self._split(actions))
 
-    def send(self, actions: Any, lanes: slice) -> None:
+    def send(self, actions: Any, lanes: Lanes) -> None:
         """Have `lanes`, as many as there are batched `actions`, take a step; `receive` says what came of it."""
         self._send("step", self._split(actions), lanes)
 
+    def send_seeds(self, seeds: Sequence[int], lanes: Lanes) -> None:
+        """Have `lanes` begin an episode each, of their `seeds`; `receive` says what they show."""
+        self._send("reset", np.asarray(seeds, np.int64), lanes)
+
     def receive(self) -> Steps:
-        """What came of the oldest step that was sent and not received yet.
+        """What came of the oldest step, or reset, that was sent and not received yet.
 
         Raises:
-            RuntimeError: a worker is gone; its lanes are named. Whatever an environment raised. All is closed then.
+            RuntimeError: a worker is gone; its lanes are named. TimeoutError: it took too long. ValueError: what an
+                environment shows cannot be learned from. Whatever an environment raised. All is closed then.
         """
         lanes, shares = self._sent.popleft()
         shown: dict[int, Shown] = {}
@@ -118,8 +130,8 @@ class VectorEnvs:
         except BaseException:
             self.close()
             raise
-        rest = [shown[lane] for lane in range(self.count)[lanes]]
-        columns = {name: self._copied(column[lanes]) for name, column in self._columns.items()}
+        rest = [shown[lane] for lane in self._numbers(lanes)]
+        columns = {name: self._copied(column, lanes) for name, column in self._columns.items()}
         reward, terminated, truncated = (columns.pop(name) for name in (REWARD, TERMINATED, TRUNCATED))
         texts = {key: [said[key] for said, _ in rest] for key in rest[0][0]}
         return Steps(columns | texts, reward, terminated, truncated, [info for _, info in rest])
@@ -130,14 +142,20 @@ class VectorEnvs:
             host.close()
         self._hosts = []
 
-    def _copied(self, column: np.ndarray) -> np.ndarray:
-        copy = self._recycler.empty(column.shape, column.dtype)
-        np.copyto(copy, column)
+    def _numbers(self, lanes: Lanes) -> Sequence[int]:
+        return range(self.count)[lanes] if isinstance(lanes, slice) else lanes
+
+    def _copied(self, column: np.ndarray, lanes: Lanes) -> np.ndarray:
+        if not isinstance(lanes, slice):
+            return column[list(lanes)]
+        shown = column[lanes]
+        copy = self._recycler.empty(shown.shape, shown.dtype)
+        np.copyto(copy, shown)
         return copy
 
-    def _spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
-        """Those of one environment, once every host has made its own."""
-        first, *_ = [host.spaces() for host in self._hosts]
+    def _about(self) -> tuple[gymnasium.Space, gymnasium.Space, str]:
+        """Spaces and name of one environment, once every host has made its own."""
+        first, *_ = [host.about() for host in self._hosts]
         return first
 
     def _split(self, actions: Any) -> np.ndarray:
@@ -148,21 +166,21 @@ class VectorEnvs:
         self._send(method, given, slice(0, self.count))
         return self.receive()
 
-    def _send(self, method: str, given: np.ndarray, lanes: slice) -> None:
+    def _send(self, method: str, given: np.ndarray, lanes: Lanes) -> None:
         """Ask for `method` with what is `given` to each of `lanes`."""
-        begin = range(self.count)[lanes].start
+        place = {lane: i for i, lane in enumerate(self._numbers(lanes))}
         shares = self._share(lanes)
         try:
             for host, mine in shares:
-                host.send(method, mine, given[np.array(mine) - begin])
+                host.send(method, mine, given[[place[lane] for lane in mine]])
         except BaseException:
             self.close()
             raise
         self._sent.append((lanes, shares))
 
-    def _share(self, lanes: slice) -> list[tuple[_Host, list[int]]]:
+    def _share(self, lanes: Lanes) -> list[tuple[_Host, list[int]]]:
         """The hosts of these lanes, and which of them each has."""
-        wanted = range(self.count)[lanes]
+        wanted = self._numbers(lanes)
         shares = [(host, [lane for lane in host.lanes if lane in wanted]) for host in self._hosts]
         return [(host, mine) for host, mine in shares if mine]
 
@@ -184,7 +202,7 @@ class _Host(Protocol):
 
     lanes: Sequence[int]
 
-    def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]: ...
+    def about(self) -> tuple[gymnasium.Space, gymnasium.Space, str]: ...
     def attach(self, path: str, count: int, layout: dict[str, Any]) -> None: ...
     def send(self, method: str, lanes: list[int], given: np.ndarray) -> None: ...
     def receive(self) -> list[Shown]: ...
@@ -199,8 +217,8 @@ class _Local:
         self._host = Host(lanes, make)
         self._sent: deque[tuple[str, list[int], np.ndarray]] = deque()
 
-    def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
-        return self._host.spaces
+    def about(self) -> tuple[gymnasium.Space, gymnasium.Space, str]:
+        return self._host.about
 
     def attach(self, path: str, count: int, layout: dict[str, Any]) -> None:
         self._host.columns = mapped(path, count, layout)
@@ -221,29 +239,59 @@ class _Remote:
     It is a program of its own, not a fork: the trainer's threads, device and main script do not come along.
     """
 
-    def __init__(self, lanes: Sequence[int], make: Callable[[], gymnasium.Env]) -> None:
-        self.lanes = lanes
+    def __init__(self, lanes: Sequence[int], make: Callable[[], gymnasium.Env], timeout: float | None) -> None:
+        self.lanes, self._timeout = lanes, timeout
+        self._asked: deque[str] = deque(["start"])
+        self._since = 0.0
         ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "vla_rl.env_worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+        # The socket's own limit costs nothing, where asking it for news before each answer would.
+        limit = struct.pack("ll", int(timeout or 0), int((timeout or 0) % 1 * 1e6))
+        for way in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, way, limit)
+        self._connection = Connection(ours.detach())
+        try:
+            with theirs:
+                self._process = self._start(theirs.fileno())
+        except BaseException:
+            self._connection.close()
+            raise
+        try:
+            self._tell("make", lanes, (lanes, make))
+        except BaseException:
+            self._process.kill()
+            self.close()
+            raise
+
+    def _start(self, end: int) -> subprocess.Popen[bytes]:
+        # -P: a file of the working folder must not stand in for a module that the trainer has from elsewhere.
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "vla_rl.env_worker", str(end)],
+                pass_fds=[end],
                 stdin=subprocess.DEVNULL,
                 # Every process has a core's work as it is.
-                env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": path},
             )
-        self._connection = Connection(ours.detach())
-        self._tell((lanes, make))
+        except OSError as error:
+            raise RuntimeError(
+                f"no worker process for environments {_listed(self.lanes)} can be started with {sys.executable!r} "
+                f"({error}); train.workers=0 and eval.workers=0 step them in the trainer's process"
+            ) from error
 
-    def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
+    def about(self) -> tuple[gymnasium.Space, gymnasium.Space, str]:
+        self._connection.poll(None)  # how long a program takes to start is the system's business
+        self._answer()
+        if self._timeout is not None and not self._connection.poll(self._timeout * len(self.lanes)):
+            raise self._late()
         return self._answer()
 
     def attach(self, path: str, count: int, layout: dict[str, Any]) -> None:
-        self._tell((path, count, layout))
+        self._tell("attach", self.lanes, (path, count, layout))
         self._answer()
 
     def send(self, method: str, lanes: list[int], given: np.ndarray) -> None:
-        self._tell((method, lanes, given))
+        self._tell(method, lanes, (method, lanes, given))
 
     def receive(self) -> list[Shown]:
         return self._answer()
@@ -256,20 +304,30 @@ class _Remote:
             self._process.kill()
             self._process.wait()
 
-    def _tell(self, message: Any) -> None:
+    def _tell(self, what: str, lanes: Sequence[int], message: Any) -> None:
+        if not self._asked:
+            self._since = time.monotonic()
+        self._asked.append(f"{what} {_listed(lanes)}")
         try:
             self._connection.send(message)
+        except BlockingIOError as error:
+            raise self._late() from error
         except ConnectionError as error:
             raise self._gone() from error
 
     def _answer(self) -> Any:
         try:
             answer = self._connection.recv()
+        except BlockingIOError as error:
+            raise self._late() from error
         except (EOFError, ConnectionError) as error:
             raise self._gone() from error
+        self._asked.popleft()
+        self._since = time.monotonic()
         if not isinstance(answer, Failure):
             return answer
-        raised = answer.error or RuntimeError("an environment raised an error that cannot be passed on")
+        last = answer.text.strip().rpartition("\n")[2]
+        raised = answer.error or RuntimeError(f"an environment raised an error that cannot be passed on: {last}")
         raised.add_note(f"in a worker process:\n{answer.text}")
         raise raised
 
@@ -277,4 +335,21 @@ class _Remote:
         self.close()
         code = self._process.returncode
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return RuntimeError(f"the worker process of environments {', '.join(map(str, self.lanes))} ended: {how}")
+        hint = " (as the system ends processes where memory runs out)" if code == -signal.SIGKILL else ""
+        return RuntimeError(
+            f"the worker process of environments {_listed(self.lanes)} ended: {how}{hint}, in `{self._asked[0]}`; "
+            "what it said last stands above"
+        )
+
+    def _late(self) -> TimeoutError:
+        waited = time.monotonic() - self._since
+        self._process.kill()
+        self.close()
+        return TimeoutError(
+            f"the worker process of environments {_listed(self.lanes)} has not answered `{self._asked[0]}` for "
+            f"{waited:.3g} s, and was ended; train.step_timeout={self._timeout:g} is its limit (null for none)"
+        )
+
+
+def _listed(lanes: Sequence[int]) -> str:
+    return ", ".join(map(str, lanes))

@@ -121,7 +121,7 @@ class AdaptedEnv(gymnasium.Env):
         terminated = (bool(terminated) and not diverged) or (success and self.settings.terminate)
         truncated = not terminated and (bool(truncated) or diverged)
         said = {**info, "is_success": success, "episode_steps": self._steps} | ({"diverged": True} if diverged else {})
-        return self._observer.read(self.world), earned, terminated, truncated, said
+        return self._observer.read(self.world, diverged), earned, terminated, truncated, said
 
     def render(self) -> np.ndarray | None:
         """A picture uint8 [height, width, 3] where the render mode is "rgb_array"."""
@@ -168,9 +168,10 @@ class AdaptedEnv(gymnasium.Env):
         keys = self.settings.success_keys
         key = next((key for key in keys if key in info), None)
         if key is not None:
-            return self._threshold.holds(info[key]) if self._threshold else bool(info[key])
-        if not ends:
-            return False  # some tell only at the end
+            said = info[key]
+            return self._threshold.holds(said) if self._threshold else said is not None and bool(said > 0)
+        if not ends or (isinstance(self.settings.success, str) and self.settings.success != "auto"):
+            return False  # some tell only at the end, or, as the config knows by name, only of success
         raise ConfigError(
             f"env.adapter.success: the info of {self.env_id} has no {' or '.join(map(repr, keys))}; "
             f"{nearest(keys[0], info)}. Name its key, give {{key, above}} or {{key, below}} for a number, "

@@ -57,9 +57,10 @@ class Adapter:
     knows the id by itself. name: what folders are called, where the id says too little.
     instruction: the text; `{word}` stands for what the environment's kwargs, observation or info call so, and
     `{goal/word}` for an entry within one of the observation's.
-    success: the info's key that says it, a mapping {key, above} or {key, below} for a number in the info, "auto"
-    for `is_success` or else `success`, or null where there is none. reward: 1 at success and 0 else ("success"), or
-    the environment's own ("dense"). terminate: whether success ends the episode.
+    success: the info's key that says it, absent where there was none; a mapping {key, above} or {key, below} for a
+    number in the info; "auto" for `is_success` or else `success`; or null where there is none.
+    reward: 1 at success and 0 else ("success"), or the environment's own ("dense"). terminate: whether success ends
+    the episode.
     cameras: further cameras of a MuJoCo model, by name: fields of `View`. view: the camera that `render` shows;
     default: the first of `cameras`, or the model's first. expert: a component that says what to do, or null.
     """

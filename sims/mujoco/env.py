@@ -186,7 +186,7 @@ class TableTop(gymnasium.Env):
         paid = not diverged and self.task.proxy(world, goal)
         truncated = not paid and (diverged or self._steps >= self.task.horizon)
         info = self._info(success, cost) | ({"diverged": True} if diverged else {})
-        return self._observer.read(world), float(paid), paid, truncated, info
+        return self._observer.read(world, diverged), float(paid), paid, truncated, info
 
     def render(self) -> np.ndarray | None:
         """A picture uint8 [render_height, render_width, 3] where the render mode is "rgb_array"."""

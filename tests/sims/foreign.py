@@ -11,7 +11,8 @@ import numpy as np
 class Walk(gymnasium.Env):
     """Walk along a line to a place `far` away: a Dict observation, a picture, `info` of the caller's choice.
 
-    says: what the info calls success. only_at_end: whether only the last step tells. pit: where the walk ends badly.
+    says: what the info calls success. only_at_end: whether only the last step tells. only_success: whether failure is
+    not told of. failure: what is said then. pit: where the walk ends badly.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's)
@@ -21,10 +22,13 @@ class Walk(gymnasium.Env):
         far: float = 3.0,
         says: str = "is_success",
         only_at_end: bool = False,
+        only_success: bool = False,
+        failure: float = False,
         pit: float = -2.5,
         render_mode: str | None = None,
     ) -> None:
         self.far, self.says, self.only_at_end, self.pit = far, says, only_at_end, pit
+        self.only_success, self.failure = only_success, failure
         self.render_mode = render_mode
         self.action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
         self.observation_space = gymnasium.spaces.Dict(
@@ -43,7 +47,8 @@ class Walk(gymnasium.Env):
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.place += float(action[0])
         done, lost = self.place > self.far, self.place < self.pit
-        told = {} if self.only_at_end and not (done or lost) else {self.says: done}
+        silent = (self.only_at_end and not (done or lost)) or (self.only_success and not done)
+        told = {} if silent else {self.says: done or self.failure}
         return (
             self._observation(),
             self.place / 10,

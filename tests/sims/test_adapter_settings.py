@@ -145,6 +145,16 @@ def test_an_info_without_success_is_named_when_the_episode_ends() -> None:
         walk(make(kwargs={"says": "successes"}), 0.0)
 
 
+def test_an_info_that_tells_of_success_alone_may_be_named() -> None:
+    rows = walk(make(kwargs={"says": "solved", "only_success": True}, success="solved"), 0.0)
+    assert rows[-1] == (0.0, False, True, False)
+    assert walk(make(kwargs={"says": "solved", "only_success": True}, success="solved"))[-1][-1] is True
+
+
+def test_a_success_of_nan_is_none() -> None:
+    assert walk(make(kwargs={"failure": np.nan}), 0.0)[-1] == (0.0, False, True, False)
+
+
 def test_the_instruction_is_a_template_of_kwargs_observation_and_info() -> None:
     assert make(instruction="{order}, {mood}").reset(seed=0)[0][TASK] == "walk 3 steps, glad"
     assert make(kwargs={"far": 5.0}, instruction="go {far}").reset(seed=0)[0][TASK] == "go 5.0"

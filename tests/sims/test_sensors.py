@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+
 import gymnasium
 import numpy as np
 import pytest
 
 import sims  # noqa: F401  (registers the environments)
-from vla_rl.specs import IMAGES, STATE, TASK
+from sims.observe import Observer
+from vla_rl.specs import IMAGES, STATE, TASK, SensorSpec
 
 PICK = "vla_rl/Pick-v0"
 
@@ -181,3 +185,24 @@ def test_a_bad_call_of_a_tool_is_refused(action, message):
     env.reset(seed=0)
     with pytest.raises(ValueError, match=message):
         env.step(action)
+
+
+def test_a_sensor_whose_numbers_stop_being_finite_is_named():
+    @dataclass(frozen=True)
+    class Gauge:
+        name: str = "gauge"
+
+        def spec(self, world):
+            return SensorSpec("vector", (2,), "float32")
+
+        def read(self, world):
+            return np.array([0, world.level], np.float32)
+
+    world = SimpleNamespace(level=1.0)
+    observer = Observer([Gauge()], world)
+    observer.begin(world, np.random.default_rng(0))
+    observer.read(world)
+    world.level = np.nan
+    with pytest.raises(ValueError, match=r"sensor 'gauge' read \[0.0, nan\]"):
+        observer.read(world)
+    assert observer.read(world, spoilt=True)[STATE].tolist() == [0, 0]

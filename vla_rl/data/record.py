@@ -111,10 +111,9 @@ class Tape:
     def __init__(self, env: gymnasium.Env, seed: int) -> None:
         self.env, self.seed = env, seed
         env.action_space.seed(seed)
-        observation, info = env.reset(seed=seed)
-        self.observation, self.info = copy.deepcopy(observation), dict(info)
         self.ended = False
-        self._seen, self._steps = [self.observation], list[tuple[Any, Any, float, bool, bool]]()
+        self._seen, self._steps = list[dict[str, Any]](), list[tuple[Any, Any, float, bool, bool]]()
+        self._see(*env.reset(seed=seed))
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -137,12 +136,19 @@ class Tape:
     def step(self, action: Any, label: Any) -> None:
         """Carry out `action`, where `label` was the right one."""
         assert not self.ended, "the episode is over"
-        done, right = (pack(each, self.env.action_space) for each in (action, label))
+        done, right = (pack(each, self.env.action_space) for each in (action, label))  # before it may be changed
         observation, reward, terminated, truncated, info = self.env.step(action)
+        self._see(observation, info)
+        self._steps.append((done, right, envs.earned(reward, info), bool(terminated), bool(truncated)))
+        self.ended = bool(terminated or truncated)
+
+    def _see(self, observation: Any, info: dict[str, Any]) -> None:
+        """Keep what was shown. Raises ValueError where a number of it is not finite."""
         self.observation, self.info = copy.deepcopy(observation), dict(info)
         self._seen.append(self.observation)
-        self._steps.append((done, right, float(reward), bool(terminated), bool(truncated)))
-        self.ended = bool(terminated or truncated)
+        if not envs.spoilt(info):  # such an episode is not kept
+            for key, value in self.observation.items():
+                envs.check_finite(key, np.asarray(value))
 
     def episode(self) -> Episode:
         """What happened so far; at least one step."""

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 import sims  # noqa: F401  (registers the environments)
 from tests import fakes
@@ -26,6 +26,7 @@ SPACES = (
     MultiBinary(3),
     MultiDiscrete([3, 2, 5]),
     Dict({"robot": Box(-1, 1, (2,), np.float32), "tool": Discrete(2)}),
+    Tuple([Box(-1, 1, (2,), np.float32), MultiBinary(2), Discrete(3)]),
     Commands(
         {"wait": (), "click": ("at",), "type": ("words",), "key": ("key",)},
         {"at": Box(0, 1, (2,), np.float32), "words": MultiDiscrete([5, 5]), "key": Discrete(2)},

@@ -102,14 +102,13 @@ def to_action(space: gymnasium.Space, vector: np.ndarray) -> Any:
     if isinstance(space, spaces.MultiBinary):
         return (vector.reshape(space.shape) > 0.5).astype(space.dtype)
     if isinstance(space, spaces.MultiDiscrete):
-        parts = np.split(vector, np.cumsum(space.nvec.ravel())[:-1])
-        return (np.array([np.argmax(part) for part in parts]).reshape(space.shape) + space.start).astype(space.dtype)
-    if isinstance(space, spaces.Dict):
-        ends = np.cumsum([spaces.flatdim(part) for part in space.values()])[:-1]
-        return {
-            key: to_action(part, piece)
-            for (key, part), piece in zip(space.items(), np.split(vector, ends), strict=True)
-        }
+        pieces = np.split(vector, np.cumsum(space.nvec.ravel())[:-1])
+        return (np.array([np.argmax(piece) for piece in pieces]).reshape(space.shape) + space.start).astype(space.dtype)
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = list(space.values() if isinstance(space, spaces.Dict) else space.spaces)
+        ends = np.cumsum([spaces.flatdim(part) for part in parts])[:-1]
+        found = [to_action(part, piece) for part, piece in zip(parts, np.split(vector, ends), strict=True)]
+        return dict(zip(space.keys(), found, strict=True)) if isinstance(space, spaces.Dict) else tuple(found)
     raise ValueError(f"actions of {space} are no vectors of a fixed length")
 
 

@@ -38,6 +38,19 @@ def choices(draw: Any) -> tuple[Choice, spaces.Discrete]:
 
 
 @st.composite
+def several(draw: Any) -> tuple[Choice, spaces.MultiDiscrete | spaces.MultiBinary]:
+    """Choices of several entries, in one axis or two, some of them with nothing to choose."""
+    shape = draw(st.sampled_from([(1,), (3,), (2, 2)]))
+    if draw(st.booleans()):
+        return Choice(), spaces.MultiBinary(shape)
+    count = int(np.prod(shape))
+    counts = draw(st.lists(st.integers(1, 4), min_size=count, max_size=count).filter(lambda found: max(found) > 1))
+    starts = draw(st.lists(st.integers(-3, 3), min_size=count, max_size=count))
+    shaped = np.reshape(counts, shape)
+    return Choice(ordered=draw(st.booleans())), spaces.MultiDiscrete(shaped, start=np.reshape(starts, shape))
+
+
+@st.composite
 def pointers(draw: Any) -> tuple[Pointer, spaces.Box]:
     return Pointer("front", (draw(st.integers(1, 9)), draw(st.integers(1, 9)))), draw(boxes(dims=2))
 
@@ -80,7 +93,7 @@ def commands(draw: Any) -> tuple[Command, Commands]:
     return Command("front", parts={name: part for name, (part, _) in found.items() if name in used}), space
 
 
-LEAVES = binned() | choices() | pointers() | spans() | written() | commands()
+LEAVES = binned() | choices() | several() | pointers() | spans() | written() | commands()
 NESTED = st.recursive(LEAVES, lambda parts: composed(parts) | variants(parts), max_leaves=5)
 
 

@@ -66,6 +66,8 @@ def test_binned_bounds_may_narrow_a_box_or_bound_an_open_one() -> None:
         (Binned(), spaces.Discrete(3), r"binned needs a Box action space; got Discrete\(3\)"),
         (Binned().bind(UNIT), spaces.Box(-1, 1, (4,)), r"expected shape \(3,\); the space has \(4,\)"),
         (Choice(), UNIT, "choice needs a Discrete"),
+        (Choice(), spaces.MultiDiscrete([1, 1]), "has nothing to choose"),
+        (Binned(), spaces.Box(1, 1, (2,)), "every dimension .* is locked"),
         (Choice().bind(spaces.Discrete(3)), spaces.Discrete(4), "expected 3 alternatives from 0; the space has 4"),
         (Pointer("front"), UNIT, r"needs a Box of shape \(2,\)"),
         (Pointer("front"), spaces.Box(0, np.inf, (2,)), "unbounded: give `bottom_right`"),
@@ -140,6 +142,31 @@ def test_choice_respects_where_the_alternatives_start() -> None:
     assert bound.encode(np.int64(1)).tolist() == [2]
 
 
+def test_choice_takes_an_entry_of_several_in_a_token_each() -> None:
+    bound = Choice().bind(spaces.MultiDiscrete([3, 1, 4], start=[0, 7, -1]))
+    assert bound.slots == (Slot(3), Slot(4))  # where there is one alternative only, there is nothing to choose
+    assert bound.decode(np.array([2, 3])).tolist() == [2, 7, 2]
+    assert bound.encode(np.array([1, 7, -1])).tolist() == [1, 0]
+    speeds = Choice(ordered=True).bind(spaces.MultiDiscrete([[5], [5]]))
+    assert speeds.slots == (Slot(5, "bin"), Slot(5, "bin"))
+    assert speeds.decode(np.array([4, 0])).tolist() == [[4], [0]]
+    switches = Choice().bind(spaces.MultiBinary(3))
+    assert switches.slots == (Slot(2), Slot(2), Slot(2))
+    assert switches.decode(np.array([1, 0, 1])).dtype == np.int8
+    assert switches.encode([True, False, True]).tolist() == [1, 0, 1]
+
+
+def test_a_dimension_that_a_box_locks_takes_no_token() -> None:
+    box = spaces.Box(np.array([-1, 0.5, 0], np.float32), np.array([1, 0.5, 2], np.float32))
+    bound = Binned((3, 4, 5)).bind(box)
+    assert bound.slots == (Slot(3, "bin"), Slot(5, "bin"))
+    assert bound.decode(np.array([2, 0])).tolist() == [1.0, 0.5, 0.0]
+    assert bound.encode([0.1, 0.5, 1.9]).tolist() == [1, 4]
+    assert Binned((3, 4, 5)).bind(box) == bound.bind(box)
+    parts = Compose([Choice(), Binned(3)]).bind(spaces.Tuple([spaces.Discrete(2), box]))
+    assert parts.decode(parts.encode((1, box.high)))[1].tolist() == [1.0, 0.5, 2.0]
+
+
 def test_a_pointers_cells_run_right_and_down_from_the_images_top_left() -> None:
     bound = Pointer("front", (2, 4)).bind(spaces.Box(np.float32([0, 0]), np.float32([64, 32])))
     assert bound.slots == (Slot(8, "place", (2, 4), "front"),)
@@ -182,3 +209,8 @@ def test_a_chunk_tells_how_many_actions_a_decision_is() -> None:
 def test_bound_spaces_are_values() -> None:
     assert Binned().bind(UNIT) == Binned().bind(UNIT)
     assert hash(Chunk(Binned(), 2).bind(UNIT)) == hash(Chunk(Binned(), 2).bind(UNIT))
+
+
+def test_choice_binds_again_to_the_same_entries_only() -> None:
+    with pytest.raises(ValueError, match=r"expected \(2, 3\) alternatives from \(0, 0\); the space has \(3, 2\)"):
+        Choice().bind(spaces.MultiDiscrete([2, 3])).bind(spaces.MultiDiscrete([3, 2]))

@@ -17,6 +17,8 @@ from vla_rl.specs import Slot
 class Binned:
     """Each dimension of a Box as evenly spaced values, both ends included; odd counts of [-x, x] hold 0 exactly.
 
+    A dimension that the Box locks (its low is its high) takes no token, and always has that value.
+
     Args:
         bins: values a dimension (at least 2): one number for all, or one for each dimension.
         low: the lowest value, in the action's unit: one number for all, or one for each dimension.
@@ -42,7 +44,7 @@ class Binned:
 
         Raises:
             ValueError: not a Box; the number of bins, lows or highs is not that of its dimensions; no
-                finite bounds; bounds outside the Box; values too close for its dtype to tell apart.
+                finite bounds; bounds outside the Box; values too close for its dtype to tell apart; all is locked.
         """
         if not isinstance(space, spaces.Box):
             raise ValueError(f"binned needs a Box action space; got {space}")
@@ -54,29 +56,32 @@ class Binned:
         bins, low, high = self._fit("bins", dims), self._fit("low", dims), self._fit("high", dims)
         low = _bounds("low", low, space.low.reshape(-1), space)
         high = _bounds("high", high, space.high.reshape(-1), space)
+        locked = (space.low == space.high).reshape(-1)
         for index, (lowest, highest) in enumerate(zip(low, high, strict=True)):
-            if not lowest < highest:
+            if not (lowest < highest or locked[index]):
                 raise ValueError(f"dimension {index}: low {lowest} must be below high {highest}")
         bound = replace(self, bins=bins, low=low, high=high, shape=tuple(space.shape), dtype=str(space.dtype))
         for index, row in enumerate(bound._values):
             if len(np.unique(row)) < len(row):
                 raise ValueError(f"dimension {index}: {len(row)} bins are too close for {space.dtype} to tell apart")
+        if not bound.slots:
+            raise ValueError(f"every dimension of {space} is locked, so that there is nothing to choose")
         return bound
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
-        """One `bin` slot a dimension, in C order."""
-        if self.shape is None or isinstance(self.bins, int):
+        """One `bin` slot a dimension that is not locked, in C order."""
+        if self.shape is None:
             raise unbound(self)
-        return tuple(Slot(count, "bin") for count in self.bins)
+        return tuple(Slot(len(row), "bin") for row in self._values if len(row) > 1)
 
     def mask(self, prefix: np.ndarray) -> None:
         """Every value may follow every other."""
 
     def decode(self, tokens: np.ndarray) -> np.ndarray:
         """The action, of the Box's shape and dtype."""
-        chosen = check_tokens(tokens, self.slots)
-        values = [row[token] for row, token in zip(self._values, chosen, strict=True)]
+        chosen = iter(check_tokens(tokens, self.slots))
+        values = [row[next(chosen) if len(row) > 1 else 0] for row in self._values]
         return np.asarray(values).astype(self.dtype).reshape(self.shape or ())
 
     def encode(self, action: Any) -> np.ndarray:
@@ -85,22 +90,23 @@ class Binned:
         Raises:
             ValueError: not of the Box's shape, or NaN.
         """
-        slots, found = self.slots, np.asarray(action, np.float64)
+        found = np.asarray(action, np.float64)
+        if self.shape is None:
+            raise unbound(self)
         if found.shape != self.shape:
             raise ValueError(f"action dimension: expected shape {self.shape}; got {found.shape}")
         pairs = zip(self._values, found.reshape(-1), strict=True)
-        tokens = [int(nearest_index(row, np.asarray(value))) for row, value in pairs]
-        assert len(tokens) == len(slots)
-        return np.asarray(tokens, np.int64)
+        return np.asarray([nearest_index(row, np.asarray(value)) for row, value in pairs if len(row) > 1], np.int64)
 
     @cached_property
     def _values(self) -> tuple[np.ndarray, ...]:
-        """The values of each dimension, float64 [bins]."""
+        """The values of each dimension, float64 [bins]; of a locked one float64 [1]."""
         assert isinstance(self.bins, tuple), self
         assert isinstance(self.low, tuple), self
         assert isinstance(self.high, tuple), self
         rows = zip(self.low, self.high, self.bins, strict=True)
-        return tuple(evenly(low, high, np.arange(n) / (n - 1), np.dtype(self.dtype)) for low, high, n in rows)
+        fractions = ((low, high, np.arange(n if low < high else 1) / (n - 1)) for low, high, n in rows)
+        return tuple(evenly(low, high, share, np.dtype(self.dtype)) for low, high, share in fractions)
 
     def _fit(self, name: str, dims: int) -> Any:
         """The field `name`, one value a dimension (None stays None)."""

@@ -17,6 +17,7 @@ import numpy as np
 from vla_rl import registry
 from vla_rl.actions import horizon
 from vla_rl.actions.command import Commands
+from vla_rl.actions.fit import prove
 from vla_rl.registry import ConfigError
 from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace, Mark
 
@@ -188,18 +189,24 @@ def still(space: gymnasium.Space) -> Any:
         return np.zeros(space.shape, space.dtype) + getattr(space, "start", 0)
     if isinstance(space, spaces.Dict):
         return {key: still(part) for key, part in space.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(still(part) for part in space)
+    if isinstance(space, spaces.OneOf):
+        return 0, still(space[0])
     return space.sample()
 
 
 def bind_tokens(config: Any, space: gymnasium.Space, plugins: Sequence[str] = ()) -> ActionSpace:
-    """The action space of the config, fitted to the environment's.
+    """The action space of the config, fitted to the environment's, and proven to carry out what it encodes.
 
     Raises:
         ConfigError: unknown component, or one that does not fit.
     """
     component = registry.build("action_spaces", config, plugins, path="action_space")
     try:
-        return component.bind(space)
+        bound = component.bind(space)
+        prove(bound, space)
+        return bound
     except ValueError as error:
         raise ConfigError(f"action_space: {error}") from error
 

@@ -69,10 +69,26 @@ class Commands(spaces.Dict):
         return {name: action[name] for name in self}
 
     def sample(self, mask: Any = None, probability: Any = None) -> dict[str, Any]:
-        """A random command; what its kind does not take holds the first point of its space."""
+        """A random command; what its kind does not take holds the first point of its space.
+
+        Nothing follows the end of a text, and no span ends before it begins.
+        """
         drawn = super().sample(mask, probability)
         kind = self.kinds[int(drawn[KIND])]
-        return self.command(kind, **{name: drawn[name] for name in self.takes[kind]})
+        return self.command(kind, **{name: self._said(name, drawn[name]) for name in self.takes[kind]})
+
+    def is_span(self, name: str) -> bool:
+        """Whether an argument is a span of words: two equal numbers without names. Other MultiDiscrete are texts."""
+        space = self[name]
+        pair = isinstance(space, spaces.MultiDiscrete) and space.shape == (2,) and space.nvec[0] == space.nvec[1]
+        return bool(pair) and name not in self.names
+
+    def _said(self, name: str, value: Any) -> Any:
+        """An argument's value in its one spelling."""
+        if self.is_span(name):
+            return np.maximum.accumulate(value)
+        is_text = isinstance(self[name], spaces.MultiDiscrete) and value.ndim == 1
+        return np.where(np.cumsum(value == 0) > 0, 0, value) if is_text else value
 
     def __eq__(self, other: object) -> bool:
         same = isinstance(other, Commands) and (self.takes, self.names) == (other.takes, other.names)
@@ -104,7 +120,8 @@ class Command:
     Arguments are shared by the kinds that take them, so that a click and a drag begin in one place slot. Those that a
     kind does not take may only hold token 0, so every command has one spelling.
 
-    A Box of two is pointed at, MultiDiscrete([W, W]) is a span of words, any other MultiDiscrete are characters.
+    A Box of two is pointed at, MultiDiscrete([W, W]) without names is a span of words, any other MultiDiscrete are
+    characters.
 
     Args:
         camera: the camera whose image is pointed into.
@@ -143,7 +160,7 @@ class Command:
                 raise ValueError(f"kinds: no {kind!r}; {nearest(kind, space.kinds)}")
         bound = {}
         for name in names:
-            part = self.parts.get(name) or self._natural(space[name])
+            part = self.parts.get(name) or self._natural(space, name)
             try:
                 bound[name] = part.bind(space[name])
             except ValueError as error:
@@ -151,12 +168,11 @@ class Command:
         allowed = tuple(self.kinds is None or kind in self.kinds for kind in space.kinds)
         return replace(self, parts=bound, takes=tuple(space.takes.values()), allowed=allowed)
 
-    def _natural(self, space: spaces.Space) -> ActionSpace:
-        if isinstance(space, spaces.Box):
+    def _natural(self, space: Commands, name: str) -> ActionSpace:
+        if isinstance(space[name], spaces.Box):
             return Pointer(self.camera, self.grid)
-        if isinstance(space, spaces.MultiDiscrete):
-            counts = np.asarray(space.nvec)
-            return Span() if counts.shape == (2,) and counts[0] == counts[1] else Characters()
+        if isinstance(space[name], spaces.MultiDiscrete):
+            return Span() if space.is_span(name) else Characters()
         return Choice()
 
     @cached_property

@@ -53,7 +53,8 @@ def spelling(text: str, characters: Sequence[str], length: int) -> np.ndarray:
 class Span:
     """Words of the task's text, from the first to the last one, both included: two tokens.
 
-    Over MultiDiscrete([W, W]); words are counted as `specs.words_of` counts them. The last is never before the first.
+    Over MultiDiscrete([W, W]), an argument of `Commands`, or a space that samples no last word before the first.
+    Words are counted as `specs.words_of` counts them.
 
     Args:
         words: W; set by `bind`.
@@ -101,6 +102,9 @@ class Span:
 @dataclass(frozen=True)
 class Characters:
     """A text written character by character, over MultiDiscrete([C, C, ...]): 0 ends it, and only 0 follows.
+
+    The space is an argument of `Commands`, or samples nothing after a 0. Numbers that do not hang together so are
+    those of `choice`.
 
     Args:
         counts: C, as often as the text may be long; set by `bind`.

@@ -36,8 +36,7 @@ class Spoken(Protocol):
 def spoken(space: Commands, name: str) -> Spoken | None:
     """How an argument of commands is said; None for one that cannot be.
 
-    As `Command` has it, two equal numbers of choices are a span of words, and other numbers characters; so are all that
-    have names. What has none is called by its number.
+    Choices and characters without a name are called by their number.
     """
     part, names = space[name], space.names.get(name)
     if isinstance(part, spaces.Discrete):
@@ -45,7 +44,7 @@ def spoken(space: Commands, name: str) -> Spoken | None:
         return Choice(name, names or tuple(str(start + i) for i in range(int(part.n))), start)
     if not isinstance(part, spaces.MultiDiscrete) or part.nvec.ndim != 1:
         return None
-    if names is None and len(part.nvec) == 2 and part.nvec[0] == part.nvec[1]:
+    if space.is_span(name):
         return Words(int(part.nvec[0]))
     return Characters(names or tuple(map(str, range(1, int(part.nvec.max())))), len(part.nvec))
 

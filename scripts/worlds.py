@@ -15,6 +15,7 @@ import sims  # noqa: F401  (registers the environments)
 from sims.gui.themes import THEMES
 from sims.register import SCREENS, TABLE_TOP
 from sims.web.miniwob import MiniWoB
+from vla_rl.actions.expert import expert_action
 
 SIDE, CAPTION, GAP, COLUMNS, SEED = 256, 52, 6, 5, 3
 WHEN = {"FragileReach": 0.45, "GamedDrawer": 0.35, "TidyUp": 0.68, "Pick": 0.95, "GamedStack": 0.65}
@@ -77,7 +78,7 @@ def act_out(env: gymnasium.Env, limit: int = 10_000) -> int:
     """Let the expert act for `limit` steps, or to the episode's end; how many it took."""
     env.reset(seed=SEED)
     for step in range(limit):
-        _, _, terminated, truncated, _ = env.step(env.unwrapped.expert_action())
+        _, _, terminated, truncated, _ = env.step(expert_action(env))
         if terminated or truncated:
             return step + 1
     return limit

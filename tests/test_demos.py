@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -13,15 +14,20 @@ import pytest
 
 from tests.fakes import CAMERA, LINE
 from vla_rl.actions.binned import Binned
+from vla_rl.actions.choice import Choice
 from vla_rl.actions.chunk import Chunk
 from vla_rl.actions.command import Commands
+from vla_rl.actions.compose import Compose
 from vla_rl.data import demos
+from vla_rl.data.decisions import to_decisions
+from vla_rl.data.flat import pack, unpack
 from vla_rl.data.record import perturbed
 from vla_rl.envs import ObservationShape
 from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
 from vla_rl.specs import HELD_OUT_SEEDS, STATE
 
+UNIT = gymnasium.spaces.Box(-1, 1, (1,))
 SHAPE = ObservationShape(images={CAMERA: (8, 8, 3)}, state=1)
 
 
@@ -29,6 +35,7 @@ def config(path: Path, env: str = LINE, episodes: int = 4, noise: float = 0.0, s
     return SimpleNamespace(
         env=SimpleNamespace(id=env, sensors=None, kwargs={}, adapter=None),
         plugins=[],
+        action_space="binned",
         demos=SimpleNamespace(episodes=episodes, noise=noise, seed=seed, folder=path),
     )
 
@@ -273,3 +280,127 @@ def test_replay_holds_every_decision_with_its_label_and_features(line: demos.Dem
     ended = batch.discount == 0
     np.testing.assert_array_equal(batch.reward[ended], 1.0)
     assert (np.abs(batch.next_observation[STATE][ended]) < 0.1).all()
+
+
+def test_demos_refuses_an_action_space_that_does_not_fit_before_anything_is_recorded(tmp_path: Path) -> None:
+    run = config(tmp_path / "demos")
+    run.action_space = "choice"
+    with pytest.raises(ConfigError, match="action_space: choice needs a Discrete"):
+        demos.record(run)  # type: ignore[arg-type]
+    run.action_space = {"type": "binned", "bins": 5, "low": -0.5}
+    demos.record(run)  # type: ignore[arg-type]
+
+
+class Signs(gymnasium.Env):
+    """Say `yes` three times in a row; there is `no`, and `perhaps`, with a number."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {CAMERA: gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8), "task": gymnasium.spaces.Text(9)}
+    )
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.action_space = Commands(
+            {"yes": (), "no": (), "perhaps": ("much",)}, {"much": gymnasium.spaces.Discrete(3)}
+        )
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.said: list[str] = []
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self.said.append(self.action_space.kinds[int(action["kind"])])
+        done = self.said[-3:] == ["yes"] * 3
+        return self._seen(), float(done), done, False, {"is_success": done}
+
+    def expert_action(self) -> Any:
+        return self.action_space.command("yes")
+
+    def _seen(self) -> dict[str, Any]:
+        return {CAMERA: np.zeros((8, 8, 3), np.uint8), "task": "say yes"}
+
+
+@pytest.fixture
+def signs(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The id of `Signs`."""
+    spec = gymnasium.envs.registration.EnvSpec("fake/Signs-v0", entry_point=Signs)
+    monkeypatch.setitem(gymnasium.registry, spec.id, spec)
+    return spec.id
+
+
+def test_noise_keeps_to_the_kinds_that_the_policy_may_use(signs: str, tmp_path: Path) -> None:
+    run = config(tmp_path / "demos", signs, episodes=6, noise=0.5)
+    run.action_space = {"type": "command", "kinds": ["yes", "perhaps"]}
+    found = demos.load(demos.record(run), ObservationShape.of(Signs.observation_space))  # type: ignore[arg-type]
+    space = Signs().action_space
+    kinds = {int(unpack(row, space)["kind"]) for episode in found for row in episode.action}
+    assert kinds == {0, 2}
+
+
+def test_demos_names_what_the_expert_does_that_the_action_space_leaves_out(signs: str, tmp_path: Path) -> None:
+    run = config(tmp_path / "demos", signs, episodes=1)
+    run.action_space = {"type": "command", "kinds": ["no"]}
+    with pytest.raises(ConfigError, match=r"no decision for what the expert of .*Signs.* does: .* one of the kinds no"):
+        demos.record(run)  # type: ignore[arg-type]
+    assert not (tmp_path / "demos").exists()
+
+
+def test_noise_moves_each_part_of_a_tuple_by_itself() -> None:
+    space = gymnasium.spaces.Tuple([gymnasium.spaces.Box(-1, 1, (1,)), gymnasium.spaces.Discrete(9)], seed=0)
+    rng = np.random.default_rng(0)
+    moved = [perturbed((np.zeros(1, np.float32), 4), space, 0.1, rng) for _ in range(100)]
+    assert all(space.contains(each) for each in moved)
+    assert 0.05 < np.std([each[0] for each in moved]) < 0.2
+    assert sum(each[1] != 4 for each in moved) < 30
+
+
+@pytest.mark.parametrize(
+    ("space", "action"),
+    [
+        (gymnasium.spaces.MultiDiscrete([3, 4]), np.array([2, 1])),
+        (gymnasium.spaces.MultiBinary(3), np.array([1, 0, 1], np.int8)),
+        (gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(3), gymnasium.spaces.Box(-1, 1, (2, 1))]), (2, [[1], [0]])),
+        (gymnasium.spaces.OneOf([gymnasium.spaces.Discrete(3), gymnasium.spaces.MultiBinary(2)]), (1, [1, 0])),
+        (gymnasium.spaces.OneOf([gymnasium.spaces.Discrete(3), gymnasium.spaces.MultiBinary(2)]), (0, 2)),
+        (
+            gymnasium.spaces.Dict(a=gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(2)] * 2), b=UNIT),
+            {"a": (1, 0), "b": [0.5]},
+        ),
+    ],
+)
+def test_an_action_of_any_parts_comes_back_from_its_row(space: gymnasium.Space, action: Any) -> None:
+    row = pack(action, space)
+    assert row.ndim == 1
+    again = unpack(row, space)
+    assert space.contains(again)
+    assert str(pack(again, space)) == str(row)
+
+
+class Aiming(gymnasium.Env):
+    """Its actions are a Tuple: which way, and how far; three steps of the expert are a success."""
+
+    observation_space = Signs.observation_space
+    action_space = gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(2), gymnasium.spaces.Box(-1, 1, (2,))])
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self._seen(), 0.0, self.steps == 3, False, {"is_success": True}
+
+    def expert_action(self) -> Any:
+        return self.steps % 2, np.array([0.5, -1.0], np.float32)
+
+    def _seen(self) -> dict[str, Any]:
+        return {CAMERA: np.zeros((8, 8, 3), np.uint8), "task": "aim"}
+
+
+def test_actions_that_are_tuples_are_recorded_and_taught(tmp_path: Path) -> None:
+    env = Aiming()
+    tokens = Compose([Choice(), Binned(5)]).bind(env.action_space)
+    path = demos.save(demos.demonstrate(env, episodes=1, tokens=tokens), tmp_path / "demos")
+    (episode,) = demos.load(path, ObservationShape.of(env.observation_space))
+    assert to_decisions(episode, tokens, env.action_space).labels.tolist() == [[0, 3, 0], [1, 3, 0], [0, 3, 0]]

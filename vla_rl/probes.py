@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from vla_rl.actions.expert import expert_action
 from vla_rl.blind import Linear, Nearest, Reader, to_action
 from vla_rl.data.record import perturbed
 from vla_rl.envs import still
@@ -116,11 +117,6 @@ def blind(observations: Sequence[Any], actions: Sequence[Any], space: gymnasium.
         Probe(f"image-blind, {kind.__name__.lower()}", _seeing_nothing(reader, kind.fit(features, labels)), blind=True)
         for kind in (Nearest, Linear)
     )
-
-
-def expert_action(env: gymnasium.Env) -> Any:
-    """What the scripted expert would do now."""
-    return env.unwrapped.expert_action()  # type: ignore[attr-defined]
 
 
 def _sticky(env: gymnasium.Env, rng: np.random.Generator) -> Act:

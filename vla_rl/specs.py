@@ -112,6 +112,19 @@ class Sensor(Protocol):
         """One reading, of the shape and dtype that `spec` states; it may be a view of the world's own memory."""
 
 
+@runtime_checkable
+class Expert(Protocol):
+    """What an environment, or a wrapper around one, has beside Gymnasium's methods where it can show how it is done."""
+
+    def expert_action(self) -> Any:
+        """What to do now, an action of this object's own `action_space`.
+
+        It depends on the present state only: asked twice it says the same, and nothing moves. It is asked after each
+        `reset` and `step`, also where others acted before. Raises ConfigError where there is no expert to ask, and
+        ValueError where it does not know how to go on.
+        """
+
+
 @dataclass(frozen=True)
 class Slot:
     """One token of a decision.

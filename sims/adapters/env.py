@@ -14,6 +14,7 @@ from sims.adapters.settings import Adapter, fill
 from sims.adapters.world import ForeignWorld
 from sims.observe import CHARACTERS, INSTRUCTION_LENGTH, Observer
 from vla_rl import registry
+from vla_rl.actions.expert import expert_action, without_expert
 from vla_rl.registry import ConfigError, SetupError, nearest
 from vla_rl.specs import Observation
 
@@ -131,14 +132,21 @@ class AdaptedEnv(gymnasium.Env):
             return self.world.own_picture()
         return self.world.render(self._view, VIEW_SIZE, VIEW_SIZE)
 
-    def expert_action(self) -> np.ndarray:
-        """What the scripted expert would do now. Raises ConfigError where there is none."""
-        if self._expert is None:
+    def expert_action(self) -> Any:
+        """What the scripted expert would do now: the one of the settings, or the environment's own.
+
+        Raises:
+            ConfigError: there is neither.
+        """
+        if self._expert is not None:
+            return self._expert.action(self.world)
+        why = without_expert(self.env)
+        if why:
             raise ConfigError(
-                f"env.adapter.expert: null, and {self.env_id} has no scripted expert of its own; name one, or train "
-                "from reward alone (demos.episodes=0)"
+                f"env.adapter.expert: null, and of {self.env_id} itself, {why}; name one, or train from reward alone "
+                "(demos.episodes=0)"
             )
-        return self._expert.action(self.world)
+        return expert_action(self.env)
 
     def close(self) -> None:
         """Close the environment, and free the pictures' buffers."""

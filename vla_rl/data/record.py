@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,25 +12,30 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vla_rl import envs, specs
+from vla_rl.actions import horizon
 from vla_rl.actions.command import Commands
+from vla_rl.actions.expert import expert_action, without_expert
 from vla_rl.data.files import Demonstrations, Episode, save
 from vla_rl.data.flat import pack
 from vla_rl.envs import ObservationShape
 from vla_rl.registry import ConfigError
-from vla_rl.specs import TASK
+from vla_rl.specs import TASK, ActionSpace
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
 
 TRIES = 10
 """At most this many episodes are tried for each that is wanted."""
+DRAWS = 1000
+"""At most this many random actions are drawn until there is a decision for one."""
 
 
 def record(run: RunConfig) -> Path:
     """Record `run.demos.episodes` successful episodes of the scripted expert into `run.demos.path`.
 
     Raises:
-        ConfigError: the environment has no scripted expert, or succeeds too rarely.
+        ConfigError: the environment has no scripted expert, or succeeds too rarely; the run's action space does not fit
+            the environment's actions, or has no decision for one of the expert's.
         FileExistsError: the folder exists already.
         ValueError: a seed is held out for evaluation.
     """
@@ -38,32 +44,38 @@ def record(run: RunConfig) -> Path:
         raise FileExistsError(f"demos.path: {path} exists already; name another folder, or remove it first")
     env = envs.factory(run, past=envs.Past())()
     try:
-        demonstrations = demonstrate(env, run.demos.episodes, run.demos.noise, run.demos.seed)
+        tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
+        demonstrations = demonstrate(env, run.demos.episodes, run.demos.noise, run.demos.seed, tokens)
     finally:
         env.close()
     return save(demonstrations, path)
 
 
-def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int = 0) -> Demonstrations:
+def demonstrate(
+    env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int = 0, tokens: ActionSpace | None = None
+) -> Demonstrations:
     """The first `episodes` successful episodes of the expert, on seeds from `seed` on.
 
     With `noise` the expert is pushed off its path, so that its labels also show how to come back:
     to an action of a Box, Gaussian noise of `noise` times half the Box's range is added, and the sum is
-    clipped to the Box; so it is in each part of a Dict; in any other space, a uniformly random action replaces the
-    expert's with probability `noise`; a command is replaced as a whole. The label is always what the expert itself
-    would have done in that state.
+    clipped to the Box; so it is in each part of a Dict or a Tuple; in any other space, a uniformly random action
+    replaces the expert's with probability `noise`; a command is replaced as a whole. The label is always what the
+    expert itself would have done in that state.
+
+    tokens: the action space that shall be trained with; nothing is done that it has no decision for.
 
     Raises:
         ConfigError: the environment has no scripted expert, or it succeeds in fewer than 1 of `TRIES`
-            episodes.
+            episodes; `tokens` have no decision for one of its actions.
     """
     if episodes == 0:
         raise ConfigError("demos.episodes: 0, so that there is nothing to record")
     specs.check_training_seed(seed, episodes * TRIES, "demos.seed")
     name = envs.name_of(env)
-    if not hasattr(env.unwrapped, "expert_action"):
+    why = without_expert(env)
+    if why:
         raise ConfigError(
-            f"env.id: {name} has no scripted expert (a method `expert_action()`), so nothing can be recorded; "
+            f"env.id: {name} {why.removeprefix('it ')}, so nothing can be recorded; "
             "record with another environment, or train from reward alone (demos.episodes=0)"
         )
     kept: list[Episode] = []
@@ -76,7 +88,7 @@ def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int
                     f"demos: the expert of {name} succeeded in only {len(kept)} of {tried} episodes with "
                     f"noise {noise}; lower demos.noise, or check the environment"
                 )
-            episode, success = play(env, seed + tried, noise)
+            episode, success = play(env, seed + tried, noise, tokens)
             tried += 1
             if success:
                 kept.append(episode)
@@ -87,11 +99,12 @@ def demonstrate(env: gymnasium.Env, episodes: int, noise: float = 0.0, seed: int
 
 def missing_expert(env: gymnasium.Env, seed: int = 0) -> str:
     """Why there is no scripted expert to ask, in words; "" where there is one. Begins an episode."""
-    if not hasattr(env.unwrapped, "expert_action"):
-        return "it has no scripted expert (a method `expert_action()`)"
+    why = without_expert(env)
+    if why:
+        return why
     env.reset(seed=seed)
     try:
-        env.unwrapped.expert_action()
+        expert_action(env)
     except ConfigError as error:
         return str(error)
     return ""
@@ -165,29 +178,67 @@ class Tape:
         )
 
 
-def play(env: gymnasium.Env, seed: int, noise: float) -> tuple[Episode, bool]:
+def play(env: gymnasium.Env, seed: int, noise: float, tokens: ActionSpace | None = None) -> tuple[Episode, bool]:
     """One episode of the expert, and whether it succeeded. The same seed gives the same episode."""
     rng = np.random.default_rng((seed, 1))
     tape = Tape(env, seed)
     while not tape.ended:
-        label = env.unwrapped.expert_action()  # type: ignore[attr-defined]
-        tape.step(perturbed(label, env.action_space, noise, rng), label)
+        label = expert_action(env)
+        refusal = tokens is not None and _refusal(label, tokens)
+        if refusal:
+            raise ConfigError(
+                f"action_space: it has no decision for what the expert of {envs.name_of(env)} does: {refusal}"
+            )
+        tape.step(perturbed(label, env.action_space, noise, rng, tokens), label)
     return tape.episode(), tape.succeeded
 
 
-def perturbed(action: Any, space: gymnasium.Space, noise: float, rng: np.random.Generator) -> Any:
-    """`action` with the noise that `demonstrate` describes; `action` itself where `noise` is 0."""
-    if noise == 0:
-        return action
-    if isinstance(space, gymnasium.spaces.Box):
+def perturbed(
+    action: Any, space: gymnasium.Space, noise: float, rng: np.random.Generator, tokens: ActionSpace | None = None
+) -> Any:
+    """`action` with the noise that `demonstrate` describes; `action` itself where `noise` is 0.
+
+    With `tokens`, a random action that they have no decision for is drawn again.
+    """
+    usable = (lambda drawn: True) if tokens is None else (lambda drawn: not _refusal(drawn, tokens))
+    return action if noise == 0 else _moved(action, space, noise, rng, usable)
+
+
+def _moved(
+    action: Any, space: gymnasium.Space, noise: float, rng: np.random.Generator, usable: Callable[[Any], bool]
+) -> Any:
+    """An action, or a part of one, with noise. usable: whether a random one may take its place."""
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Box):
         reach = (space.high.astype(np.float64) - space.low) / 2
         if not np.isfinite(reach).all():
             raise ConfigError(f"demos.noise: {space} has no bounds to scale noise by; set it to 0")
         moved = action + noise * reach * rng.standard_normal(space.shape)
         return np.clip(moved, space.low, space.high).astype(space.dtype)
-    if isinstance(space, gymnasium.spaces.Dict) and not isinstance(space, Commands):
-        return {key: perturbed(action[key], part, noise, rng) for key, part in space.items()}
-    return space.sample() if rng.random() < noise else action
+    if isinstance(space, spaces.Dict | spaces.Tuple) and not isinstance(space, Commands):
+        dealt = action if isinstance(space, spaces.Dict) else dict(enumerate(action))
+        whole = dict if isinstance(space, spaces.Dict) else lambda parts: tuple(parts.values())
+
+        def part(key: Any) -> Any:
+            return _moved(dealt[key], space[key], noise, rng, lambda drawn: usable(whole({**dealt, key: drawn})))
+
+        return whole({key: part(key) for key in dealt})
+    if rng.random() >= noise:
+        return action
+    for _ in range(DRAWS):
+        drawn = space.sample()
+        if usable(drawn):
+            return drawn
+    raise ConfigError(f"demos.noise: action_space has no decision for any of {DRAWS} random actions of {space}")
+
+
+def _refusal(action: Any, tokens: ActionSpace) -> str:
+    """Why there is no decision for an action; "" where there is."""
+    try:
+        tokens.encode([action] * horizon(tokens) if horizon(tokens) > 1 else action)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _progress() -> Progress:

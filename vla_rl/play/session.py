@@ -11,6 +11,7 @@ from PIL import Image
 
 from vla_rl import envs, specs
 from vla_rl.actions.command import Commands
+from vla_rl.actions.expert import expert_action
 from vla_rl.data import files
 from vla_rl.data.files import Demonstrations
 from vla_rl.data.record import Tape, missing_expert
@@ -110,7 +111,7 @@ class Session:
         if self.tape.ended:
             raise RefusedError("the episode is over: keep it or drop it")
         try:
-            action = self.env.unwrapped.expert_action()  # type: ignore[attr-defined]
+            action = expert_action(self.env)
         except ValueError as error:
             raise RefusedError(f"the expert does not know how to go on: {error}") from error
         return self.act(action)

@@ -45,10 +45,8 @@ def test_every_shipped_file_of_a_group_makes_a_run(group: str) -> None:
 
 
 def test_overrides_are_typed_and_the_last_one_counts() -> None:
-    run = config.load(
-        ["train.steps=7", "sft.lr=1e-4", "train.steps=8", "plugins=[my_sensors]", "+env.kwargs.a=[1,{b: 2}]"]
-    )
-    assert (run.train.steps, run.sft.lr, run.plugins) == (8, 1e-4, ["my_sensors"])
+    run = config.load(["train.steps=7", "sft.lr=1e-4", "train.steps=8", "plugins=[json]", "+env.kwargs.a=[1,{b: 2}]"])
+    assert (run.train.steps, run.sft.lr, run.plugins) == (8, 1e-4, ["json"])
     assert run.env.kwargs["a"] == [1, {"b": 2}]
 
 
@@ -264,11 +262,17 @@ class TestResume:
     def test_a_folder_without_a_run_is_refused(self, tmp_path: Path) -> None:
         assert "holds no config.yaml" in refusal("resume=true", f"run_dir={tmp_path}")
 
-    def test_a_saved_config_cannot_widen_what_may_be_imported(self, saved: RunConfig) -> None:
+    def test_a_saved_config_cannot_widen_what_may_be_imported(
+        self, saved: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         assert saved.run_dir is not None
+        canary = tmp_path / "canary"
+        (tmp_path / "evil.py").write_text(f"open({str(canary)!r}, 'w').close()")
+        monkeypatch.syspath_prepend(tmp_path)
         saved.model_copy(update={"plugins": ["evil"]}).save(saved.run_dir)
         arguments = ("resume=true", f"run_dir={saved.run_dir}")
         assert "needs the modules ['evil']; give plugins=[evil]" in refusal(*arguments)
+        assert not canary.exists()
         assert config.load([*arguments, "plugins=[evil]"]).plugins == ["evil"]
 
     def test_a_damaged_file_is_named(self, tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ import gymnasium
 import numpy as np
 import pytest
 
-from vla_rl import config, envs, registry
+from vla_rl import build, cli, config, envs, naming, registry
+from vla_rl.data import demos
 from vla_rl.envs import TokenEnv
 from vla_rl.registry import ConfigError
 from vla_rl.specs import IMAGES, STATE
+from vla_rl.vector import VectorEnvs
 
 MODULE = '''
 """What a user writes."""
@@ -132,7 +134,7 @@ def test_the_users_action_space_composes_and_is_kept_with_a_policy(module: Path)
 @pytest.mark.parametrize("word", WORDS)
 def test_a_config_that_does_not_list_the_module_never_imports_it(module: Path, word: str) -> None:
     with pytest.raises(ConfigError, match="lies in module 'my_module', which the run's `plugins` do not list"):
-        config.load([word, "plugins=[another]"])
+        config.load([word, "plugins=[json]"])
     assert not module.with_suffix(".canary").exists()
 
 
@@ -168,3 +170,77 @@ def test_the_command_finds_the_module_where_it_is_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "my_module:MyLidar" in done.stdout
     assert "my_module:MyCompass" in done.stdout
+
+
+def test_a_listed_module_that_is_missing_is_named_by_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("demos", "sft", "train", "eval", "play", "audit"):
+        assert cli.main([command, "plugins=[json, no_such_module]"]) == cli.USER_ERROR
+        assert "plugins[1]: cannot import 'no_such_module': No module named" in capsys.readouterr().err
+    assert cli.main(["train", "plugins=[my_module.py/]"]) == cli.USER_ERROR
+    assert "plugins[0]: a module is named as `import` names it, got 'my_module.py/'" in capsys.readouterr().err
+
+
+OWN_WORLD = """
+import gymnasium
+import numpy as np
+
+
+class Room(gymnasium.Env):
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "observation.images.front": gymnasium.spaces.Box(0, 255, (16, 16, 3), np.uint8),
+            "task": gymnasium.spaces.Text(9),
+        }
+    )
+    action_space = gymnasium.spaces.Box(-1, 1, (2,))
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action):
+        return self._seen(), 1.0, True, False, {"is_success": True}
+
+    def expert_action(self):
+        return np.zeros(2, np.float32)
+
+    def _seen(self):
+        return {"observation.images.front": np.zeros((16, 16, 3), np.uint8), "task": "rest"}
+
+
+gymnasium.register("own/Room-v0", entry_point=Room)
+"""
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A module `my_world` that registers an environment of its own."""
+    (tmp_path / "my_world.py").write_text(OWN_WORLD)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_world", None)
+    gymnasium.registry.pop("own/Room-v0", None)
+
+
+WORLD = ["plugins=[my_world]", "env.id=own/Room-v0", "env.sensors=null", "env.kwargs={}"]
+
+
+def test_an_environment_that_a_listed_module_registers_is_known(world: None, tmp_path: Path) -> None:
+    run = config.load([*WORLD, "demos.episodes=2", f"demos.path={tmp_path / 'demos'}"], command="demos")
+    assert len(demos.load(demos.record(run), build.interface(run).observation)) == 2
+
+
+def test_workers_import_the_listed_modules_themselves(world: None) -> None:
+    run = config.load(WORLD)
+    envs_in_workers = VectorEnvs(build.env_factory(run, build.interface(run)), 1, workers=1)
+    try:
+        assert envs_in_workers.reset(0).observation["task"] == ["rest"]
+    finally:
+        envs_in_workers.close()
+
+
+def test_a_bare_word_names_an_environment_of_a_listed_module(world: None) -> None:
+    assert naming.overrides_of(["plugins=[my_world]", "own/Room-v0"])[1] == "env.id=own/Room-v0"

@@ -230,7 +230,8 @@ class RunConfig(_Part):
     """Everything that decides a run. Made by `load`; frozen.
 
     seed: of whatever is random, in every process a stream of its own; any number of 32 bits.
-    plugins: the modules (or packages) whose classes the config may name as `module:Class`.
+    plugins: the modules (or packages) whose classes the config may name as `module:Class`; imported first, so that
+    environments and else that they register are known.
     action_space, algorithm: the components themselves, built and checked.
     """
 
@@ -250,6 +251,12 @@ class RunConfig(_Part):
     sft: SftConfig
     train: TrainConfig
     eval: EvalConfig
+
+    @field_validator("plugins")
+    @classmethod
+    def _import(cls, value: list[str]) -> list[str]:
+        registry.import_listed(value)
+        return value
 
     @field_validator("action_space", "algorithm", mode="before")
     @classmethod

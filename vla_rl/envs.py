@@ -110,13 +110,15 @@ def make_env(
 ) -> gymnasium.Env:
     """The environment `env_id` with these sensors; its actions are its own.
 
-    With `adapter`, it is another package's environment, shown as those settings say. A world that shifts in mid-run
-    (it has a method `continue_after(episodes, stride)`) goes on from `past`; None: it counts its own episodes.
+    With `adapter`, it is another package's environment, shown as those settings say. The `plugins` are imported, as
+    the process that makes it may be another than the one that read the config. A world that shifts in mid-run (it
+    has a method `continue_after(episodes, stride)`) goes on from `past`; None: it counts its own episodes.
 
     Raises:
         ConfigError: no such id (the nearest one is named), or settings that it does not take.
         SetupError: its package is not installed.
     """
+    registry.import_listed(plugins)
     options = dict(kwargs or {})
     if adapter is not None:
         options = {"env_id": env_id, "env_kwargs": options, **adapter}
@@ -127,7 +129,10 @@ def make_env(
         register_installed()
     if env_id not in gymnasium.registry:
         close = difflib.get_close_matches(env_id, gymnasium.registry, n=1, cutoff=0.0)
-        raise ConfigError(f"env.id: no environment {env_id!r} is registered; did you mean {close[0]!r}?")
+        raise ConfigError(
+            f"env.id: no environment {env_id!r} is registered; did you mean {close[0]!r}? "
+            "(One of your own: list the module that registers it in `plugins`.)"
+        )
     try:
         env = gymnasium.make(env_id, render_mode=render_mode, disable_env_checker=True, **options)
     except ConfigError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gymnasium
 
-from vla_rl import envs, paths
+from vla_rl import compose, envs, paths, registry
 from vla_rl.registry import ConfigError, nearest
 
 
@@ -17,10 +17,15 @@ def overrides_of(words: Sequence[str], config_dir: Path | None = None) -> list[s
 
     A bare word is a file of the config group `env` (`pick`), a Gymnasium id (`Reacher-v5`), or one of our own ids in
     short (`press_in_order` is `vla_rl/PressInOrder-v0`); an environment without a file shows its own observations.
+    The modules that an override lists as `plugins` are imported, so that what they register is known.
 
     Raises:
         ConfigError: a bare word that names no environment; the message has the nearest one.
     """
+    _, values = compose.split([word for word in words if "=" in word], config_dir)
+    for override in values:
+        if override.key_or_group == "plugins" and isinstance(override.value(), list):
+            registry.import_listed([str(name) for name in override.value()])
     return [override for word in words for override in ([word] if "=" in word else _environment(word, config_dir))]
 
 

@@ -3,7 +3,7 @@
 A component is a frozen dataclass; its fields are its config. A mapping {"type": name, field: value}
 becomes an instance, with the path of the offending key in every error, and `describe` turns the instance
 into such a mapping again. Nothing is imported unless it is registered by an installed package or lies in
-a module that the run's own `plugins` list names.
+a module that the run's own `plugins` list names; those are imported when the run begins.
 """
 
 from __future__ import annotations
@@ -82,6 +82,24 @@ def resolve(group: str, name: str, plugins: Sequence[str] = (), path: str = "typ
     except ImportError as error:
         raise ConfigError(f"{path}: cannot import {module!r}: {error}") from error
     return _component(found, name, path)
+
+
+def import_listed(plugins: Sequence[str]) -> None:
+    """Import the modules of a run's `plugins` list, so that what they register is there.
+
+    Raises:
+        ConfigError: one that cannot be imported; it is named.
+    """
+    for index, name in enumerate(plugins):
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ConfigError(f"plugins[{index}]: a module is named as `import` names it, got {name!r}")
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigError(
+                f"plugins[{index}]: cannot import {name!r}: {error} (modules are found where the command is run, on "
+                "PYTHONPATH, and among the installed packages)"
+            ) from error
 
 
 def load(point: EntryPoint, path: str = "type") -> Any:

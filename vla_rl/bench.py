@@ -106,7 +106,7 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
             tokens = policy.sample(rows.next_grounded, settings.backup_samples, noise)
             following = rows.next_grounded
             q = critic.value(algorithm.target(algorithm.readout(following), tokens, following)).amin(0)
-            value = (q.amax(1) if settings.backup == "max" else q.mean(1)).clamp(0, 1)
+            value = losses.backup_value(q, settings.backup, settings.value_range)
             target = losses.td_target(rows.reward, rows.discount, value, rows.returns, settings.mc_weight)
     logits = critic(algorithm.readout(rows.grounded), rows.tokens.unsqueeze(1), rows.grounded).squeeze(2)
     loss = losses.categorical_loss(logits, losses.hl_gauss(target, critic.edges, settings.sigma), rows.weight)

@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 
 from vla_rl import envs, registry
+from vla_rl.actions import horizon
 from vla_rl.config import RunConfig
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
@@ -26,12 +27,14 @@ from vla_rl.specs import ActionSpace, Mark
 
 @dataclass(frozen=True)
 class Interface:
-    """What the policy meets: the observations' shapes, decisions fitted to the environment's actions, and marks."""
+    """What the policy meets: the observations' shapes, decisions fitted to the environment's actions, marks, and the
+    bounds of an episode's discounted return."""
 
     observation: ObservationShape
     actions: gymnasium.Space
     tokens: ActionSpace
     marks: tuple[Mark, ...] = ()
+    returns: tuple[float, float] = (-np.inf, np.inf)
 
 
 def env_factory(
@@ -50,7 +53,9 @@ def interface(run: RunConfig) -> Interface:
     env = envs.factory(run)()
     try:
         tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
-        return Interface(ObservationShape.of(env.observation_space), env.action_space, tokens, envs.marks(env))
+        limited = run.algorithm.truncation != "bootstrap"
+        returns = envs.possible_returns(env, run.algorithm.gamma, horizon(tokens), limited)
+        return Interface(ObservationShape.of(env.observation_space), env.action_space, tokens, envs.marks(env), returns)
     except ValueError as error:
         raise error if isinstance(error, ConfigError) else ConfigError(f"env {run.env.id}: {error}") from error
     finally:
@@ -154,6 +159,28 @@ def own_experience(run: RunConfig, face: Interface) -> Own:
         hindsight = Hindsight(goals, goals.share, goals.horizon)
     by: By = "priority" if settings.prioritised else "uniform"
     return Own(settings.success_share, by, settings.correction, hindsight)
+
+
+def check_returns(run: RunConfig, face: Interface, demos: ReplayBuffer) -> None:
+    """Whether the critic can tell every return that is known to be possible.
+
+    Raises:
+        ConfigError: the environment says that an episode may bring more or less, or a demonstration did.
+    """
+    least, most = run.algorithm.value_range
+    slack = 1e-3 * (most - least)
+    observed = demos.returns_so_far(demos.sampleable_ids())
+    told = [(f"{run.env.id} may bring", *face.returns)]
+    if len(observed):
+        told.append(("the demonstrations bring", float(observed.min()), float(observed.max())))
+    for who, low, high in told:
+        beyond = [end for end in (low, high) if np.isfinite(end) and not least - slack <= end <= most + slack]
+        if beyond:
+            raise ConfigError(
+                f"algorithm.value_range: [{least:g}, {most:g}] does not hold a discounted return of "
+                f"{' or '.join(dict.fromkeys(f'{end:.6g}' for end in beyond))}, which {who}; use "
+                f"[{min(least, *beyond):.6g}, {max(most, *beyond):.6g}] or wider"
+            )
 
 
 def grounding(policy: Policy) -> Callable[[dict[str, Any]], dict[str, np.ndarray]]:

@@ -88,6 +88,28 @@ def marks(env: gymnasium.Env) -> tuple[Mark, ...]:
     return tuple(env.get_wrapper_attr("marks")) if env.has_wrapper_attr("marks") else ()
 
 
+def possible_returns(env: gymnasium.Env, gamma: float, stride: int = 1, limited: bool = True) -> tuple[float, float]:
+    """The least and the greatest discounted return from any step on, as far as `env` says; else without bounds.
+
+    An environment that knows it has it as `return_range`. Another's follows from its `reward_range`, of one step, and
+    from its limit of steps.
+
+    Args:
+        env: the environment. gamma: discount of one decision.
+        stride: steps of a decision.
+        limited: whether nothing counts as following the limit of steps.
+    """
+    if env.has_wrapper_attr("return_range"):
+        least, most = env.get_wrapper_attr("return_range")
+        return float(least), float(most)
+    least, most = env.get_wrapper_attr("reward_range") if env.has_wrapper_attr("reward_range") else (-np.inf, np.inf)
+    limit = env.spec.max_episode_steps if env.spec and limited else None
+    decisions = np.inf if limit is None else -(-limit // stride)
+    whole = decisions if gamma == 1 else (1 - gamma**decisions) / (1 - gamma)
+    # An episode may end at once, or go on as long as it may.
+    return stride * min(least, least * whole), stride * max(most, most * whole)
+
+
 def register_installed() -> None:
     """Let every installed package register its environments (entry points `gymnasium.envs`).
 

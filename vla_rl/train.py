@@ -194,6 +194,8 @@ def make_world(run: RunConfig, folder: Path) -> World:
         folder=folder / "replay" / str(learner.rank),
         cached=cache.cached,
     )
+    demos = build.demo_replay(run, face, policy, episodes, cache.cached)
+    build.check_returns(run, face, demos)
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
     make = build.env_factory(run, face, past=past(run, learner, folder))
     envs = VectorEnvs(make, run.train.num_envs, workers, run.train.step_timeout)
@@ -206,7 +208,7 @@ def make_world(run: RunConfig, folder: Path) -> World:
         algorithm=algorithm,
         collector=Collector(envs, replay, seeds, groups=run.train.groups),
         replay=replay,
-        demos=build.demo_replay(run, face, policy, episodes, cache.cached),
+        demos=demos,
         face=face,
         cache=cache,
         backbone=backbone,

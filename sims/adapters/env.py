@@ -71,6 +71,12 @@ class AdaptedEnv(gymnasium.Env):
         self.render_mode = render_mode
         self.action_space = env.action_space
         self.metadata = self.metadata | {"render_fps": env.metadata.get("render_fps", 30)}
+        if self.settings.reward == "success":
+            self.reward_range = (0.0, 1.0)
+            if self.settings.terminate:
+                self.return_range = (0.0, 1.0)
+        elif env.has_wrapper_attr("reward_range"):
+            self.reward_range = env.get_wrapper_attr("reward_range")
         self._steps: int | None = None
 
     def _open(

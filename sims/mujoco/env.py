@@ -58,6 +58,7 @@ class TableTop(gymnasium.Env):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium's)
+    return_range = (0.0, 1.0)
 
     def __init__(
         self,

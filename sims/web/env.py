@@ -99,6 +99,7 @@ class PageEnv(gymnasium.Env):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's)
+    return_range = (0.0, 1.0)
 
     def __init__(
         self,

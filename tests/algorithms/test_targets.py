@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,35 @@ def test_an_observed_return_that_was_cut_short_is_a_bound_only_under_the_worst_t
     algorithm.weigh_candidates(algorithm.policy.logits(rows.grounded), rows)
     assert bounds[0][::2].tolist() == pytest.approx([least] * 4)
     assert bounds[0][1::2].tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("backup", ["max", "mean"])
+@pytest.mark.parametrize(("value_range", "seen", "held"), [((-20.0, 20.0), 19.6, 19.6), ((-20.0, 20.0), -3.0, -3.0)])
+def test_the_backup_is_held_to_the_value_range(
+    random_backbone: Path, value_range: tuple[float, float], seen: float, held: float, backup: str
+) -> None:
+    wide = {"mc_weight": 0.0, "value_range": value_range, "backup": backup}
+    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), **wide}))
+    algorithm._q = lambda critic, grounded, tokens: torch.full(tokens.shape[:2], seen)  # type: ignore[method-assign]
+    batch = bandit(algorithm, ROWS, 0)
+    batch.discount[:] = 0.9
+    rows = Rows.of(batch, algorithm.policy, algorithm.learner.device)
+    np.testing.assert_allclose(algorithm.target_value(rows), batch.reward + 0.9 * held, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("returns", "reward", "discount"), [(7.0, 0.0, 0.9), (np.nan, -3.0, 0.9), (np.nan, 2.0, 0.0)])
+def test_what_the_critic_cannot_tell_is_warned_of_once(
+    random_backbone: Path, returns: float, reward: float, discount: float
+) -> None:
+    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "mc_weight": 0.5}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        algorithm.update(bandit(algorithm, ROWS, 0))
+    batch = bandit(algorithm, ROWS, 0)
+    batch.returns, batch.reward, batch.discount = batch.returns.copy(), batch.reward.copy(), batch.discount.copy()
+    batch.returns[3], batch.reward[3], batch.discount[3] = returns, reward, discount
+    with pytest.warns(UserWarning, match=r"algorithm.value_range: the environment gave (a return|rewards) of"):
+        algorithm.update(batch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        algorithm.update(batch)

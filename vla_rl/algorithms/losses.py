@@ -5,6 +5,8 @@ Shapes: B rows of a batch, N candidates, E critics, Z value bins.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,6 +27,12 @@ def categorical_loss(logits_EBZ: Tensor, target_BZ: Tensor, weight_B: Tensor) ->
     """Cross-entropy of every critic to one target histogram; mean over critics and weighted rows."""
     cross_entropy = -(target_BZ * F.log_softmax(logits_EBZ, dim=-1)).sum(-1)
     return (cross_entropy * weight_B).mean()
+
+
+def backup_value(q_BN: Tensor, backup: Literal["max", "mean"], value_range: tuple[float, float]) -> Tensor:
+    """The value [B] of states from those of sampled decisions, within the range that a histogram can tell."""
+    value_B = q_BN.amax(1) if backup == "max" else q_BN.mean(1)
+    return value_B.clamp(*value_range)
 
 
 def td_target(reward_B: Tensor, discount_B: Tensor, next_value_B: Tensor, return_B: Tensor, mc_weight: float) -> Tensor:

@@ -7,6 +7,7 @@ Shapes: B rows, N candidates, K slots, E critics, Z value bins.
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,7 @@ class ParlAlgorithm:
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
         self.updates = 0
+        self._warned = False
         self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
 
     # --- acting ---------------------------------------------------------------------------------------------
@@ -121,6 +123,7 @@ class ParlAlgorithm:
         """One update of the critic and, every `critic_updates`-th time after the warm-up, one of the actor."""
         # Where returns alone are the target, only those that are not whole ask for what follows.
         following = self.settings.mc_weight < 1 or bool((batch.rest > 0).any())
+        self._check_range(batch)
         rows = Rows.of(batch, self.policy, self.learner.device, self.augment, following)
         self.learner.hold(batch)
         metrics = self.update_critic(rows)
@@ -130,6 +133,28 @@ class ParlAlgorithm:
         if past_warmup and self.updates % self.settings.critic_updates == 0:
             metrics |= self.update_actor(rows.thin(self.settings.actor_batch_size))
         return metrics
+
+    def _check_range(self, batch: Batch) -> None:
+        """Warn, once, of what was observed and the critic cannot tell: values beyond its range are cut off."""
+        least, most = self.settings.value_range
+        slack = 1e-3 * (most - least)
+        low, high = least - slack, most + slack
+        # What is still to come may bring a sum of rewards back into the range.
+        beyond = (batch.returns < low) | (batch.returns > high)
+        beyond |= batch.reward + batch.discount * most < low
+        beyond |= batch.reward + batch.discount * least > high
+        if self._warned or not beyond.any():
+            return
+        self._warned = True
+        row = int(beyond.argmax())
+        seen = f"a return of {batch.returns[row]:.6g}"
+        if not low > batch.returns[row] and not batch.returns[row] > high:
+            seen = f"rewards of {batch.reward[row]:.6g} within a few steps"
+        warnings.warn(
+            f"algorithm.value_range: the environment gave {seen}, which {[least, most]} does not hold; the critic cuts "
+            "off what lies beyond, so choose a range that holds every discounted return",
+            stacklevel=3,
+        )
 
     def update_critic(self, rows: Rows) -> dict[str, Tensor]:
         """Move every critic's histogram towards the target value."""
@@ -191,8 +216,7 @@ class ParlAlgorithm:
         features = self._actor_features(grounded, observation)
         noise = self._noise(len(grounded), settings.backup_samples)
         q = self._q(self.target, grounded, self.policy.sample(features, settings.backup_samples, noise))
-        value = q.amax(1) if settings.backup == "max" else q.mean(1)
-        return value.clamp(0.0, 1.0)
+        return losses.backup_value(q, settings.backup, settings.value_range)
 
     def update_actor(self, rows: Rows) -> dict[str, Tensor]:
         """Imitate the candidates that the critic prefers, held by demonstrations and the supervised start."""

@@ -34,6 +34,8 @@ class Parl:
     critic_updates: critic updates for one update of the actor.
     warmup_updates: critic updates before the actor's first.
     final_lr: both learning rates fall in a straight line to this share of theirs at the end of the run; 1: never.
+    value_range, bins, sigma: the critic's histogram, and the width of what it imitates, in units of value (1.5 bins or
+        so). It has to hold every discounted return; what lies beyond is cut off, and known beforehand is refused.
     epsilon: probability that a decision, while collecting, is uniformly random.
     shift, brightness, contrast: augmentation of pictures, see `vla_rl.augment`; cached features are then of no use.
     greedy_share: of the environments that, while collecting, take the most likely decision: a greedy policy runs in

@@ -45,6 +45,23 @@ def quick(random_backbone: Path, tmp_path: Path) -> list[str]:
     ]
 
 
+@pytest.fixture
+def line(quick: list[str], tmp_path: Path) -> list[str]:
+    """Overrides for a run of a second on the line of `fakes`, without demonstrations."""
+    own = [
+        "env.id=fake/Line-v0",
+        "env.sensors=null",
+        "train.workers=0",
+        "demos.episodes=0",
+        "algorithm.demo_share=0",
+        "algorithm.mc_weight=0.5",
+        "train.log_every=8",
+        "tracker=null",
+        f"run_dir={tmp_path}/run",
+    ]
+    return [*quick, *own]
+
+
 @pytest.fixture(scope="session")
 def display() -> Iterator[str]:
     """A screen that nobody sees. It lasts: Tk ends a process whose screen has gone."""

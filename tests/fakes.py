@@ -72,6 +72,18 @@ class Wild(Line):
     expert_action = property()
 
 
+class Breaks(Line):
+    """The same line, which breaks down at a step: when `left` steps of all such lines were taken."""
+
+    left = 10**9
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        Breaks.left -= 1
+        if Breaks.left < 0:
+            raise RuntimeError("the line broke")
+        return super().step(action)
+
+
 class Walker:
     """A deterministic actor in five bins: walks to the middle, or, with `lazy`, only from the right."""
 
@@ -86,6 +98,6 @@ class Walker:
         return np.round((wanted[:, None] + 1) * 2).astype(np.int64), {"q": 1 - np.abs(place)}
 
 
-for name in (Line, Stuck, Wild):
+for name in (Line, Stuck, Wild, Breaks):
     if f"fake/{name.__name__}-v0" not in gymnasium.registry:
         gymnasium.register(f"fake/{name.__name__}-v0", entry_point=f"{__name__}:{name.__name__}")

@@ -22,23 +22,6 @@ from vla_rl.vector import VectorEnvs
 
 
 @pytest.fixture
-def line(quick: list[str], tmp_path: Path) -> list[str]:
-    """Overrides for a run of a second."""
-    own = [
-        f"env.id={fakes.LINE}",
-        "env.sensors=null",
-        "train.workers=0",
-        "demos.episodes=0",
-        "algorithm.demo_share=0",
-        "algorithm.mc_weight=0.5",
-        "train.log_every=8",
-        "tracker=null",
-        f"run_dir={tmp_path}/run",
-    ]
-    return [*quick, *own]
-
-
-@pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The seeds that lanes begin with, one list a start."""
     seen: list[list[int]] = []

@@ -2,7 +2,7 @@
 
     <run>/.lock                             who writes here
     <run>/checkpoints/<step>/               a generation: complete, and never changed again
-        pretrained_model/  training_state/  its parts
+        pretrained_model/  training_state/  its parts; of a run in several processes, the others' besides
         manifest.json                       size and SHA-256 of every file; written last
     <run>/checkpoints/last -> <step>        moved when the generation is whole; a file that names it where the disk
                                             knows no links
@@ -63,6 +63,10 @@ UNFINISHED = ".part-"
 _STEP = re.compile(r"\d{6,}")
 
 
+Agree = Callable[[bool], bool]
+"""Whether all processes of a run are well, by what each says of itself; all of them call it, and each waits for all."""
+
+
 class DamagedError(ValueError):
     """A checkpoint's file is missing, cut short or altered. The message names it."""
 
@@ -102,52 +106,95 @@ class Place:
 # Writing ----------------------------------------------------------------------------------------------
 
 
-def save(run_dir: Path, step: int, parts: Mapping[str, Callable[[Path], object]], keep: int | None = None) -> Path:
+def save(
+    run_dir: Path,
+    step: int,
+    parts: Mapping[str, Callable[[Path], object]],
+    keep: int | None = None,
+    agree: Agree | None = None,
+) -> Path:
     """Write a generation: each part's function writes its files into the folder that it is given.
 
     Whenever the process dies, either the generations from before or the new one too are whole. A whole
     generation of this step that is there already is kept as it is. With `keep`, older generations beyond
-    that number (this one included) are deleted afterwards. Of several processes only the first writes.
+    that number (this one included) are deleted afterwards.
+
+    Of several processes only the first writes. With `agree` all of them call this, each with parts of names of its
+    own: the generation holds the parts of all, or is not made at all.
 
     Returns:
         The generation's folder.
 
     Raises:
-        OSError: the disk is full or failing; what was begun is gone, what was there before is not.
+        OSError: the disk is full or failing, here or in another process; what was begun is gone, what was there before
+            is not.
         ValueError: `keep` below 1, or a negative step.
     """
     if step < 0 or (keep is not None and keep < 1):
         raise ValueError(f"expected step >= 0 and keep >= 1, got step {step} and keep {keep}")
-    folder = run_dir / CHECKPOINTS
+    folder, first = run_dir / CHECKPOINTS, _is_first_process()
     target = folder / f"{step:06d}"
-    if not _is_first_process():
+    draft = folder / f"{UNFINISHED}{target.name}"
+    if not first and agree is None:
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
-    if not _is_whole(target):
-        draft = folder / f"{UNFINISHED}{target.name}"
+
+    def begin() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+
+    def make() -> None:
+        _write(draft, step, parts)
+        _discard(target)
+        draft.rename(target)
+
+    def publish() -> None:
+        flush(folder)
+        _point_last(folder, target.name)
+        older = [generation for generation in _generations(folder) if generation.step <= step]
+        for generation in older[keep:] if keep is not None else ():
+            _discard(generation.folder)
+
+    agree = agree or bool
+    _together(begin if first else None, agree)
+    if agree(not first or not _is_whole(target)):
         try:
-            _write(draft, step, parts)
-            _discard(target)
-            draft.rename(target)
+            # The others' parts come first, for the manifest, which the first process writes, lists them all.
+            _together(None if first else lambda: _write_parts(draft, parts), agree)
+            _together(make if first else None, agree)
         except BaseException as error:
-            shutil.rmtree(draft, ignore_errors=True)
+            if first:
+                shutil.rmtree(draft, ignore_errors=True)
             if isinstance(error, (OSError, SafetensorError)):
                 raise OSError(f"{target}: the checkpoint could not be written ({error}); older ones stand") from error
             raise
-        flush(folder)
-    _point_last(folder, target.name)
-    if keep is not None:
-        older = [generation for generation in _generations(folder) if generation.step <= step]
-        for generation in older[keep:]:
-            _discard(generation.folder)
+    _together(publish if first else None, agree)
     return target
 
 
-def _write(draft: Path, step: int, parts: Mapping[str, Callable[[Path], object]]) -> None:
+def _together(work: Callable[[], object] | None, agree: Agree) -> None:
+    """Do the own share of the work, if any, and wait until all processes have done theirs.
+
+    Raises:
+        Whatever went wrong in this process; OSError if it did in another one.
+    """
+    problem: Exception | None = None
+    try:
+        if work is not None:
+            work()
+    except Exception as error:
+        problem = error
+    if not agree(problem is None):
+        raise problem or OSError("another process of the run could not write its part")
+
+
+def _write_parts(draft: Path, parts: Mapping[str, Callable[[Path], object]]) -> None:
     for name, write in parts.items():
         (draft / name).mkdir(parents=True)
         write(draft / name)
+
+
+def _write(draft: Path, step: int, parts: Mapping[str, Callable[[Path], object]]) -> None:
+    _write_parts(draft, parts)
     files, known = {}, _digests(last(draft.parent.parent))
     for path in sorted(path for path in draft.rglob("*") if path.is_file()):
         digest = known.get(_inode(path))

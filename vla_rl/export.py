@@ -68,9 +68,12 @@ def _export_run(
     if generation is None or not (generation.folder / REPLAY).is_dir():
         raise ConfigError(f"{source}: holds no checkpoint with a replay")
     with tempfile.TemporaryDirectory(dir=out.parent if out.parent.is_dir() else None) as scratch:
-        limits = {"ram_bytes": run.replay.ram_bytes, "disk_bytes": run.replay.disk_bytes, "folder": Path(scratch)}
-        replay = ReplayBuffer.of_saved(generation.folder / REPLAY, **limits)
-        return lerobot.write_replay(replay, out, _act(build.interface(run)), mode, fps, meta={"env": run.env.id})
+        limits = {"ram_bytes": run.replay.ram_bytes, "disk_bytes": run.replay.disk_bytes}
+        replays = [
+            ReplayBuffer.of_saved(saved, **limits, folder=Path(scratch, saved.parent.name))
+            for saved in sorted(generation.folder.glob("training_state*/replay"))  # one of each process
+        ]
+        return lerobot.write_replay(replays, out, _act(build.interface(run)), mode, fps, meta={"env": run.env.id})
 
 
 def _act(face: Interface) -> Act:

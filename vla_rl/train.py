@@ -32,7 +32,7 @@ from vla_rl.specs import VALIDATION_SEEDS, training_seeds
 from vla_rl.vector import VectorEnvs, spare_cores
 
 REPLAY = "training_state/replay"
-"""Where a generation holds the replay."""
+"""Where a generation holds the replay, of several processes the first one's; see `own_part`."""
 LANES_FILE = "lanes.json"
 """Of a run's folder: how many lanes it has begun with a seed, in all of its processes and resumptions."""
 LEAST_ERROR = 1e-3
@@ -270,47 +270,64 @@ def validate(world: World) -> dict[str, float]:
 
 
 def save(folder: Path, step: int, world: World) -> Path:
-    """One generation: the policy, and all that a resumed run needs."""
+    """One generation: the policy, and all that a resumed run needs, with the experience of each process."""
+    own, learner = own_part(world.learner.rank), world.learner
 
     def training_state(target: Path) -> None:
-        checkpoint.save_state(
-            target,
-            {
+        state: dict[str, Any] = {"rng": checkpoint.rng_state(world.rng), "episodes": world.collector.episodes}
+        if learner.rank == 0:
+            state |= {
                 "algorithm": world.algorithm.state_dict(),
                 "settings": registry.describe(world.algorithm.settings, "algorithms"),
-                "rng": checkpoint.rng_state(world.rng),
-                "episodes": world.collector.episodes,
                 "progress": world.progress.state_dict(),
-            },
-        )
+                "processes": learner.processes,
+            }
+        checkpoint.save_state(target, state)
         before = checkpoint.last(folder)
-        world.replay.save(target / "replay", previous=[before / REPLAY] if before else [])
+        world.replay.save(target / "replay", previous=[before / own / "replay"] if before else [])
 
-    parts = {"pretrained_model": world.policy.save_pretrained, "training_state": training_state}
-    return checkpoint.save(folder, step, parts, keep=world.run.train.keep)
+    parts = {own: training_state}
+    if learner.rank == 0:
+        parts = {"pretrained_model": world.policy.save_pretrained, own: training_state}
+    return checkpoint.save(folder, step, parts, keep=world.run.train.keep, agree=learner.agree)
+
+
+def own_part(rank: int) -> str:
+    """The part of a generation that is a process's own; the first one's also holds what all have in common."""
+    return "training_state" if rank == 0 else f"training_state_{rank}"
 
 
 def restore(folder: Path, world: World) -> int:
     """Load the newest whole generation of the run, where there is one; returns its step.
 
-    Environments cannot continue in mid-episode, so the episodes that were running are left as they stand.
+    Environments cannot continue in mid-episode, so the episodes that were running are left as they stand. Each of
+    several processes goes on with its own replay and generators.
+
+    Raises:
+        ConfigError: the run was saved by more or fewer processes, each with a replay of its own.
     """
     generation = checkpoint.latest(folder)
     if generation is None:
         return 0
-    world.policy.load_pretrained(generation.folder / "pretrained_model")
     state = checkpoint.load_state(generation.folder / "training_state")
+    saved, learner = state.get("processes", 1), world.learner
+    if saved != learner.processes:
+        raise ConfigError(
+            f"resume: {generation.folder} is of a run in {saved} process(es), each with a replay of its own; start "
+            f"{saved}, not {learner.processes}"
+        )
+    part = generation.folder / own_part(learner.rank)
+    own = state if learner.rank == 0 else checkpoint.load_state(part)
+    world.policy.load_pretrained(generation.folder / "pretrained_model")
     world.algorithm.load_state_dict(state["algorithm"])
-    checkpoint.set_rng_state(state["rng"], world.rng)
+    checkpoint.set_rng_state(own["rng"], world.rng)
     ground, digest = build.grounding(world.policy), world.policy.digest()
     for buffer in (world.replay, world.demos):
         buffer.renew(ground, digest)  # nothing to do, unless policy.backbone is another one by now
-    if world.replay.load(generation.folder / REPLAY, ground):
-        print(
-            f"features: {generation.folder / REPLAY} holds none of this backbone; made for its {len(world.replay)} rows"
-        )
+    if world.replay.load(part / "replay", ground):
+        print(f"features: {part / 'replay'} holds none of this backbone; made for its {len(world.replay)} rows")
     world.replay.interrupt()
-    world.collector.episodes = state["episodes"]
+    world.collector.episodes = own["episodes"]
     world.progress.load_state_dict(generation.step, state.get("progress"))
     return generation.step
 

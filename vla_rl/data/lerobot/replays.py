@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ Act = Callable[[np.ndarray], np.ndarray]
 
 
 def write_replay(
-    replay: ReplayBuffer,
+    replay: ReplayBuffer | Sequence[ReplayBuffer],
     folder: Path,
     act: Act | None = None,
     mode: Mode = "image",
@@ -44,7 +44,7 @@ def write_replay(
     limits: Limits | None = None,
     meta: dict[str, Any] | None = None,
 ) -> int:
-    """Write every finished episode of a replay to a new dataset, oldest first; how many there were.
+    """Write every finished episode of a replay, or of several, to a new dataset, oldest first; how many there were.
 
     A row becomes a frame with `tokens` and `label_tokens`, and with `act` also `action` and `label`. An episode counts
     as a success where its rewards sum up to more than 0. Cached features are left out; they can be computed again.
@@ -53,20 +53,21 @@ def write_replay(
         FileExistsError, ValueError, SetupError: see `writing`; a ValueError where no episode has ended.
     """
     with writing(folder, mode, fps, limits) as writer:
-        for ids in replay.episodes():
-            seen = replay.observations(ids)
-            tasks = seen.pop(TASK)
-            if replay.stack > 1:
-                seen |= {key: value[:, -1] for key, value in seen.items() if key.startswith(IMAGES)}
-            rows = replay.recorded(ids[:-1])
-            steps = {TOKENS: rows["tokens"].astype(np.int64), LABEL_TOKENS: rows["labels"].astype(np.int64)}
-            if act is not None:
-                acts = {ACTION: steps[TOKENS], LABEL: steps[LABEL_TOKENS]}
-                steps |= {key: np.stack([np.ravel(act(row)) for row in tokens]) for key, tokens in acts.items()}
-            steps |= {REWARD: rows["reward"], TERMINATED: rows["terminated"], TRUNCATED: rows["truncated"]}
-            steps[DEMO] = rows["demo"]
-            steps[SUCCESS] = (np.arange(len(ids) - 1) == len(ids) - 2) & (rows["reward"].sum() > 0)
-            writer.add(frames_of(seen, steps), tasks)
+        for each in [replay] if isinstance(replay, ReplayBuffer) else replay:
+            for ids in each.episodes():
+                seen = each.observations(ids)
+                tasks = seen.pop(TASK)
+                if each.stack > 1:
+                    seen |= {key: value[:, -1] for key, value in seen.items() if key.startswith(IMAGES)}
+                rows = each.recorded(ids[:-1])
+                steps = {TOKENS: rows["tokens"].astype(np.int64), LABEL_TOKENS: rows["labels"].astype(np.int64)}
+                if act is not None:
+                    acts = {ACTION: steps[TOKENS], LABEL: steps[LABEL_TOKENS]}
+                    steps |= {key: np.stack([np.ravel(act(row)) for row in tokens]) for key, tokens in acts.items()}
+                steps |= {REWARD: rows["reward"], TERMINATED: rows["terminated"], TRUNCATED: rows["truncated"]}
+                steps[DEMO] = rows["demo"]
+                steps[SUCCESS] = (np.arange(len(ids) - 1) == len(ids) - 2) & (rows["reward"].sum() > 0)
+                writer.add(frames_of(seen, steps), tasks)
         writer.own = meta or {}
         return writer.episodes
 

@@ -1,0 +1,63 @@
+"""Run by tests in several processes: a run on the line, whose processes tell what is their own.
+
+TOLD OVERRIDE...: train; each process tells in TOLD/<rank>.json what it saved last, what it took up again before, the
+seeds that it was validated on, and how the run ended. With BREAK=<rank> in the environment that one's breaks down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import torch
+
+from vla_rl import config, train
+
+
+def own(world: train.World) -> dict[str, Any]:
+    """What a process has for itself."""
+    replay = world.replay
+    return {
+        "generator": str(world.rng.bit_generator.state["state"]["state"]),
+        "torch": float(torch.get_rng_state().double().sum()),
+        "rows": len(replay),
+        "places": float(replay.observations(np.arange(replay.added))["observation.state"].sum()),
+        "episodes": world.collector.episodes,
+    }
+
+
+def tell(folder: Path, overrides: list[str]) -> None:
+    told: dict[str, Any] = {"validated": []}
+    save, restore, evaluate = train.save, train.restore, train.evaluate
+
+    def saving(run_dir: Path, step: int, world: train.World) -> Path:
+        told["saved"] = own(world)
+        return save(run_dir, step, world)
+
+    def restoring(run_dir: Path, world: train.World) -> int:
+        step = restore(run_dir, world)
+        told["restored"] = own(world)
+        return step
+
+    def evaluating(actor: Any, make: Any, seeds: Any, *rest: Any, **further: Any) -> Any:
+        told["validated"] += list(seeds)
+        return evaluate(actor, make, seeds, *rest, **further)
+
+    train.save, train.restore, train.evaluate = saving, restoring, evaluating  # type: ignore[assignment]
+    try:
+        train.train(config.load(overrides))
+        told["ended"] = "well"
+    except Exception as error:
+        told["ended"] = f"{type(error).__name__}: {error}"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    fakes.Breaks.left = 30 if os.environ.get("BREAK") == os.environ["RANK"] else 10**9
+    tell(Path(sys.argv[1]), sys.argv[2:])

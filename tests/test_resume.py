@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +18,12 @@ import torch
 
 from vla_rl import build, checkpoint, config, train
 from vla_rl.algorithms.parl import ParlAlgorithm
+from vla_rl.learner import Learner
 from vla_rl.registry import ConfigError
-from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS
+from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS
 from vla_rl.vector import VectorEnvs
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -181,3 +186,41 @@ def test_what_became_due_with_the_checkpoint_is_done_by_the_resumed_run() -> Non
 def test_a_seed_that_leaves_its_range_is_refused_by_name_before_the_run(override: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         config.load([override])
+
+
+# How a run ends -----------------------------------------------------------------------------------------
+
+
+def test_it_trains_outside_the_main_thread(line: list[str]) -> None:
+    made: list[Path] = []
+    thread = threading.Thread(target=lambda: made.append(train.train(config.load(line))))
+    thread.start()
+    thread.join()
+    assert made
+
+
+def test_signals_are_heard_as_before_once_it_has_trained(line: list[str], tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    train.train(config.load(line))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    with pytest.raises(ConfigError, match="not empty"):
+        train.train(config.load(line))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_run_in_one_process_may_have_another_precision(line: list[str], tmp_path: Path) -> None:
+    for name in ("bf16", "no", "bf16"):
+        run = config.load(
+            [*line, f"mixed_precision={name}", f"run_dir={tmp_path}/{name}_{len(list(tmp_path.iterdir()))}"]
+        )
+        assert train.train(run).is_dir()
+
+
+def test_a_learner_keeps_its_precision_when_another_is_made() -> None:
+    def computed(learner: Learner) -> torch.dtype:
+        with learner.autocast():
+            return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+
+    half = Learner("cpu", "bf16")
+    full = Learner("cpu", "no")
+    assert (computed(half), computed(full), computed(half)) == (torch.bfloat16, torch.float32, torch.bfloat16)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from torch import Tensor
 
@@ -23,6 +24,15 @@ def host_memory(device: torch.device) -> Allocate:
     if device.type != "cuda":
         return bytearray
     return lambda size: torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy().data
+
+
+def _forget_earlier_runs() -> None:
+    """Let accelerate settle device and precision anew, as it would once a process; several processes share a run's.
+
+    What it settled for earlier learners stays theirs: they refer to the state that is replaced here.
+    """
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        PartialState._shared_state, AcceleratorState._shared_state = {}, {}
 
 
 class Learner:
@@ -52,6 +62,7 @@ class Learner:
             raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
+        _forget_earlier_runs()
         self.accelerator = Accelerator(
             cpu=device == "cpu", mixed_precision=mixed_precision, log_with=tracker, project_dir=folder
         )

@@ -6,11 +6,13 @@ import copy
 import json
 import signal
 import sys
+import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -131,14 +133,13 @@ def train(run: RunConfig) -> Path:
     if world.learner.rank == 0:
         cut(folder, world.progress.step)
     world.learner.track(world.progress.step)
-    stop = Stop()
     progress, due = world.progress, world.progress.due
     begun, seconds = time.monotonic() - progress.seconds, 60 * run.train.minutes if run.train.minutes else float("inf")
     elapsed, stopped = progress.seconds / seconds, False
     # A batch by priority is drawn once the one before has changed the priorities.
     feed = Feed(world.batch, 0 if run.replay.prioritised else run.replay.prefetch)
     log = Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0)
-    with closing(feed), closing(world.collector), log:
+    with closing(feed), closing(world.collector), Stop() as stop, log:
         while progress.step < run.train.steps and elapsed < 1.0 and not stopped:
             made = world.collector.step(world.algorithm.explore, log)
             progress.seconds = time.monotonic() - begun
@@ -343,12 +344,25 @@ def agreed(learner: Learner, made: int, elapsed: float = 0.0, stop: bool = False
 
 
 class Stop:
-    """Remembers SIGTERM and SIGINT, so that the loop ends after its present step; a second one ends at once."""
+    """Remembers SIGTERM and SIGINT, so that the loop ends after its present step; a second one ends at once.
+
+    As a context it hears them, and what heard them before is put back at its end. Python lets the main thread alone
+    hear signals; in another one nothing is heard.
+    """
 
     def __init__(self) -> None:
         self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            # None stands for a handler of another language's, which Python cannot put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _ask(self, number: int, frame: Any) -> None:
         if self.asked:

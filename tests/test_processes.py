@@ -24,7 +24,9 @@ def told(folder: Path, *overrides: str, **environment: str) -> list[dict[str, An
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
-def test_each_process_saves_and_takes_up_its_own_experience(line: list[str], tmp_path: Path) -> None:
+def test_each_process_saves_and_takes_up_its_own_experience_and_validates_its_share(
+    line: list[str], tmp_path: Path
+) -> None:
     line = [*line, "env.id=fake/Breaks-v0", "train.eval_every=32", "train.eval_episodes=5"]
     first = told(tmp_path / "first", *line, "train.steps=64")
     assert [each["ended"] for each in first] == ["well", "well"]
@@ -37,6 +39,17 @@ def test_each_process_saves_and_takes_up_its_own_experience(line: list[str], tmp
     assert [each["restored"] for each in again] == [each["saved"] for each in first]
     with pytest.raises(ConfigError, match=r"resume: .* in 2 process\(es\).* start 2, not 1"):
         train.train(config.load([*resume, "train.steps=96"]))
+
+
+def test_what_breaks_in_one_process_ends_all_with_one_checkpoint(line: list[str], tmp_path: Path) -> None:
+    run = [*line, "env.id=fake/Breaks-v0", "train.steps=1000"]
+    ends = told(tmp_path / "told", *run, BREAK="1")
+    assert ends[1]["ended"] == "RuntimeError: the line broke"
+    assert ends[0]["ended"].startswith("RuntimeError: another process of the run failed")
+    generation = checkpoint.latest(tmp_path / "run")
+    assert generation is not None
+    assert generation.step > 20
+    assert all(each["saved"]["rows"] > 10 for each in ends)
 
 
 def save_in_two_threads(

@@ -191,6 +191,60 @@ def test_a_seed_that_leaves_its_range_is_refused_by_name_before_the_run(override
 # How a run ends -----------------------------------------------------------------------------------------
 
 
+def test_an_environment_that_breaks_leaves_one_checkpoint_and_its_own_error(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fakes.Breaks, "left", 41)
+    with pytest.raises(RuntimeError, match="the line broke") as raised:
+        train.train(config.load([*line, "env.id=fake/Breaks-v0", "train.save_every=0"]))
+    generation = checkpoint.latest(tmp_path / "run")
+    assert generation is not None
+    assert generation.step > 30
+    assert any(f"a checkpoint of step {generation.step}" in note for note in raised.value.__notes__)
+
+    monkeypatch.setattr(fakes.Breaks, "left", 10**9)
+    last = train.train(config.load([f"run_dir={tmp_path}/run", "resume=true"]))
+    assert int(last.name) >= 64
+    world = train.make_world(config.load(line), tmp_path)
+    train.restore(tmp_path / "run", world)
+    world.collector.close()
+    lengths = [len(ids) for ids in world.replay.episodes()]
+    assert max(lengths) <= 13, "an episode that broke off does not go on in the one that began after it"
+
+
+def test_a_learner_that_diverges_leaves_one_checkpoint(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverges(algorithm: ParlAlgorithm, batch: Any) -> Any:
+        raise FloatingPointError("the gradient was not finite")
+
+    monkeypatch.setattr(ParlAlgorithm, "update", diverges)
+    with pytest.raises(FloatingPointError):
+        train.train(config.load([*line, "train.save_every=0"]))
+    assert checkpoint.latest(tmp_path / "run") is not None
+
+
+def test_a_checkpoint_that_fails_too_does_not_hide_the_first_error(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **further: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    monkeypatch.setattr(fakes.Breaks, "left", 41)
+    with pytest.raises(RuntimeError, match="the line broke") as raised:
+        train.train(config.load([*line, "env.id=fake/Breaks-v0", "train.save_every=0"]))
+    assert any(
+        "nor could a checkpoint be written: " in note and "No space left" in note for note in raised.value.__notes__
+    )
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml")))
+def test_every_experiment_saves_while_it_runs(name: str) -> None:
+    run = config.load([f"experiment={name}"]).train
+    assert 0 < run.save_every <= run.steps / 2
+
+
 def test_it_trains_outside_the_main_thread(line: list[str]) -> None:
     made: list[Path] = []
     thread = threading.Thread(target=lambda: made.append(train.train(config.load(line))))

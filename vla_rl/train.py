@@ -8,11 +8,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ from vla_rl.replay import Batch, Feed, Own, ReplayBuffer, sample_mixed
 from vla_rl.specs import VALIDATION_SEEDS, training_seeds
 from vla_rl.vector import VectorEnvs, spare_cores
 
+T = TypeVar("T")
 REPLAY = "training_state/replay"
 """Where a generation holds the replay, of several processes the first one's; see `own_part`."""
 LANES_FILE = "lanes.json"
@@ -83,7 +86,8 @@ class World:
     backbone: str
     own: Own
     rng: np.random.Generator
-    progress: Progress
+    progress: Progress = field(default_factory=Progress)
+    failure: Exception | None = None
 
     def batch(self) -> Batch:
         """A batch by shares: demonstrations and own experience."""
@@ -116,60 +120,98 @@ class World:
 def train(run: RunConfig) -> Path:
     """Fine-tune a policy from its own outcomes; returns the folder of the last checkpoint.
 
+    What ends the loop early leaves a checkpoint, too. In the main thread SIGTERM and Ctrl-C are heard meanwhile.
+
     Raises:
         ConfigError: parts that do not fit one another.
         SystemExit: code `INTERRUPTED` after SIGTERM or Ctrl-C, with a checkpoint written.
     """
     with checkpoint.starting(run) as folder:
         world = make_world(run, folder)
+    with closing(world.collector), Stop() as stop:
+        begin = restore(folder, world)
+        if world.learner.rank == 0:
+            describe(world)
+            cut(folder, begin)
+        world.learner.track(begin)
+        log = Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0)
+        try:
+            with log:
+                stopped = loop(folder, world, log, stop)
+        except Exception as error:
+            if world.progress.step > begin:
+                rescue(folder, world, error)
+            raise
+        last = save(folder, world.progress.step, world)
     if world.learner.rank == 0:
-        print(world.replay.describe())
-        print(world.backbone)
-        print(world.cache.said)
-        print(world.collector.envs.describe())
-        if len(world.demos):
-            print(f"demonstrations: {world.demos.nbytes / 2**20:.0f} MiB of RAM beside it")
-    restore(folder, world)
-    if world.learner.rank == 0:
-        cut(folder, world.progress.step)
-    world.learner.track(world.progress.step)
-    progress, due = world.progress, world.progress.due
-    begun, seconds = time.monotonic() - progress.seconds, 60 * run.train.minutes if run.train.minutes else float("inf")
-    elapsed, stopped = progress.seconds / seconds, False
+        print(log.describe())
+    if stopped:
+        print(f"interrupted at step {world.progress.step}; `resume=true run_dir={folder}` goes on", file=sys.stderr)
+        raise SystemExit(INTERRUPTED)
+    return last
+
+
+def loop(folder: Path, world: World, log: Log, stop: Stop) -> bool:
+    """Act, remember, learn, until the run is over or told to stop; whether it was."""
+    settings, progress, due = world.run.train, world.progress, world.progress.due
+    limit = 60 * settings.minutes if settings.minutes else float("inf")
+    begun, elapsed, stopped = time.monotonic() - progress.seconds, progress.seconds / limit, False
     # A batch by priority is drawn once the one before has changed the priorities.
-    feed = Feed(world.batch, 0 if run.replay.prioritised else run.replay.prefetch)
-    log = Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0)
-    with closing(feed), closing(world.collector), Stop() as stop, log:
-        while progress.step < run.train.steps and elapsed < 1.0 and not stopped:
-            made = world.collector.step(world.algorithm.explore, log)
+    with closing(Feed(world.batch, 0 if world.run.replay.prioritised else world.run.replay.prefetch)) as feed:
+        while progress.step < settings.steps and elapsed < 1.0 and not stopped:
+            made = together(world, partial(world.collector.step, world.algorithm.explore, log))
             progress.seconds = time.monotonic() - begun
-            made, elapsed, stopped = agreed(world.learner, made, progress.seconds / seconds, stop.asked)
-            progress.step += made
-            progress.owed += made * run.train.updates_per_step
-            if progress.step < run.train.learning_starts:
+            made, elapsed, stopped = agreed(world.learner, made, progress.seconds / limit, stop.asked)
+            progress.step, progress.owed = progress.step + made, progress.owed + made * settings.updates_per_step
+            if progress.step < settings.learning_starts:
                 progress.owed = 0.0
-            world.algorithm.anneal(min(max(progress.step / run.train.steps, elapsed), 1.0))
+            world.algorithm.anneal(min(max(progress.step / settings.steps, elapsed), 1.0))
             with log.timed("learn"):
                 for batch in feed.batches(int(progress.owed)):
                     log.update(world.learn(batch))
             progress.owed -= int(progress.owed)
             log.progress(progress.step, f"success {100 * world.collector.success_rate:.0f}%")
-            if due.now("log", progress.step, run.train.log_every):
+            if due.now("log", progress.step, settings.log_every):
                 log.write(progress.step, world.collector.statistics())
-            if due.now("eval", progress.step, run.train.eval_every):
+            if due.now("eval", progress.step, settings.eval_every):
                 log.write(progress.step, validate(world))
-            if due.now("save", progress.step, run.train.save_every):
-                progress.step += agreed(world.learner, world.collector.settle(log))[0]
+            if due.now("save", progress.step, settings.save_every):
+                progress.step += settled(world, log)
                 save(folder, progress.step, world)
-        progress.step += agreed(world.learner, world.collector.settle(log))[0]
+        progress.step += settled(world, log)
         log.write(progress.step, world.collector.statistics())
-    last = save(folder, progress.step, world)
-    if world.learner.rank == 0:
-        print(log.describe())
-    if stopped:
-        print(f"interrupted at step {progress.step}; `resume=true run_dir={folder}` goes on", file=sys.stderr)
-        raise SystemExit(INTERRUPTED)
-    return last
+    return stopped
+
+
+def settled(world: World, log: Log) -> int:
+    """Take in what is under way; how many decisions that makes."""
+    return agreed(world.learner, together(world, partial(world.collector.settle, log)))[0]
+
+
+def rescue(folder: Path, world: World, error: Exception) -> None:
+    """Write a checkpoint of what was done until `error`, which remains what the user is told of.
+
+    The episodes under way end as on resume. Several processes write it together, and so only where all of them know.
+    """
+    if world.learner.processes > 1 and error is not world.failure:
+        return
+    try:
+        world.replay.interrupt()
+        save(folder, world.progress.step, world)
+    except Exception as problem:
+        error.add_note(f"nor could a checkpoint be written: {problem}")
+    else:
+        error.add_note(f"a checkpoint of step {world.progress.step} is written; `resume=true run_dir={folder}` goes on")
+
+
+def describe(world: World) -> None:
+    """Say what the run is made of."""
+    print(world.replay.describe())
+    print(world.backbone)
+    print(world.cache.said)
+    print(world.collector.envs.describe())
+    if len(world.demos):
+        print(f"demonstrations: {world.demos.nbytes / 2**20:.0f} MiB of RAM beside it")
 
 
 def make_world(run: RunConfig, folder: Path) -> World:
@@ -215,7 +257,6 @@ def make_world(run: RunConfig, folder: Path) -> World:
         backbone=backbone,
         own=build.own_experience(run, face),
         rng=rng,
-        progress=Progress(),
     )
 
 
@@ -331,6 +372,23 @@ def restore(folder: Path, world: World) -> int:
     world.collector.episodes = own["episodes"]
     world.progress.load_state_dict(generation.step, state.get("progress"))
     return generation.step
+
+
+def together(world: World, work: Callable[[], T]) -> T:
+    """What `work` gives, once it is known that it went well in all processes of the run.
+
+    Raises:
+        Whatever it raised, in the process concerned; RuntimeError in the others.
+    """
+    result: T | None = None
+    try:
+        result = work()
+    except Exception as error:
+        world.failure = error
+    if not world.learner.agree(world.failure is None):
+        world.failure = world.failure or RuntimeError("another process of the run failed; its own error says why")
+        raise world.failure
+    return cast("T", result)
 
 
 def agreed(learner: Learner, made: int, elapsed: float = 0.0, stop: bool = False) -> tuple[int, float, bool]:

@@ -14,6 +14,7 @@ from checkpoint_driver import parts
 from tests.launch import in_processes
 from vla_rl import checkpoint, config, train
 from vla_rl.registry import ConfigError
+from vla_rl.specs import VALIDATION_SEEDS
 
 DRIVER = Path(__file__).with_name("train_driver.py")
 
@@ -32,6 +33,9 @@ def test_each_process_saves_and_takes_up_its_own_experience_and_validates_its_sh
     assert [each["ended"] for each in first] == ["well", "well"]
     for what in ("generator", "torch", "places"):
         assert first[0]["saved"][what] != first[1]["saved"][what]
+    seeds = [set(each["validated"]) for each in first]
+    assert not seeds[0] & seeds[1]
+    assert seeds[0] | seeds[1] == set(VALIDATION_SEEDS[:5])
 
     resume = [f"run_dir={tmp_path}/run", "resume=true", "train.steps=80"]
     again = told(tmp_path / "again", *resume)

@@ -245,6 +245,29 @@ def test_every_experiment_saves_while_it_runs(name: str) -> None:
     assert 0 < run.save_every <= run.steps / 2
 
 
+def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gathered(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+
+    def evaluated(actor: Any, make: Any, mine: Any, *rest: Any, **further: Any) -> Any:
+        seeds.append(list(mine))
+        return SimpleNamespace(successes=1, valid=[None] * len(mine), pc_success=100 / len(mine))
+
+    monkeypatch.setattr(train, "evaluate", evaluated)
+    for rank in range(3):
+        with monkeypatch.context() as patched:
+            as_rank(rank, 3, patched)
+            world = train.make_world(config.load([*line, "train.eval_episodes=2"]), tmp_path)
+        totals = []
+        monkeypatch.setattr(world.learner, "total", lambda *mine, totals=totals: totals.append(mine) or [1.0, 2.0])
+        monkeypatch.setattr(world.learner, "agree", lambda well: well, raising=False)
+        assert train.validate(world) == {"eval/pc_success": 50.0, "eval/episodes": 2.0}
+        assert totals == [(1, 1) if rank < 2 else (0, 0)]
+        world.collector.close()
+    assert sorted(seed for share in seeds for seed in share) == list(VALIDATION_SEEDS[:2])
+
+
 def test_it_trains_outside_the_main_thread(line: list[str]) -> None:
     made: list[Path] = []
     thread = threading.Thread(target=lambda: made.append(train.train(config.load(line))))

@@ -26,7 +26,7 @@ from vla_rl.collect import Collector
 from vla_rl.config import RunConfig
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import Past
-from vla_rl.evaluate import evaluate
+from vla_rl.evaluate import evaluate, percent
 from vla_rl.learner import Learner
 from vla_rl.log import Log, cut
 from vla_rl.models.policy import Policy
@@ -302,13 +302,22 @@ def start_policy(run: RunConfig, face: build.Interface, episodes: Demonstrations
 
 
 def validate(world: World) -> dict[str, float]:
-    """Greedy success on seeds that neither training nor the final evaluation uses, in the world as it is by now."""
-    count = world.run.train.eval_episodes
-    past = Past(world.learner.processes * world.collector.episodes)
-    make = build.env_factory(world.run, world.face, past=past)
-    seeds = VALIDATION_SEEDS[:count]
-    result = evaluate(Actor(world.algorithm), make, seeds, world.run.eval.num_envs, stack=world.run.replay.stack)
-    return {"eval/pc_success": result.pc_success, "eval/episodes": float(count)}
+    """Greedy success on seeds that neither training nor the final evaluation uses, in the world as it is by now.
+
+    The seeds are dealt out to the processes.
+    """
+    count, learner = world.run.train.eval_episodes, world.learner
+    make = build.env_factory(world.run, world.face, past=Past(learner.processes * world.collector.episodes))
+    seeds = VALIDATION_SEEDS[:count][learner.rank :: learner.processes]
+
+    def own() -> tuple[int, int]:
+        if not seeds:
+            return 0, 0
+        result = evaluate(Actor(world.algorithm), make, seeds, world.run.eval.num_envs, stack=world.run.replay.stack)
+        return result.successes, len(result.valid)
+
+    successes, valid = learner.total(*together(world, own))
+    return {"eval/pc_success": percent(int(successes), int(valid)), "eval/episodes": valid}
 
 
 def save(folder: Path, step: int, world: World) -> Path:

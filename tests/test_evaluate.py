@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import gymnasium
 import numpy as np
 import pytest
 
-from tests.fakes import LINE, Walker
+from tests.fakes import LINE, Line, Walker
 from vla_rl import checkpoint, config, results
 from vla_rl.actions.binned import Binned
 from vla_rl.envs import TokenEnv
-from vla_rl.evaluate import EvalResult, Outcome, evaluate, evaluate_checkpoint, keep_films, refilmed, wilson
+from vla_rl.evaluate import (
+    EvalResult,
+    Evaluator,
+    Outcome,
+    evaluate,
+    evaluate_checkpoint,
+    keep_films,
+    refilmed,
+    wilson,
+    workers_of,
+)
 from vla_rl.registry import ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, VALIDATION_SEEDS
 
@@ -176,7 +189,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     saved = checkpoint.save(tmp_path, 100, {"pretrained_model": lambda folder: None})
 
     def run(*overrides: str) -> EvalResult:
-        settings = [f"env.id={LINE}", "env.sensors=null", "env.kwargs={}", f"run_dir={tmp_path}/eval"]
+        settings = [f"env.id={LINE}", "env.sensors=null", "env.kwargs={}", "eval.workers=0", f"run_dir={tmp_path}/eval"]
         settings += [f"eval.checkpoint={saved}", "eval.episodes=11", *overrides]
         return evaluate_checkpoint(config.load(settings, command="eval"))
 
@@ -208,3 +221,88 @@ def test_a_policy_for_other_actions_is_refused(evaluated) -> None:
 def test_a_checkpoint_must_be_given(evaluated) -> None:
     with pytest.raises(ConfigError, match=r"eval\.checkpoint: give"):
         evaluated("eval.checkpoint=null")
+
+
+def test_workers_change_nothing() -> None:
+    here, there = (
+        evaluate(Walker(lazy=True), make, SEEDS, num_envs=3, films=2, workers=workers, stack=2) for workers in (0, 2)
+    )
+    assert comparable(here) == comparable(there)
+    for one, other in zip(here.outcomes, there.outcomes, strict=True):
+        assert (one.task, one.invalid, here.env) == (other.task, other.invalid, there.env)
+        assert [frame.tobytes() for frame in one.frames or ()] == [frame.tobytes() for frame in other.frames or ()]
+
+
+def test_environments_are_kept_for_the_next_evaluation() -> None:
+    made = []
+
+    def counted() -> gymnasium.Env:
+        made.append(make())
+        return made[-1]
+
+    with closing(Evaluator(counted, num_envs=4)) as evaluator:
+        first, second = (evaluator(Walker(lazy=True), SEEDS, films=2) for _ in range(2))
+    assert comparable(first) == comparable(second)
+    assert len(made) == 4
+
+
+class Rewarding(Line):
+    """The line, which pays a tenth in each step, in an array that it changes in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paid = np.zeros(1)
+
+    def step(self, action: np.ndarray) -> tuple:
+        observation, _, terminated, truncated, info = super().step(action)
+        self.paid[:] = 0.1
+        return observation, self.paid, terminated, truncated, info
+
+
+def test_an_actor_that_changes_its_tokens_in_place_leaves_an_episodes_own() -> None:
+    walker, kept = Walker(), np.zeros((1, 1), np.int64)
+
+    def actor(observation: dict) -> tuple[np.ndarray, dict]:
+        tokens, info = walker(observation)
+        kept[:] = tokens
+        return kept, info
+
+    def rewarding() -> gymnasium.Env:
+        env = Rewarding()
+        return TokenEnv(env, Binned(bins=5).bind(env.action_space))
+
+    expected = evaluate(Walker(), make, SEEDS[:3], num_envs=1)
+    found = evaluate(actor, rewarding, SEEDS[:3], num_envs=1)
+    assert [each.tokens.tolist() for each in found.outcomes] == [each.tokens.tolist() for each in expected.outcomes]
+    for outcome in found.outcomes:
+        assert outcome.sum_reward == pytest.approx(0.1 * outcome.length, abs=1e-12)
+
+
+class Fatal(Line):
+    """The line, which ends its process in its third step."""
+
+    def step(self, action: np.ndarray) -> tuple:
+        if self.steps == 2:
+            os._exit(5)
+        return super().step(action)
+
+
+def fatal() -> gymnasium.Env:
+    env = Fatal()
+    return TokenEnv(env, Binned(bins=5).bind(env.action_space))
+
+
+def test_where_a_worker_dies_the_episodes_under_way_are_named() -> None:
+    def still(observation: dict) -> tuple[np.ndarray, dict]:
+        return np.full((len(observation["task"]), 1), 2), {}
+
+    with pytest.raises(RuntimeError, match="exit code 5") as caught:
+        evaluate(still, fatal, SEEDS, num_envs=2, workers=1)
+    assert f"0: seed {SEEDS[0]}, step 2; 1: seed {SEEDS[1]}, step 2" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize(("setting", "train", "workers"), [("auto", 3, 4), ("auto", 0, 0), (2, "auto", 2), (0, 3, 0)])
+def test_validation_has_workers_as_the_run_says(setting: Any, train: Any, workers: int, monkeypatch: Any) -> None:
+    monkeypatch.setattr("vla_rl.evaluate.spare_cores", lambda sharing: 3)
+    run = config.load([f"eval.workers={setting}", f"train.workers={train}"])
+    assert workers_of(run) == workers

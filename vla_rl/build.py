@@ -27,14 +27,15 @@ from vla_rl.specs import ActionSpace, Mark
 
 @dataclass(frozen=True)
 class Interface:
-    """What the policy meets: the observations' shapes, decisions fitted to the environment's actions, marks, and the
-    bounds of an episode's discounted return."""
+    """What the policy meets: the observations' shapes, decisions fitted to the environment's actions, marks, the bounds
+    of an episode's discounted return, and whether the world shifts in mid-run."""
 
     observation: ObservationShape
     actions: gymnasium.Space
     tokens: ActionSpace
     marks: tuple[Mark, ...] = ()
     returns: tuple[float, float] = (-np.inf, np.inf)
+    shifts: bool = False
 
 
 def env_factory(
@@ -55,7 +56,14 @@ def interface(run: RunConfig) -> Interface:
         tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
         limited = run.algorithm.truncation != "bootstrap"
         returns = envs.possible_returns(env, run.algorithm.gamma, horizon(tokens), limited)
-        return Interface(ObservationShape.of(env.observation_space), env.action_space, tokens, envs.marks(env), returns)
+        return Interface(
+            observation=ObservationShape.of(env.observation_space),
+            actions=env.action_space,
+            tokens=tokens,
+            marks=envs.marks(env),
+            returns=returns,
+            shifts=envs.shifts(env),
+        )
     except ValueError as error:
         raise error if isinstance(error, ConfigError) else ConfigError(f"env {run.env.id}: {error}") from error
     finally:

@@ -180,9 +180,9 @@ class TrainConfig(_Part):
     num_envs: environments. workers: processes that step them, several in each; 0 for the trainer's own; auto: one for
     each core beside the trainer's. step_timeout: seconds that a worker has for its environments' step or reset, and for
     making each, in evaluation too, before it is ended with the run; null for any.
-    groups: of environments that are acted for in turn; those of one are stepped while
-    the policy acts for the others. updates_per_step: updates of the algorithm a decision. learning_starts: decisions
-    before the first. keep: checkpoints kept, and the last.
+    groups: of environments that are acted for in turn; those of one are stepped while the policy acts for the others.
+    updates_per_step: updates of the algorithm a decision. learning_starts: decisions before the first. keep:
+    checkpoints kept, and the last.
     """
 
     steps: PositiveInt
@@ -205,6 +205,9 @@ class EvalConfig(_Part):
     """Evaluation on held-out seeds. best_of: decide by the critic among so many samples; 0 acts greedily.
 
     seed: the first is HELD_OUT_SEEDS.start + seed. checkpoint: whose policy. videos: episodes filmed.
+    num_envs: episodes that run together. workers: processes that step them, several in each; 0 for the evaluator's own;
+    auto: one for each core, none where there is one, or where train.workers is 0. Training keeps them, and their
+    environments, for all validations.
     after_episodes: a world that shifts in mid-run is as a training meets it after so many episodes, in all of its
     environments together; null: as it was when the checkpoint was made.
     """
@@ -214,6 +217,7 @@ class EvalConfig(_Part):
     seed: NonNegativeInt
     best_of: NonNegativeInt
     num_envs: PositiveInt
+    workers: NonNegativeInt | Literal["auto"]
     videos: NonNegativeInt
     after_episodes: NonNegativeInt | None
 

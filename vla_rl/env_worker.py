@@ -26,7 +26,7 @@ REWARD, TERMINATED, TRUNCATED = "reward", "terminated", "truncated"
 Layout = Mapping[str, tuple[tuple[int, ...], str]]
 """Columns by name: the shape and dtype of a lane's entry."""
 OUTCOME: dict[str, tuple[tuple[int, ...], str]] = {
-    REWARD: ((), "float32"), TERMINATED: ((), "bool"), TRUNCATED: ((), "bool")
+    REWARD: ((), "float64"), TERMINATED: ((), "bool"), TRUNCATED: ((), "bool")
 }  # fmt: skip
 """The columns beside those of the observation."""
 

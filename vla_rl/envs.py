@@ -88,6 +88,11 @@ def marks(env: gymnasium.Env) -> tuple[Mark, ...]:
     return tuple(env.get_wrapper_attr("marks")) if env.has_wrapper_attr("marks") else ()
 
 
+def shifts(env: gymnasium.Env) -> bool:
+    """Whether its world becomes another in mid-run; see `Past`."""
+    return bool(env.has_wrapper_attr("shifts") and env.get_wrapper_attr("shifts"))
+
+
 def possible_returns(env: gymnasium.Env, gamma: float, stride: int = 1, limited: bool = True) -> tuple[float, float]:
     """The least and the greatest discounted return from any step on, as far as `env` says; else without bounds.
 

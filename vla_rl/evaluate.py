@@ -7,7 +7,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,11 @@ import gymnasium
 import numpy as np
 from scipy.stats import binomtest
 
-from vla_rl.envs import Past, batched, name_of, succeeded
+from vla_rl.envs import Past, earned, spoilt, succeeded
 from vla_rl.history import FrameHistory
 from vla_rl.registry import ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, TASK, VALIDATION_SEEDS
+from vla_rl.vector import Steps, VectorEnvs, spare_cores
 
 if TYPE_CHECKING:
     from vla_rl.checkpoint import Place
@@ -127,6 +130,81 @@ def check_seeds(seeds: Iterable[int]) -> list[int]:
     return seeds
 
 
+class Evaluator:
+    """Runs exactly one episode for each seed, in environments that are made for the first seeds and kept for others.
+
+    An environment whose episode has ended begins the next seed's while the others step. What a deterministic actor
+    scores depends neither on `num_envs` nor on `workers`.
+
+    Args:
+        make_env: makes an environment that takes tokens int64 [K]; picklable where there are workers.
+        num_envs: episodes that run together, at least 1.
+        workers: processes that step them, several in each; 0 for this one.
+        timeout: seconds that a worker has, see `VectorEnvs`.
+
+    Raises:
+        ValueError: `num_envs` < 1.
+    """
+
+    def __init__(
+        self, make_env: Callable[[], gymnasium.Env], num_envs: int = 8, workers: int = 0, timeout: float | None = None
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        self._make_env, self._num_envs = make_env, num_envs
+        self._make = partial(VectorEnvs, workers=workers, timeout=timeout)
+        self._envs: VectorEnvs | None = None
+
+    def __call__(
+        self,
+        actor: Actor,
+        seeds: Iterable[int],
+        films: int = 0,
+        on_episode: Callable[[Outcome], None] | None = None,
+        stack: int = 1,
+    ) -> EvalResult:
+        """The episodes of these seeds.
+
+        Args:
+            actor: called on the observations of all running episodes, batched.
+            seeds: the episodes; see `check_seeds`.
+            films: keep the frames of this many successes and as many failures, those of the first seeds.
+            on_episode: called with each episode as it ends.
+            stack: frames of each camera that the actor sees at once.
+
+        Raises:
+            ValueError: a seed that training may use, or no seeds. What an environment raises has a note of its seed
+                and step.
+        """
+        seeds = check_seeds(seeds)
+        started = time.monotonic()
+        if self._envs is None:
+            self._envs = self._make(self._make_env, min(self._num_envs, len(seeds)))
+        envs, waiting, done = self._envs, deque(seeds), dict[int, Outcome]()
+        running: dict[int, _Episode] = {}
+        while len(done) < len(seeds):
+            free = [lane for lane in range(envs.count) if lane not in running]
+            begun = {lane: _Episode(waiting.popleft(), films > 0, stack) for lane in free[: len(waiting)]}
+            _turn(actor, envs, running, begun)
+            for lane, episode in [(lane, episode) for lane, episode in running.items() if episode.ended]:
+                outcome = done[episode.seed] = running.pop(lane).outcome()
+                if on_episode:
+                    on_episode(outcome)
+                _forget_frames(done, seeds, films)
+            running |= begun
+        return EvalResult(envs.name, tuple(done[seed] for seed in seeds), time.monotonic() - started)
+
+    def renew(self, make_env: Callable[[], gymnasium.Env]) -> None:
+        """Have the next episodes run in environments that this makes, because the world is another by now."""
+        self.close()
+        self._make_env, self._envs = make_env, None
+
+    def close(self) -> None:
+        """End the environments."""
+        if self._envs is not None:
+            self._envs.close()
+
+
 def evaluate(
     actor: Actor,
     make_env: Callable[[], gymnasium.Env],
@@ -135,50 +213,50 @@ def evaluate(
     films: int = 0,
     on_episode: Callable[[Outcome], None] | None = None,
     stack: int = 1,
+    workers: int = 0,
+    timeout: float | None = None,
 ) -> EvalResult:
-    """Run exactly one episode for each seed.
-
-    An environment whose episode ends takes the next seed at once, so the actor's batch stays full. What
-    a deterministic actor scores does not depend on `num_envs`.
-
-    Args:
-        actor: called on the observations of all running episodes, batched.
-        make_env: makes an environment that takes tokens int64 [K].
-        seeds: the episodes; see `check_seeds`.
-        num_envs: episodes that run together, at least 1.
-        films: keep the frames of this many successes and as many failures, those of the first seeds.
-        on_episode: called with each episode as it ends.
-        stack: frames of each camera that the actor sees at once.
+    """Run exactly one episode for each seed in environments of its own; see `Evaluator` for all that is given.
 
     Raises:
         ValueError: a seed that training may use, no seeds, or `num_envs` < 1.
     """
-    seeds = check_seeds(seeds)
-    if num_envs < 1:
-        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-    started = time.monotonic()
-    waiting = deque(seeds)
-    done: dict[int, Outcome] = {}
-    envs: list[gymnasium.Env] = []
+    with closing(Evaluator(make_env, num_envs, workers, timeout)) as evaluator:
+        return evaluator(actor, seeds, films, on_episode, stack)
+
+
+def workers_of(run: RunConfig, sharing: int = 1) -> int:
+    """How many processes step the environments of the run's evaluations, where so many processes share the cores.
+
+    The trainer waits for them, so that all of its part of the cores are theirs; with a single one there is none.
+    """
+    if run.eval.workers != "auto":
+        return run.eval.workers
+    spare = spare_cores(sharing) if run.train.workers else 0
+    return spare + 1 if spare else 0
+
+
+def _turn(actor: Actor, envs: VectorEnvs, running: dict[int, _Episode], begun: dict[int, _Episode]) -> None:
+    """Let every running episode take a step, and meanwhile those begin that have `begun`, each in its lane."""
     try:
-        envs.extend(make_env() for _ in range(min(num_envs, len(seeds))))
-        running = [_Episode(env, waiting.popleft(), films > 0, FrameHistory(stack)) for env in envs]
-        name = name_of(envs[0])
-        while running:
-            tokens, info = actor(_joined([episode.seen for episode in running]))
-            q = info.get("q")
-            for row, episode in enumerate(running):
-                episode.step(np.asarray(tokens[row]), None if q is None else float(q[row]))
-            for episode in [episode for episode in running if episode.ended]:
-                outcome = done[episode.seed] = episode.outcome()
-                if on_episode:
-                    on_episode(outcome)
-                _forget_frames(done, seeds, films)
-            running = _continued(running, waiting, films > 0)
-    finally:
-        for env in envs:
-            env.close()
-    return EvalResult(name, tuple(done[seed] for seed in seeds), time.monotonic() - started)
+        if running:
+            decided, info = actor(_joined([episode.seen for episode in running.values()]))
+            tokens, q = np.array(decided, np.int64), info.get("q")
+            envs.send(tokens, [*running])
+        if begun:
+            envs.send_seeds([episode.seed for episode in begun.values()], [*begun])
+        if running:
+            steps = envs.receive()
+            for row, episode in enumerate(running.values()):
+                episode.step(steps, row, tokens[row], None if q is None else float(q[row]))
+        if begun:
+            steps = envs.receive()
+            for row, episode in enumerate(begun.values()):
+                episode.look(steps, row, fresh=True)
+    except (RuntimeError, TimeoutError) as error:
+        under_way = [f"{lane}: seed {each.seed}, step {len(each.tokens)}" for lane, each in (running | begun).items()]
+        error.add_note(f"evaluation episodes under way by environment: {'; '.join(under_way)}")
+        raise
 
 
 def keep_films(result: EvalResult, total: int) -> EvalResult:
@@ -216,7 +294,7 @@ def _refilm(outcome: Outcome, env: gymnasium.Env) -> Outcome:
     info: dict[str, Any] = {}
     for tokens in outcome.tokens:
         _, reward, terminated, truncated, info = env.step(tokens)
-        total += float(reward)
+        total += earned(reward, info)
         frames.append(_picture(env))
         if terminated or truncated:
             break
@@ -258,7 +336,17 @@ def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequen
     make = build.env_factory(run, face, past=past)
     seeds = HELD_OUT_SEEDS[run.eval.seed : run.eval.seed + run.eval.episodes]
     with results.episode_bar(run.env.id, len(seeds)) as on_episode:
-        result = evaluate(actor, make, seeds, run.eval.num_envs, run.eval.videos, on_episode, run.replay.stack)
+        result = evaluate(
+            actor,
+            make,
+            seeds,
+            num_envs=run.eval.num_envs,
+            films=run.eval.videos,
+            on_episode=on_episode,
+            stack=run.replay.stack,
+            workers=workers_of(run),
+            timeout=run.train.step_timeout,
+        )
     make_rendering = build.env_factory(run, face, "rgb_array", past)
     result = refilmed(keep_films(result, run.eval.videos), make_rendering)
     acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
@@ -277,72 +365,57 @@ def _episodes_before(place: Place) -> int:
     return int(load_entry(state, "episodes")) if state.is_dir() else 0
 
 
-@dataclass
 class _Episode:
-    """An episode under way."""
+    """An episode under way.
 
-    env: gymnasium.Env
-    seed: int
-    filmed: bool
-    history: FrameHistory
-    observation: Any = None
-    seen: dict[str, Any] = field(default_factory=dict)
-    ended: bool = False
-    info: dict[str, Any] = field(default_factory=dict)
-    rewards: list[float] = field(default_factory=list)
-    tokens: list[np.ndarray] = field(default_factory=list)
-    q: list[float] = field(default_factory=list)
-    frames: list[np.ndarray] = field(default_factory=list)
-    length: int = 0
+    Attributes:
+        seen: what the actor sees now, a batch of one.
+        ended: whether it is over.
+    """
 
-    def __post_init__(self) -> None:
-        self.observation, _ = self.env.reset(seed=self.seed)
-        self._look(fresh=True)
+    def __init__(self, seed: int, filmed: bool, stack: int) -> None:
+        self.seed, self.filmed = seed, filmed
+        self.seen: dict[str, Any] = {}
+        self.ended = False
+        self.tokens: list[np.ndarray] = []
+        self._history = FrameHistory(stack)
+        self._task, self._info, self._length = "", dict[str, Any](), 0
+        self._rewards, self._q, self._frames = list[float](), list[float](), list[np.ndarray]()
 
-    def step(self, tokens: np.ndarray, q: float | None) -> None:
-        try:
-            self.observation, reward, terminated, truncated, self.info = self.env.step(tokens)
-        except Exception as error:
-            error.add_note(f"in the evaluation episode of seed {self.seed}, decision {len(self.tokens)}")
-            raise
-        self.rewards.append(float(reward))
+    def step(self, steps: Steps, row: int, tokens: np.ndarray, q: float | None) -> None:
+        """Take in what `tokens`, of value `q`, have led to."""
         self.tokens.append(tokens)
-        self.q.extend([] if q is None else [q])
-        self.length += int(self.info.get("steps", 1))
-        self.ended = bool(terminated or truncated)
-        self._look(fresh=False)
+        self._q.extend([] if q is None else [q])
+        self._rewards.append(float(steps.reward[row]))
+        self._info = steps.infos[row]
+        self._length += int(self._info.get("steps", 1))
+        self.ended = bool(steps.terminated[row] or steps.truncated[row])
+        self.look(steps, row, fresh=False)
+
+    def look(self, steps: Steps, row: int, fresh: bool) -> None:
+        """Take in what is shown in a row of `steps`; `fresh`: at the episode's beginning."""
+        observation = {key: value[row : row + 1] for key, value in steps.observation.items()}
+        self.seen = self._history.push(observation, np.array([fresh]))
+        self._task = str(observation[TASK][0])
+        if self.filmed:
+            camera = next(key for key in observation if key.startswith(IMAGES))
+            self._frames.append(np.array(observation[camera][0], np.uint8))
 
     def outcome(self) -> Outcome:
+        """What became of it."""
         return Outcome(
             seed=self.seed,
-            task=str(self.observation[TASK]),
-            success=succeeded(self.info),
-            sum_reward=sum(self.rewards),
-            max_reward=max(self.rewards),
-            length=self.length,
-            invalid=bool(self.info.get("invalid", False)),
+            task=self._task,
+            success=succeeded(self._info),
+            sum_reward=sum(self._rewards),
+            max_reward=max(self._rewards),
+            length=self._length,
+            invalid=spoilt(self._info),
             tokens=np.stack(self.tokens),
-            q=tuple(self.q),
-            frames=tuple(self.frames) if self.filmed else None,
-            stage=self.info.get("stage"),
+            q=tuple(self._q),
+            frames=tuple(self._frames) if self.filmed else None,
+            stage=self._info.get("stage"),
         )
-
-    def _look(self, fresh: bool) -> None:
-        self.seen = self.history.push(batched(self.observation), np.array([fresh]))
-        if self.filmed:
-            camera = next(key for key in self.observation if key.startswith(IMAGES))
-            self.frames.append(np.array(self.observation[camera], np.uint8))
-
-
-def _continued(running: list[_Episode], waiting: deque[int], filmed: bool) -> list[_Episode]:
-    """The episodes that go on; an ended one gives its environment to the next seed."""
-    following = []
-    for episode in running:
-        if not episode.ended:
-            following.append(episode)
-        elif waiting:
-            following.append(_Episode(episode.env, waiting.popleft(), filmed, episode.history))
-    return following
 
 
 def _forget_frames(done: dict[int, Outcome], seeds: Sequence[int], films: int) -> None:

@@ -26,7 +26,7 @@ from vla_rl.collect import Collector
 from vla_rl.config import RunConfig
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import Past
-from vla_rl.evaluate import evaluate, percent
+from vla_rl.evaluate import Evaluator, percent, workers_of
 from vla_rl.learner import Learner
 from vla_rl.log import Log, cut
 from vla_rl.models.policy import Policy
@@ -85,6 +85,7 @@ class World:
     cache: feature_cache.CacheChoice
     backbone: str
     own: Own
+    evaluator: Evaluator
     rng: np.random.Generator
     progress: Progress = field(default_factory=Progress)
     failure: Exception | None = None
@@ -128,7 +129,7 @@ def train(run: RunConfig) -> Path:
     """
     with checkpoint.starting(run) as folder:
         world = make_world(run, folder)
-    with closing(world.collector), Stop() as stop:
+    with closing(world.collector), closing(world.evaluator), Stop() as stop:
         begin = restore(folder, world)
         if world.learner.rank == 0:
             describe(world)
@@ -256,6 +257,12 @@ def make_world(run: RunConfig, folder: Path) -> World:
         cache=cache,
         backbone=backbone,
         own=build.own_experience(run, face),
+        evaluator=Evaluator(
+            build.env_factory(run, face, past=Past()),
+            run.eval.num_envs,
+            workers_of(run, learner.processes),
+            run.train.step_timeout,
+        ),
         rng=rng,
     )
 
@@ -307,13 +314,15 @@ def validate(world: World) -> dict[str, float]:
     The seeds are dealt out to the processes.
     """
     count, learner = world.run.train.eval_episodes, world.learner
-    make = build.env_factory(world.run, world.face, past=Past(learner.processes * world.collector.episodes))
+    if world.face.shifts:
+        past = Past(learner.processes * world.collector.episodes)
+        world.evaluator.renew(build.env_factory(world.run, world.face, past=past))
     seeds = VALIDATION_SEEDS[:count][learner.rank :: learner.processes]
 
     def own() -> tuple[int, int]:
         if not seeds:
             return 0, 0
-        result = evaluate(Actor(world.algorithm), make, seeds, world.run.eval.num_envs, stack=world.run.replay.stack)
+        result = world.evaluator(Actor(world.algorithm), seeds, stack=world.run.replay.stack)
         return result.successes, len(result.valid)
 
     successes, valid = learner.total(*together(world, own))

@@ -40,7 +40,7 @@ def spare_cores(sharing: int = 1) -> int:
 
 @dataclass(frozen=True)
 class Steps:
-    """What B lanes showed: observation, arrays [B, ...] and lists of B texts by key; reward float32 [B]; terminated,
+    """What B lanes showed: observation, arrays [B, ...] and lists of B texts by key; reward float64 [B]; terminated,
     truncated bool [B]; infos, a dict of each."""
 
     observation: dict[str, Any]

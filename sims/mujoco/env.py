@@ -107,6 +107,11 @@ class TableTop(gymnasium.Env):
         self._steps = 0
         self._episodes, self._stride = 0, 1
 
+    @property
+    def shifts(self) -> bool:
+        """Whether the number of episodes decides what the world is like."""
+        return any(stage.from_episode for stage in self._stages)
+
     def continue_after(self, episodes: int, stride: int = 1) -> None:
         """Go on as where there have been so many episodes; each further one counts as `stride`.
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import random
+import re
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import warnings
@@ -205,6 +210,115 @@ def test_a_checkpoint_tells_its_generation_and_its_run(run: Path, tmp_path: Path
         )
     alone = shutil.copytree(generation.folder / "pretrained_model", tmp_path / "mine")
     assert checkpoint.locate(alone) == checkpoint.Place(alone, None, None)
+
+
+def copied(run: Path, target: Path) -> Path:
+    """As `cp -rL` copies a run: links become what they lead to."""
+    return shutil.copytree(run, target, symlinks=False)
+
+
+def test_a_copy_that_followed_links_goes_on(run: Path, tmp_path: Path) -> None:
+    copy = copied(run, tmp_path / "copy")
+    checkpoint.claim(FakeRun(copy, resume=True))
+    generation = checkpoint.latest(copy)
+    assert generation is not None
+    assert (generation.step, generation.folder.name) == (2, "000002")
+    checkpoint.save(copy, 3, parts(3))
+    assert steps_of(copy) == ["000001", "000002", "000003"]
+    assert steps_in(copy / "checkpoints" / "last") == {3}
+
+
+def test_a_copy_of_last_alone_is_the_generation_that_it_holds(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "checkpoints" / "last", tmp_path / "copy" / "checkpoints" / "last")
+    generation = checkpoint.latest(tmp_path / "copy")
+    assert generation is not None
+    assert (generation.step, steps_in(generation.folder)) == (2, {2})
+    checkpoint.save(tmp_path / "copy", 3, parts(3))
+    assert steps_of(tmp_path / "copy") == ["000002", "000003"]
+    assert steps_in(tmp_path / "copy" / "checkpoints" / "last") == {3}
+
+
+def test_a_copied_last_takes_the_place_of_a_damaged_generation(run: Path, tmp_path: Path) -> None:
+    copy = copied(run, tmp_path / "copy")
+    damage(copy / "checkpoints" / "000002" / FILES[0], "bit flip")
+    checkpoint.claim(FakeRun(copy, resume=True))
+    generation = checkpoint.latest(copy)
+    assert generation is not None
+    assert generation.folder.name == "000002"
+
+
+def test_a_folder_called_last_that_is_no_checkpoint_is_named_and_kept(run: Path) -> None:
+    last = run / "checkpoints" / "last"
+    last.unlink()
+    last.mkdir()
+    (last / "notes.txt").write_text("words")
+    for call in (
+        lambda: checkpoint.claim(FakeRun(run, resume=True)),
+        lambda: checkpoint.save(run, 3, parts(3)),
+    ):
+        with pytest.raises(FileExistsError, match=re.escape(str(last))):
+            call()
+    assert os.listdir(last) == ["notes.txt"]
+
+
+def unable(error: int) -> Callable[..., None]:
+    def call(*_: Any, **__: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    return call
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL], ids=errno.errorcode.get)
+def test_a_disk_without_links_locks_and_flushed_folders_holds_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    fsync = os.fsync
+
+    def flush_files_only(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "symlink", unable(error))
+    monkeypatch.setattr(os, "link", unable(error))
+    monkeypatch.setattr(fcntl, "lockf", unable(error))
+    monkeypatch.setattr(os, "fsync", flush_files_only)
+    run, last = tmp_path / "run", tmp_path / "run" / "checkpoints" / "last"
+    with pytest.warns(UserWarning, match=r"\.lock: this disk knows no locks"):
+        checkpoint.claim(FakeRun(run))
+    for step in (1, 2, 3):
+        checkpoint.save(run, step, parts(step), keep=2)
+        assert last.read_text() == f"{step:06d}\n"
+        assert steps_in(checkpoint.policy_folder(run).parent) == {step}
+    assert steps_of(run) == ["000002", "000003", "last"]
+    with pytest.warns(UserWarning, match="knows no locks"):
+        checkpoint.claim(FakeRun(run, resume=True))
+    generation = checkpoint.latest(run)
+    assert generation is not None
+    assert generation.step == 3
+
+
+def test_a_run_that_came_from_a_disk_without_links_has_a_link_again(run: Path) -> None:
+    as_a_file(run / "checkpoints" / "last")
+    checkpoint.save(run, 3, parts(3))
+    assert (run / "checkpoints" / "last").is_symlink()
+    assert steps_in(run / "checkpoints" / "last") == {3}
+
+
+def test_a_live_run_keeps_others_out_of_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "lockf", unable(errno.ENOLCK))
+    (tmp_path / ".lock").write_text(f"process {os.getppid()} on {socket.gethostname()}\n")
+    with pytest.raises(ConfigError, match=rf"in use by process {os.getppid()} on"):
+        checkpoint.claim(FakeRun(tmp_path))
+    (tmp_path / ".lock").write_text("process 1 on another.machine\n")
+    with pytest.warns(UserWarning, match="knows no locks"):
+        checkpoint.claim(FakeRun(tmp_path))
+
+
+def test_a_lock_that_fails_otherwise_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "lockf", unable(errno.EIO))
+    with pytest.raises(OSError, match=re.escape(f"'{tmp_path / '.lock'}'")):
+        checkpoint.claim(FakeRun(tmp_path))
 
 
 def test_a_policy_that_is_missing_or_damaged_is_refused(run: Path, tmp_path: Path) -> None:

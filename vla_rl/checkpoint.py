@@ -13,6 +13,7 @@ the generation before costs neither bytes nor time: a file that never changes is
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -60,6 +61,8 @@ MADE_AT_START = ("tracker", "replay")
 """The folders that a start makes beside the config: of the tracker, and of coded frames."""
 UNFINISHED = ".part-"
 """Prefix of what is being written or deleted; whatever a killed run left of it is swept by the next save."""
+UNSUPPORTED = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+"""What file systems answer that know no links, or no locks."""
 _STEP = re.compile(r"\d{6,}")
 
 
@@ -127,7 +130,7 @@ def save(
 
     Raises:
         OSError: the disk is full or failing, here or in another process; what was begun is gone, what was there before
-            is not.
+            is not. The message names the path.
         ValueError: `keep` below 1, or a negative step.
     """
     if step < 0 or (keep is not None and keep < 1):
@@ -141,6 +144,7 @@ def save(
     def begin() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
+        _settle_last(folder)
 
     def make() -> None:
         _write(draft, step, parts)
@@ -213,10 +217,37 @@ def _write(draft: Path, step: int, parts: Mapping[str, Callable[[Path], object]]
 
 
 def _point_last(folder: Path, name: str) -> None:
-    link = folder / f"{UNFINISHED}{LAST}"
-    link.symlink_to(name)
-    link.replace(folder / LAST)
+    """Have `last` name a generation: as a link, or as a file where the disk knows no links."""
+    draft = folder / f"{UNFINISHED}{LAST}"
+    try:
+        draft.symlink_to(name)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        draft.write_text(f"{name}\n", "utf-8")
+        flush(draft)
+    draft.replace(folder / LAST)
     flush(folder)
+
+
+def _settle_last(folder: Path) -> None:
+    """Where `last` is a folder, a copy that followed links has made it one: let it be the generation that it holds.
+
+    Raises:
+        FileExistsError: it is something else.
+    """
+    path = folder / LAST
+    if path.is_symlink() or not path.is_dir():
+        return
+    step = _step(path)
+    if step is None:
+        raise FileExistsError(f"{path}: a folder that holds no checkpoint; the run's last one is to be named there")
+    place = folder / f"{step:06d}"
+    if place.is_dir() and (_is_whole(place) or not _is_whole(path)):
+        _discard(path)
+    else:
+        _discard(place)
+        path.rename(place)
 
 
 def _discard(folder: Path) -> None:
@@ -408,6 +439,7 @@ def claim(run: Run) -> Path:
     Raises:
         ConfigError: the folder is not empty and `resume` is off; `resume` is on and there is no folder; or
             another live process has it, which is named.
+        FileExistsError: `checkpoints/last` of the run to resume is something else than a checkpoint.
     """
     folder = run.run_dir
     if folder is None:
@@ -428,6 +460,8 @@ def claim(run: Run) -> Path:
             "starts a new one"
         )
     _lock(folder)
+    if run.resume:
+        _settle_last(folder / CHECKPOINTS)
     run.save(folder)
     return folder
 
@@ -463,14 +497,39 @@ def _lock(folder: Path) -> None:
 
     The handle stays open on purpose. A record lock belongs to this process alone: workers that it forked
     and that outlive it do not keep the folder locked, and the process may claim the folder again.
+    Where the disk knows no locks, what `.lock` says of its holder has to do.
     """
     path = folder / LOCK
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip() or "another process"
-        os.close(handle)
-        raise ConfigError(f"run_dir: {folder} is in use by {holder}") from error
+    except OSError as error:
+        lockless = error.errno in UNSUPPORTED
+        if error.errno in (errno.EACCES, errno.EAGAIN) or (lockless and _lives(holder)):
+            os.close(handle)
+            raise ConfigError(
+                f"run_dir: {folder} is in use by {holder or 'another process'}; so {path} says"
+            ) from error
+        if not lockless:
+            os.close(handle)
+            raise OSError(error.errno, f"cannot be locked ({error.strerror})", str(path)) from error
+        warnings.warn(
+            f"{path}: this disk knows no locks ({error.strerror}); start no second run in {folder}", stacklevel=3
+        )
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+
+def _lives(holder: str) -> bool:
+    """Whether what `.lock` says names another live process of this machine."""
+    told = re.fullmatch(r"process (\d+) on (.+)", holder)
+    if told is None or told[2] != socket.gethostname() or int(told[1]) == os.getpid():
+        return False
+    try:
+        os.kill(int(told[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True

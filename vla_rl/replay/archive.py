@@ -7,6 +7,7 @@ files of one name are one file, whoever wrote them and whenever; a checkpoint ta
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -92,10 +93,13 @@ def sweep(folder: Path, keep: Iterable[str] = ()) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have the disk hold what was written to a file, or a folder's entries."""
+    """Have the disk hold what was written to a file, or a folder's entries; some disks know that of files only."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS) or not path.is_dir():
+            raise OSError(error.errno, f"cannot be written to the disk ({error.strerror})", str(path)) from error
     finally:
         os.close(handle)
 

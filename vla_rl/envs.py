@@ -147,6 +147,11 @@ def make_env(
     """
     registry.import_listed(plugins)
     options = dict(kwargs or {})
+    twice = sorted({"sensors", "plugins"} & options.keys()) if sensors is not None and adapter is None else []
+    if twice or ("render_mode" in options and adapter is None):
+        name = twice[0] if twice else "render_mode"
+        where = {"sensors": "env.sensors", "plugins": "the run's `plugins`"}.get(name, "the command")
+        raise ConfigError(f"env.kwargs.{name}: {where} says that; leave it out of env.kwargs")
     if adapter is not None:
         options = {"env_id": env_id, "env_kwargs": options, **adapter}
         env_id = registry.ADAPTER

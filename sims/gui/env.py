@@ -13,8 +13,8 @@ from sims.gui import splits, themes
 from sims.gui.screen import Screen
 from sims.gui.task import Goal, Task
 from sims.observe import Observer
-from sims.screen.interaction import Gesture
-from sims.tasks import task_of
+from sims.screen.interaction import Gesture, Interaction
+from sims.tasks import settings_of, task_of
 from vla_rl import registry
 from vla_rl.specs import TASK, Observation
 
@@ -79,7 +79,7 @@ class GuiEnv(gymnasium.Env):
         render_height: int = 384,
         **parameters: Any,
     ) -> None:
-        self.task = task_of(task, plugins, parameters)
+        self.task = task_of(task, plugins, parameters, settings_of(GuiEnv.__init__, Interaction))
         self.split = splits.check(split, self.task.splits)
         self.theme = themes.check(theme)
         wanted: dict[str, Any] = {

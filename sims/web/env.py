@@ -16,7 +16,7 @@ from PIL import Image
 
 from sims.observe import CHARACTERS, Observer
 from sims.screen.interaction import KEYS, Gesture, Interaction
-from sims.tasks import task_of
+from sims.tasks import settings_of, task_of
 from sims.web import chromium, experts
 from sims.web.chromium import PageError, ScriptError, Tab
 from sims.web.hand import Event, away, events
@@ -120,7 +120,8 @@ class PageEnv(gymnasium.Env):
             name: parameters.pop(name) for name in hands & parameters.keys()
         }
         self.interaction: Interaction = registry.validated(Interaction, hand, "env.kwargs")
-        self.task = task_of(task, plugins, parameters, "env.kwargs")
+        own = settings_of(PageEnv.__init__, Interaction)
+        self.task = task_of(task, plugins, parameters, own, "env.kwargs")
         self.page = self.task.page
         self.render_mode = render_mode
         self._patience = patience

@@ -145,7 +145,7 @@ def test_contributions_sum_to_what_came_of_it():
     rng = np.random.default_rng(0)
     for length, reference in ((2, "uniform"), (3, "slips"), (12, "slips")):
         env = gymnasium.make(
-            "vla_rl/GuiChain-v0", length=length, reference=reference, contributions=True, sensors=["instruction"]
+            "vla_rl/GuiChain-v0", steps=length, reference=reference, contributions=True, sensors=["instruction"]
         ).unwrapped
         for seed in range(4):
             env.reset(seed=seed)

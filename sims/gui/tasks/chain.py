@@ -33,7 +33,7 @@ class Chain(Task):
     How much each act adds to the chance of success under the reference policy is known: see `sims.gui.chains`.
     """
 
-    length: int = within(4, 2, 12)
+    steps: int = within(4, 2, 12)
     """Steps of the chain."""
     choices: int = within(2, 2, 3)
     """Buttons of a step: one right, the others wrong."""
@@ -56,16 +56,16 @@ class Chain(Task):
     def chain(self) -> chains.Chain:
         """As numbers."""
         return chains.Chain(
-            self.length, self.choices - 1, self.asides, None if self.reference == "uniform" else self.slip
+            self.steps, self.choices - 1, self.asides, None if self.reference == "uniform" else self.slip
         )
 
     def begin(self, screen: Screen, rng: np.random.Generator) -> Goal:
         """The buttons of all steps; no word comes twice."""
         among = tuple(word for word in LABELS if shown(word) not in ASIDES)
-        words = iter(pick(rng, self.length * self.choices, among))
-        steps = [[next(words) for _ in range(self.choices)] for _ in range(self.length)]
+        words = iter(pick(rng, self.steps * self.choices, among))
+        steps = [[next(words) for _ in range(self.choices)] for _ in range(self.steps)]
         right = [step[0] for step in steps]
-        seeds = [int(seed) for seed in rng.integers(2**31, size=self.length)]
+        seeds = [int(seed) for seed in rng.integers(2**31, size=self.steps)]
         screen.memory = {"step": 0, "clean": True, "done": False, "paid": False, "contribution": 0.0}
         facts = {"steps": steps, "seeds": seeds, "title": shown(pick(rng, 1, among)[0])}
         goal = Goal(one_of(rng, WORDS).format(one_of(rng, BETWEEN).join(right)), facts, words=tuple(right))

@@ -1,12 +1,17 @@
 """One update in two processes is the update of one process with the joint batch."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType
 
 from tests.launch import in_processes
 from vla_rl.learner import MAX_BAD_STEPS, Learner
+from vla_rl.registry import ConfigError, SetupError
 
 SCRIPT = """
 import sys, torch
@@ -76,3 +81,25 @@ def test_an_unknown_or_missing_device_is_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="sees no CUDA"):
             Learner(device="cuda")
+
+
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path: Path) -> None:
+    there = {"all", *map(str, get_available_trackers())}
+    for name in set(LoggerType.list()) - there:
+        with pytest.raises(SetupError, match=f"tracker: '{name}' is not installed; `pip install {name}`"):
+            Learner("cpu", tracker=name, folder=tmp_path)
+
+
+def test_a_tracker_that_nobody_knows_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tracker: unknown name 'wandbb'; did you mean 'wandb'\?"):
+        Learner("cpu", tracker="wandbb", folder=tmp_path)
+
+
+def test_a_tracker_that_cannot_begin_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_key(*_: Any, **__: Any) -> None:
+        raise PermissionError("no API key")
+
+    monkeypatch.setattr(Accelerator, "init_trackers", no_key)
+    learner = Learner("cpu", tracker="tensorboard", folder=tmp_path)
+    with pytest.raises(SetupError, match="tracker: 'tensorboard' cannot begin: PermissionError: no API key"):
+        learner.track(0)

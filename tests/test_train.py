@@ -15,7 +15,7 @@ import torch
 from tests.launch import in_processes
 from vla_rl import checkpoint, config, train
 from vla_rl.data.record import record
-from vla_rl.registry import ConfigError
+from vla_rl.registry import ConfigError, SetupError
 from vla_rl.sft import sft
 
 METRICS = {
@@ -223,4 +223,10 @@ def test_a_start_that_fails_at_its_last_part_leaves_nothing(
     limits = ("replay.ram_bytes=20MB", "replay.disk_bytes=100MB")
     with pytest.raises(ZeroDivisionError):
         train.train(config.load([*quick, *limits, f"run_dir={tmp_path}/run", "tracker=tensorboard"]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_tracker_is_missing_does_not_begin(quick: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="tracker: 'clearml' is not installed"):
+        train.train(config.load([*quick, "demos.episodes=0", f"run_dir={tmp_path}/run", "tracker=clearml"]))
     assert not (tmp_path / "run").exists()

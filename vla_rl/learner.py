@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import DistributedType
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import DistributedType, LoggerType
 from torch import Tensor
 
+from vla_rl.registry import ConfigError, SetupError, nearest
 from vla_rl.replay.recycle import Allocate
 
 MAX_BAD_STEPS = 20
@@ -35,6 +37,15 @@ def _forget_earlier_runs() -> None:
         PartialState._shared_state, AcceleratorState._shared_state = {}, {}
 
 
+def _check_tracker(name: str) -> None:
+    """Raise where accelerate knows no such tracker, or would go on without one that is not installed."""
+    shipped = LoggerType.list()
+    if name not in (*shipped, *LOGGER_TYPE_TO_CLASS):  # somebody may have registered a class of his own
+        raise ConfigError(f"tracker: unknown name {name!r}; {nearest(name, shipped)}")
+    if name in shipped and name != "all" and LoggerType(name) not in get_available_trackers():
+        raise SetupError(f"tracker: {name!r} is not installed; `pip install {name}`, or give tracker=null")
+
+
 class Learner:
     """Backward passes, and optimiser steps on gradients averaged over all processes.
 
@@ -48,6 +59,10 @@ class Learner:
         seed: of the noise; the same in every process.
         tracker: one of accelerate's, by name, such as "tensorboard" or "wandb"; it writes into `folder` once `track`
             was called.
+
+    Raises:
+        ConfigError: accelerate knows no such tracker.
+        SetupError: the tracker is not installed.
     """
 
     def __init__(
@@ -62,6 +77,8 @@ class Learner:
             raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
+        if tracker is not None:
+            _check_tracker(tracker)
         _forget_earlier_runs()
         self.accelerator = Accelerator(
             cpu=device == "cpu", mixed_precision=mixed_precision, log_with=tracker, project_dir=folder
@@ -74,9 +91,20 @@ class Learner:
         self._held: deque[tuple[Any, Any]] = deque()
 
     def track(self, step: int) -> None:
-        """Begin to track a run that stands at `step`; TensorBoard forgets what it was told of later ones."""
-        if self._tracker is not None:
+        """Begin to track a run that stands at `step`; TensorBoard forgets what it was told of later ones.
+
+        Raises:
+            SetupError: the tracker cannot open its files or its connection. What it raises itself is of its own kind.
+        """
+        if self._tracker is None:
+            return
+        try:
             self.accelerator.init_trackers("tracker", init_kwargs={"tensorboard": {"purge_step": step + 1}})
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise SetupError(
+                f"tracker: {self._tracker!r} cannot begin: {why}; set it up, or give tracker=null"
+            ) from error
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which losses are computed."""

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -38,8 +38,6 @@ from vla_rl.vector import VectorEnvs, spare_cores
 T = TypeVar("T")
 REPLAY = "training_state/replay"
 """Where a generation holds the replay, of several processes the first one's; see `own_part`."""
-LANES_FILE = "lanes.json"
-"""Of a run's folder: how many lanes it has begun with a seed, in all of its processes and resumptions."""
 LEAST_ERROR = 1e-3
 """Added to a row's error, so that it stays in play; in units of value."""
 INTERRUPTED = 143
@@ -90,6 +88,11 @@ class World:
     progress: Progress = field(default_factory=Progress)
     failure: Exception | None = None
 
+    def close(self) -> None:
+        """End all environments."""
+        self.collector.close()
+        self.evaluator.close()
+
     def batch(self) -> Batch:
         """A batch by shares: demonstrations and own experience."""
         settings = self.algorithm.settings
@@ -127,14 +130,15 @@ def train(run: RunConfig) -> Path:
         ConfigError: parts that do not fit one another.
         SystemExit: code `INTERRUPTED` after SIGTERM or Ctrl-C, with a checkpoint written.
     """
-    with checkpoint.starting(run) as folder:
-        world = make_world(run, folder)
-    with closing(world.collector), closing(world.evaluator), Stop() as stop:
-        begin = restore(folder, world)
+    with ExitStack() as parts:
+        with checkpoint.starting(run) as folder:
+            world = parts.enter_context(closing(make_world(run, folder)))
+            begin = restore(folder, world)
+            world.learner.track(begin)
+        stop = parts.enter_context(Stop())
         if world.learner.rank == 0:
             describe(world)
             cut(folder, begin)
-        world.learner.track(begin)
         log = Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0)
         try:
             with log:
@@ -273,12 +277,12 @@ def lane_seeds(run: RunConfig, learner: Learner, folder: Path) -> list[int]:
     How many lanes the run ever began stands in a file, not in its checkpoints: a run that goes back to an older one
     has begun lanes since.
     """
-    path, lanes = folder / LANES_FILE, run.train.num_envs
+    path, lanes = folder / checkpoint.LANES_FILE, run.train.num_envs
     first = learner.rank == 0
     begun = json.loads(path.read_text("utf-8"))["begun"] if first and path.exists() else 0
     begun = int(learner.total(begun)[0])
     if first:
-        draft = path.with_name(f".{LANES_FILE}.part")
+        draft = path.with_name(f".{path.name}.part")
         draft.write_text(json.dumps({"begun": begun + learner.processes * lanes}), "utf-8")
         draft.replace(path)
     return training_seeds(run.seed, begun + learner.rank * lanes, lanes)

@@ -71,6 +71,7 @@ def test_a_component_in_an_override_takes_the_others_place_whole() -> None:
         ("train=5", "train: Input should be an object (got 5)"),
         ("device=gpu", "device: Input should be 'auto', 'cpu' or 'cuda' (got 'gpu')"),
         ("plugins=[a,3]", "plugins[1]: Input should be a valid string (got 3)"),
+        ("policy=null", "policy: null, but every run needs one; known: smolvlm, tiny"),
         ("env=puhs", "env: no config file 'puhs'; did you mean 'push'?"),
         ("env.sensors.0.widht=3", "env.sensors[0].widht: unknown key; did you mean 'width'?"),
         ("env.sensors.0.width=3.5", "env.sensors[0].width: Input should be a valid integer (got 3.5)"),
@@ -165,6 +166,14 @@ def test_an_escaped_interpolation_is_saved_such_that_it_loads_again(tmp_path: Pa
 def test_two_runs_of_one_second_get_two_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "strftime", lambda form: "now")
     assert len({config.load().run_dir for _ in range(3)}) == 3
+
+
+def test_no_experiment_is_the_default_and_undoes_an_earlier_one() -> None:
+    without = config.load()
+    for overrides in (["experiment=null"], ["experiment=push", "experiment=null"]):
+        run = config.load(overrides)
+        assert run.model_copy(update={"run_dir": without.run_dir}) == without
+    assert config.load(["experiment=null", "experiment=push"]).env.name == "push"
 
 
 def test_more_than_one_problem_is_counted() -> None:

@@ -24,6 +24,10 @@ CONFIG_FILE = "config.yaml"
 """The config that lies in a run's folder: what `resume=true` and `vla-rl eval` start from."""
 
 
+OPTIONAL = "experiment"
+"""The group that may be left out: `null` is its default."""
+
+
 def split(
     overrides: Sequence[str], config_dir: Path | None, texts: Collection[str] = ()
 ) -> tuple[list[Override], list[Override]]:
@@ -31,6 +35,9 @@ def split(
 
     texts: keys whose values are texts, or paths, so that a value is what was typed: `2026_11_28` is no number there,
     and `a, b` no list. Elsewhere what Hydra cannot read, such as `tür (left)`, is a text too.
+
+    Raises:
+        ConfigError: what is no override; or no file, where there must be one.
     """
     folders = [paths.shipped("configs"), *([config_dir] if config_dir else [])]
     groups: list[Override] = []
@@ -39,8 +46,21 @@ def split(
         override = _parse(text, texts)
         names_file = isinstance(override.value(), str | None)
         is_group = any((folder / override.key_or_group).is_dir() for folder in folders)
-        (groups if is_group and names_file else values).append(override)
+        if is_group and override.value() is None:
+            left_out = _optional(override, folders)
+            groups = [each for each in groups if each.key_or_group != left_out]
+        else:
+            (groups if is_group and names_file else values).append(override)
     return groups, values
+
+
+def _optional(override: Override, folders: Sequence[Path]) -> str:
+    """The group of which nothing is chosen. Raises ConfigError where something must be."""
+    group = override.key_or_group
+    if group != OPTIONAL:
+        known = ", ".join(paths.named_configs(*(folder / group for folder in folders)))
+        raise ConfigError(f"{group}: null, but every run needs one; known: {known}")
+    return group
 
 
 def _parse(text: str, texts: Collection[str]) -> Override:

@@ -20,12 +20,15 @@ from vla_rl.replay import ReplayBuffer
 def sft(run: RunConfig) -> Path:
     """Train a fresh policy on the demonstrations of `run.demos.path`; returns its checkpoint's folder.
 
+    With `sft.steps` 0 it is the policy as it starts; with `demos.episodes` 0 too it has seen no demonstration at all.
+
     Raises:
-        ConfigError: the run wants no demonstrations.
+        ConfigError: the run wants steps, but no demonstrations.
     """
-    if run.demos.episodes == 0:
+    if run.demos.episodes == 0 and run.sft.steps > 0:
         raise ConfigError(
-            "demos.episodes: 0, so that there is nothing to imitate; train from reward alone, or record some"
+            "demos.episodes: 0, so that there is nothing to imitate; train from reward alone, record some, or set "
+            "sft.steps=0 too for the policy as it starts"
         )
     checkpoint.seed_all(run.seed)
     face = build.interface(run)

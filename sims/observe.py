@@ -12,10 +12,10 @@ import gymnasium
 import numpy as np
 
 from vla_rl import registry
-from vla_rl.specs import IMAGES, STATE, TASK, Mark, Sensor, SensorSpec
+from vla_rl.specs import IMAGES, STATE, TASK, Mark, Sensor, SensorSpec, kept_text
 
-CHARACTERS = string.ascii_letters + string.digits + " " + string.punctuation
-"""What an instruction may be written with."""
+SAMPLED = string.ascii_letters + string.digits + " " + string.punctuation
+"""What a sample of a text is written with."""
 SEPARATOR = "\n"
 """Between two texts."""
 INSTRUCTION_LENGTH = 320
@@ -84,6 +84,24 @@ class Timed:
         """What an episode's first observation holds, without noise."""
         reading = self.sensor.read(world)
         return np.tile(reading, self.history) if isinstance(reading, np.ndarray) and self.history > 1 else reading
+
+
+class AnyText(gymnasium.spaces.Text):
+    """Every text of at most `length` characters, of whichever script; samples are of ASCII alone.
+
+    Gymnasium's own lists each character that there may be, which of Unicode's are more than a million.
+    """
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length, min_length=0, charset=SAMPLED)
+
+    def contains(self, x: Any) -> bool:
+        """Whether `x` is such a text."""
+        return isinstance(x, str) and len(x) <= self.max_length
+
+    def __repr__(self) -> str:
+        """In short."""
+        return f"AnyText({self.max_length})"
 
 
 class _Channel:
@@ -170,7 +188,7 @@ class Observer:
         texts = [spec.shape[0] for spec in self.specs if spec.kind == "text"]
         if texts:
             length = sum(texts) + len(texts) - 1
-            spaces[TASK] = gymnasium.spaces.Text(length, charset=CHARACTERS + (SEPARATOR if len(texts) > 1 else ""))
+            spaces[TASK] = AnyText(length)
         vectors = [spec for spec in self.specs if spec.kind == "vector"]
         if vectors:
             low, high = (
@@ -214,12 +232,14 @@ class Observer:
         for i, (sensor, spec) in enumerate(zip(self.sensors, self.specs, strict=True)):
             channel = self._channels.get(i)
             reading = channel.read(world, self._rng) if channel else sensor.read(world)
+            if spec.kind == "text":
+                reading = kept_text(str(reading), f"sensor {sensor.name!r}")
             if self._fresh:
                 _check(sensor, spec, sensor.read(world) if channel else reading)
             if spec.kind == "vector":
                 vectors.append(reading)
             elif spec.kind == "text":
-                texts.append(str(reading))
+                texts.append(reading)
             else:
                 observation[IMAGES + sensor.name] = np.array(reading)
         self._fresh = False
@@ -254,6 +274,11 @@ class Observer:
 
 
 def _check(sensor: Any, spec: SensorSpec, reading: Any) -> None:
+    if spec.kind == "text" and isinstance(reading, str) and len(reading) > spec.shape[0]:
+        raise ValueError(
+            f"sensor {sensor.name!r}: a text of {len(reading)} characters, and its `length` is {spec.shape[0]}: "
+            f"{reading[:60]!r}..."
+        )
     if not _fits(reading, spec):
         raise ValueError(f"sensor {sensor.name!r} stated {spec}, but read {_described(reading)}")
 

@@ -6,6 +6,7 @@ Imports nothing heavier than numpy, so that simulators, configs and `vla-rl list
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self, runtime_checkable
@@ -147,6 +148,20 @@ def words_of(text: str) -> tuple[tuple[int, int], ...]:
     Words that are nothing but marks are left out. `text[start:end]` is the word.
     """
     return tuple(match.span() for match in _WORD.finditer(text))
+
+
+def kept_text(text: str, name: str = "text") -> str:
+    """The text in Unicode's composed form (NFC), and otherwise as it is.
+
+    Raises:
+        ValueError: half of a surrogate pair, which no file and no tokenizer takes; says `name` and where it stands.
+    """
+    if text.isascii():
+        return text
+    at = next((i for i, letter in enumerate(text) if "\ud800" <= letter <= "\udfff"), None)
+    if at is not None:
+        raise ValueError(f"{name}: character {at} is half of a surrogate pair, {text[at]!r}, in {text[:60]!r}")
+    return unicodedata.normalize("NFC", text)
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from sims.adapters import goals, suites
 from sims.adapters.sensors import entries
 from sims.adapters.settings import Adapter, fill
 from sims.adapters.world import ForeignWorld
-from sims.observe import CHARACTERS, INSTRUCTION_LENGTH, Observer
+from sims.observe import Observer
 from vla_rl import registry
 from vla_rl.actions.expert import expert_action, without_expert
 from vla_rl.registry import ConfigError, SetupError, nearest
@@ -167,12 +167,9 @@ class AdaptedEnv(gymnasium.Env):
         observation, info = self.env.reset(seed=seed, options=options)
         self.world.show(observation, begins=True)
         shown = entries(observation) if isinstance(observation, Mapping | tuple) else {}
-        words = fill(self.settings.instruction, {**self.world.kwargs, **shown, **info})
-        self.world.instruction = "".join(letter for letter in words if letter in CHARACTERS)
-        if not 0 < len(self.world.instruction) <= INSTRUCTION_LENGTH:
-            raise ConfigError(
-                f"env.adapter.instruction: 1 to {INSTRUCTION_LENGTH} characters of ASCII are needed, got {words!r}"
-            )
+        self.world.instruction = fill(self.settings.instruction, {**self.world.kwargs, **shown, **info})
+        if not self.world.instruction:
+            raise ConfigError(f"env.adapter.instruction: {self.settings.instruction!r} is empty in this episode")
         return info
 
     def _succeeded(self, info: Mapping[str, Any], ends: bool) -> bool:

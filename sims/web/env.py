@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
-from sims.observe import CHARACTERS, Observer
+from sims.observe import Observer
 from sims.screen.interaction import KEYS, Gesture, Interaction
 from sims.tasks import settings_of, task_of
 from sims.web import chromium, experts
@@ -230,7 +230,7 @@ class PageEnv(gymnasium.Env):
         self._pass(world.tab, away())
         words = page.instruction
         said = words if isinstance(words, str) else str(self._evaluate("instruction", words["js"]))
-        world.instruction = "".join(letter for letter in " ".join(said.split()) if letter in CHARACTERS)
+        world.instruction = " ".join(said.split())
 
     def _evaluate(self, name: str, code: str) -> Any:
         """The value of an expression of the config. Raises ConfigError naming it where it throws."""
@@ -270,7 +270,8 @@ class PageEnv(gymnasium.Env):
         self._said = json.loads(said)
         if "error" in self._said:
             raise PageError(self._said["error"])
-        self.world.focused = self._said["focused"]
+        # JavaScript may cut a character in half.
+        self.world.focused = self._said["focused"].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         self.world.show(png)
 
     def _drop(self, everything: bool = False) -> None:

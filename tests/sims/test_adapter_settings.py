@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 import warnings
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,29 @@ def test_a_success_of_nan_is_none() -> None:
 def test_the_instruction_is_a_template_of_kwargs_observation_and_info() -> None:
     assert make(instruction="{order}, {mood}").reset(seed=0)[0][TASK] == "walk 3 steps, glad"
     assert make(kwargs={"far": 5.0}, instruction="go {far}").reset(seed=0)[0][TASK] == "go 5.0"
-    assert make(instruction="größer  {mood}").reset(seed=0)[0][TASK] == "grer glad"
+
+
+@pytest.mark.parametrize(
+    "words", ["größer", "pose la tasse à café", "把杯子放到桌子上", "ضع الكوب", "\N{HOT BEVERAGE}"]
+)
+def test_a_text_beyond_ascii_arrives_as_it_is(words: str) -> None:
+    env = make(instruction=words)
+    observation, _ = env.reset(seed=0)
+    assert observation[TASK] == words
+    assert env.observation_space.contains(observation)
+    assert make(instruction=unicodedata.normalize("NFD", words)).reset(seed=0)[0][TASK] == words
+
+
+def test_a_text_may_be_as_long_as_the_config_says() -> None:
+    words, sensors = "go on and " * 40 + "stop", [*SENSORS[:2], {"type": "instruction", "length": 500}]
+    assert make(sensors, instruction=words).reset(seed=0)[0][TASK] == words
+    with pytest.raises(ConfigError, match="sensor 'instruction': a text of 404 characters, and its `length` is 320"):
+        make(instruction=words)
+
+
+def test_half_a_character_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="sensor 'instruction': character 4 is half of a surrogate pair"):
+        make(kwargs={"says": "done\ud83d"}, instruction="{says}")
 
 
 def test_one_seed_is_one_episode_whatever_came_before() -> None:
@@ -256,7 +279,7 @@ def test_a_wrong_setting_is_refused_when_the_config_is_read(adapter: dict[str, A
         (SENSORS, {"cameras": {"front": {}}}, "no MuJoCo model"),
         (SENSORS, {"view": "front"}, "no camera 'front'"),
         (SENSORS, {"instruction": "go {fra}"}, "nothing is called 'fra'; did you mean 'far'?"),
-        (SENSORS, {"instruction": "{order}" * 60}, "1 to 320 characters"),
+        (SENSORS, {"instruction": "{order}" * 60}, "a text of .* characters, and its `length` is 320"),
     ],
 )
 def test_what_does_not_fit_the_environment_is_named(sensors: Any, adapter: dict[str, Any], message: str) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 
 from vla_rl.envs import ObservationShape
 from vla_rl.history import stacked_times
-from vla_rl.specs import STATE, TASK
+from vla_rl.specs import STATE, TASK, kept_text
 
 FORMAT = "vla_rl/demonstrations"
 VERSION = 1
@@ -213,10 +213,10 @@ def _tasks(row: Mapping[str, Any]) -> tuple[str, ...]:
     """The texts that `_row` wrote, one an observation. Raises ValueError where there are fewer or more."""
     count, tasks = int(row["length"]) + 1, row[TASK]
     if isinstance(tasks, str):
-        return (tasks,) * count
+        return (kept_text(tasks, TASK),) * count
     if len(tasks) != count:
         raise ValueError(f"{TASK}: {len(tasks)} texts for {count} observations")
-    return tuple(str(text) for text in tasks)
+    return tuple(kept_text(str(text), TASK) for text in tasks)
 
 
 def _write_meta(path: Path, meta: Mapping[str, Any]) -> None:

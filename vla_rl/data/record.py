@@ -19,7 +19,7 @@ from vla_rl.data.files import Demonstrations, Episode, save
 from vla_rl.data.flat import pack
 from vla_rl.envs import ObservationShape
 from vla_rl.registry import ConfigError
-from vla_rl.specs import TASK, ActionSpace
+from vla_rl.specs import TASK, ActionSpace, kept_text
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
@@ -127,6 +127,7 @@ class Tape:
         self.ended = False
         self._seen, self._steps = list[dict[str, Any]](), list[tuple[Any, Any, float, bool, bool]]()
         self._see(*env.reset(seed=seed))
+        kept_text(self.task, TASK)  # now, rather than when the episode is over
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -167,7 +168,7 @@ class Tape:
         """What happened so far; at least one step."""
         actions, labels, rewards, terminations, truncations = zip(*self._steps, strict=True)
         return Episode(
-            tasks=tuple(str(row[TASK]) for row in self._seen),
+            tasks=tuple(kept_text(str(row[TASK]), TASK) for row in self._seen),
             seed=self.seed,
             observations={key: np.stack([row[key] for row in self._seen]) for key in self.observation if key != TASK},
             action=np.stack(actions),

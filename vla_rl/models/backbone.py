@@ -24,7 +24,7 @@ from transformers.utils import cached_file, logging
 from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known to the Auto classes
 from vla_rl.models.families import family_of, image_size_of
 from vla_rl.models.pointers import MENTIONS, SLOTS
-from vla_rl.specs import words_of
+from vla_rl.specs import kept_text, words_of
 
 POINTER_TOKEN, SELF_TOKEN = "<ptr>", "<self>"
 TEXT_LIMIT = 512
@@ -286,6 +286,7 @@ class Backbone(nn.Module):
     def _tokenised(self, text: str, views: int) -> _Tokenised:
         found = self._texts.get(text)
         if found is None:
+            kept_text(text, "instruction")  # or tells what no tokenizer says so plainly
             # split_special_tokens: a page that says "<image>" is text, not an image.
             encoded = self.tokenizer(
                 text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=self.tokenizer.is_fast

@@ -14,6 +14,7 @@ from vla_rl.data.files import DemonstrationError, naming
 from vla_rl.data.lerobot import layout, pictures
 from vla_rl.data.lerobot.layout import Feature
 from vla_rl.registry import nearest
+from vla_rl.specs import kept_text
 
 ROWS = 64
 """So many frames are read at a time."""
@@ -190,7 +191,7 @@ def _tasks(path: Path) -> tuple[str, ...]:
         if len(texts) != 1:
             raise DemonstrationError(f"{path}: expected task_index and one column of texts, got {table.column_names}")
         numbered = dict(zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True))
-        return tuple(str(numbered[index]) for index in range(len(numbered)))
+        return tuple(kept_text(str(numbered[index])) for index in range(len(numbered)))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from tests.fakes import CAMERA, LINE
+from tests.fakes import CAMERA, LINE, Line
 from vla_rl.actions.binned import Binned
 from vla_rl.actions.choice import Choice
 from vla_rl.actions.chunk import Chunk
@@ -114,6 +114,70 @@ def test_noise_replaces_a_command_as_a_whole() -> None:
         assert all(np.array_equal(moved[name], fresh[name]) for name in action), "a command of one kind only"
         others += not kept
     assert 70 <= others <= 130
+
+
+class Odd(gymnasium.ObservationWrapper):
+    """The line, whose observations an own environment gives in forms of its own."""
+
+    def __init__(self, state: str = "float32", picture: str = "uint8", breaks_at: int = -1, says: int = 1) -> None:
+        super().__init__(Line())
+        self.state, self.picture, self.breaks_at = state, picture, breaks_at
+        size = (1, says) if says > 1 else (1,)
+        there = self.env.observation_space
+        assert isinstance(there, gymnasium.spaces.Dict)
+        self.observation_space = gymnasium.spaces.Dict(
+            {**there.spaces, STATE: gymnasium.spaces.Box(-300, 300, size, np.float32)}
+        )
+        self.acted = 0
+
+    def observation(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        line = self.env.unwrapped
+        assert isinstance(line, Line)
+        state = (observation[STATE] * 100).astype(self.state).reshape(self.observation_space[STATE].shape[0], -1)[0]
+        if line.steps == self.breaks_at:
+            state = state * np.nan
+        picture = observation[CAMERA] if self.picture == "uint8" else (observation[CAMERA] / 255).astype(self.picture)
+        return {**observation, STATE: state, CAMERA: picture, "mood": {"nested": 1}}  # type: ignore[dict-item]
+
+    def step(self, action: np.ndarray) -> tuple:
+        self.acted += 1
+        return super().step(action)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int64", "int16"])
+def test_a_state_of_any_numbers_is_recorded_such_that_it_can_be_read(dtype: str, tmp_path: Path) -> None:
+    recorded = demos.demonstrate(Odd(state=dtype), episodes=2)
+    read = demos.load(demos.save(recorded, tmp_path / "d"), SHAPE)
+    for got, want in zip(read, recorded, strict=True):
+        assert got.observations[STATE].dtype == np.float32
+        np.testing.assert_array_equal(got.observations[STATE], want.observations[STATE])
+        assert 1 < np.abs(got.observations[STATE][0, 0]) <= 100
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (
+            Odd(picture="float32"),
+            rf"demos: {CAMERA}: pictures are kept as uint8 .* gives float32; .*astype\(np\.uint8\)",
+        ),
+        (Odd(state="complex64"), rf"demos: {STATE}: the state is kept as float32, and the environment gives complex64"),
+        (Odd(says=3), rf"demos: {STATE}: the environment gives \[1\], and its observation_space says \[3\]"),
+        (Odd(breaks_at=0), rf"{STATE}: entry \[0\] is nan; every number must be finite"),
+    ],
+)
+def test_what_cannot_be_read_again_is_refused_before_anything_is_done(odd: Odd, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        demos.demonstrate(odd, episodes=1)
+    assert odd.acted == 0
+
+
+def test_an_environment_without_pictures_is_refused_before_anything_is_done() -> None:
+    odd = Odd()
+    odd.observation_space = gymnasium.spaces.Dict({STATE: odd.observation_space[STATE]})  # type: ignore[index]
+    with pytest.raises(ConfigError, match=r"nothing could train on it: .*observation\.images"):
+        demos.demonstrate(odd, episodes=1)
+    assert odd.acted == 0
 
 
 def test_held_out_seeds_are_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from vla_rl.data.files import Demonstrations, Episode, save
 from vla_rl.data.flat import pack
 from vla_rl.envs import ObservationShape
 from vla_rl.registry import ConfigError
-from vla_rl.specs import TASK, ActionSpace, kept_text
+from vla_rl.specs import STATE, TASK, ActionSpace, kept_text
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
@@ -66,13 +66,13 @@ def demonstrate(
 
     Raises:
         ConfigError: the environment has no scripted expert, or it succeeds in fewer than 1 of `TRIES`
-            episodes; `tokens` have no decision for one of its actions.
+            episodes; `tokens` have no decision for one of its actions; or its observations cannot be kept, see
+            `storable`.
     """
     if episodes == 0:
         raise ConfigError("demos.episodes: 0, so that there is nothing to record")
     specs.check_training_seed(seed, episodes * TRIES, "demos.seed")
-    name = envs.name_of(env)
-    why = without_expert(env)
+    name, shape, why = envs.name_of(env), _shape(env), without_expert(env)
     if why:
         raise ConfigError(
             f"env.id: {name} {why.removeprefix('it ')}, so nothing can be recorded; "
@@ -94,7 +94,45 @@ def demonstrate(
                 kept.append(episode)
             progress.update(bar, completed=len(kept), rate=f"{len(kept)} of {tried} tried succeeded")
     meta = {"env": name, "noise": noise, "seed": seed, "tried": tried}
-    return Demonstrations(tuple(kept), ObservationShape.of(env.observation_space), meta)
+    return Demonstrations(tuple(kept), shape, meta)
+
+
+def storable(observation: Mapping[str, Any], shape: ObservationShape) -> dict[str, np.ndarray]:
+    """What demonstrations keep of an observation: pictures uint8 as they are, the state's numbers as float32 [n].
+
+    Raises:
+        ConfigError: pictures of another dtype, a state that is not of numbers, or other shapes than the environment's
+            observation space has; names the key.
+    """
+    found = {key: np.asarray(observation[key]) for key in shape.images}
+    for key, picture in found.items():
+        if picture.dtype != np.uint8:
+            raise ConfigError(
+                f"demos: {key}: pictures are kept as uint8 from 0 to 255, and the environment gives {picture.dtype}; "
+                "have it give uint8, such as (255 * picture).round().astype(np.uint8) of one from 0 to 1"
+            )
+    if shape.state:
+        numbers = np.asarray(observation[STATE])
+        if numbers.dtype.kind not in "biuf":
+            raise ConfigError(
+                f"demos: {STATE}: the state is kept as float32, and the environment gives {numbers.dtype}; "
+                "have it give real numbers"
+            )
+        found[STATE] = numbers.reshape(-1).astype(np.float32)
+    for key, size in {**shape.images, **({STATE: (shape.state,)} if shape.state else {})}.items():
+        if found[key].shape != size:
+            raise ConfigError(
+                f"demos: {key}: the environment gives {list(found[key].shape)}, and its observation_space says "
+                f"{list(size)}; have it say what it gives"
+            )
+    return found
+
+
+def _shape(env: gymnasium.Env) -> ObservationShape:
+    try:
+        return ObservationShape.of(env.observation_space)
+    except ValueError as error:
+        raise ConfigError(f"env {envs.name_of(env)}: nothing could train on it: {error}") from error
 
 
 def missing_expert(env: gymnasium.Env, seed: int = 0) -> str:
@@ -115,6 +153,10 @@ class Tape:
 
     What it keeps are copies: an environment or an expert may return the same array again and again, changed in place.
 
+    Raises:
+        ConfigError: observations that cannot be kept, see `storable`, before anything is done.
+        ValueError: numbers of an observation that are not finite, where the environment does not call it spoilt.
+
     Attributes:
         observation: what was seen last.
         ended: whether the episode is over.
@@ -124,10 +166,10 @@ class Tape:
     def __init__(self, env: gymnasium.Env, seed: int) -> None:
         self.env, self.seed = env, seed
         env.action_space.seed(seed)
-        self.ended = False
-        self._seen, self._steps = list[dict[str, Any]](), list[tuple[Any, Any, float, bool, bool]]()
+        self.ended, self._shape = False, _shape(env)
+        self._seen, self._tasks = list[dict[str, np.ndarray]](), list[str]()
+        self._steps = list[tuple[Any, Any, float, bool, bool]]()
         self._see(*env.reset(seed=seed))
-        kept_text(self.task, TASK)  # now, rather than when the episode is over
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -135,12 +177,12 @@ class Tape:
     @property
     def task(self) -> str:
         """The instruction."""
-        return str(self._seen[0][TASK])
+        return self._tasks[0]
 
     @property
     def succeeded(self) -> bool:
         """Whether the episode is over and ended in success."""
-        return self.ended and envs.succeeded(self.info) and not self.info.get("invalid", False)
+        return self.ended and envs.succeeded(self.info) and not envs.spoilt(self.info)
 
     @property
     def reward(self) -> float:
@@ -157,20 +199,21 @@ class Tape:
         self.ended = bool(terminated or truncated)
 
     def _see(self, observation: Any, info: dict[str, Any]) -> None:
-        """Keep what was shown. Raises ValueError where a number of it is not finite."""
+        """Keep what was shown."""
         self.observation, self.info = copy.deepcopy(observation), dict(info)
-        self._seen.append(self.observation)
+        self._seen.append(storable(self.observation, self._shape))
+        self._tasks.append(kept_text(str(self.observation[TASK]), TASK))
         if not envs.spoilt(info):  # such an episode is not kept
-            for key, value in self.observation.items():
-                envs.check_finite(key, np.asarray(value))
+            for key, value in self._seen[-1].items():
+                envs.check_finite(key, value)
 
     def episode(self) -> Episode:
         """What happened so far; at least one step."""
         actions, labels, rewards, terminations, truncations = zip(*self._steps, strict=True)
         return Episode(
-            tasks=tuple(kept_text(str(row[TASK]), TASK) for row in self._seen),
+            tasks=tuple(self._tasks),
             seed=self.seed,
-            observations={key: np.stack([row[key] for row in self._seen]) for key in self.observation if key != TASK},
+            observations={key: np.stack([row[key] for row in self._seen]) for key in self._seen[0]},
             action=np.stack(actions),
             label=np.stack(labels),
             reward=np.asarray(rewards, np.float32),

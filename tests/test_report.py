@@ -181,3 +181,41 @@ def test_films_and_the_learning_curve_of_a_checkpoints_run_are_shown(tmp_path: P
         assert part in seen.text
     assert seen.tags.count("svg") == 2
     assert sum(reference.startswith("data:") for reference in seen.references) == 8
+
+
+def test_tiles_of_one_name_say_how_the_policies_act() -> None:
+    scores = [Score("After", "x", 9, 10, "greedy"), Score("After", "x", 8, 10, "best of 16 by Q")]
+    tiles = page(a_report(scores=scores)).partition('<div class="tiles">')[2].partition("<section>")[0]
+    assert re.findall(r'"soft small">(After[^<]*)<', tiles) == ["After, greedy", "After, best of 16 by Q"]
+    assert "After, " not in page(a_report(scores=scores[:1]))
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "title"),
+    [
+        (["env=metaworld", "env.kwargs.env_name=drawer-open-v3"], "metaworld_drawer-open", "Metaworld drawer-open"),
+        (["env=metaworld_reach"], "metaworld_reach", "Metaworld reach"),
+        (["env=miniwob", "env.kwargs.name=click-color"], "miniwob_click-color", "Miniwob click-color"),
+        (["env=click_test_2"], "miniwob-click-test-2", "Miniwob-click-test-2"),
+        (["env=push"], "push", "Push"),
+    ],
+)
+def test_tasks_that_share_an_id_have_titles_and_folders_of_their_own(
+    words: list[str], name: str, title: str, tmp_path: Path
+) -> None:
+    run = config.load([*words, f"run_dir={tmp_path / 'eval'}"], command="eval")
+    checkpoint.save(tmp_path / "rl", 800, {"pretrained_model": lambda folder: None})
+    path = report.write_evaluation(run, result(9), checkpoint.locate(tmp_path / "rl"), "greedy")
+    assert f"<h1>{title}: " in path.read_text("utf-8")
+    assert run.demos.path is not None
+    assert run.demos.path.name == name
+
+
+@pytest.mark.parametrize("name", ["", "checkpoints", "checkpoints/last", "checkpoints/000800"])
+def test_a_runs_learning_curve_is_shown_by_whichever_name_its_checkpoint_is_given(name: str, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "rl", 800, {"pretrained_model": lambda folder: None})
+    (tmp_path / "rl" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in METRICS))
+    run = config.load([f"run_dir={tmp_path / 'eval'}"], command="eval")
+    html = report.write_evaluation(run, result(9), checkpoint.locate(tmp_path / "rl" / name), "greedy").read_text()
+    assert "Success while learning" in html
+    assert "step 800" in html

@@ -74,10 +74,15 @@ class EnvConfig(_Part):
 
     @property
     def name(self) -> str:
-        """The id in short, as folders are named: `vla_rl/Reach-v0` is `reach`; or what the adapter says."""
+        """The id in short, as folders are named: `vla_rl/Reach-v0` is `reach`; or what the adapter says.
+
+        Where one id stands for many tasks, the task's name follows: `metaworld_door-open`.
+        """
+        short = re.sub(r"-v\d+$", "", self.id.rsplit("/", 1)[-1]).lower()
         if self.adapter is not None and self.adapter.get("name"):
-            return str(self.adapter["name"])
-        return re.sub(r"-v\d+$", "", self.id.rsplit("/", 1)[-1]).lower()
+            short = str(self.adapter["name"])
+        task = re.sub(r"-v\d+$", "", registry.task_named(self.id, self.kwargs)).lower()
+        return f"{short}_{task}" if task and not short.endswith(task) else short
 
 
 class PolicyConfig(_Part):

@@ -179,9 +179,12 @@ def make_env(
 
 
 def name_of(env: gymnasium.Env) -> str:
-    """Its Gymnasium id; an adapted environment's is that of the environment within."""
+    """Its Gymnasium id, of an adapted one the id of the environment within; and its task, where an id has several."""
     known = env.spec.id if env.spec else type(env.unwrapped).__name__
-    return env.unwrapped.env_id if known == registry.ADAPTER else known  # type: ignore[attr-defined]
+    kwargs = env.spec.kwargs if env.spec else {}
+    if known == registry.ADAPTER:
+        known, kwargs = env.unwrapped.env_id, kwargs["env_kwargs"]  # type: ignore[attr-defined]
+    return f"{known} {registry.task_named(known, kwargs)}".rstrip()
 
 
 def factory(run: RunConfig, render_mode: str | None = None, past: Past | None = None) -> partial[gymnasium.Env]:

@@ -6,6 +6,7 @@ Pictures are data URIs and charts inline SVG; the page asks for nothing from els
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -92,13 +93,14 @@ def page(report: Report) -> str:
 
 
 def _tiles(scores: Sequence[Score]) -> str:
-    """Each policy's success, large; the last is the one that matters."""
-    tiles = []
+    """Each policy's success, large; the last is the one that matters. Those of one name say how they act, too."""
+    tiles, names = [], Counter(score.policy for score in scores)
     for number, score in enumerate(scores, 1):
         low, high = wilson(score.successes, score.episodes)
         main = " main" if number == len(scores) else ""
+        name = f"{score.policy}, {score.note}" if names[score.policy] > 1 and score.note else score.policy
         tiles.append(
-            f'<div class="card tile{main}"><div class="soft small">{escape(score.policy)}</div>'
+            f'<div class="card tile{main}"><div class="soft small">{escape(name)}</div>'
             f'<div class="number">{_percent(percent(score.successes, score.episodes))}</div>'
             f'<div class="soft small">95% interval {low:.0f} to {high:.0f} %</div></div>'
         )

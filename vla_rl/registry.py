@@ -27,6 +27,10 @@ ADAPTER = "vla_rl/Adapter-v0"
 """The environment, registered among `envs`, that shows another package's as one of ours."""
 
 
+TASK_KEYS = ("env_name", "task_name", "name", "task")
+"""What an environment's settings call the task, where one id stands for many of them."""
+
+
 class ConfigError(ValueError):
     """A config that cannot be used. The message names the full path, the value and the nearest good one."""
 
@@ -40,6 +44,13 @@ def nearest(name: object, known: Iterable[object]) -> str:
     names = sorted(str(each) for each in known)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
+
+
+def task_named(env_id: str, kwargs: Mapping[str, Any]) -> str:
+    """What an environment's settings call its task, such as `door-open-v3`; "" where they do not, or the id says it."""
+    task = next((kwargs[key] for key in TASK_KEYS if isinstance(kwargs.get(key), str)), "")
+    task = task.rpartition(":")[2].rpartition("/")[2]
+    return "" if task.lower() in env_id.lower() else task
 
 
 def entries(group: str) -> dict[str, EntryPoint]:

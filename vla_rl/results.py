@@ -103,7 +103,7 @@ def _write_videos(result: EvalResult, folder: Path, fps: float) -> dict[int, str
     paths = {}
     for seed, outcome in filmed.items():
         kind = "success" if outcome.success else "failure"
-        path = folder / "videos" / result.env.replace("/", "_") / f"{kind}_seed_{seed}.mp4"
+        path = folder / "videos" / result.env.replace("/", "_").replace(" ", "_") / f"{kind}_seed_{seed}.mp4"
         paths[seed] = str(write_video(path, outcome.frames or (), fps))
     return paths
 

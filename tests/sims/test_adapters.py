@@ -24,7 +24,7 @@ from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, STATE, TASK, TRAINING_SEEDS, VA
 
 CONFIGS = [entry for entry in catalog.describe_group("envs") if entry["suite"] in suites.SUITES]
 PARAMETERS = [pytest.param(entry, id=f"{entry['suite']}-{entry['name']}") for entry in CONFIGS]
-GOALS = {"fetch_reach", "metaworld_reach", "reacher", "adroit_door", "pusht"}
+GOALS = {"fetch_reach", "metaworld", "metaworld_reach", "reacher", "adroit_door", "pusht"}
 """Those whose pictures show what the seed decides."""
 
 
@@ -83,11 +83,43 @@ def test_it_shows_pictures_numbers_and_words(run: RunConfig, env: gymnasium.Env)
         assert observation[key].shape == (64, 64, 3)
         assert observation[key].std() > 10, f"{key} shows nothing"
     assert observation[STATE].dtype == np.float32
-    assert observation[TASK] == run.env.adapter["instruction"]  # type: ignore[index]
+    assert observation[TASK] == run.env.adapter["instruction"].format(**run.env.kwargs)  # type: ignore[index]
     picture = env.render()
     assert isinstance(picture, np.ndarray)
     assert picture.dtype == np.uint8
     assert min(picture.shape[:2]) >= 256
+
+
+@pytest.mark.parametrize(
+    "task", ["button-press-v3", "coffee-button-v3", "door-open-v3", "door-lock-v3", "handle-pull-v3"]
+)
+def test_every_camera_of_metaworlds_tasks_shows_what_is_to_be_moved(task: str) -> None:
+    if not suites.installed("metaworld"):
+        pytest.skip("metaworld is not installed")
+    env = factory(config.load(["env=metaworld", f"env.kwargs.env_name={task}", "env.sensors=[{type: instruction}]"]))()
+    world: Any = env.unwrapped.world  # type: ignore[attr-defined]
+    env.reset(seed=0)
+    before, ended = world.data.geom_xpos.copy(), False
+    while not ended:
+        *_, terminated, truncated, info = env.step(env.unwrapped.expert_action())  # type: ignore[attr-defined]
+        ended = terminated or truncated
+    assert info["is_success"]
+    moved = np.flatnonzero(np.abs(world.data.geom_xpos - before).max(1) > 0.01)
+    things = [geom for geom in moved if not _is_robots(world.model, int(world.model.geom_bodyid[geom]))]
+    env.reset(seed=0)
+    cameras = ("corner", "side")
+    plain = [world.render(camera, 64, 64).astype(int) for camera in cameras]
+    world.model.geom_matid[things], world.model.geom_rgba[things] = -1, (1, 0, 1, 1)
+    for camera, picture in zip(cameras, plain, strict=True):
+        shown = (np.abs(world.render(camera, 64, 64) - picture).max(-1) > 20).sum()
+        assert shown >= 4, f"{camera} does not show it"
+    env.close()
+
+
+def _is_robots(model: Any, body: int) -> bool:
+    while body and model.body(body).name not in ("base", "hand"):
+        body = int(model.body_parentid[body])
+    return body != 0
 
 
 def test_actions_have_as_many_names_as_numbers(run: RunConfig, env: gymnasium.Env) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from vla_rl import envs, specs
 from vla_rl.actions import horizon
 from vla_rl.actions.command import Commands
 from vla_rl.actions.expert import expert_action, without_expert
+from vla_rl.data import coverage
 from vla_rl.data.files import Demonstrations, Episode, save
 from vla_rl.data.flat import pack
 from vla_rl.envs import ObservationShape
@@ -33,6 +35,8 @@ DRAWS = 1000
 def record(run: RunConfig) -> Path:
     """Record `run.demos.episodes` successful episodes of the scripted expert into `run.demos.path`.
 
+    Warns of words and kinds of instruction that the environment asks for and none of them has.
+
     Raises:
         ConfigError: the environment has no scripted expert, or succeeds too rarely; the run's action space does not fit
             the environment's actions, or has no decision for one of the expert's.
@@ -46,8 +50,11 @@ def record(run: RunConfig) -> Path:
     try:
         tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
         demonstrations = demonstrate(env, run.demos.episodes, run.demos.noise, run.demos.seed, tokens)
+        wanted = coverage.asked(env, run.demos.seed + demonstrations.meta["tried"])
     finally:
         env.close()
+    for lack in coverage.lacking([text for episode in demonstrations for text in episode.tasks], wanted):
+        print(f"warning: {lack}; record more with demos.episodes", file=sys.stderr)
     return save(demonstrations, path)
 
 

@@ -10,23 +10,25 @@ from typing import Any
 import numpy as np
 
 from vla_rl.algorithms.parl import Decision
-from vla_rl.envs import succeeded
+from vla_rl.envs import spoilt, succeeded
 from vla_rl.history import FrameHistory
 from vla_rl.log import Log
 from vla_rl.replay import ReplayBuffer
 from vla_rl.specs import check_training_seed
-from vla_rl.vector import VectorEnvs
+from vla_rl.vector import Steps, VectorEnvs
 
 
 @dataclass
 class Group:
     """Lanes that are acted for together. observation: their newest. final, fresh: bool [B], whether it ends, or begins,
-    an episode. decision: what their environments are at; None where they rest."""
+    an episode. spoilt: bool [B], whether the environment spoilt the episode, which is then forgotten to its end.
+    decision: what their environments are at; None where they rest."""
 
     lanes: slice
     observation: dict[str, Any]
     final: np.ndarray
     fresh: np.ndarray
+    spoilt: np.ndarray
     history: FrameHistory
     decision: Decision | None = None
 
@@ -57,10 +59,11 @@ class Collector:
         for lanes in np.array_split(np.arange(envs.count), min(groups, envs.count)):
             some, count = slice(int(lanes[0]), int(lanes[-1]) + 1), len(lanes)
             seen = {key: value[some] for key, value in observation.items()}
-            group = Group(some, seen, np.zeros(count, bool), np.ones(count, bool), FrameHistory(replay.stack))
+            none = np.zeros(count, bool)
+            group = Group(some, seen, none, ~none, none, FrameHistory(replay.stack))
             self._groups.append(group)
         self._recent: deque[bool] = deque(maxlen=recent)
-        self.episodes = 0
+        self.episodes = self.invalid_episodes = 0
 
     @property
     def success_rate(self) -> float:
@@ -92,29 +95,56 @@ class Collector:
         decision, group.decision = group.decision, None
         with log.timed("step"):
             steps = self.envs.receive()
+        said = np.array([spoilt(info) for info in steps.infos])
+        broke = said & ~group.final
+        left_out = group.spoilt | broke
         with log.timed("remember"):
-            self.replay.add(
-                observation=group.observation,
-                tokens=decision.tokens,
-                reward=steps.reward,
-                terminated=steps.terminated,
-                truncated=steps.truncated,
-                final=group.final,
-                features=decision.features,
-                lanes=np.arange(group.lanes.start, group.lanes.stop),
-            )
+            if broke.any():
+                self.replay.discard(group.lanes.start + np.flatnonzero(broke))
+            self._remember(group, decision, steps, ~left_out)
         made = int((~group.final).sum())
         ended = (steps.terminated | steps.truncated) & ~group.final
-        for lane in np.flatnonzero(ended).tolist():
+        for lane in np.flatnonzero(ended & ~left_out).tolist():
             self._recent.append(succeeded(steps.infos[lane]))
-        self.episodes += int(ended.sum())
+        self.episodes += int((ended & ~left_out).sum())
+        self.invalid_episodes += int((ended & left_out).sum())
+        # Where an episode was reset, what is said is said of the next one.
+        group.spoilt = np.where(group.final, said, left_out)
         group.observation, group.final, group.fresh = steps.observation, ended, group.final
         return made
 
+    def _remember(self, group: Group, decision: Decision, steps: Steps, kept: np.ndarray) -> None:
+        """Write the rows of those lanes that `kept` (bool [B]) says to replay."""
+        lanes = np.arange(group.lanes.start, group.lanes.stop)
+        rows: dict[str, Any] = {
+            "observation": group.observation,
+            "tokens": decision.tokens,
+            "reward": steps.reward,
+            "terminated": steps.terminated,
+            "truncated": steps.truncated,
+            "final": group.final,
+            "features": decision.features,
+            "lanes": lanes,
+        }
+        if not kept.all():
+            rows = {name: _picked(value, np.flatnonzero(kept)) for name, value in rows.items()}
+        if kept.any():
+            self.replay.add(**rows)
+
     def statistics(self) -> dict[str, float]:
-        """Of the latest episodes, for the log."""
-        return {"train/success_rate": self.success_rate, "train/episodes": float(self.episodes)}
+        """Of the latest episodes, for the log; of those that the environment spoilt, their number alone."""
+        return {
+            "train/success_rate": self.success_rate,
+            "train/episodes": float(self.episodes),
+            "train/invalid_episodes": float(self.invalid_episodes),
+        }
 
     def close(self) -> None:
         """End the environments."""
         self.envs.close()
+
+
+def _picked(value: Any, rows: np.ndarray) -> Any:
+    if isinstance(value, dict):
+        return {key: _picked(item, rows) for key, item in value.items()}
+    return [value[i] for i in rows] if isinstance(value, list) else value[rows]

@@ -256,6 +256,11 @@ def batched(observation: Mapping[str, Any]) -> dict[str, Any]:
     return {key: [value] if isinstance(value, str) else np.asarray(value)[None] for key, value in observation.items()}
 
 
+def spoilt(info: Mapping[str, Any]) -> bool:
+    """Whether an episode tells nothing of who acted in it: its world broke (`invalid`), or its physics (`diverged`)."""
+    return bool(info.get("invalid") or info.get("diverged"))
+
+
 def succeeded(info: Mapping[str, Any]) -> bool:
     """Whether an episode ended in success: `is_success`, or `success` as some environments call it, is above 0.
 
@@ -271,11 +276,6 @@ def succeeded(info: Mapping[str, Any]) -> bool:
     if said.size != 1 or said.dtype.kind not in "biuf":
         raise ValueError(f"info[{key!r}]: expected True or False, got {info[key]!r}")
     return bool(said.item() > 0)
-
-
-def spoilt(info: Mapping[str, Any]) -> bool:
-    """Whether the environment, not the policy, failed in this step: its physics broke down, or its browser."""
-    return bool(info.get("invalid") or info.get("diverged"))
 
 
 def earned(reward: Any, info: Mapping[str, Any]) -> float:

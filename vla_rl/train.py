@@ -338,7 +338,11 @@ def save(folder: Path, step: int, world: World) -> Path:
     own, learner = own_part(world.learner.rank), world.learner
 
     def training_state(target: Path) -> None:
-        state: dict[str, Any] = {"rng": checkpoint.rng_state(world.rng), "episodes": world.collector.episodes}
+        state: dict[str, Any] = {
+            "rng": checkpoint.rng_state(world.rng),
+            "episodes": world.collector.episodes,
+            "invalid_episodes": world.collector.invalid_episodes,
+        }
         if learner.rank == 0:
             state |= {
                 "algorithm": world.algorithm.state_dict(),
@@ -391,7 +395,7 @@ def restore(folder: Path, world: World) -> int:
     if world.replay.load(part / "replay", ground):
         print(f"features: {part / 'replay'} holds none of this backbone; made for its {len(world.replay)} rows")
     world.replay.interrupt()
-    world.collector.episodes = own["episodes"]
+    world.collector.episodes, world.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
     world.progress.load_state_dict(generation.step, state.get("progress"))
     return generation.step
 

@@ -221,6 +221,16 @@ class ReplayBuffer:
         lane = self._checked_lanes(lanes)
         self._ring.interrupt(lane)
 
+    def discard(self, lanes: np.ndarray | Sequence[int] | None = None) -> None:
+        """Forget the running episodes of `lanes` (all by default), as if they had never been: the environment spoilt
+        them. One that ended counts as running until its final row is there. The next row of a lane starts a new one.
+        """
+        lane = self._checked_lanes(lanes)
+        # Long episodes are forgotten piece by piece.
+        while len(begun := self._ring.begun(lane)):
+            self._drawing.forget(self._memory.forget(begun))
+        self._ring.interrupt(lane)
+
     # Sampling -------------------------------------------------------------------------------------
 
     def sample(

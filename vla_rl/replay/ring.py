@@ -95,6 +95,17 @@ class Ring:
         self._phase[lane] = FRESH
         self._recent[lane] = self._episode[lane] = -1
 
+    def begun(self, lane: np.ndarray) -> np.ndarray:
+        """The first rows that are alive of these lanes' episodes, as far as their final rows are not recorded yet."""
+        ids = self._recent[lane[self._phase[lane] != FRESH], -1]
+        ids = ids[self.alive(ids)]
+        while True:
+            prev = self.columns["prev"][ids % self.capacity]
+            further = self.alive(prev)
+            if not further.any():
+                return ids
+            ids = np.where(further, prev, ids)
+
     def _link(self, prev: np.ndarray, ids: np.ndarray) -> None:
         # A previous row that is evicted by now (its lane rested for long) must not be written to.
         linked = self.alive(prev)

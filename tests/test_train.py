@@ -58,7 +58,7 @@ def command(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 
 def test_a_run_learns_logs_saves_and_goes_on(started: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    last = train.train(config.load(started))
+    last = train.train(config.load([*started, "algorithm.kl_weight=0.1"]))
     assert last == folder / "checkpoints" / f"{lines(folder)[-1]['step']:06d}"
     assert (folder / "checkpoints" / "last").resolve() == last.resolve()
     assert {path.name for path in last.iterdir()} == {"pretrained_model", "training_state", "manifest.json"}

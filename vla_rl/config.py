@@ -239,6 +239,7 @@ class RunConfig(_Part):
     """Everything that decides a run. Made by `load`; frozen.
 
     seed: of whatever is random, in every process a stream of its own; any number of 32 bits.
+    mixed_precision: what a training computes in, acting as well as learning; a policy's pointers and head stay exact.
     plugins: the modules (or packages) whose classes the config may name as `module:Class`; imported first, so that
     environments and else that they register are known.
     action_space, algorithm: the components themselves, built and checked.

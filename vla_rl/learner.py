@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import DistributedType, LoggerType
 from torch import Tensor
 
+from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError, SetupError, nearest
 from vla_rl.replay.recycle import Allocate
 
 MAX_BAD_STEPS = 20
+_DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def host_memory(device: torch.device) -> Allocate:
@@ -53,6 +55,9 @@ class Learner:
     every loss is a mean over rows, `mean` averages statistics over processes, and `uniform` draws the joint
     batch's noise everywhere and returns the own rows.
 
+    Attributes:
+        dtype: what is computed in, under `mixed_precision`; None where weights are computed in as they are.
+
     Args:
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
         mixed_precision: "no", "bf16" or "fp16".
@@ -85,6 +90,7 @@ class Learner:
         )
         self._tracker = tracker
         self.device = self.accelerator.device
+        self.dtype = _DTYPES[mixed_precision]
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self._generator = torch.Generator().manual_seed(seed)
         self._steps, self._bad_steps = 0, torch.zeros((), device=self.device)
@@ -106,9 +112,14 @@ class Learner:
                 f"tracker: {self._tracker!r} cannot begin: {why}; set it up, or give tracker=null"
             ) from error
 
+    def prepare(self, policy: Policy) -> Policy:
+        """The policy on the device, in the learner's precision and without dropout: as it acts and learns."""
+        policy.mixed_precision = self.dtype
+        return policy.to(self.device).eval()
+
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which losses are computed."""
-        return self.accelerator.autocast()
+        """The context in which networks other than the policy are computed, which sees to itself, and losses."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
     def optimizer(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float = 0.0) -> Any:
         """AdamW over `parameters`, one fused kernel a step."""

@@ -34,23 +34,27 @@ def sft(run: RunConfig) -> Path:
     face = build.interface(run)
     learner = build.learner(run)
     episodes = build.demonstrations(run, face)
-    policy = build.fresh_policy(run, face, episodes).to(learner.device)
+    policy = learner.prepare(build.fresh_policy(run, face, episodes))
     with checkpoint.starting(run) as folder:
         demos = build.demo_replay(run, face, policy, episodes, cached=policy.frozen_trunk)
-    with Log(folder, None, run.sft.steps, "supervised start") as log:
+    with Log(folder, None, run.sft.steps, "supervised start", learner.rank == 0) as log:
         imitate(policy, demos, learner, run, log)
     return checkpoint.save(folder, run.sft.steps, {"pretrained_model": policy.save_pretrained})
 
 
 def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfig, log: Log) -> None:
-    """`sft.steps` steps of cross-entropy on the demonstrations' labels, with a cosine schedule."""
+    """`sft.steps` steps of cross-entropy on the demonstrations' labels, with a cosine schedule and with dropout.
+
+    Each process draws batches of its own, and their gradients are averaged.
+    """
     settings, rng = run.sft, checkpoint.seed_all(run.seed, learner.rank)
     optimizer = learner.optimizer(policy.trainable_parameters(), settings.lr, settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.optimizer, settings.steps)
     policy.train()
     for step in range(settings.steps):
-        batch = demos.sample(settings.batch_size, rng, images=not policy.frozen_trunk)
+        batch = demos.sample(settings.batch_size, rng, images=not policy.frozen_trunk, following=False)
         rows = Rows.of(batch, policy, learner.device, following=False)
+        learner.hold(batch)
         log.update(imitation_step(policy, rows, learner, optimizer, settings))
         schedule.step()
         if step % 50 == 49 or step + 1 == settings.steps:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import signal
 import sys
@@ -225,12 +224,12 @@ def make_world(run: RunConfig, folder: Path) -> World:
     face = build.interface(run)
     learner = build.learner(run, folder)
     episodes = build.demonstrations(run, face)
-    policy = start_policy(run, face, episodes).to(learner.device)
+    policy = learner.prepare(start_policy(run, face, episodes))
     seen = feature_cache.any_observation(policy, face.observation, run.train.num_envs)
     backbone = tuning.tune(policy, run.policy.precision, run.policy.compile, seen)
     if run.algorithm.kl_weight > 0 and run.train.checkpoint is None:
         raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
-    reference = copy.deepcopy(policy).requires_grad_(False) if run.train.checkpoint else None
+    reference = policy.frozen_copy() if run.algorithm.kl_weight > 0 else None
     algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference)
     cache = feature_cache.choose(run, face.observation, policy)
     replay = build.replay(

@@ -52,9 +52,9 @@ class ParlAlgorithm:
     """
 
     def __init__(self, settings: Parl, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
-        self.settings, self.policy, self.learner = settings, policy.to(learner.device), learner
+        self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
         self.augment = Augment(settings.shift, settings.brightness, settings.contrast)
-        self.reference = reference.to(learner.device).eval() if reference is not None else None
+        self.reference = learner.prepare(reference) if reference is not None else None
         # The policy's own, without weights: its normalisation is the same for actor and critic.
         self.readout = policy.readout
         self.critic = Critic(
@@ -322,7 +322,9 @@ class ParlAlgorithm:
 
     def _q(self, critic: Critic, grounded: Features, tokens_BNK: Tensor) -> Tensor:
         """[B, N] the most pessimistic critic's value."""
-        return critic.value(critic(self.readout(grounded), tokens_BNK, grounded)).amin(0)
+        with self.learner.autocast():
+            logits = critic(self.readout(grounded), tokens_BNK, grounded)
+        return critic.value(logits).amin(0)
 
     def _actor_features(self, grounded: Features, observation: dict[str, Any]) -> Features:
         return grounded if self.policy.frozen_trunk else self.policy.encode(observation)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Policy(nn.Module):
         state_dim: P.
         marks: the places that the state tells of.
         readout: the parameter-free reading of features; the critic shares it.
+        mixed_precision: what the trunk computes in, whoever asks, so that acting and learning see the same; None
+            where its weights are computed in as they are. Pointers and head always compute in float32.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Policy(nn.Module):
             raise ValueError("a policy needs at least one camera among env.sensors")
         if any(slot.kind == "word" for slot in action_space.slots) and not backbone.tokenizer.is_fast:
             raise ValueError("action_space copies words, which needs a backbone with a fast tokenizer")
+        self.mixed_precision: torch.dtype | None = None
         self._has_grammar = sampling.has_grammar(action_space)
         self.trunk = Trunk(backbone, pointers, settings.views == "together")
         self.frozen: Trunk | None = None
@@ -88,7 +92,7 @@ class Policy(nn.Module):
         seed: int | None = None,
         marks: Iterable[Mark] = (),
     ) -> Policy:
-        """A policy on the settings' backbone, its head untrained.
+        """A policy on the settings' backbone, its head untrained; in eval mode, as one that is loaded.
 
         Args:
             action_space: bound.
@@ -105,7 +109,7 @@ class Policy(nn.Module):
             backbone = settings.backbone.load()
             source, width = backbone.source, backbone.hidden_size
             pointers = Pointers.load(source, width) if source else Pointers(width)
-            return cls(settings, action_space, cameras, state_dim, backbone, pointers, marks)
+            return cls(settings, action_space, cameras, state_dim, backbone, pointers, marks).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors and the backbone's config and tokenizer."""
@@ -192,8 +196,14 @@ class Policy(nn.Module):
         Reads all weights: a second for a gigabyte.
         """
         trunk = self.trunk if self.frozen is None else self.frozen
-        kept = hashlib.sha256(repr([trunk.digest(), sorted(self.cached_features().items())]).encode())
+        computed = [] if self.mixed_precision is None else [str(self.mixed_precision)]
+        kept = hashlib.sha256(repr([trunk.digest(), sorted(self.cached_features().items()), *computed]).encode())
         return kept.hexdigest()[:16]
+
+    def frozen_copy(self) -> Policy:
+        """A policy that decides as this one does now, and never changes; both share what never does in this one."""
+        shared = self.trunk if self.frozen_trunk else self.frozen
+        return copy.deepcopy(self, {} if shared is None else {id(shared): shared}).requires_grad_(False)
 
     def set_normalization(self, features: Features) -> None:
         """Take the spread of everything that is read from features of demonstrations."""
@@ -319,7 +329,8 @@ class Policy(nn.Module):
             found = "none" if state is None else list(state.shape)
             raise ValueError(f"{STATE}: expected [{len(texts)}, {self.state_dim}]; got {found}")
         state = torch.as_tensor(state, dtype=torch.float32).to(device, non_blocking=True)
-        return trunk(images, texts, state, self._text_tokens, self._visual, self._words)
+        with nullcontext() if self.mixed_precision is None else torch.autocast(device.type, self.mixed_precision):
+            return trunk(images, texts, state, self._text_tokens, self._visual, self._words)
 
     def _image(self, observation: Mapping[str, Any], name: str) -> torch.Tensor:
         key = IMAGES + name

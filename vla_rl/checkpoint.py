@@ -59,8 +59,6 @@ CHECKPOINTS, LAST, LOCK, MANIFEST = "checkpoints", "last", ".lock", "manifest.js
 POLICY = "pretrained_model"
 MADE_AT_START = ("tracker", "replay")
 """The folders that a start makes beside the config: of the tracker, and of coded frames."""
-LANES_FILE = "lanes.json"
-"""Of a run's folder: how many lanes it has begun with a seed, in all of its processes and resumptions."""
 UNFINISHED = ".part-"
 """Prefix of what is being written or deleted; whatever a killed run left of it is swept by the next save."""
 UNSUPPORTED = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
@@ -488,7 +486,7 @@ def _give_back(folder: Path) -> None:
     """Delete what a start makes, so that the folder can be claimed again; what somebody else put there stays."""
     for name in MADE_AT_START:
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (CONFIG_FILE, LANES_FILE, LOCK):
+    for name in (CONFIG_FILE, LOCK):
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()

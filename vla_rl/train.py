@@ -37,6 +37,8 @@ from vla_rl.vector import VectorEnvs, spare_cores
 T = TypeVar("T")
 REPLAY = "training_state/replay"
 """Where a generation holds the replay, of several processes the first one's; see `own_part`."""
+LANES_FILE = "lanes.json"
+"""Of a run's folder: how many lanes it has begun with a seed."""
 LEAST_ERROR = 1e-3
 """Added to a row's error, so that it stays in play; in units of value."""
 INTERRUPTED = 143
@@ -138,6 +140,7 @@ def train(run: RunConfig) -> Path:
         if world.learner.rank == 0:
             describe(world)
             cut(folder, begin)
+            count_lanes(folder, world)
         log = Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0)
         try:
             with log:
@@ -271,20 +274,27 @@ def make_world(run: RunConfig, folder: Path) -> World:
 
 
 def lane_seeds(run: RunConfig, learner: Learner, folder: Path) -> list[int]:
-    """The seeds that this process's lanes begin with: none that a lane of the run has begun with before.
+    """The seeds that this process's lanes begin with: none that a lane of the run has begun with before."""
+    begun = learner.total(lanes_begun(folder) if learner.rank == 0 else 0)[0]
+    lanes = run.train.num_envs
+    return training_seeds(run.seed, int(begun) + learner.rank * lanes, lanes)
 
-    How many lanes the run ever began stands in a file, not in its checkpoints: a run that goes back to an older one
-    has begun lanes since.
+
+def lanes_begun(folder: Path) -> int:
+    """How many lanes the run ever began, in all of its processes and resumptions."""
+    path = folder / LANES_FILE
+    return json.loads(path.read_text("utf-8"))["begun"] if path.exists() else 0
+
+
+def count_lanes(folder: Path, world: World) -> None:
+    """Count this start's lanes, in a file of the run and in none of its checkpoints.
+
+    A run that goes back to an older checkpoint has begun lanes since.
     """
-    path, lanes = folder / checkpoint.LANES_FILE, run.train.num_envs
-    first = learner.rank == 0
-    begun = json.loads(path.read_text("utf-8"))["begun"] if first and path.exists() else 0
-    begun = int(learner.total(begun)[0])
-    if first:
-        draft = path.with_name(f".{path.name}.part")
-        draft.write_text(json.dumps({"begun": begun + learner.processes * lanes}), "utf-8")
-        draft.replace(path)
-    return training_seeds(run.seed, begun + learner.rank * lanes, lanes)
+    draft = folder / f".{LANES_FILE}.part"
+    begun = lanes_begun(folder) + world.learner.processes * world.run.train.num_envs
+    draft.write_text(json.dumps({"begun": begun}), "utf-8")
+    draft.replace(folder / LANES_FILE)
 
 
 def past(run: RunConfig, learner: Learner, folder: Path) -> Past:
@@ -353,9 +363,9 @@ def save(folder: Path, step: int, world: World) -> Path:
         before = checkpoint.last(folder)
         world.replay.save(target / "replay", previous=[before / own / "replay"] if before else [])
 
-    parts = {own: training_state}
+    parts: dict[str, Callable[[Path], object]] = {own: training_state}
     if learner.rank == 0:
-        parts = {"pretrained_model": world.policy.save_pretrained, own: training_state}
+        parts["pretrained_model"] = world.policy.save_pretrained
     return checkpoint.save(folder, step, parts, keep=world.run.train.keep, agree=learner.agree)
 
 

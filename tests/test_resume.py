@@ -18,6 +18,7 @@ import torch
 
 from vla_rl import build, checkpoint, config, train
 from vla_rl.algorithms.parl import ParlAlgorithm
+from vla_rl.evaluate import Evaluator
 from vla_rl.learner import Learner
 from vla_rl.registry import ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS
@@ -249,11 +250,11 @@ def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gat
 ) -> None:
     seeds = []
 
-    def evaluated(actor: Any, make: Any, mine: Any, *rest: Any, **further: Any) -> Any:
+    def evaluated(self: Evaluator, actor: Any, mine: Any, **further: Any) -> Any:
         seeds.append(list(mine))
-        return SimpleNamespace(successes=1, valid=[None] * len(mine), pc_success=100 / len(mine))
+        return SimpleNamespace(successes=1, valid=[None] * len(mine))
 
-    monkeypatch.setattr(train, "evaluate", evaluated)
+    monkeypatch.setattr(Evaluator, "__call__", evaluated)
     for rank in range(3):
         with monkeypatch.context() as patched:
             as_rank(rank, 3, patched)
@@ -263,7 +264,7 @@ def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gat
         monkeypatch.setattr(world.learner, "agree", lambda well: well, raising=False)
         assert train.validate(world) == {"eval/pc_success": 50.0, "eval/episodes": 2.0}
         assert totals == [(1, 1) if rank < 2 else (0, 0)]
-        world.collector.close()
+        world.close()
     assert sorted(seed for share in seeds for seed in share) == list(VALIDATION_SEEDS[:2])
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from vla_rl import config, train
+from vla_rl.evaluate import Evaluator
 
 
 def own(world: train.World) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def own(world: train.World) -> dict[str, Any]:
 
 def tell(folder: Path, overrides: list[str]) -> None:
     told: dict[str, Any] = {"validated": []}
-    save, restore, evaluate = train.save, train.restore, train.evaluate
+    save, restore, evaluate = train.save, train.restore, Evaluator.__call__
 
     def saving(run_dir: Path, step: int, world: train.World) -> Path:
         told["saved"] = own(world)
@@ -44,11 +45,11 @@ def tell(folder: Path, overrides: list[str]) -> None:
         told["restored"] = own(world)
         return step
 
-    def evaluating(actor: Any, make: Any, seeds: Any, *rest: Any, **further: Any) -> Any:
+    def evaluating(self: Evaluator, actor: Any, seeds: Any, *rest: Any, **further: Any) -> Any:
         told["validated"] += list(seeds)
-        return evaluate(actor, make, seeds, *rest, **further)
+        return evaluate(self, actor, seeds, *rest, **further)
 
-    train.save, train.restore, train.evaluate = saving, restoring, evaluating  # type: ignore[assignment]
+    train.save, train.restore, Evaluator.__call__ = saving, restoring, evaluating  # type: ignore[method-assign]
     try:
         train.train(config.load(overrides))
         told["ended"] = "well"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from copy import copy
@@ -247,7 +248,7 @@ class Observer:
             observation[TASK] = SEPARATOR.join(text for text in texts if text)
         if vectors:
             state = np.concatenate(vectors, dtype=np.float32, casting="same_kind")
-            if not np.isfinite(state).all():
+            if not math.isfinite(state.dot(state)) and not np.isfinite(state).all():  # the first alone may overflow
                 if not spoilt:
                     self._refuse(vectors)
                 state = np.nan_to_num(state, posinf=0.0, neginf=0.0)

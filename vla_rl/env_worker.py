@@ -32,7 +32,7 @@ OUTCOME: dict[str, tuple[tuple[int, ...], str]] = {
 
 Shown = tuple[dict[str, Any], dict[str, Any]]
 """What of a lane's observation is no array, and its info."""
-ATOMS = (bool, int, float, str, bytes, type(None))
+ATOMS = frozenset({bool, int, float, str, bytes, type(None)})
 """Values that travel as they are."""
 
 
@@ -132,13 +132,14 @@ class Host:
         if len(observation) - len(rest) < len(self.columns) - len(OUTCOME):
             missing = self.columns.keys() - OUTCOME.keys() - observation.keys()
             raise ValueError(f"the observation lacks {', '.join(sorted(missing))}")
-        return rest, {key: plain(value) for key, value in info.items()}
+        return rest, {key: value if type(value) in ATOMS else plain(value) for key, value in info.items()}
 
     def _show(self, key: str, number: int, value: Any, info: Mapping[str, Any]) -> None:
         """Write one array of an observation; what is not finite in a spoilt one becomes 0."""
         column = self.columns[key]
-        if np.shape(value) != column.shape[1:]:
-            raise ValueError(f"{key}: expected an array {list(column.shape[1:])}, got {list(np.shape(value))}")
+        shape = value.shape if isinstance(value, np.ndarray) else np.shape(value)
+        if shape != column.shape[1:]:
+            raise ValueError(f"{key}: expected an array {list(column.shape[1:])}, got {list(shape)}")
         column[number] = value
         if column.dtype.kind != "f":
             return

@@ -125,8 +125,9 @@ def test_nan_in_an_observation_is_named_with_its_key_lane_seed_and_step(workers:
 
 
 def test_nan_in_a_demonstration_is_named() -> None:
-    with pytest.raises(ValueError, match=r"observation\.state: entry \[0\] is nan"):
+    with pytest.raises(ValueError, match=r"observation\.state: entry \[0\] is nan") as caught:
         play(Blurred(1), seed=1, noise=0.0)
+    assert caught.value.__notes__ == ["in the episode of seed 1, after 1 step(s)"]
 
 
 def test_nan_where_the_environment_broke_down_ends_nothing() -> None:

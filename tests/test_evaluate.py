@@ -14,21 +14,12 @@ import gymnasium
 import numpy as np
 import pytest
 
+import vla_rl.evaluate as evaluation
 from tests.fakes import LINE, Line, Walker
 from vla_rl import checkpoint, config, results
 from vla_rl.actions.binned import Binned
 from vla_rl.envs import TokenEnv
-from vla_rl.evaluate import (
-    EvalResult,
-    Evaluator,
-    Outcome,
-    evaluate,
-    evaluate_checkpoint,
-    keep_films,
-    refilmed,
-    wilson,
-    workers_of,
-)
+from vla_rl.evaluate import EvalResult, Outcome, evaluate, evaluate_checkpoint, keep_films, refilmed, wilson
 from vla_rl.registry import ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, VALIDATION_SEEDS
 
@@ -240,7 +231,7 @@ def test_environments_are_kept_for_the_next_evaluation() -> None:
         made.append(make())
         return made[-1]
 
-    with closing(Evaluator(counted, num_envs=4)) as evaluator:
+    with closing(evaluation.Evaluator(counted, num_envs=4)) as evaluator:
         first, second = (evaluator(Walker(lazy=True), SEEDS, films=2) for _ in range(2))
     assert comparable(first) == comparable(second)
     assert len(made) == 4
@@ -305,4 +296,4 @@ def test_where_a_worker_dies_the_episodes_under_way_are_named() -> None:
 def test_validation_has_workers_as_the_run_says(setting: Any, train: Any, workers: int, monkeypatch: Any) -> None:
     monkeypatch.setattr("vla_rl.evaluate.spare_cores", lambda sharing: 3)
     run = config.load([f"eval.workers={setting}", f"train.workers={train}"])
-    assert workers_of(run) == workers
+    assert evaluation.workers_of(run) == workers

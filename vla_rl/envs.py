@@ -73,7 +73,7 @@ class TokenEnv(gymnasium.Wrapper):
         self.action_space = gymnasium.spaces.MultiDiscrete([slot.choices for slot in tokens.slots])
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        decoded = self.tokens.decode(np.asarray(action, np.int64))
+        decoded = self.tokens.decode(np.array(action, np.int64))  # the environment may change what it is given
         total, steps = 0.0, 0
         for primitive in decoded if horizon(self.tokens) > 1 else (decoded,):
             observation, reward, terminated, truncated, info = self.env.step(primitive)

@@ -210,9 +210,14 @@ class Tape:
         self.observation, self.info = copy.deepcopy(observation), dict(info)
         self._seen.append(storable(self.observation, self._shape))
         self._tasks.append(kept_text(str(self.observation[TASK]), TASK))
-        if not envs.spoilt(info):  # such an episode is not kept
+        if envs.spoilt(info):  # such an episode is not kept
+            return
+        try:
             for key, value in self._seen[-1].items():
                 envs.check_finite(key, value)
+        except ValueError as error:
+            error.add_note(f"in the episode of seed {self.seed}, after {len(self._seen) - 1} step(s)")
+            raise
 
     def episode(self) -> Episode:
         """What happened so far; at least one step."""

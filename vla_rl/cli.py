@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=Path, help="the dataset's folder; must not exist yet")
     _add_overrides(export, "KEY=VALUE", "of the run's config, such as plugins=[my_module]")
     export.add_argument("--mode", choices=("image", "video"), default="image", help="image: lossless; video: smaller")
-    export.add_argument("--fps", type=int, default=10, help="frames a second, as the dataset tells it; default: 10")
+    export.add_argument("--fps", type=float, default=10, help="frames a second, as the dataset tells it; default: 10")
     export.set_defaults(run=_export)
     listing = commands.add_parser("list", parents=[common], help="what a config may name, and its parameters")
     listing.add_argument("group", nargs="?", choices=GROUPS, help="one group; default: all")

@@ -26,7 +26,7 @@ def export(
     source: Path,
     out: Path,
     mode: Mode = "image",
-    fps: int = 10,
+    fps: float = 10,
     overrides: Sequence[str] = (),
     config_dir: Path | None = None,
 ) -> int:
@@ -58,7 +58,7 @@ def export(
 
 
 def _export_run(
-    source: Path, out: Path, mode: Mode, fps: int, overrides: Sequence[str], config_dir: Path | None
+    source: Path, out: Path, mode: Mode, fps: float, overrides: Sequence[str], config_dir: Path | None
 ) -> int:
     from vla_rl import build, checkpoint  # torch, which demonstrations do without
     from vla_rl.train import REPLAY

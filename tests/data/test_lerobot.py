@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,7 +184,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 def test_other_versions_and_wrong_counts_are_named(folder: Path) -> None:
     edit(folder, total_episodes=9)
-    with pytest.raises(DemonstrationError, match=r"meta/episodes: expected the episodes 0 to 8 .* got 5"):
+    with pytest.raises(DemonstrationError, match=r"meta/episodes: expected the 9 episodes .* got 5"):
         lerobot.load(folder)
     edit(folder, codebase_version="v2.1")
     with pytest.raises(DemonstrationError, match=r"info\.json: expected codebase_version v3\.x, got 'v2\.1'"):
@@ -204,7 +205,7 @@ def test_a_torn_file_is_named(folder: Path, name: str, share: float) -> None:
 
 def test_a_missing_file_and_a_torn_video_are_named(folder: Path, some: list[Episode], tmp_path: Path) -> None:
     (folder / "data/chunk-000/file-001.parquet").unlink()
-    with pytest.raises(DemonstrationError, match=r"data: lacks the frames of episode \d"):
+    with pytest.raises(DemonstrationError, match=r"data/chunk-000/file-001\.parquet: no such file"):
         lerobot.load(folder)
     lerobot.write_demonstrations(some, tmp_path / "v", "video")
     (video,) = (tmp_path / "v").rglob("*.mp4")
@@ -216,6 +217,94 @@ def test_a_missing_file_and_a_torn_video_are_named(folder: Path, some: list[Epis
     video.unlink()
     with pytest.raises(DemonstrationError, match=r"file-000\.mp4: no such file"):
         lerobot.load(tmp_path / "v")
+
+
+# Datasets of others ----------------------------------------------------------------------------------
+
+
+def test_a_task_that_is_not_in_the_table_is_named(tmp_path: Path) -> None:
+    folder, one = tmp_path / "d", episode(np.random.default_rng(0), 9)
+    lerobot.write_demonstrations([one], folder)
+    for index in (-1, 3, None):
+        rewrite(folder, "task_index", pyarrow.array([0, index, *[0] * 8], pyarrow.int64()))
+        with pytest.raises(DemonstrationError, match=rf"file-000\.parquet: .*task_index: {index} in episode 0"):
+            lerobot.load(folder)
+
+
+@pytest.mark.parametrize("mode", ["image", "video"])
+def test_files_lie_where_info_says(some: list[Episode], mode: str, tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    lerobot.write_demonstrations(some, folder, mode, limits=lerobot.Limits(4000, 1500))  # type: ignore[arg-type]
+    for path in [*folder.rglob("data/**/*.parquet"), *folder.rglob("*.mp4")]:
+        target = folder / f"elsewhere/{path.suffix[1:]}/{int(path.stem[-3:])}{path.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    edit(folder, data_path="elsewhere/parquet/{file_index}.parquet", video_path="elsewhere/mp4/{file_index:d}.mp4")
+    for got, want in zip(lerobot.load(folder, SHAPE), some, strict=True):
+        assert_equal(got, want, 3.0 if mode == "video" else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern", "message"),
+    [
+        ("data_path", "../{file_index}.parquet", "is no place within the dataset's folder"),
+        ("data_path", "/etc/{file_index:03d}.parquet", "is no place within the dataset's folder"),
+        ("data_path", "{file_index.real}.parquet", "is no place within the dataset's folder"),
+        ("data_path", "{file_indx}.parquet", "nothing is called 'file_indx'; did you mean 'file_index'?"),
+        ("video_path", "a/../../{video_key}.mp4", "is no place within the dataset's folder"),
+    ],
+)
+def test_a_path_of_info_that_leads_out_of_the_folder_is_refused(
+    some: list[Episode], key: str, pattern: str, message: str, tmp_path: Path
+) -> None:
+    lerobot.write_demonstrations(some, tmp_path / "d", "video")
+    edit(tmp_path / "d", **{key: pattern})
+    with pytest.raises(
+        DemonstrationError, match=rf"info\.json: .*{key}: {re.escape(repr(pattern))}:? {re.escape(message)}"
+    ):
+        lerobot.load(tmp_path / "d")
+
+
+@pytest.mark.parametrize("names", [[], None, ["channels", "height", "width"]])
+def test_channels_may_come_first(names: list[str] | None, some: list[Episode], tmp_path: Path) -> None:
+    lerobot.write_demonstrations(some, tmp_path / "d")
+    features = json.loads((tmp_path / "d/meta/info.json").read_text())["features"]
+    features[CAMERA] |= {"shape": [3, 8, 8], "names": names}
+    features[STATE]["names"] = []
+    edit(tmp_path / "d", features=features)
+    for got, want in zip(lerobot.load(tmp_path / "d", SHAPE), some, strict=True):
+        assert_equal(got, want)
+
+
+def test_hidden_files_are_passed_over(folder: Path, some: list[Episode]) -> None:
+    """A Mac leaves such beside every file that it copies."""
+    for path in [*folder.rglob("*.parquet")]:
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07Mac OS X")
+    for got, want in zip(lerobot.load(folder), some, strict=True):
+        assert_equal(got, want)
+
+
+def test_numbers_of_episodes_and_of_tasks_may_have_gaps(some: list[Episode], tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    lerobot.write_demonstrations(some, folder)
+    numbers = {"episode_index": lambda n: 3 * n + 1, "task_index": lambda n: 10 - 2 * n}
+    for path in folder.rglob("*.parquet"):
+        table = parquet.read_table(path)
+        for key, number in numbers.items():
+            if key in table.column_names:
+                column = pyarrow.array([number(each) for each in table[key].to_pylist()])
+                table = table.set_column(table.column_names.index(key), key, column)
+        parquet.write_table(table, path)
+    for got, want in zip(lerobot.load(folder), some, strict=True):
+        assert_equal(got, want)
+
+
+@pytest.mark.parametrize("fps", [29.97, 30000 / 1001, 12.5, 1.0])
+def test_frames_a_second_need_not_be_whole(fps: float, some: list[Episode], tmp_path: Path) -> None:
+    lerobot.write_demonstrations(some, tmp_path / "d", "video", fps=fps)
+    assert lerobot.Dataset.open(tmp_path / "d").fps == fps
+    for got, want in zip(lerobot.load(tmp_path / "d", SHAPE), some, strict=True):
+        assert_equal(got, want, 3.0)
 
 
 def rewrite(folder: Path, key: str, column: object | None) -> None:

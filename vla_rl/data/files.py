@@ -31,7 +31,7 @@ FORMAT = "vla_rl/demonstrations"
 VERSION = 1
 _HEADER = 4096  # bytes that an .npy header may take beside its data
 _DAMAGE = (
-    OSError, EOFError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
+    OSError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError,
     zipfile.BadZipFile, zlib.error, struct.error,
 )  # fmt: skip
 _OUTCOME = {"reward": np.float32, "terminated": np.bool_, "truncated": np.bool_}

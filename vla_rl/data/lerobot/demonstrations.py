@@ -25,7 +25,7 @@ def write_demonstrations(
     episodes: Iterable[Episode],
     folder: Path,
     mode: Mode = "image",
-    fps: int = 10,
+    fps: float = 10,
     limits: Limits | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> int:

@@ -8,6 +8,7 @@ holds many episodes, up to a limit of bytes, and each folder `chunk-...` many fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vla_rl.registry import SetupError
+from vla_rl.registry import SetupError, nearest
 
 VERSION = "v3.0"
 INFO, STATS, TASKS, OWN = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/vla_rl.json"
@@ -71,11 +72,16 @@ class Feature:
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> Feature:
-        """Of an entry of `meta/info.json`; a picture whose channels come first is turned to (H, W, channels)."""
+        """Of an entry of `meta/info.json`; a picture whose channels come first is turned to (H, W, channels).
+
+        Where the entry does not name its axes, 3 channels are known by their number.
+        """
         dtype, shape = str(entry["dtype"]), tuple(int(size) for size in entry["shape"])
         names = entry.get("names")
-        if dtype in ("image", "video") and isinstance(names, list) and str(names[0]).startswith("channel"):
-            shape = (*shape[1:], shape[0])
+        if dtype in ("image", "video") and len(shape) == 3:
+            named = isinstance(names, list) and names
+            first = str(named[0]).startswith("channel") if named else shape[0] == 3 != shape[2]
+            shape = (*shape[1:], shape[0]) if first else shape
         return cls(dtype, shape)
 
     @property
@@ -91,6 +97,26 @@ class Feature:
 def is_dataset(folder: str | Path) -> bool:
     """Whether a LeRobotDataset lies at `folder`."""
     return (Path(folder) / INFO).is_file()
+
+
+def path_of(folder: Path, key: str, pattern: str, values: Mapping[str, Any]) -> Path:
+    """The file that a dataset's own `data_path` or `video_path` (`key`) tells of; `values` stand for its {names}.
+
+    Raises:
+        ValueError: an unknown {name}, or a path that leads out of the folder.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name, width = match[1], int(match[2] or 0)
+        if name not in values:
+            raise ValueError(f"{key}: {pattern!r}: nothing is called {name!r}; {nearest(name, values)}")
+        return f"{values[name]:0{width}d}" if isinstance(values[name], int) else str(values[name])
+
+    told = re.sub(r"{(\w+)(?::0?(\d{0,2})d)?}", value, pattern)
+    # By its words: in a hub's cache the files themselves are links that lead out of the folder.
+    if "{" in told or Path(told).is_absolute() or ".." in Path(told).parts:
+        raise ValueError(f"{key}: {pattern!r} is no place within the dataset's folder")
+    return folder / told
 
 
 def arrow() -> Any:

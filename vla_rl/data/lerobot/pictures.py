@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def decode(content: bytes | None, shape: tuple[int, ...]) -> np.ndarray:
 class VideoFiles:
     """The videos of one camera: episodes one after another, in a new file where one would grow beyond its limit."""
 
-    def __init__(self, root: Path, key: str, fps: int, limits: Limits) -> None:
+    def __init__(self, root: Path, key: str, fps: float, limits: Limits) -> None:
         self.root, self.key, self.fps, self.limits = root, key, fps, limits
         if CODEC not in av.codecs_available:
             raise SetupError(f"this build of FFmpeg lacks {CODEC} to write videos with; use mode=image")
@@ -95,7 +96,9 @@ class VideoFiles:
         path = self.root / VIDEOS.format(video_key=self.key, chunk_index=self._place[0], file_index=self._place[1])
         path.parent.mkdir(parents=True, exist_ok=True)
         self._container = av.open(str(path), "w")
-        self._stream = self._container.add_stream(CODEC, rate=self.fps, options=dict(OPTIONS))
+        self._stream = self._container.add_stream(
+            CODEC, rate=Fraction(self.fps).limit_denominator(1001), options=dict(OPTIONS)
+        )
         self._stream.height, self._stream.width = shape
         self._stream.pix_fmt = PIXELS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,18 @@ class Recorded:
 class Dataset:
     """A dataset that was opened; nothing of its frames is read before they are asked for.
 
-    features: by key, the index columns included. fps: frames a second. tasks: by their index. count: of episodes.
-    own: what this package told of it, if it wrote it.
+    features: by key, the index columns included. fps: frames a second. tasks: by their index, which may have gaps.
+    count: of episodes. data_path, video_path: where `meta/info.json` says that rows and videos lie. own: what this
+    package told of it, if it wrote it.
     """
 
     folder: Path
     features: dict[str, Feature]
     fps: float
-    tasks: tuple[str, ...]
+    tasks: dict[int, str]
     count: int
+    data_path: str
+    video_path: str
     own: dict[str, Any]
 
     @classmethod
@@ -69,8 +72,9 @@ class Dataset:
             count, fps = int(info["total_episodes"]), float(info["fps"])
             if count < 1 or not fps > 0:
                 raise DemonstrationError(f"{folder / layout.INFO}: holds {count} episodes at {fps} frames a second")
+            data, videos = str(info.get("data_path") or layout.DATA), str(info.get("video_path") or layout.VIDEOS)
         own = _json(folder / layout.OWN) if (folder / layout.OWN).exists() else {}
-        return cls(folder, features, fps, _tasks(folder / layout.TASKS), count, own)
+        return cls(folder, features, fps, _tasks(folder / layout.TASKS), count, data, videos, own)
 
     def feature(self, key: str) -> Feature:
         """What frames hold under `key`. Raises DemonstrationError where they do not; names the nearest key."""
@@ -86,42 +90,60 @@ class Dataset:
         """
         wanted = {key: self.feature(key) for key in keys}
         rows = self._rows()
-        for path, table in self._tables([key for key in wanted if wanted[key].dtype != "video"]):
+        for path, table in self._tables(self._files(rows), [key for key in wanted if wanted[key].dtype != "video"]):
             with naming(path):
                 number, length = int(table["episode_index"][0].as_py()), table.num_rows
-                if number >= len(rows) or rows[number] is None:
+                if number not in rows:
                     raise DemonstrationError(f"{path}: episode {number} is not in meta/episodes, or comes twice")
-                row, rows[number] = rows[number] or {}, None
+                row = rows.pop(number)
                 if int(row["length"]) != length:
                     raise DemonstrationError(
                         f"{path}: episode {number}: meta/episodes says {row['length']} frames, got {length}"
                     )
                 columns = {key: self._column(path, key, feature, table, row) for key, feature in wanted.items()}
-                tasks = tuple(self.tasks[index] for index in table["task_index"].to_pylist())
+                tasks = tuple(self._task(index, number) for index in table["task_index"].to_pylist())
             yield Recorded(columns, tasks, row, path)
-        missing = [number for number, row in enumerate(rows) if row is not None]
-        if missing:
-            raise DemonstrationError(f"{self.folder / 'data'}: lacks the frames of episode {missing[0]}")
+        if rows:
+            raise DemonstrationError(f"{self.folder / 'data'}: lacks the frames of episode {min(rows)}")
 
-    def _rows(self) -> list[dict[str, Any] | None]:
-        """What `meta/episodes` says of each episode, its statistics apart."""
+    def _task(self, index: int | None, episode: int) -> str:
+        if index not in self.tasks:
+            raise ValueError(f"task_index: {index} in episode {episode}, and {layout.TASKS} has no such task")
+        return self.tasks[index]
+
+    def _rows(self) -> dict[int, dict[str, Any]]:
+        """What `meta/episodes` says of each episode, its statistics apart; in order, perhaps with gaps."""
         parquet, rows = layout.arrow().parquet, dict[int, dict[str, Any]]()
-        for path in sorted(self.folder.glob("meta/episodes/*/*.parquet")):
+        for path in sorted(self.folder.glob("meta/episodes/*/[!.]*.parquet")):
             with naming(path), parquet.ParquetFile(path) as file:
                 keys = [key for key in file.schema_arrow.names if not key.startswith("stats/")]
                 rows |= {int(row["episode_index"]): row for row in file.read(keys).to_pylist()}
-        if sorted(rows) != list(range(self.count)):
+        if len(rows) != self.count:
             raise DemonstrationError(
-                f"{self.folder / 'meta/episodes'}: expected the episodes 0 to {self.count - 1} that {layout.INFO} "
-                f"counts, got {len(rows)}"
+                f"{self.folder / 'meta/episodes'}: expected the {self.count} episodes that {layout.INFO} counts, got "
+                f"{len(rows)}"
             )
-        return [rows[number] for number in range(self.count)]
+        return dict(sorted(rows.items()))
 
-    def _tables(self, keys: list[str]) -> Iterator[tuple[Path, Any]]:
+    def _files(self, rows: Mapping[int, Mapping[str, Any]]) -> list[Path]:
+        """The files of the episodes' frames, one after another."""
+        places = {}
+        with naming(self.folder / "meta/episodes"):
+            for number, row in rows.items():
+                place = (int(row["data/chunk_index"]), int(row["data/file_index"]))
+                places[self._path("data_path", self.data_path, number, *place)] = place
+        return sorted(places, key=lambda path: (places[path], path))
+
+    def _path(self, key: str, pattern: str, episode: int, chunk: int, file: int, video_key: str = "") -> Path:
+        values = {"chunk_index": chunk, "file_index": file, "episode_index": episode, "video_key": video_key}
+        with naming(self.folder / layout.INFO):
+            return layout.path_of(self.folder, key, pattern, values)
+
+    def _tables(self, files: list[Path], keys: list[str]) -> Iterator[tuple[Path, Any]]:
         """The rows of each episode, as they follow one another in the files."""
         concat, held = layout.arrow().concat_tables, list[Any]()
         path = self.folder / "data"
-        for path, batch in self._batches([*keys, "episode_index", "task_index"]):
+        for path, batch in self._batches(files, [*keys, "episode_index", "task_index"]):
             numbers = batch["episode_index"].to_numpy()
             ends = [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
             for begin, end in zip([0, *ends], ends, strict=False):
@@ -132,9 +154,11 @@ class Dataset:
         if held:
             yield path, concat(held)
 
-    def _batches(self, keys: list[str]) -> Iterator[tuple[Path, Any]]:
+    def _batches(self, files: list[Path], keys: list[str]) -> Iterator[tuple[Path, Any]]:
         pa = layout.arrow()
-        for path in sorted(self.folder.glob("data/*/*.parquet")):
+        for path in files:
+            if not path.is_file():
+                raise DemonstrationError(f"{path}: no such file, though meta/episodes lists it")
             with naming(path), pa.parquet.ParquetFile(path) as file:
                 for key in keys:
                     if key not in file.schema_arrow.names:
@@ -146,7 +170,7 @@ class Dataset:
     def _column(self, path: Path, key: str, feature: Feature, table: Any, row: dict[str, Any]) -> np.ndarray:
         if feature.dtype == "video":
             chunk, file = (int(row[f"videos/{key}/{name}"]) for name in ("chunk_index", "file_index"))
-            video = self.folder / layout.VIDEOS.format(video_key=key, chunk_index=chunk, file_index=file)
+            video = self._path("video_path", self.video_path, int(row["episode_index"]), chunk, file, key)
             begin = float(row[f"videos/{key}/from_timestamp"])
             return pictures.read_video(video, key, begin, table.num_rows, self.fps, feature.shape)
         if feature.dtype == "image":
@@ -181,7 +205,7 @@ def _numbers(path: Path, key: str, feature: Feature, column: Any) -> np.ndarray:
     return array.reshape(len(column), *shape)
 
 
-def _tasks(path: Path) -> tuple[str, ...]:
+def _tasks(path: Path) -> dict[int, str]:
     """The instructions by their index. A file of pandas' may call their column as it likes."""
     if not path.is_file():
         raise DemonstrationError(f"{path}: no such file")
@@ -190,8 +214,8 @@ def _tasks(path: Path) -> tuple[str, ...]:
         texts = [name for name in table.column_names if name != "task_index"]
         if len(texts) != 1:
             raise DemonstrationError(f"{path}: expected task_index and one column of texts, got {table.column_names}")
-        numbered = dict(zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True))
-        return tuple(kept_text(str(numbered[index])) for index in range(len(numbered)))
+        numbers, words = table["task_index"].to_pylist(), table[texts[0]].to_pylist()
+        return {int(number): kept_text(str(text)) for number, text in zip(numbers, words, strict=True)}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def write_replay(
     folder: Path,
     act: Act | None = None,
     mode: Mode = "image",
-    fps: int = 10,
+    fps: float = 10,
     limits: Limits | None = None,
     meta: dict[str, Any] | None = None,
 ) -> int:

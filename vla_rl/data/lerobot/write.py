@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ ROWS = 256
 
 
 @contextmanager
-def writing(folder: Path, mode: Mode = "image", fps: int = 10, limits: Limits | None = None) -> Iterator[Writer]:
+def writing(folder: Path, mode: Mode = "image", fps: float = 10, limits: Limits | None = None) -> Iterator[Writer]:
     """A writer of a new dataset, which takes its name once the block ends well.
 
     Raises:
@@ -28,7 +29,7 @@ def writing(folder: Path, mode: Mode = "image", fps: int = 10, limits: Limits | 
         ValueError: `fps` below 1, a mode that is none, or no episodes.
         SetupError: pyarrow is not installed.
     """
-    if mode not in ("image", "video") or fps < 1:
+    if mode not in ("image", "video") or not 1 <= fps < math.inf:
         raise ValueError(f"expected mode image or video and fps of at least 1, got {mode!r} and {fps}")
     layout.arrow()
     with new_folder(Path(folder)) as temporary:
@@ -48,8 +49,9 @@ class Writer:
         own: JSON that goes into `meta/vla_rl.json`.
     """
 
-    def __init__(self, folder: Path, mode: Mode, fps: int, limits: Limits) -> None:
-        self.folder, self.mode, self.fps, self.limits = folder, mode, fps, limits
+    def __init__(self, folder: Path, mode: Mode, fps: float, limits: Limits) -> None:
+        self.folder, self.mode, self.limits = folder, mode, limits
+        self.fps = int(fps) if fps == int(fps) else fps  # LeRobot's own is a whole number
         self.episodes = self.frames = 0
         self.own: dict[str, Any] = {}
         self._features: dict[str, Feature] = {}

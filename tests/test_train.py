@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -230,3 +231,13 @@ def test_a_run_whose_tracker_is_missing_does_not_begin(quick: list[str], tmp_pat
     with pytest.raises(SetupError, match="tracker: 'clearml' is not installed"):
         train.train(config.load([*quick, "demos.episodes=0", f"run_dir={tmp_path}/run", "tracker=clearml"]))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_copy_of_a_run_that_followed_links_goes_on(quick: list[str], tmp_path: Path) -> None:
+    base = [*quick, "demos.episodes=0", "policy.train=head", "train.keep=1"]
+    first = train.train(config.load([*base, f"run_dir={tmp_path}/run", "train.steps=60"]))
+    copy = shutil.copytree(tmp_path / "run", tmp_path / "copy", symlinks=False)
+    last = train.train(config.load(["resume=true", f"run_dir={copy}", "train.steps=120"]))
+    assert first.name < last.name
+    assert (copy / "checkpoints" / "last").resolve() == last.resolve()
+    assert checkpoint.locate(copy).generation == checkpoint.latest(copy)

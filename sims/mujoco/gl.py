@@ -11,10 +11,11 @@ import functools
 import importlib
 import os
 import platform
+import warnings
 from collections.abc import Callable
 from typing import Any
 
-from vla_rl.registry import SetupError
+from vla_rl.registry import SetupError, nearest
 
 HELP = """MuJoCo cannot draw: no usable OpenGL on this machine without a screen.
   {reason}
@@ -25,7 +26,31 @@ MUJOCO_GL=egl, osmesa or glfw makes the choice by hand."""
 
 
 class MissingGLError(SetupError):
-    """No OpenGL to draw with; the message names the packages to install."""
+    """No OpenGL to draw with; the message names the packages to install, or the variable that prevents it."""
+
+
+_PLATFORMS = ("glfw", "enable", "enabled", "on", "true", "1", "disable", "disabled", "off", "false", "0", "")
+_OF_SYSTEM = {"Linux": ("egl", "osmesa", "glx"), "Windows": ("wgl",), "Darwin": ("cgl",)}
+_WITHOUT_SCREEN = ("egl", "osmesa")
+
+
+def check_choice() -> None:
+    """Look at MUJOCO_GL before `import mujoco` does, whose error would not say what to do.
+
+    Raises:
+        MissingGLError: no such platform.
+    """
+    chosen = _variable("MUJOCO_GL")
+    known = (*_OF_SYSTEM.get(platform.system(), ()), *_PLATFORMS)
+    if chosen not in known:
+        raise MissingGLError(
+            f"MUJOCO_GL={chosen}: no such platform ({nearest(chosen, filter(None, known))}); unset it to have one that "
+            "works chosen"
+        )
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name, "").lower().strip()
 
 
 def probe_egl() -> str:
@@ -100,12 +125,24 @@ def probe_osmesa() -> str:
 def choose() -> str:
     """The value of MUJOCO_GL to draw with: what the user set, else "egl" or "osmesa", whichever works.
 
+    PYOPENGL_PLATFORM chooses, too, and may not say otherwise than MUJOCO_GL.
+
     Raises:
-        MissingGLError: on Linux, where neither works.
+        MissingGLError: on Linux, where neither works; variables that do not go together.
     """
-    chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
-    if chosen or platform.system() != "Linux":
+    check_choice()
+    chosen = _variable("MUJOCO_GL")
+    if platform.system() != "Linux":
         return chosen
+    binding = _variable("PYOPENGL_PLATFORM")
+    if binding and chosen in ("", *_WITHOUT_SCREEN) and binding not in (_WITHOUT_SCREEN if not chosen else (chosen,)):
+        wanted = chosen or "egl or osmesa"
+        also = f", and MUJOCO_GL={chosen}" if chosen else ""
+        raise MissingGLError(
+            f"PYOPENGL_PLATFORM={binding}{also}: MuJoCo draws with {wanted} here; unset it, or set that"
+        )
+    if chosen or binding:
+        return chosen or binding
     egl = probe_egl()
     if not egl:
         return "egl"
@@ -115,12 +152,20 @@ def choose() -> str:
     raise MissingGLError(HELP.format(reason=f"EGL: {egl}\n  OSMesa: {osmesa}"))
 
 
+def _has_screen() -> bool:
+    """Whether windows can be opened; GLFW says no with a warning only."""
+    glfw = importlib.import_module("glfw")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return bool(glfw.init())
+
+
 @functools.cache
 def context_class() -> type:
     """MuJoCo's GLContext class of the chosen platform; sets MUJOCO_GL for whatever draws later.
 
     Raises:
-        MissingGLError: nothing can draw, or what MUJOCO_GL names cannot.
+        MissingGLError: nothing can draw, or what the variables name cannot.
     """
     # One 64x64 frame is too little work to share: Mesa's worker threads cost a third of it, and fight for
     # the cores with other environments. Mesa reads this once, when the probe first wakes it.
@@ -128,6 +173,14 @@ def context_class() -> type:
     chosen = choose()
     if chosen:
         os.environ["MUJOCO_GL"] = chosen
+    device = _variable("MUJOCO_EGL_DEVICE_ID")
+    if chosen == "egl" and device and not device.isdecimal():
+        raise MissingGLError(f"MUJOCO_EGL_DEVICE_ID={device}: the number of a device is needed, such as 0, or none")
+    if chosen not in _WITHOUT_SCREEN and platform.system() == "Linux" and not _has_screen():
+        raise MissingGLError(
+            f"MUJOCO_GL={chosen}: it draws on a screen, and there is none that DISPLAY or WAYLAND_DISPLAY names; "
+            "unset MUJOCO_GL, or set it to egl or osmesa"
+        )
     module = f"mujoco.{chosen}" if chosen in ("egl", "osmesa", "glfw") else "mujoco.gl_context"
     try:
         found = importlib.import_module(module).GLContext

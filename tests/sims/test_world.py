@@ -144,5 +144,29 @@ def test_an_egl_without_drivers_gives_way_to_osmesa():
 def test_the_users_own_choice_is_kept():
     finished = drawing("from sims.mujoco import gl; print(gl.choose())", MUJOCO_GL="osmesa")
     assert finished.stdout.split() == ["osmesa", "True"], finished.stderr
-    finished = drawing("", MUJOCO_GL="nonsense")
-    assert "nonsense" in finished.stderr
+    finished = drawing("from sims.mujoco import gl; print(gl.choose())", PYOPENGL_PLATFORM="osmesa")
+    assert finished.stdout.split() == ["osmesa", "True"], finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"MUJOCO_GL": "nonsense"}, "MUJOCO_GL=nonsense: no such platform ("),
+        ({"MUJOCO_GL": "elg"}, "MUJOCO_GL=elg: no such platform (did you mean 'egl'?); unset it"),
+        (
+            {"MUJOCO_GL": "glfw"},
+            "MUJOCO_GL=glfw: it draws on a screen, and there is none that DISPLAY or WAYLAND_DISPLAY",
+        ),
+        ({"PYOPENGL_PLATFORM": "x11"}, "PYOPENGL_PLATFORM=x11: MuJoCo draws with egl or osmesa here; unset it"),
+        (
+            {"PYOPENGL_PLATFORM": "osmesa", "MUJOCO_GL": "egl"},
+            "PYOPENGL_PLATFORM=osmesa, and MUJOCO_GL=egl: MuJoCo draws with egl here; unset it",
+        ),
+        ({"MUJOCO_EGL_DEVICE_ID": "abc", "MUJOCO_GL": "egl"}, "MUJOCO_EGL_DEVICE_ID=abc: the number of a device is"),
+    ],
+)
+def test_a_variable_that_prevents_drawing_is_named(variables: dict[str, str], message: str) -> None:
+    finished = drawing("", DISPLAY="", WAYLAND_DISPLAY="", **variables)
+    assert finished.returncode != 0
+    assert f"MissingGLError: {message}" in finished.stderr
+    assert "apt-get" not in finished.stderr

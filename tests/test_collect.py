@@ -100,6 +100,25 @@ def test_it_is_the_same_stream(tmp_path: Path, workers: int, groups: int, settle
     assert {reward for _, _, reward in expected} == {0.0, 1.0}
 
 
+@pytest.mark.parametrize("groups", [1, 2, 9])
+def test_whoever_acts_can_tell_for_which_lanes(tmp_path: Path, groups: int) -> None:
+    replay = ReplayBuffer(200, {fakes.CAMERA: (8, 8, 3)}, state_dim=1, slots=1, lanes=LANES, choices=5)
+    collector = Collector(VectorEnvs(make, LANES), replay, SEED, groups)
+    first = {lane: VectorEnvs(make, 1).reset(SEED + lane).observation[STATE][0] for lane in range(LANES)}
+    seen = []
+
+    def look(observation: dict[str, Any]) -> Decision:
+        lanes = range(LANES)[collector.turn]
+        assert [first[lane] for lane in lanes] == observation[STATE].tolist()
+        seen.extend(lanes)
+        return act(observation)
+
+    log = Log(tmp_path, None, 1, "", show=False)
+    for _ in range(min(groups, LANES)):
+        collector.step(look, log)
+    assert seen == list(range(LANES))
+
+
 def test_the_log_says_what_the_loop_waited_for(tmp_path: Path) -> None:
     replay = ReplayBuffer(100, {fakes.CAMERA: (8, 8, 3)}, state_dim=1, slots=1, lanes=2, choices=5)
     collector = Collector(VectorEnvs(make, 2), replay, SEED)

@@ -62,8 +62,14 @@ class Collector:
             none = np.zeros(count, bool)
             group = Group(some, seen, none, ~none, none, FrameHistory(replay.stack))
             self._groups.append(group)
+        self._turn = self._groups[0]
         self._recent: deque[bool] = deque(maxlen=recent)
         self.episodes = self.invalid_episodes = 0
+
+    @property
+    def turn(self) -> slice:
+        """The lanes of the group whose turn it is."""
+        return self._turn.lanes
 
     @property
     def success_rate(self) -> float:
@@ -76,7 +82,7 @@ class Collector:
         Returns:
             How many transitions that made; none at a group's first turn.
         """
-        group = self._groups[0]
+        group = self._turn = self._groups[0]
         self._groups.rotate(-1)
         made = self._take_in(group, log)
         with log.timed("act"):

@@ -20,7 +20,7 @@ import torch
 
 from vla_rl import build, checkpoint, feature_cache, registry, tuning
 from vla_rl.actor import Actor
-from vla_rl.algorithms.parl import ParlAlgorithm
+from vla_rl.algorithms.parl import Decision, ParlAlgorithm
 from vla_rl.collect import Collector
 from vla_rl.config import RunConfig
 from vla_rl.data.demos import Demonstrations
@@ -112,11 +112,22 @@ class World:
             own=self.own,
         )
 
+    def ready(self) -> bool:
+        """Whether there is something to learn from, in every process."""
+        finished_only = self.algorithm.settings.mc_weight == 1.0
+        own = any(buffer.can_sample(finished_only) for buffer in (self.replay, self.demos))
+        return self.learner.total(own)[0] == self.learner.processes
+
+    def explore(self, observation: dict[str, Any]) -> Decision:
+        """What the environments whose turn it is are to do."""
+        return self.algorithm.explore(observation, self.collector.turn)
+
     def learn(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Update from a batch; where rows are drawn by priority, those of this one get theirs."""
         metrics = self.algorithm.update(batch)
         if self.own.by == "priority":
-            own = ~batch.demo
+            # With another goal, a row errs otherwise than it does with its own.
+            own = ~batch.demo & ~batch.relabelled
             error = self.algorithm.surprise.double().cpu().numpy()[own]
             self.replay.prioritise(batch.index[own], (error + LEAST_ERROR) ** self.run.replay.priority)
         return metrics
@@ -166,11 +177,11 @@ def loop(folder: Path, world: World, log: Log, stop: Stop) -> bool:
     # A batch by priority is drawn once the one before has changed the priorities.
     with closing(Feed(world.batch, 0 if world.run.replay.prioritised else world.run.replay.prefetch)) as feed:
         while progress.step < settings.steps and elapsed < 1.0 and not stopped:
-            made = together(world, partial(world.collector.step, world.algorithm.explore, log))
+            made = together(world, partial(world.collector.step, world.explore, log))
             progress.seconds = time.monotonic() - begun
             made, elapsed, stopped = agreed(world.learner, made, progress.seconds / limit, stop.asked)
             progress.step, progress.owed = progress.step + made, progress.owed + made * settings.updates_per_step
-            if progress.step < settings.learning_starts:
+            if progress.step < settings.learning_starts or not world.ready():
                 progress.owed = 0.0
             world.algorithm.anneal(min(max(progress.step / settings.steps, elapsed), 1.0))
             with log.timed("learn"):

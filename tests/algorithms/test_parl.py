@@ -133,6 +133,30 @@ def test_best_of_many_takes_the_highest_value(random_backbone: Path) -> None:
     assert many.tokens.shape == (8, 2)
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 8), (0.1, 2), (0.25, 4), (1.0, 16), (0.0, 0)])
+@pytest.mark.parametrize("groups", [1, 3, 16])
+def test_the_greedy_share_holds_over_all_lanes_however_they_are_grouped(
+    random_backbone: Path, share: float, expected: int, groups: int
+) -> None:
+    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "greedy_share": share}))
+    greedy, counts = algorithm.policy.greedy, []
+    algorithm.policy.greedy = lambda seen: (counts.append(len(seen)), greedy(seen))[1]  # type: ignore[method-assign]
+    for lanes in np.array_split(np.arange(16), groups):
+        seen = {"observation.images.front": np.zeros((len(lanes), 64, 64, 3), np.uint8), TASK: ["x"] * len(lanes)}
+        seen[STATE] = np.zeros((len(lanes), STATES), np.float32)
+        algorithm.explore(seen, slice(int(lanes[0]), int(lanes[-1]) + 1))
+    assert sum(counts) == expected
+
+
+@pytest.mark.parametrize("uniform", [0, 1])
+def test_one_candidate_is_enough(random_backbone: Path, uniform: int) -> None:
+    few = {"candidates": 1, "uniform_candidates": uniform}
+    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), **few}))
+    metrics = [algorithm.update(bandit(algorithm, 16, seed)) for seed in range(3)]
+    assert all(torch.isfinite(value).all() for found in metrics for name, value in found.items() if "actor" in name)
+    assert all(torch.isfinite(parameter).all() for parameter in algorithm.policy.parameters())
+
+
 def test_while_collecting_shares_of_the_rows_are_greedy_and_random(random_backbone: Path) -> None:
     observation = {
         "observation.images.front": np.zeros((64, 64, 64, 3), np.uint8), STATE: np.zeros((64, STATES), np.float32),
@@ -140,8 +164,8 @@ def test_while_collecting_shares_of_the_rows_are_greedy_and_random(random_backbo
     }  # fmt: skip
     algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "greedy_share": 0.5}))
     greedy, explored = algorithm.act(observation, greedy=True), algorithm.explore(observation)
-    assert np.array_equal(explored.tokens[:32], greedy.tokens[:32])
-    assert len(np.unique(explored.tokens[32:], axis=0)) > 5
+    assert np.array_equal(explored.tokens[::2], greedy.tokens[::2])
+    assert len(np.unique(explored.tokens[1::2], axis=0)) > 5
     with torch.no_grad():  # a policy that is sure of its decision
         algorithm.policy.head.bias[:, 0] = 100.0
     assert (algorithm.explore(observation).tokens == 0).all()

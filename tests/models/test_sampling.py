@@ -93,6 +93,23 @@ def test_greedy_takes_the_best_allowed_token_of_each_slot(space):
         assert tokens[row].tolist() == chosen
 
 
+def test_the_divergence_as_a_loss_counts_the_prefixes_that_it_changes(space):
+    logits, others = random_logits(space), random_logits(space, seed=1)
+    every = every_sequence(space).expand(2, -1, -1)
+    gradients = []
+    for exact in (True, False):
+        leaves = [each.clone().requires_grad_() for each in logits]
+        if exact:
+            p, q = (sampling.log_prob(space, each, every) for each in (leaves, others))
+            kl = (p.exp() * (p - q)).sum(1)
+        else:
+            kl = sampling.divergence(space, leaves, others, sampling.sample(space, logits, noise(space, 2, 50_000)))
+        kl.sum().backward()
+        gradients.append([leaf.grad for leaf in leaves])
+    for wanted, found in zip(*gradients, strict=True):
+        assert torch.allclose(found, wanted, atol=0.02)
+
+
 def test_entropy_and_divergence_match_enumeration(space):
     logits, others = random_logits(space), random_logits(space, seed=1)
     every = every_sequence(space).expand(2, -1, -1)

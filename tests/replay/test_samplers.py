@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_streams import Stream, assert_same, make_stream
 
 from vla_rl.replay import Batch, By, Hindsight, NothingToSampleError, Own, ReplayBuffer, sample_mixed
 from vla_rl.specs import STATE, TASK
+from vla_rl.train import World
 
 
 def sampleable(stream: Stream) -> list[int]:
@@ -212,3 +215,37 @@ def test_a_batch_is_mixed_of_demonstrations_and_rows_by_priority() -> None:
     batch = sample_mixed(online.buffer, demos.buffer, 16, 0.25, rng, own=Own(by="priority", correction=1.0))
     assert (batch.index[4:] == ids[3]).all()
     assert np.isfinite(batch.weight).all()
+
+
+def test_rows_with_other_goals_leave_priorities_as_they_are() -> None:
+    """What they err with another goal says nothing of the rows as they were recorded."""
+
+    def relabel(batch: Batch, later: dict[str, Any], steps: np.ndarray) -> Batch:
+        return dataclasses.replace(batch, reward=np.full(len(batch), 77, np.float32))
+
+    stream = make_stream(capacity=200)
+    stream.run(60)
+    given: list[int] = []
+    own = Own(by="priority", success_share=0.25, hindsight=Hindsight(relabel, share=0.5))
+    batch = own.sample(stream.buffer, 64, np.random.default_rng(0), images=False)
+    batch.index = np.arange(64)
+    learning = SimpleNamespace(
+        own=own,
+        run=SimpleNamespace(replay=SimpleNamespace(priority=1.0)),
+        replay=SimpleNamespace(prioritise=lambda ids, priority: given.extend(ids.tolist())),
+        algorithm=SimpleNamespace(update=lambda batch: {}, surprise=torch.ones(64)),
+    )
+    World.learn(learning, batch)  # type: ignore[arg-type]
+    assert given == np.flatnonzero((batch.reward != 77) & ~batch.demo).tolist()
+    assert 16 < len(given) < 64
+
+
+def test_a_row_that_is_gone_does_not_raise_the_priority_of_new_ones() -> None:
+    buffer = ReplayBuffer(20, {}, state_dim=1, slots=1)
+    no = np.zeros(1, bool)
+    for t in range(4):
+        buffer.add({STATE: np.full((1, 1), t), TASK: ["go"]}, np.zeros((1, 1), int), np.zeros(1), no, no, no)
+    buffer.prioritise(np.array([0, 77]), np.array([1.0, 1e6]))
+    buffer.add({STATE: np.full((1, 1), 4), TASK: ["go"]}, np.zeros((1, 1), int), np.zeros(1), no, no, no)
+    batch = buffer.sample(200, np.random.default_rng(0), by="priority")
+    assert len(set(batch.index.tolist())) == 4

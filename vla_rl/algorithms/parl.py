@@ -25,6 +25,8 @@ from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
 from vla_rl.replay.batch import Batch
 
+PREFIXES = 16
+"""Decisions of a row over which the divergence from the supervised start is averaged, where there is a grammar."""
 MEASURED, MEASURE_EVERY = 16, 8
 """Rows of a batch on which the actor is measured for the log, which takes as long as to train it on them; and at every
 so many updates of the critic and of the actor each is measured, the first one among them."""
@@ -90,8 +92,11 @@ class ParlAlgorithm:
         return self._decide(grounded, self.policy.sample(features, best_of, self._noise(len(features), best_of)))
 
     @torch.no_grad()
-    def explore(self, observation: dict[str, Any]) -> Decision:
-        """Decide while collecting: samples, `epsilon` of them uniformly random, the first `greedy_share` greedy."""
+    def explore(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
+        """Decide while collecting: samples, `epsilon` of them uniformly random; `greedy_share` of the lanes are greedy.
+
+        lanes: which of all lanes the observations are of; the first ones, unless told.
+        """
         settings = self.settings
         grounded, features = self._see(observation)
         rows = len(features)
@@ -100,9 +105,10 @@ class ParlAlgorithm:
             random = self.policy.uniform(rows, 1, self._noise(rows, 1))
             strays = self.learner.uniform(rows) < settings.epsilon
             tokens = torch.where(strays[:, None, None], random, tokens)
-        greedy = round(settings.greedy_share * rows)
-        if greedy:
-            tokens = torch.cat([self.policy.greedy(features.rows(slice(greedy))).unsqueeze(1), tokens[greedy:]])
+        greedy = greedy_lanes(settings.greedy_share, np.arange(rows) + (lanes.start if lanes else 0))
+        if len(greedy):
+            at = torch.from_numpy(greedy).to(tokens.device, non_blocking=True)
+            tokens = tokens.index_copy(0, at, self.policy.greedy(features.rows(at)).unsqueeze(1))
         return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack())
 
     def _see(self, observation: dict[str, Any]) -> tuple[Features, Features]:
@@ -233,7 +239,8 @@ class ParlAlgorithm:
             loss = improvement + settings.bc_weight * imitation
             if settings.kl_weight > 0:
                 assert self.reference is not None, "kl_weight without a reference"
-                kl = policy.kl(logits, self._reference_logits(rows)).mean()
+                noise = self._noise(len(rows), PREFIXES)
+                kl = policy.kl(logits, self._reference_logits(rows), noise).mean()
                 loss = loss + settings.kl_weight * kl
         norm = self.learner.step(loss, self.actor_optimizer, settings.clip)
         metrics = {
@@ -269,7 +276,9 @@ class ParlAlgorithm:
             # Whatever would have followed an episode that was cut short is worth the least there is, or more.
             replayed = losses.raise_to_return(q[:, -1], rows.returns + rows.rest * settings.value_range[0])
             q = torch.cat([q[:, :-1], replayed.unsqueeze(1)], dim=1)
-        spread = self.learner.mean(q[:, :-1].std(dim=1).mean())
+        # One candidate has no spread: the least temperature decides between it and the replayed action.
+        spread = q[:, :-1].std(dim=1).mean() if q.shape[1] > 2 else q.new_zeros(())
+        spread = self.learner.mean(spread)
         weights = losses.candidate_weights(q, (settings.temperature * spread).clamp_min(settings.least_temperature))
         effective = 1.0 / weights.square().sum(1)
         return candidates, weights, {"q/spread": spread, "actor/effective_candidates": effective.mean()}
@@ -337,6 +346,11 @@ class ParlAlgorithm:
 
     def _noise(self, rows: int, samples: int) -> Tensor:
         return self.learner.uniform(rows, samples, len(self.policy.slots))
+
+
+def greedy_lanes(share: float, lanes: np.ndarray) -> np.ndarray:
+    """Which of these lanes are greedy, as places in `lanes`; of all lanes up to any one it is `share`, rounded."""
+    return np.flatnonzero(np.floor(share * (lanes + 1) + 0.5) > np.floor(share * lanes + 0.5))
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

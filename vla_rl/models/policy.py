@@ -276,10 +276,14 @@ class Policy(nn.Module):
         logits = self._logits(seen)
         return sampling.entropy(self.action_space, logits, self._prefixes(logits))
 
-    def kl(self, seen: Features | Logits, reference_logits: Logits) -> torch.Tensor:
-        """KL(policy || reference) [B]; estimated on a few samples where the action space has a grammar."""
+    def kl(self, seen: Features | Logits, reference_logits: Logits, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """KL(policy || reference) [B]; estimated on a few samples where the action space has a grammar.
+
+        noise: of the samples, uniform in (0, 1), [B, n, K]; the same each time where there is none. A loss needs its
+        own each time.
+        """
         logits = self._logits(seen)
-        return sampling.divergence(self.action_space, logits, reference_logits, self._prefixes(logits))
+        return sampling.divergence(self.action_space, logits, reference_logits, self._prefixes(logits, noise))
 
     def _logits(self, seen: Features | Logits) -> Logits:
         return self.logits(seen) if isinstance(seen, Features) else seen
@@ -347,10 +351,10 @@ class Policy(nn.Module):
         return noise.clamp_(1e-6, 1 - 1e-6).to(self.device)
 
     @torch.no_grad()
-    def _prefixes(self, logits: Logits) -> torch.Tensor | None:
-        """Decisions to average a grammar's conditionals over, where there is one; the same noise each time."""
+    def _prefixes(self, logits: Logits, noise: torch.Tensor | None = None) -> torch.Tensor | None:
+        """Decisions to average a grammar's conditionals over, where there is one; the same unless `noise` differs."""
         if not self._has_grammar:
             return None
-        generator = torch.Generator().manual_seed(0)
-        noise = self._noise(len(logits[0]), _ENTROPY_SAMPLES, generator)
+        if noise is None:
+            noise = self._noise(len(logits[0]), _ENTROPY_SAMPLES, torch.Generator().manual_seed(0))
         return sampling.sample(self.action_space, logits, noise)

@@ -123,16 +123,36 @@ def divergence(
     tokens_BnK: torch.Tensor | None,
     subtract: bool = True,
 ) -> torch.Tensor:
-    """KL(logits || others) [B], or the negative entropy of `logits` without `subtract`."""
+    """KL(logits || others) [B], or the negative entropy of `logits` without `subtract`.
+
+    tokens_BnK: samples of `logits`, over whose prefixes a grammar's conditionals are averaged. The gradient counts that
+    other logits would have brought other prefixes.
+    """
     log_BKC, other_BKC = torch.log_softmax(pad(logits), -1), torch.log_softmax(pad(others), -1)
     each_BK = (log_BKC.exp() * (log_BKC - subtract * other_BKC)).sum(-1)
     total_B = each_BK.sum(-1)
-    for k, mask_BnC in _masks(action_space, tokens_BnK) if tokens_BnK is not None else ():
+    if tokens_BnK is None:
+        return total_B
+    # The log-probability of each token, those without a mask first.
+    chosen_BKn = log_BKC.gather(-1, tokens_BnK.transpose(1, 2))
+    said = list(chosen_BKn.unbind(1))
+    for k, mask_BnC in _masks(action_space, tokens_BnK):
         log_BnC = torch.log_softmax(logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
         other_BnC = torch.log_softmax(others[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
-        masked_B = (log_BnC.exp() * (log_BnC - subtract * other_BnC)).sum(-1).mean(1)
-        total_B = total_B - each_BK[:, k] + masked_B
+        masked_Bn = (log_BnC.exp() * (log_BnC - subtract * other_BnC)).sum(-1)
+        if k and masked_Bn.requires_grad:
+            masked_Bn = masked_Bn + _of_the_prefixes(masked_Bn.detach(), torch.stack(said[:k]).sum(0))
+        said[k] = log_BnC.gather(-1, tokens_BnK[:, :, k : k + 1]).squeeze(-1)
+        total_B = total_B - each_BK[:, k] + masked_Bn.mean(1)
     return total_B
+
+
+def _of_the_prefixes(value_Bn: torch.Tensor, log_prob_Bn: torch.Tensor) -> torch.Tensor:
+    """0 [B, n], whose gradient is that of the samples' probabilities on the mean of `value_Bn` (REINFORCE); the other
+    samples' mean is the baseline."""
+    n = value_Bn.shape[1]
+    centred_Bn = (value_Bn - value_Bn.mean(1, keepdim=True)) * (n / (n - 1)) if n > 1 else value_Bn
+    return centred_Bn * (log_prob_Bn - log_prob_Bn.detach())
 
 
 def pad(logits: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -33,9 +33,11 @@ class Batch:
     NaN where the episode has no known end. `rest` float32 [B]: the discount of what would have followed, had the
     episode not been cut short: the whole return is `returns` + `rest` * (value of its last observation); 0 where
     `returns` is the whole. `features`, `next_features`: cached features by name.
-    `demo` bool [B]. `weight` float32 [B]. `index` int64 [B]: the rows' ids in their buffer.
-    `shown` int64 [B, 2, F], where there are images: numbers of what the observation and the next one show, frames and
-    instruction; two that have the same numbers need encoding only once. [B, 1, F] without a next one.
+    `demo` bool [B]. `weight` float32 [B]. `index` int64 [B]: the rows' ids in their buffer. `relabelled` bool [B]:
+    which rows have another goal than the one they were recorded with.
+    `shown` int64 [B, 2, F], where there are images: numbers of the buffer, and of what the observation and the next one
+    show, frames and instruction; two that have the same numbers need encoding only once, whatever a batch was joined
+    from. [B, 1, F] without a next one.
     """
 
     observation: dict[str, Any]
@@ -53,10 +55,13 @@ class Batch:
     shown: np.ndarray | None = None
     rest: np.ndarray = None  # type: ignore[assignment]  # nothing, unless told
     followed: np.ndarray | None = None
+    relabelled: np.ndarray = None  # type: ignore[assignment]  # nothing, unless told
 
     def __post_init__(self) -> None:
         if self.rest is None:
             self.rest = np.zeros(len(self), np.float32)
+        if self.relabelled is None:
+            self.relabelled = np.zeros(len(self), bool)
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -95,10 +100,11 @@ class Batch:
         source = recycler or Recycler()
         names = [field.name for field in dataclasses.fields(cls) if field.name not in ("shown", "followed")]
         joined = {name: _join(name, [getattr(batch, name) for batch in batches], source) for name in names}
+        known = [batch.shown for batch in batches if batch.shown is not None]
+        shown = np.concatenate(known) if len(known) == len(batches) else None
         some = any(batch.followed is not None for batch in batches)
         masks = [np.ones(len(batch), bool) if batch.followed is None else batch.followed for batch in batches]
-        followed = np.concatenate(masks) if some else None
-        return cls(**joined, shown=_told_apart([batch.shown for batch in batches]), followed=followed)
+        return cls(**joined, shown=shown, followed=np.concatenate(masks) if some else None)
 
 
 def _fields(batch: Batch) -> list[tuple[str, Any]]:
@@ -111,14 +117,6 @@ def _rows(value: Any, index: np.ndarray) -> Any:
     if isinstance(value, list):
         return [value[i] for i in index]
     return None if value is None else value[index]
-
-
-def _told_apart(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """The numbers `shown` of several buffers' batches, each with its buffer's before it; None where one has none."""
-    known = [shown for shown in parts if shown is not None]
-    if len(known) < len(parts):
-        return None
-    return np.concatenate([np.pad(shown, ((0, 0), (0, 0), (1, 0)), constant_values=i) for i, shown in enumerate(known)])
 
 
 def _put(target: Any, index: np.ndarray, rows: Any) -> None:

@@ -73,7 +73,7 @@ class Drawing:
         if not (np.isfinite(priority).all() and (priority > 0).all()):
             raise ValueError(f"priority: expected finite numbers above 0, got {priority}")
         here = self._ring.sampleable(ids)
-        self._most = max(self._most, float(np.max(priority, initial=0)))
+        self._most = max(self._most, float(np.max(priority[here], initial=0)))
         self.tree("priority").set(ids[here] % self._ring.capacity, priority[here])
 
     def tree(self, by: By) -> SumTree:

@@ -53,5 +53,6 @@ class Hindsight:
         changed = self.relabel(given, buffer.observations(reached, images=images), steps)
         if len(changed) != len(rows):
             raise ValueError(f"hindsight: relabel got {len(rows)} rows, but returned {len(changed)}")
+        changed.relabelled = np.ones(len(rows), bool)
         batch.put(rows, changed)
         return batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from vla_rl.specs import STATE, TASK, Truncation
 
 Ground = Callable[[dict[str, Any]], dict[str, np.ndarray]]
 """A batched observation -> its cached features, arrays [B, ...]."""
+_NUMBERS = itertools.count()
+"""Every memory of a process has its own."""
 GROUNDED = 64
 """Rows whose features are made anew at a time."""
 
@@ -78,6 +81,7 @@ class Memory:
         self._stores = layout.stores()
         self._instructions = Instructions()
         self._journal = Journal()
+        self._number = next(_NUMBERS)
 
     @property
     def caches(self) -> bool:
@@ -147,11 +151,13 @@ class Memory:
         return {key: store.take(columns[FRAME + key][at], self.recycler) for key, store in self._stores.items()}
 
     def shown(self, ids: np.ndarray) -> np.ndarray:
-        """Of rows `ids` int64 [...], the numbers int64 [..., F] of every camera's frames and of the instruction."""
+        """Of rows `ids` int64 [...], the numbers int64 [..., F] of this memory, of every camera's frames and of the
+        instruction."""
         at = (self.ring.stacked(ids) if self.layout.stack > 1 else ids[..., None]) % self.layout.capacity
         columns = self.ring.columns
         frames = [columns[FRAME + key][at] for key in self._stores]
-        return np.concatenate([*frames, columns["instruction"][at[..., -1:]]], axis=-1).astype(np.int64)
+        own = np.full_like(ids, self._number)[..., None]
+        return np.concatenate([own, *frames, columns["instruction"][at[..., -1:]]], axis=-1).astype(np.int64)
 
     def features(self, at: np.ndarray) -> dict[str, np.ndarray]:
         """The cached features in slots `at`, by name."""

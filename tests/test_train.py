@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.fakes import LINE
 from tests.launch import in_processes
 from vla_rl import checkpoint, config, train
 from vla_rl.data.record import record
@@ -100,6 +101,19 @@ def test_it_learns_from_rows_by_priority_by_success_and_in_hindsight(started: li
     last = train.train(config.load([*started, *drawn]))
     assert all(math.isfinite(line["critic/loss"]) for line in lines(tmp_path / "run") if "critic/loss" in line)
     assert checkpoint.load_state(last / "training_state")["algorithm"]["updates"] > 0
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_run_waits_for_what_it_can_learn_from(quick: list[str], tmp_path: Path, dropped: bool) -> None:
+    """Without demonstrations, where returns alone are the target; perhaps to its end, where some are dropped."""
+    world = [f"env.id={LINE}", "env.sensors=null", "plugins=[tests.fakes]", "train.workers=0"]
+    alone = ["demos.episodes=0", "algorithm.mc_weight=1.0", "train.learning_starts=0", "train.log_every=1"]
+    ways = ["algorithm.truncation=drop"] if dropped else []
+    last = train.train(config.load([*quick, *world, *alone, *ways, f"run_dir={tmp_path}/run"]))
+    assert int(last.name) >= 64
+    learnt = [line["step"] for line in lines(tmp_path / "run") if "critic/loss" in line]
+    assert learnt or dropped
+    assert all(step > 2 for step in learnt)
 
 
 @pytest.mark.parametrize(("truncation", "mc_weight"), [("bootstrap", 1.0), ("bootstrap", 0.5), ("drop", 0.5)])

@@ -48,8 +48,10 @@ def quick(random_backbone: Path, tmp_path: Path) -> list[str]:
 @pytest.fixture
 def line(quick: list[str], tmp_path: Path) -> list[str]:
     """Overrides for a run of a second on the line of `fakes`, without demonstrations."""
+    import fakes
+
     own = [
-        "env.id=fake/Line-v0",
+        f"env.id={fakes.LINE}",
         "env.sensors=null",
         "train.workers=0",
         "demos.episodes=0",

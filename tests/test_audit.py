@@ -141,6 +141,29 @@ class Button(Hidden):
         return observation, float(paid), terminated or paid, truncated and not paid, info
 
 
+class Closed(fakes.Line):
+    """The line, of which nothing is seen: the goal lies at one end or the other, and the expert knows at which."""
+
+    def reset(self, **kwargs: Any) -> tuple[dict[str, Any], dict]:
+        super().reset(**kwargs)
+        self.place = float(np.sign(self.place)) * 2.5
+        return self._observe(), {}
+
+    def _observe(self) -> dict[str, Any]:
+        return super()._observe() | {STATE: np.zeros(1, np.float32), fakes.CAMERA: np.zeros((8, 8, 3), np.uint8)}
+
+
+def test_an_expert_that_knows_what_no_picture_shows_is_named() -> None:
+    found = audit.examine(Closed(), 10)
+    assert any(reason.startswith("the expert knows what is not observed") for reason in found.reasons)
+    assert not [reason for reason in audit.examine(Hidden(), 10).reasons if "not observed" in reason]
+
+
+def test_a_policy_that_hardly_looks_is_among_those_that_play() -> None:
+    assert score(audit.examine(Hidden(), 20), "sighted, thumbnails").success > 80
+    assert score(audit.examine(Closed(), 20), "sighted, thumbnails").success < 60
+
+
 def test_what_chance_is_paid_for_is_found_and_replayed() -> None:
     luck = score(audit.examine(Button(), 20), "image-blind, replayed luck")
     assert (luck.paid, luck.success, luck.gap) == (100, 0, 100)

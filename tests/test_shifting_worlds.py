@@ -58,6 +58,11 @@ def test_an_evaluation_sees_the_world_that_training_had_reached(trained: Path, t
     assert [outcome.stage for outcome in early.outcomes] == [None, None]
 
 
+def test_an_evaluation_of_a_runs_folder_shows_how_the_run_learned(trained: Path, tmp_path: Path) -> None:
+    evaluated(trained.parent.parent, tmp_path / "eval")
+    assert "Success while learning" in (tmp_path / "eval" / "report.html").read_text("utf-8")
+
+
 def test_a_resumed_run_goes_on_in_the_stage_that_it_had_reached(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from vla_rl.data.record import missing_expert
 from vla_rl.evaluate import percent, wilson
 from vla_rl.probes import Probe
 from vla_rl.registry import ConfigError
+from vla_rl.sighted import Glance, Twins, twins
 from vla_rl.specs import IMAGES
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ DEMOS = 100
 """Episodes of the expert, ever noisier, from seed DEMO_SEED on, that a blind policy is fitted to."""
 LUCKY, REPLAYS = 16, 8
 """So many of the shortest episodes that chance was paid for are replayed on so many seeds from DEMO_SEED on."""
+LOOKS = 40
+"""So many of those episodes are played with the pictures, too."""
 MOST_STEPS = 100_000
-IGNORANT, BLIND, GAP, EXPERT = 5.0, 50.0, 2.0, 95.0
+IGNORANT, BLIND, GAP, EXPERT, PRIVILEGED = 5.0, 50.0, 2.0, 95.0, 10.0
 """Limits, in percent: success of a policy that knows nothing; of a blind one, of the expert's; paid episodes that are
-no success; success of the expert."""
+no success; success of the expert; of moments that look the same, those in which the expert acts differently."""
 
 
 @dataclass(frozen=True)
@@ -104,18 +107,23 @@ class Score:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an environment's policies got. skipped: the policies that could not be tried, and why."""
+    """What an environment's policies got. skipped: the policies that could not be tried, and why.
+
+    twins: moments that look the same, and in how many of them the expert acts differently.
+    """
 
     env: str
     gamed: bool
     first_seed: int
     scores: tuple[Score, ...]
     skipped: dict[str, str]
+    twins: Twins
 
     @property
     def reasons(self) -> list[str]:
         """What speaks against the environment; empty where it passes."""
-        return [*_without_verifier(self.scores), *_cheap(self.scores), *_gaps(self.scores), *_marked(self.gamed)]
+        found = [*_without_verifier(self.scores), *_cheap(self.scores), *_gaps(self.scores)]
+        return [*found, *_privileged(self.twins), *_marked(self.gamed)]
 
     @property
     def passed(self) -> bool:
@@ -131,6 +139,7 @@ class Audit:
             "gamed": self.gamed,
             "first_seed": self.first_seed,
             "policies": [score.as_json() for score in self.scores],
+            "alike": {"pairs": self.twins.pairs, "expert_differs": self.twins.torn},
             "skipped": self.skipped,
         }
 
@@ -147,7 +156,7 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
     first_seed = specs.check_training_seed(FIRST_SEED + run.seed % max(room, 1), episodes, "--episodes")
     env = envs.factory(unseen(run), past=envs.Past())()
     try:
-        found = examine(env, episodes, first_seed)
+        found = examine(env, episodes, first_seed, envs.factory(run, past=envs.Past()))
     finally:
         env.close()
     if as_json:
@@ -158,7 +167,7 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
 
 
 def unseen(run: RunConfig) -> RunConfig:
-    """The run without its cameras, which no policy of an audit looks at and which take the most time."""
+    """The run without its cameras, which few policies of an audit look at and which take the most time."""
     if run.env.sensors is None:
         return run
     env = envs.factory(run)()
@@ -169,11 +178,20 @@ def unseen(run: RunConfig) -> RunConfig:
     return run.model_copy(update={"env": run.env.model_copy(update={"sensors": rest})}) if rest else run
 
 
-def examine(env: gymnasium.Env, episodes: int, first_seed: int = FIRST_SEED) -> Audit:
-    """Let every policy play `episodes` episodes of the seeds from `first_seed` on."""
+def examine(
+    env: gymnasium.Env,
+    episodes: int,
+    first_seed: int = FIRST_SEED,
+    sighted: Callable[[], gymnasium.Env] | None = None,
+) -> Audit:
+    """Let every policy play `episodes` episodes of the seeds from `first_seed` on.
+
+    `sighted` makes the same environment with its pictures, where `env` has none.
+    """
     seeds = range(first_seed, first_seed + episodes)
     name = envs.name_of(env)
     skipped: dict[str, str] = {}
+    alike = Twins()
     with _progress(name) as count:
 
         def play(probe: Probe) -> Score:
@@ -191,9 +209,18 @@ def examine(env: gymnasium.Env, episodes: int, first_seed: int = FIRST_SEED) -> 
         else:
             scores.append(play(probes.expert()))
             length = int(np.median([each.length for each in scores[-1].played]))
-            scores += [play(probe) for probe in (*probes.imperfect(length), *_blind(env, skipped))]
+            scores += [play(probe) for probe in probes.imperfect(length)]
+            seeing = sighted() if sighted else env
+            try:
+                alike, glances = _sighted(seeing, skipped)
+                for probe in glances:
+                    scores.append(Score(probe, tuple(rollout(seeing, probe, seed, count) for seed in seeds)))
+            finally:
+                if sighted:
+                    seeing.close()
+            scores += [play(probe) for probe in _blind(env, skipped)]
     gamed = bool(getattr(getattr(env.unwrapped, "task", None), "gamed", False))
-    return Audit(name, gamed, first_seed, _verified(scores), skipped)
+    return Audit(name, gamed, first_seed, _verified(scores), skipped, alike)
 
 
 def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], None] = lambda name: None) -> Played:
@@ -257,6 +284,22 @@ def _blind(env: gymnasium.Env, skipped: dict[str, str]) -> tuple[Probe, ...]:
         return ()
 
 
+def _sighted(env: gymnasium.Env, skipped: dict[str, str]) -> tuple[Twins, tuple[Probe, ...]]:
+    """Where the noisy expert acts differently though all looks the same, and a policy that hardly looks."""
+    played: list[tuple[list[Any], list[Any]]] = []
+    count = min(LOOKS, DEMOS)
+    for number in range(count):
+        played.append(([], []))
+        noise = probes.NOISE * number / max(count - 1, 1)
+        rollout(env, probes.demonstrating(noise, *played[-1]), DEMO_SEED + number)
+    seen, done = ([each for episode in played for each in episode[part]] for part in (0, 1))
+    try:
+        return twins(played, env.action_space), (probes.glancing(Glance.of(seen, done, env.action_space)),)
+    except ValueError as error:
+        skipped["sighted"] = str(error)
+        return Twins(), ()
+
+
 def _without_verifier(scores: Sequence[Score]) -> Iterator[str]:
     if not any(each.success is not None for score in scores for each in score.played):
         yield "no verifier: its info holds neither `is_success` nor `success` to hold against the reward"
@@ -287,6 +330,15 @@ def _gaps(scores: Sequence[Score]) -> Iterator[str]:
             )
 
 
+def _privileged(alike: Twins) -> Iterator[str]:
+    share = percent(alike.torn, alike.pairs)
+    if alike.torn > 1 and share > PRIVILEGED:
+        yield (
+            f"the expert knows what is not observed: in {alike.torn} of {alike.pairs} pairs of moments that look the "
+            f"same, it acts differently (limit {PRIVILEGED:.0f}%); who imitates it learns to guess"
+        )
+
+
 def _marked(gamed: bool) -> Iterator[str]:
     if gamed:
         yield "the task is marked as gamed: its reward is meant to pay for something that is not success"
@@ -307,6 +359,8 @@ def _show(found: Audit) -> None:
         table.add_row(score.probe.name, *shares, f"{row['mean_length']:.1f}", f"{row['mean_cost']:.2f}")
     console.print(table)
     console.print("gap: episodes in which a reward was paid and the verifier says no", style="dim")
+    if found.twins.pairs:
+        console.print(f"moments that look the same: {found.twins.pairs}; the expert differs in {found.twins.torn}")
     for names, reason in found.skipped.items():
         console.print(f"not tried: {names}: {reason}", soft_wrap=True)
     console.print("PASS" if found.passed else "FAIL")

@@ -103,6 +103,11 @@ def demonstrating(noise: float, observations: list[Any], actions: list[Any]) -> 
     return Probe("demonstrations", begin)
 
 
+def glancing(act: Act) -> Probe:
+    """One that sees the pictures, and hardly looks. It may well succeed where a task is easy to see."""
+    return Probe("sighted, thumbnails", lambda env, rng: act)
+
+
 def blind(observations: Sequence[Any], actions: Sequence[Any], space: gymnasium.Space) -> tuple[Probe, ...]:
     """Those fitted to what an expert did where it observed so.
 

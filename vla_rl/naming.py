@@ -24,8 +24,9 @@ def overrides_of(words: Sequence[str], config_dir: Path | None = None) -> list[s
     """
     _, values = compose.split([word for word in words if "=" in word], config_dir)
     for override in values:
-        if override.key_or_group == "plugins" and isinstance(override.value(), list):
-            registry.import_listed([str(name) for name in override.value()])
+        listed = override.value()
+        if override.key_or_group == "plugins" and isinstance(listed, list):
+            registry.import_listed([str(name) for name in listed])
     return [override for word in words for override in ([word] if "=" in word else _environment(word, config_dir))]
 
 

@@ -12,7 +12,12 @@ Event = tuple[str, dict[str, Any]]
 
 PIECES = 4
 """A drag moves in so many pieces, since pages watch the way and not only its end."""
-CONTROL = 2
+CONTROL, SHIFT = 2, 8
+_ROWS = "`1234567890-=[]\\;',./", '~!@#$%^&*()_+{}|:"<>?'
+"""What the keys beside the letters' write, on a keyboard of the United States, without and with shift."""
+_PLACES = "Backquote Minus Equal BracketLeft BracketRight Backslash Semicolon Quote Comma Period Slash Space"
+_NAMED = dict(zip("`-=[]\\;',./ ", _PLACES.split(" "), strict=True))
+_VIRTUAL = dict(zip("`-=[]\\;',./", (192, 189, 187, 219, 221, 220, 186, 222, 188, 190, 191), strict=True))
 _CODES = {
     "Enter": 13,
     "Tab": 9,
@@ -67,9 +72,11 @@ def _letter(letter: str) -> Iterator[Event]:
     if not letter.isascii():
         yield "Input.insertText", {"text": letter}
         return
-    code = ord(letter.upper()) if letter.isalnum() or letter == " " else 0
-    known = {"key": letter, "windowsVirtualKeyCode": code}
-    yield "Input.dispatchKeyEvent", {"type": "keyDown", "text": letter, "unmodifiedText": letter, **known}
+    plain = letter.lower().translate(str.maketrans(_ROWS[1], _ROWS[0]))
+    code = f"Key{plain.upper()}" if plain.isalpha() else _NAMED.get(plain, f"Digit{plain}")
+    known = {"key": letter, "code": code, "windowsVirtualKeyCode": _VIRTUAL.get(plain, ord(plain.upper()))}
+    known |= {"modifiers": SHIFT} if letter != plain else {}
+    yield "Input.dispatchKeyEvent", {"type": "keyDown", "text": letter, "unmodifiedText": plain, **known}
     yield "Input.dispatchKeyEvent", {"type": "keyUp", **known}
 
 

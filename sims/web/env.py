@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import json
-import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -18,7 +16,7 @@ from sims.observe import Observer
 from sims.screen.interaction import KEYS, Gesture, Interaction
 from sims.tasks import settings_of, task_of
 from sims.web import chromium, experts
-from sims.web.chromium import PageError, ScriptError, Tab
+from sims.web.chromium import ClosedError, PageError, ScriptError, Tab
 from sims.web.hand import Event, away, events
 from sims.web.page import Page, statement
 from sims.web.pointer import draw_arrow
@@ -135,6 +133,7 @@ class PageEnv(gymnasium.Env):
         self._said: dict[str, Any] = {}
         self._steps: int | None = None
         self._known = False
+        self._seed, self._tab_change = 0, ""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -155,7 +154,7 @@ class PageEnv(gymnasium.Env):
                 self._drop(everything=tried > 0)
                 if tried == TRIES - 1:
                     raise
-        self._steps = 0
+        self._steps, self._tab_change = 0, ""
         self._observer.begin(self.world, self.np_random)
         self._seen = self._observer.read(self.world)
         return self._seen, self._info()
@@ -214,9 +213,12 @@ class PageEnv(gymnasium.Env):
 
     def _begin(self, seed: int) -> None:
         world, page = self.world, self.page
+        if world.tab is not None and not world.tab.fresh:
+            self._drop()
         if world.tab is None:
             world.tab = Tab(chromium.shared(page.online), page.size, self._patience)
-        world.tab.open(page.address, page.script(seed))
+        self._seed, world.tab.scripts = seed, self._scripts
+        world.tab.open(page.address, *self._scripts(world.tab.elapsed()))
         if page.setup:
             self._evaluate("setup", statement(page.setup, seed=seed))
         if not self._known:  # whoever mistypes hears of it at once; later every frame evaluates them
@@ -246,18 +248,29 @@ class PageEnv(gymnasium.Env):
         at, to = (place and self._on_page(place) for place in (gesture.at, gesture.to))
         moved = dataclasses.replace(gesture, at=at, to=to)
         world.cursor = gesture.to or gesture.at or world.cursor
-        loads = tab.loads
-        self._pass(tab, events(moved, self.page.wheel))
-        if self._said["leaving"]:
-            tab.loaded(loads)
-            self._pass(tab, [], milliseconds=0)
-        if tab.loads > loads:  # the first picture may still show the page before
-            self._pass(tab, [], milliseconds=0)
-        deadline = time.monotonic() + self._patience
-        while self._said["loading"]:
-            if time.monotonic() > deadline:
-                raise PageError(f"pictures are still loading after {self._patience:g} s")
-            self._pass(tab, [], milliseconds=0)
+        try:
+            self._pass(tab, events(moved, self.page.wheel))
+        except ClosedError:
+            if tab.opener is None:
+                raise
+        self._tab_change = ""
+        if tab.closed and tab.opener:
+            tab.opener.rejoin()
+            self._show(tab.opener, "back")
+        elif opened := tab.popup():
+            self._show(opened, self.page.new_tab)
+            if self.page.new_tab == "same":
+                tab.leave()
+
+    def _show(self, tab: Tab, change: str) -> None:
+        """Go on in another tab; the steps of the one that waited are its own."""
+        self.world.tab, self._tab_change = tab, change
+        self._pass(tab, [], milliseconds=0)
+
+    def _scripts(self, start: float) -> tuple[str, str]:
+        """What runs in the page, and in its workers, in an episode that began at `start` on the browser's clock."""
+        may_close = self.page.new_tab == "follow"
+        return self.page.script(self._seed, start, may_close), self.page.worker(self._seed, start)
 
     def _on_page(self, place: tuple[float, float]) -> tuple[float, float]:
         """A place of the region, in pixels of the page; what lies on the far edge belongs to the last pixel."""
@@ -267,7 +280,7 @@ class PageEnv(gymnasium.Env):
     def _pass(self, tab: Tab, happening: list[Event], milliseconds: int | None = None) -> None:
         """Let events happen and time pass, by default that of a step."""
         said, png = tab.step(happening, self.page.milliseconds if milliseconds is None else milliseconds)
-        self._said = json.loads(said)
+        self._said = said
         if "error" in self._said:
             raise PageError(self._said["error"])
         # JavaScript may cut a character in half.
@@ -286,4 +299,5 @@ class PageEnv(gymnasium.Env):
         success = self._said.get("success", False)
         info = {"is_success": success, "proxy": self._said.get("proxy", success), "cost": 0.0}
         score = {"raw_reward": self._said["score"]} if "score" in self._said else {}
-        return {**info, **score, "episode_steps": self._steps}
+        changed = {"tab": self._tab_change} if self._tab_change else {}
+        return {**info, **score, **changed, "episode_steps": self._steps}

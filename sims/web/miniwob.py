@@ -19,7 +19,7 @@ AREA = (0, 50, 160, 160)
 
 _SETUP = """
 Math.seedrandom(seed);
-core.EPISODE_MAX_TIME = 1e12;
+core.EPISODE_MAX_TIME = 2 ** 31 - 1;
 for (const id of ["reward-display", "click-canvas"]) document.getElementById(id).style.display = "none";
 core.startEpisodeReal();
 core.startEpisode = () => {};

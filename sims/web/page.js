@@ -1,77 +1,9 @@
-// Runs in a page before anything of its own: a clock that only frames move, random numbers from the episode's seed,
-// and a report of every frame. `settings`: {seed, read: () => what to report}.
+// Runs in a page before anything of its own: reports every frame, and makes it look the same at any time.
+// `settings`: {clock: () => what clock.js returns, read: () => what to report, closes: whether the page may close itself}.
 (settings) => {
-  const report = window.__vla_report;
-  const nextFrame = window.requestAnimationFrame.bind(window);
+  const { now, elapsed, nextFrame, report } = settings.clock();
   if (window !== window.top || !report) return;
-  delete window.__vla_report;
-
-  // Time
-
-  const RealDate = Date, EPOCH = Date.UTC(2024, 0, 1, 12), FRAME = 1000 / 60;
-  let now = 0, last = 0, leaving = false;
-  const timers = new Map(), frames = new Map();
-  const called = (run, given) => {
-    try { typeof run === "function" ? run.apply(window, given) : (0, eval)(String(run)); }
-    catch (error) { console.error(error); }
-  };
-  const timer = (repeats) => (run, delay, ...given) => {
-    const wait = Math.max(1, Number(delay) || 0);
-    timers.set(++last, { at: now + wait, every: repeats ? wait : 0, run, given });
-    return last;
-  };
-  window.setTimeout = timer(false);
-  window.setInterval = timer(true);
-  window.clearTimeout = window.clearInterval = (id) => { timers.delete(id); };
-  window.requestAnimationFrame = (run) => { frames.set(++last, run); return last; };
-  window.cancelAnimationFrame = (id) => { frames.delete(id); };
-  window.requestIdleCallback = (run) => window.setTimeout(() => run({ didTimeout: false, timeRemaining: () => 10 }), 1);
-  window.cancelIdleCallback = window.clearTimeout;
-  Performance.prototype.now = () => now;
-  const currentTime = () => Math.floor(EPOCH + now);
-  window.Date = new Proxy(RealDate, {
-    construct: (target, given, type) => Reflect.construct(target, given.length ? given : [currentTime()], type),
-    apply: () => new RealDate(currentTime()).toString(),
-    get: (target, name) => (name === "now" ? currentTime : Reflect.get(target, name)),
-  });
-  RealDate.prototype.constructor = window.Date;
-
-  // Timers in the order of their times, animation frames sixty times a second.
-  const advance = (until) => {
-    for (;;) {
-      let id = 0, at = Infinity;
-      for (const [each, { at: due }] of timers) if (due < at) [id, at] = [each, due];
-      const frame = frames.size ? (Math.floor(now / FRAME + 1e-6) + 1) * FRAME : Infinity;
-      if (Math.min(at, frame) > until) break;
-      now = Math.max(now, Math.min(at, frame));
-      if (frame < at) {
-        const due = [...frames.values()];
-        frames.clear();
-        due.forEach((run) => called(run, [now]));
-      } else {
-        const { every, run, given } = timers.get(id);
-        if (every) timers.get(id).at += every; else timers.delete(id);
-        called(run, given);
-      }
-    }
-    now = until;
-  };
-
-  // Chance: mulberry32
-
-  let state = settings.seed >>> 0;
-  const bits = () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return (mixed ^ (mixed >>> 14)) >>> 0;
-  };
-  Math.random = () => bits() / 2 ** 32;
-  Crypto.prototype.getRandomValues = (array) => {
-    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-    bytes.forEach((_, i) => { bytes[i] = bits(); });
-    return array;
-  };
+  if (!settings.closes) window.close = () => {};
 
   // Looks: a caret that does not blink; lists that open in the page, since other windows are never drawn; pictures at once
 
@@ -91,11 +23,12 @@
       pictures.push(picture);
     }
   };
-  const incomplete = () => [...document.images].some((picture) => !picture.complete);
-  document.addEventListener("DOMContentLoaded", () => {
-    document.head.prepend(style);
+  const incomplete = () => [...document.images].filter((picture) => !picture.complete).length;
+  const dress = () => {
+    (document.head || document.documentElement).prepend(style);
     [...document.styleSheets].forEach(fetchPictures);
-  });
+  };
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", dress); else dress();
   const windows = { click: 'input[type="color"], input[type="file"]', keydown: 'input:is([type="date"], [type="time"])' };
   for (const [kind, selector] of Object.entries(windows)) window.addEventListener(kind, (event) => {
     if (event.target.matches?.(selector) && (kind === "click" || event.key === " ")) event.preventDefault();
@@ -110,15 +43,11 @@
     const known = ["aria-label", "placeholder", "name", "id"].map((name) => element.getAttribute(name));
     return [label, ...known, element.tagName.toLowerCase()].find(Boolean);
   };
-  window.navigation?.addEventListener("navigate", ({ destination }) => { leaving ||= !destination.sameDocument; });
-  let before = null;
-  const beat = (time) => {
+  const beat = () => {
     nextFrame(beat);
-    const elapsed = before === null ? 0 : Math.round(time - before);
-    if (elapsed || before === null) before = time;
     let said = {};
-    try { advance(now + elapsed); said = settings.read(); } catch (error) { said = { error: String(error) }; }
-    report(JSON.stringify({ ...said, focused: focused(), leaving, loading: incomplete() }));
+    try { said = settings.read(); } catch (error) { said = { error: String(error) }; }
+    report(JSON.stringify({ ...said, focused: focused(), incomplete: incomplete(), now: now(), elapsed: elapsed() }));
   };
   nextFrame(beat);
 }

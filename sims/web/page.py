@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from sims.web import chromium
 
-_SCRIPT = (files("sims.web") / "page.js").read_text("utf-8")
+_SCRIPT, _CLOCK = ((files("sims.web") / name).read_text("utf-8").strip() for name in ("page.js", "clock.js"))
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Page:
     of the functions of experts.js.
     size: width and height of the page; region: the part that is observed, x, y, width and height; null for all.
     horizon: steps until truncation. seconds: how far the page's clock moves in a step. wheel: pixels of a scroll.
+    new_tab: what happens where the page opens another tab, by a link, a form or `window.open`: `same`, it takes the
+    place of the page; `follow`, it is shown, and the page waits behind it until it closes itself.
+    online: whether the network may be used.
     """
 
     success: str
@@ -49,6 +52,7 @@ class Page:
     horizon: int = 20
     seconds: float = 0.5
     wheel: float = 60.0
+    new_tab: Literal["same", "follow"] = "same"
     online: bool = False
 
     def __post_init__(self) -> None:
@@ -89,10 +93,18 @@ class Page:
         """The URL that is opened."""
         return self.url if self.url is not None else Path(str(self.file)).resolve().as_uri()
 
-    def script(self, seed: int) -> str:
-        """What runs in the page before anything of its own."""
-        settings = f"{{seed: {seed}, read: () => ({self._reading})}}"
-        return f"({_SCRIPT.strip()})({settings});"
+    def script(self, seed: int, start: float = 0.0, closes: bool = False) -> str:
+        """What runs in the page and its frames before anything of their own.
+
+        seed: the episode's. start: when it began on the browser's clock, see `Tab.elapsed`, in milliseconds. closes:
+        whether the page may close itself.
+        """
+        clock = f"() => ({_CLOCK})({json.dumps({'seed': seed, 'start': start})})"
+        return f"({_SCRIPT})({{clock: {clock}, read: () => ({self._reading}), closes: {json.dumps(closes)}}});"
+
+    def worker(self, seed: int, start: float = 0.0) -> str:
+        """A function of a worker's number that runs in it before anything of its own; else as `script`."""
+        return f"(number) => {{ ({_CLOCK})({{...{json.dumps({'seed': seed, 'start': start})}, path: [0, number]}}); }}"
 
     @cached_property
     def expressions(self) -> dict[str, str]:

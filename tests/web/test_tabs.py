@@ -51,7 +51,7 @@ def make(folder: Path, html: str, **settings: Any) -> Any:
         "success": "false",
         "patience": 6.0,
     }
-    return gymnasium.make("vla_rl/Page-v0", disable_env_checker=True, patience=6.0, **{**given, **settings}).unwrapped
+    return gymnasium.make("vla_rl/Page-v0", disable_env_checker=True, **{**given, **settings}).unwrapped
 
 
 def do(env: Any, kind: str, **what: Any) -> dict[str, Any]:

@@ -543,7 +543,7 @@ class Tab:
         self._leaving = False
 
     def _advance(self, milliseconds: float) -> None:
-        """Let the clock move by so many milliseconds: each timer, then what follows from it, in the order of their times."""
+        """Let the clock move by so many milliseconds: each timer in its turn, then what follows from it."""
         while milliseconds > 0:
             turn = min(milliseconds, _TURN) if self._workers else milliseconds
             self._pass(turn)

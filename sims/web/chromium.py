@@ -385,7 +385,11 @@ class Tab:
             self._context: str = opener._context
             return
         self._context = browser.call("Target.createBrowserContext")["browserContextId"]
-        place = {"url": "about:blank", "browserContextId": self._context, "enableBeginFrameControl": True}
+        place: dict[str, Any] = {
+            "url": "about:blank",
+            "browserContextId": self._context,
+            "enableBeginFrameControl": True,
+        }
         self.target = browser.call("Target.createTarget", width=size[0], height=size[1], **place)["targetId"]
         self._session = browser.opened(self.target)
         browser._tabs[self._session] = self

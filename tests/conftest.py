@@ -48,7 +48,7 @@ def quick(random_backbone: Path, tmp_path: Path) -> list[str]:
 @pytest.fixture
 def line(quick: list[str], tmp_path: Path) -> list[str]:
     """Overrides for a run of a second on the line of `fakes`, without demonstrations."""
-    import fakes
+    from tests import fakes
 
     own = [
         f"env.id={fakes.LINE}",

@@ -212,7 +212,7 @@ def test_random_actions_know_nothing_of_the_seed() -> None:
 def test_any_seed_of_a_run_gives_training_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     first: list[int] = []
 
-    def examine(env: Any, episodes: int, first_seed: int) -> Any:
+    def examine(env: Any, episodes: int, first_seed: int, sighted: Any) -> Any:
         first.append(first_seed)
         raise InterruptedError
 

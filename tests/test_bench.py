@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sims.register import SCREENS, TABLE_TOP
-from vla_rl import bench_envs, cli, config, naming
+from vla_rl import bench_envs, cli, config, naming, registry
 
 ROOT = Path(__file__).resolve().parent.parent
 BRIEF = """
@@ -50,9 +50,9 @@ def test_screens_have_a_number_of_their_own() -> None:
 def test_every_environment_is_named_once() -> None:
     names = bench_envs.all_names()
     assert {"reach", "push"} <= set(names)
-    ids = [config.load(naming.overrides_of([name])).env.id for name in names]
-    assert {*TABLE_TOP, *SCREENS} <= set(ids)
-    assert len(set(ids)) == len(ids)
+    envs = [config.load(naming.overrides_of([name])).env for name in names]
+    assert {*TABLE_TOP, *SCREENS} <= {env.id for env in envs}
+    assert len({(env.id, registry.task_named(env.id, env.kwargs)) for env in envs}) == len(envs)
 
 
 @pytest.mark.parametrize(

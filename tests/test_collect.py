@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import fakes
 import gymnasium
 import numpy as np
 import pytest
 
+from tests import fakes
 from vla_rl.actions import Binned
 from vla_rl.algorithms.parl import Decision
 from vla_rl.collect import Collector

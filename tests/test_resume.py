@@ -11,11 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import fakes
 import numpy as np
 import pytest
 import torch
 
+from tests import fakes
 from vla_rl import build, checkpoint, config, train
 from vla_rl.algorithms.parl import ParlAlgorithm
 from vla_rl.evaluate import Evaluator

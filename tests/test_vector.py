@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fakes
 import gymnasium
 import numpy as np
 import psutil
 import pytest
 
+from tests import fakes
 from vla_rl.registry import ConfigError
 from vla_rl.specs import STATE, TASK
 from vla_rl.vector import Steps, VectorEnvs

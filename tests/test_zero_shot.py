@@ -21,6 +21,7 @@ def test_a_policy_as_it_starts_needs_no_demonstrations(quick: list[str], tmp_pat
         sft(config.load([*quick, *WILD, "sft.steps=5"], command="sft"))
     start = sft(config.load([*quick, *WILD, "sft.steps=0", f"run_dir={tmp_path}/start"], command="sft"))
     run = config.load(
-        [f"eval.checkpoint={start}", "eval.episodes=2", "eval.videos=0", f"run_dir={tmp_path}/eval"], command="eval"
+        [f"eval.checkpoint={start}", "eval.episodes=2", "eval.videos=0", "eval.workers=0", f"run_dir={tmp_path}/eval"],
+        command="eval",
     )
     assert len(evaluate_checkpoint(run).outcomes) == 2

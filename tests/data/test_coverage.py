@@ -13,7 +13,11 @@ from vla_rl.data.record import record
 def test_words_and_kinds_of_instruction_in_no_demonstration_are_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["env=gui_click_colour", "env.sensors=[{type: screenshot}, {type: instruction}]"]
+    words = [
+        "env=gui_click_colour",
+        "action_space={type: command}",
+        "env.sensors=[{type: screenshot}, {type: instruction}]",
+    ]
     record(config.load([*words, "demos.episodes=1", f"demos.path={tmp_path}/few"]))
     said = capsys.readouterr().err
     assert "words that the environment asks for and no demonstration has: '" in said

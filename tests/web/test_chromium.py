@@ -120,3 +120,11 @@ def test_a_page_reaches_no_network_not_even_this_machine() -> None:
         with pytest.raises(PageError, match="ERR_PROXY_CONNECTION_FAILED"):
             tab.open(address, "")
     browser.close()
+
+
+@pytest.mark.parametrize(("cores", "browsers"), [(64, 4), (2, 2), (None, 1)])
+def test_browsers_are_counted_where_processes_have_no_cores_of_their_own(cores: int | None, browsers: int) -> None:
+    lack = f"import os; del os.sched_getaffinity; os.cpu_count = lambda: {cores}"
+    code = f"{lack}; from sims.web import chromium; print(chromium.BROWSERS)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == str(browsers), done.stderr

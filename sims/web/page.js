@@ -2,6 +2,33 @@
 // `settings`: {clock: () => what clock.js returns, read: () => what to report, closes: whether the page may close itself}.
 (settings) => {
   const { now, elapsed, nextFrame, report } = settings.clock();
+
+  // Refreshes. The browser measures them by the page's clock; but one of no delay it carries out as soon as the page is
+  // loaded, also where no time may pass. So that it waits for a step, it takes a frame's time here.
+
+  const AT_ONCE = /^\s*0+(?:\.[\d.]*)?(?:\s*[;,]\s*|\s+|$)(?:url\s*=\s*)?(?:"([^"]*)|'([^']*)|(.*))/is;
+  const refused = Object.assign(document.createElement("meta"), { httpEquiv: "refresh", content: "0;url=chrome://x" });
+  let refresh = null;
+  const delay = (element) => {
+    const [found, ...urls] = element.content.match(AT_ONCE) || [];
+    const url = found === undefined ? null : URL.parse(urls.find(Boolean) || document.URL, document.baseURI);
+    if (!url || url.protocol === "javascript:") return;
+    document.documentElement.append(refused);  // takes the place of the browser's own, and leads nowhere
+    refused.remove();
+    const go = () => (url.href === document.URL ? location.reload() : location.replace(url));
+    const begin = () => {
+      clearTimeout(refresh);
+      refresh = setTimeout(go, 1000 / 60);
+    };
+    if (document.readyState === "complete") begin(); else window.addEventListener("load", begin, { once: true });
+  };
+  new MutationObserver((records) => {
+    const changed = ({ type, target, addedNodes }) => (type === "attributes" ? target : [...addedNodes]);
+    const elements = records.flatMap(changed).flatMap((node) => [node, ...(node.querySelectorAll?.("meta") || [])]);
+    for (const element of new Set(elements))
+      if (element !== refused && element.matches?.('meta[http-equiv="refresh" i]')) delay(element);
+  }).observe(document, { childList: true, subtree: true, attributeFilter: ["content", "http-equiv"] });
+
   if (window !== window.top || !report) return;
   if (!settings.closes) window.close = () => {};
 

@@ -94,19 +94,22 @@ class World:
         self.collector.close()
         self.evaluator.close()
 
+    @property
+    def returns_alone(self) -> bool:
+        """Whether observed returns alone are the target, so that an episode counts once it has ended."""
+        return self.algorithm.settings.mc_weight == 1.0
+
     def batch(self) -> Batch:
         """A batch by shares: demonstrations and own experience."""
         settings = self.algorithm.settings
-        returns_alone = settings.mc_weight == 1.0
         return sample_mixed(
             self.replay,
             self.demos,
             settings.batch_size,
             settings.demo_share,
             self.rng,
-            # Where observed returns alone are the target, an episode counts once it has ended.
-            finished_only=returns_alone,
-            following="cut" if returns_alone else True,
+            finished_only=self.returns_alone,
+            following="cut" if self.returns_alone else True,
             to_end=settings.mc_weight,
             images=not (self.policy.frozen_trunk and self.cache.cached),
             own=self.own,
@@ -114,8 +117,7 @@ class World:
 
     def ready(self) -> bool:
         """Whether there is something to learn from, in every process."""
-        finished_only = self.algorithm.settings.mc_weight == 1.0
-        own = any(buffer.can_sample(finished_only) for buffer in (self.replay, self.demos))
+        own = any(buffer.can_sample(self.returns_alone) for buffer in (self.replay, self.demos))
         return self.learner.total(own)[0] == self.learner.processes
 
     def explore(self, observation: dict[str, Any]) -> Decision:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import sims  # noqa: F401  (registers the environments)
+from sims.mujoco import gl
 from sims.mujoco.render import Renderer, light
 from vla_rl.specs import IMAGES
 
@@ -70,6 +71,18 @@ def test_contexts_come_and_go() -> None:
         env.close()
         first = first or shown
         assert np.array_equal(shown, first)
+
+
+def test_another_packages_context_in_between_changes_nothing() -> None:
+    expected = film(make("Reach", 64), seed=9)
+    env = make("Reach", 64)
+    shown = [env.reset(seed=9)[0]]
+    theirs = gl.context_class().__mro__[1](32, 32)  # as MuJoCo's own renderer, or Gymnasium's viewer, has
+    for _ in range(3):
+        theirs.make_current()
+        shown.append(env.step(np.full(env.action_space.shape, 0.5, np.float32))[0])
+    theirs.free()
+    assert all(np.array_equal(one[IMAGES + "front"], two) for one, two in zip(shown, expected, strict=True))
 
 
 SCENE = """<mujoco><asset>

@@ -4,4 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh test
 export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
-.venv/bin/python -m pytest -n "$(nproc)" -m "not slow and not gpu" "$@"
+# Else each of the many processes that the tests start compiles the package anew.
+unset PYTHONDONTWRITEBYTECODE
+.venv/bin/python -m pytest -n "$(nproc)" --dist worksteal -m "not slow and not gpu" "$@"

@@ -2,20 +2,61 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
+import runpy
+import socket
 import sys
+import tempfile
+from multiprocessing.connection import wait
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT = 300
+"""Seconds that the processes have."""
+
+_forks = multiprocessing.get_context("forkserver")
+# Importing PyTorch and all the rest takes most of such a test's time, and is the same in every process.
+_forks.set_forkserver_preload(["vla_rl.train"])
 
 
 def in_processes(count: int, *arguments: str, **environment: str) -> None:
-    """Run a script, or `-m` and a module, with its arguments in `count` processes."""
-    # accelerate's own launcher starts one, whatever it is asked for, where there is no GPU.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment
-    done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, env=variables, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    """Run a script, or `-m` and a module, with its arguments in `count` processes, as torchrun would on one machine."""
+    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
+        free.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        free.close()
+        logs = [Path(folder, f"{rank}.log") for rank in range(count)]
+        ranks = [
+            _forks.Process(
+                target=_take_part,
+                args=(arguments, shared | environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, log),
+            )
+            for rank, log in enumerate(logs)
+        ]
+        for process in ranks:
+            process.start()
+        running = {process.sentinel: process for process in ranks}
+        failed = False
+        while running and not failed:
+            ended = wait(list(running), timeout=TIMEOUT)
+            failed = not ended or any(running.pop(each).exitcode for each in ended)  # type: ignore[arg-type]
+        for process in running.values():  # which would wait for the one that failed
+            process.kill()
+        for process in ranks:
+            process.join()
+        assert not failed, "\n".join(log.read_text() for log in logs)
+
+
+def _take_part(arguments: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
+    """Be one of the processes, and write what it says to `log`."""
+    with log.open("w") as said:
+        for stream in (1, 2):
+            os.dup2(said.fileno(), stream)
+    os.environ.update(environment)
+    if arguments[0] == "-m":
+        sys.argv = list(arguments[1:])
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = list(arguments)
+        sys.path.insert(0, str(Path(arguments[0]).parent))
+        runpy.run_path(arguments[0], run_name="__main__")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_rl import checkpoint
 from vla_rl.replay import ReplayBuffer
+from vla_rl.runtime import checkpoint
 from vla_rl.specs import IMAGES, STATE, TASK
 
 PART = "training_state/replay"

@@ -15,8 +15,8 @@ import torch
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.picture import Split
 from sims.grounding.samples import batches, draw
-from vla_rl.grounding import Recipe, ground, print_losses
-from vla_rl.grounding_scores import score_pointing, write_card
+from vla_rl.grounding.pretrain import Recipe, ground, print_losses
+from vla_rl.grounding.scores import score_pointing, write_card
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
 

@@ -37,5 +37,5 @@ extras=$name
 
 if [ "${2:-}" = --test ]; then
   export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
-  "$suite/bin/python" -m pytest -m "not slow and not gpu" tests/sims/test_adapters.py -k "$name"
+  "$suite/bin/python" -m pytest -m "not slow and not gpu" tests/sims/adapters/test_adapters.py -k "$name"
 fi

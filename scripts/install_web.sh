@@ -13,5 +13,5 @@ pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check -c scri
 .venv/bin/python -c 'from sims.web.miniwob import MiniWoB; lacks = MiniWoB.missing(); assert not lacks, lacks'
 case "${1:-}" in
   --bench) "${pip[@]}" selenium ;;
-  --test) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -n "$(nproc)" -m "not slow and not gpu" tests/web ;;
+  --test) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -n "$(nproc)" -m "not slow and not gpu" tests/sims/web ;;
 esac

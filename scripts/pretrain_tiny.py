@@ -12,8 +12,8 @@ import torch
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.picture import Split
 from sims.grounding.samples import CELL_LABELS, batches, draw, phrasebook
-from vla_rl.grounding import Recipe, ground, print_losses
-from vla_rl.grounding_scores import score, write_card
+from vla_rl.grounding.pretrain import Recipe, ground, print_losses
+from vla_rl.grounding.scores import score, write_card
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokenizer

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vla_rl import config
-from vla_rl.evaluate import EvalResult, evaluate_checkpoint, percent, wilson
-from vla_rl.report import Score, read_score
+from vla_rl.eval import evaluate_checkpoint
+from vla_rl.evaluation.outcome import EvalResult, percent, wilson
+from vla_rl.report.report import Score, read_score
 
 
 def vla_rl(command: str, *overrides: str) -> None:

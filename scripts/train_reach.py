@@ -4,7 +4,7 @@ import sys
 
 from vla_rl import config
 from vla_rl.data.record import record
-from vla_rl.evaluate import evaluate_checkpoint
+from vla_rl.eval import evaluate_checkpoint
 from vla_rl.sft import sft
 from vla_rl.train import train
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from vla_rl import checkpoint
+from vla_rl.runtime import checkpoint
 
 WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link"}
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from vla_rl import catalog, cli, registry
-from vla_rl.config import RunConfig
+from vla_rl import cli, registry
+from vla_rl.config import RunConfig, catalog
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "transformers", "accelerate")

@@ -11,10 +11,10 @@ import torch
 
 from tests.fakes import LINE
 from tests.pairwise import Row, every_pair
-from vla_rl import build, config, train
-from vla_rl.algorithms.parl import Decision
+from vla_rl import build, config, train_state
+from vla_rl.algorithms.algorithm import Decision
 from vla_rl.data.record import record
-from vla_rl.log import Log
+from vla_rl.runtime.logger import Log
 from vla_rl.specs import TASK
 
 GOALS = "{type: state_goal, achieved: [0, 1], goal: [0, 1], within: 0.1}"
@@ -90,7 +90,7 @@ def demonstrations(random_backbone: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def wait(world: train.World, observation: dict[str, Any]) -> Decision:
+def wait(world: train_state.World, observation: dict[str, Any]) -> Decision:
     """Nothing, at no cost."""
     rows = len(observation[TASK])
     cached = world.policy.cached_features()
@@ -106,7 +106,7 @@ def test_settings_learn_together(row: Row, quick: list[str], demonstrations: Pat
     if run.algorithm.kl_weight:
         build.fresh_policy(run, build.interface(run)).save_pretrained(tmp_path / "start" / "pretrained_model")
         run = config.load([*given, *chosen, f"train.checkpoint={tmp_path}/start"], command="train")
-    world = train.make_world(run, tmp_path / "run")
+    world = train_state.make_world(run, tmp_path / "run")
     with Log(tmp_path, None, 1, "", show=False) as log:
         for turn in range(14 * run.train.groups):  # to the end of a first episode at least
             world.collector.step(world.explore if turn < run.train.groups else partial(wait, world), log)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from vla_rl import checkpoint, config
-from vla_rl.algorithms.rows import on_device
+from vla_rl import config
+from vla_rl.algorithms.learner_batch import on_device
 from vla_rl.data.record import record
-from vla_rl.learner import Learner, host_memory
 from vla_rl.replay import ReplayBuffer
+from vla_rl.runtime import checkpoint
+from vla_rl.runtime.learner import Learner, host_memory
 from vla_rl.sft import sft
 from vla_rl.specs import IMAGES, TASK
 from vla_rl.train import train

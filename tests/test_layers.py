@@ -13,15 +13,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (
-    ("specs", "registry", "paths"),
-    ("actions", "models", "replay", "augment"),
-    ("compose", "config", "catalog", "learner", "algorithms"),
-    # What is not named here, such as data, collect, evaluate and report, lies in between.
-    ("sft", "train", "bench", "bench_envs", "bench_learner", "bench_policy", "audit", "play", "export"),
+    ("specs", "registry", "paths", "buffer_pool"),
+    ("actions", "models", "replay"),
+    ("config", "runtime", "algorithms"),
+    # What is not named here, such as data, rollout, evaluation and report, lies in between.
+    ("sft", "train", "eval", "evaluate", "bench", "audit", "play", "export"),
     ("cli",),
 )
 BETWEEN = 2.5
-LIGHT = ("specs", "registry", "paths", "actions", "replay", "compose", "catalog", "cli")
+LIGHT = ("specs", "registry", "paths", "buffer_pool", "actions", "replay", "config", "envs", "cli")
 HEAVY = {"torch", "transformers", "accelerate", "peft"}
 OPEN_TO_SIMS = ("vla_rl.specs", "vla_rl.actions", "vla_rl.registry", "vla_rl.paths")
 
@@ -99,7 +99,7 @@ def test_light_parts_never_import_what_is_heavy(part: str) -> None:
 
 
 def test_light_parts_do_not_reach_torch_through_others() -> None:
-    names = [f"vla_rl.{part}" for part in (*LIGHT, "config", "models.settings", "algorithms.settings")]
+    names = [f"vla_rl.{part}" for part in (*LIGHT, "models.settings", "algorithms.configs")]
     code = f"import sys, {', '.join(names)}; sys.exit(bool({HEAVY} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
@@ -109,8 +109,8 @@ def test_a_breach_is_seen_even_where_it_is_lazy(tmp_path: Path) -> None:
     package.mkdir()
     (package / "specs.py").write_text("def f():\n    from vla_rl.train import train\n")
     (package / "train.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import vla_rl.cli\n")
-    (package / "collect.py").write_text("from vla_rl import registry, sft\n")
+    (package / "rollout.py").write_text("from vla_rl import registry, sft\n")
     assert upward("vla_rl", tmp_path) == [
-        "vla_rl.collect imports vla_rl.sft",
+        "vla_rl.rollout imports vla_rl.sft",
         "vla_rl.specs imports vla_rl.train.train",
     ]

@@ -11,12 +11,12 @@ import gymnasium
 import numpy as np
 import pytest
 
-from vla_rl import build, cli, config, envs, naming, registry
+from vla_rl import build, cli, config, envs, registry
 from vla_rl.data import demos
-from vla_rl.envs import TokenEnv
+from vla_rl.envs import TokenEnv, shorthand
+from vla_rl.envs.vector import VectorEnvs
 from vla_rl.registry import ConfigError
 from vla_rl.specs import IMAGES, STATE
-from vla_rl.vector import VectorEnvs
 
 MODULE = '''
 """What a user writes."""
@@ -243,4 +243,4 @@ def test_workers_import_the_listed_modules_themselves(world: None) -> None:
 
 
 def test_a_bare_word_names_an_environment_of_a_listed_module(world: None) -> None:
-    assert naming.overrides_of(["plugins=[my_world]", "own/Room-v0"])[1] == "env.id=own/Room-v0"
+    assert shorthand.overrides_of(["plugins=[my_world]", "own/Room-v0"])[1] == "env.id=own/Room-v0"

@@ -16,13 +16,15 @@ import pytest
 import torch
 
 from tests import fakes
-from vla_rl import build, checkpoint, config, train
-from vla_rl.algorithms.parl import ParlAlgorithm
-from vla_rl.evaluate import Evaluator
-from vla_rl.learner import Learner
+from vla_rl import build, config, train, train_state
+from vla_rl.algorithms.pa_rl import ParlAlgorithm
+from vla_rl.envs.vector import VectorEnvs
+from vla_rl.evaluation.episodes import Evaluator
 from vla_rl.registry import ConfigError
+from vla_rl.runtime import checkpoint
+from vla_rl.runtime.learner import Learner
+from vla_rl.runtime.schedule import Schedule
 from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS
-from vla_rl.vector import VectorEnvs
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,7 +67,7 @@ def test_every_seed_and_rank_begins_with_training_seeds_of_its_own(
     for rank in range(6):
         with monkeypatch.context() as patched:
             as_rank(rank, 6, patched)
-            world = train.make_world(config.load([*line, f"seed={seed}"]), tmp_path)
+            world = train_state.make_world(config.load([*line, f"seed={seed}"]), tmp_path)
         drawn.append((random.random(), np.random.random(), torch.rand(()).item(), world.rng.random()))
         world.collector.close()
     seeds = [each for lanes in begun for each in lanes]
@@ -83,7 +85,7 @@ def test_the_same_seed_gives_the_same_weights_in_every_process_and_seeds_all_gen
         np.random.seed()
         with monkeypatch.context() as patched:
             as_rank(rank, 4, patched)
-            world = train.make_world(config.load(line), tmp_path)
+            world = train_state.make_world(config.load(line), tmp_path)
         weights.append(torch.cat([value.ravel() for value in world.algorithm.critic.parameters()]))
         draws.append((random.random(), np.random.random(), torch.rand(()).item(), world.rng.random()))
         world.collector.close()
@@ -166,9 +168,9 @@ def lines_but_torn(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_what_became_due_with_the_checkpoint_is_done_by_the_resumed_run() -> None:
-    due = train.Schedule(0)
+    due = Schedule(0)
     assert not due.now("eval", 99, 100)
-    again = train.Schedule(101)  # the last decisions were taken in as the checkpoint was made
+    again = Schedule(101)  # the last decisions were taken in as the checkpoint was made
     again.load_state_dict(due.state_dict())
     assert again.now("eval", 101, 100)
     assert not again.now("eval", 110, 100)
@@ -205,8 +207,8 @@ def test_an_environment_that_breaks_leaves_one_checkpoint_and_its_own_error(
     monkeypatch.setattr(fakes.Breaks, "left", 10**9)
     last = train.train(config.load([f"run_dir={tmp_path}/run", "resume=true"]))
     assert int(last.name) >= 64
-    world = train.make_world(config.load(line), tmp_path)
-    train.restore(tmp_path / "run", world)
+    world = train_state.make_world(config.load(line), tmp_path)
+    train_state.restore(tmp_path / "run", world)
     world.collector.close()
     lengths = [len(ids) for ids in world.replay.episodes()]
     assert max(lengths) <= 13, "an episode that broke off does not go on in the one that began after it"
@@ -258,11 +260,11 @@ def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gat
     for rank in range(3):
         with monkeypatch.context() as patched:
             as_rank(rank, 3, patched)
-            world = train.make_world(config.load([*line, "train.eval_episodes=2"]), tmp_path)
+            world = train_state.make_world(config.load([*line, "train.eval_episodes=2"]), tmp_path)
         totals = []
         monkeypatch.setattr(world.learner, "total", lambda *mine, totals=totals: totals.append(mine) or [1.0, 2.0])
         monkeypatch.setattr(world.learner, "agree", lambda well: well, raising=False)
-        assert train.validate(world) == {"eval/pc_success": 50.0, "eval/episodes": 2.0}
+        assert train_state.validate(world) == {"eval/pc_success": 50.0, "eval/episodes": 2.0}
         assert totals == [(1, 1) if rank < 2 else (0, 0)]
         world.close()
     assert sorted(seed for share in seeds for seed in share) == list(VALIDATION_SEEDS[:2])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import LINE, Line
-from vla_rl import config, envs, train
+from vla_rl import config, envs, train_state
 from vla_rl.registry import ConfigError
 
 PAYING = "fake/Paying-v0"
@@ -44,9 +44,9 @@ def test_who_knows_its_returns_says_so() -> None:
     assert envs.possible_returns(gymnasium.make(LINE), 0.9) == (-np.inf, np.inf)
 
 
-def made(quick: list[str], tmp_path: Path, *overrides: str) -> train.World:
+def made(quick: list[str], tmp_path: Path, *overrides: str) -> train_state.World:
     run = config.load([*quick, f"run_dir={tmp_path}/run", "train.workers=0", *overrides], command="train")
-    world = train.make_world(run, tmp_path / "run")
+    world = train_state.make_world(run, tmp_path / "run")
     world.collector.close()
     return world
 

@@ -11,10 +11,11 @@ import pytest
 
 from vla_rl import config, envs
 from vla_rl.data.record import record
-from vla_rl.evaluate import EvalResult, evaluate_checkpoint
+from vla_rl.envs.vector import VectorEnvs
+from vla_rl.eval import evaluate_checkpoint
+from vla_rl.evaluation.outcome import EvalResult
 from vla_rl.specs import HELD_OUT_SEEDS
 from vla_rl.train import train
-from vla_rl.vector import VectorEnvs
 
 SHIFT = "env.kwargs={horizon: 6, randomise: [{from_episode: %d, camera: 1.0, seed: 3}]}"
 

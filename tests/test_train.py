@@ -15,9 +15,10 @@ import torch
 
 from tests.fakes import LINE
 from tests.launch import in_processes
-from vla_rl import checkpoint, cli, config, train
+from vla_rl import cli, config, train, train_state
 from vla_rl.data.record import record
 from vla_rl.registry import ConfigError, SetupError
+from vla_rl.runtime import checkpoint
 from vla_rl.sft import sft
 
 METRICS = {
@@ -129,8 +130,8 @@ def test_it_learns_whatever_a_time_limit_counts_for(
 def test_what_a_resumed_run_starts_from_is_what_was_saved(started: list[str], tmp_path: Path) -> None:
     run = config.load(started)
     last = train.train(run)
-    world = train.make_world(run, tmp_path)
-    assert train.restore(tmp_path / "run", world) == int(last.name)
+    world = train_state.make_world(run, tmp_path)
+    assert train_state.restore(tmp_path / "run", world) == int(last.name)
     saved = checkpoint.load_state(last / "training_state")
     for part in ("critic", "target"):
         for name, value in getattr(world.algorithm, part).state_dict().items():
@@ -232,7 +233,7 @@ def test_a_start_that_fails_at_its_last_part_leaves_nothing(
         raise ZeroDivisionError
 
     record(config.load(quick, command="demos"))
-    monkeypatch.setattr(train, "VectorEnvs", fails)
+    monkeypatch.setattr(train_state, "VectorEnvs", fails)
     limits = ("replay.ram_bytes=20MB", "replay.disk_bytes=100MB")
     with pytest.raises(ZeroDivisionError):
         train.train(config.load([*quick, *limits, f"run_dir={tmp_path}/run", "tracker=tensorboard"]))

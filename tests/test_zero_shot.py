@@ -8,7 +8,7 @@ import pytest
 
 from tests import fakes
 from vla_rl import config
-from vla_rl.evaluate import evaluate_checkpoint
+from vla_rl.eval import evaluate_checkpoint
 from vla_rl.registry import ConfigError
 from vla_rl.sft import sft
 

@@ -16,11 +16,11 @@ import fakes
 import numpy as np
 import torch
 
-from vla_rl import config, train
-from vla_rl.evaluate import Evaluator
+from vla_rl import config, train, train_state
+from vla_rl.evaluation.episodes import Evaluator
 
 
-def own(world: train.World) -> dict[str, Any]:
+def own(world: train_state.World) -> dict[str, Any]:
     """What a process has for itself."""
     replay = world.replay
     return {
@@ -34,13 +34,13 @@ def own(world: train.World) -> dict[str, Any]:
 
 def tell(folder: Path, overrides: list[str]) -> None:
     told: dict[str, Any] = {"validated": []}
-    save, restore, evaluate = train.save, train.restore, Evaluator.__call__
+    save, restore, evaluate = train_state.save, train_state.restore, Evaluator.__call__
 
-    def saving(run_dir: Path, step: int, world: train.World) -> Path:
+    def saving(run_dir: Path, step: int, world: train_state.World) -> Path:
         told["saved"] = own(world)
         return save(run_dir, step, world)
 
-    def restoring(run_dir: Path, world: train.World) -> int:
+    def restoring(run_dir: Path, world: train_state.World) -> int:
         step = restore(run_dir, world)
         told["restored"] = own(world)
         return step

@@ -17,11 +17,11 @@ from vla_rl.config import RunConfig
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import ObservationShape, Past
-from vla_rl.learner import Learner, host_memory
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import By, Hindsight, Own, ReplayBuffer
+from vla_rl.runtime.learner import Learner, host_memory
 from vla_rl.specs import ActionSpace, Mark
 
 

@@ -20,7 +20,7 @@ COMMANDS = {
     "demos": ("vla_rl.data.record:record", "record demonstrations of the environment's scripted expert"),
     "sft": ("vla_rl.sft:sft", "start a policy: imitate the demonstrations"),
     "train": ("vla_rl.train:train", "fine-tune a policy from its own outcomes"),
-    "eval": ("vla_rl.evaluate:evaluate_checkpoint", "measure a checkpoint on held-out seeds, with videos and a report"),
+    "eval": ("vla_rl.eval:evaluate_checkpoint", "measure a checkpoint on held-out seeds, with videos and a report"),
 }
 """Each command of a run: the function that carries it out, given the RunConfig, and what it does."""
 
@@ -141,7 +141,7 @@ def _play(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    passed = _function("vla_rl.audit:audit")(_named(options), options.episodes, as_json=options.json)
+    passed = _function("vla_rl.audit.command:audit")(_named(options), options.episodes, as_json=options.json)
     return 0 if passed else AUDIT_FAILED
 
 
@@ -153,9 +153,10 @@ def _export(options: argparse.Namespace) -> None:
 
 def _named(options: argparse.Namespace) -> Any:
     """The config of a command that also takes an environment's bare name."""
-    from vla_rl import config, naming
+    from vla_rl import config
+    from vla_rl.envs import shorthand
 
-    overrides = naming.overrides_of(options.overrides, options.config_dir)
+    overrides = shorthand.overrides_of(options.overrides, options.config_dir)
     return config.load(overrides, config_dir=options.config_dir, command=options.command)
 
 
@@ -171,7 +172,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from vla_rl import catalog
+    from vla_rl.config import catalog
 
     groups = [options.group] if options.group else list(GROUPS)
     found = {group: catalog.describe_group(group) for group in groups}
@@ -180,10 +181,10 @@ def _list(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     if options.suite == "envs":
-        _function("vla_rl.bench_envs:bench_envs")(options.names, as_json=options.json)
+        _function("vla_rl.bench.envs:bench_envs")(options.names, as_json=options.json)
         return
     if options.suite == "replay":
-        _function("vla_rl.bench_replay.command:bench_replay")(options.names, as_json=options.json)
+        _function("vla_rl.bench.replay.command:bench_replay")(options.names, as_json=options.json)
         return
     if options.names:
         raise ValueError(
@@ -192,9 +193,9 @@ def _bench(options: argparse.Namespace) -> None:
     if options.large and options.suite != "policy":
         raise ValueError(f"bench {options.suite}: takes no --large; try `bench policy --large`")
     if options.suite == "policy":
-        _function("vla_rl.bench_policy:bench_policy")(as_json=options.json, large=options.large)
+        _function("vla_rl.bench.policy:bench_policy")(as_json=options.json, large=options.large)
         return
-    name = {"smoke": "vla_rl.bench:smoke", "learner": "vla_rl.bench_learner:bench_learner"}[options.suite]
+    name = {"smoke": "vla_rl.bench.smoke:smoke", "learner": "vla_rl.bench.learner:bench_learner"}[options.suite]
     _function(name)(as_json=options.json)
 
 

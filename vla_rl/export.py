@@ -60,8 +60,9 @@ def export(
 def _export_run(
     source: Path, out: Path, mode: Mode, fps: float, overrides: Sequence[str], config_dir: Path | None
 ) -> int:
-    from vla_rl import build, checkpoint  # torch, which demonstrations do without
-    from vla_rl.train import REPLAY
+    from vla_rl import build
+    from vla_rl.runtime import checkpoint  # torch, which demonstrations do without
+    from vla_rl.train_state import REPLAY
 
     run = config.load(overrides, config_dir=config_dir, base=source / config.CONFIG_FILE)
     generation = checkpoint.latest(source)

@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
-from vla_rl import build, checkpoint
-from vla_rl.algorithms.rows import Rows
+from vla_rl import build
+from vla_rl.algorithms.learner_batch import Rows
 from vla_rl.config import RunConfig, SftConfig
-from vla_rl.learner import Learner
-from vla_rl.log import Log
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
+from vla_rl.runtime import checkpoint
+from vla_rl.runtime.learner import Learner
+from vla_rl.runtime.logger import Log
 
 
 def sft(run: RunConfig) -> Path:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from cpprb import ReplayBuffer
 
-from vla_rl.bench_replay.course import Looked, Setting, main
-from vla_rl.bench_replay.stream import Step, Stream
+from vla_rl.bench.replay.course import Looked, Setting, main
+from vla_rl.bench.replay.stream import Step, Stream
 
 PLAIN = {"state": {"shape": 4}, "tokens": {"shape": 3, "dtype": np.int64}, "reward": {}, "done": {}}
 

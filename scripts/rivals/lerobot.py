@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from lerobot.rl.buffer import ReplayBuffer
 
-from vla_rl.bench_replay.course import Looked, Setting, main
-from vla_rl.bench_replay.stream import Step, Stream
+from vla_rl.bench.replay.course import Looked, Setting, main
+from vla_rl.bench.replay.stream import Step, Stream
 
 
 class Default:

@@ -14,8 +14,8 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 
-from vla_rl.bench_replay.course import Looked, Setting, main
-from vla_rl.bench_replay.stream import Step, Stream
+from vla_rl.bench.replay.course import Looked, Setting, main
+from vla_rl.bench.replay.stream import Step, Stream
 
 ACTIONS = spaces.MultiDiscrete([11, 11, 11])
 

@@ -13,8 +13,8 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 
-from vla_rl.bench_replay.course import BATCH, Looked, Setting, main
-from vla_rl.bench_replay.stream import Step, Stream
+from vla_rl.bench.replay.course import BATCH, Looked, Setting, main
+from vla_rl.bench.replay.stream import Step, Stream
 
 
 class Default:

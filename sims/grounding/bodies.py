@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from sims.grounding.picture import View
-from sims.grounding.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, MARKS, SOLIDS, TABLE_SHAPES, allowed
+from sims.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, MARKS, SOLIDS, TABLE_SHAPES, allowed
 
 _WEIGHTS = {"cube": 6.0, "ball": 5.0, "cylinder": 5.0, "mark": 5.0, "bar": 5.0}
 _WEIGHTS |= {"button": 4.0, "drawer": 2.0, "peg": 2.0, "socket": 2.0, "tray": 2.0, "plate": 2.0}

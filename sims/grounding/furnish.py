@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sims.grounding.vocabulary import HELD_OUT_COMBINATIONS, allowed
 from sims.gui import layout
 from sims.gui.containers import Menu, Panel, Popup, Row, ScrollArea, Table, Tabs, Window, title_height
 from sims.gui.controls import Button, Shape
@@ -18,6 +17,7 @@ from sims.gui.themes import Colour
 from sims.gui.widget import Widget
 from sims.gui.words import letters, shown
 from sims.screen.interaction import Gesture
+from sims.vocabulary import HELD_OUT_COMBINATIONS, allowed
 
 SHAPES = ("circle", "square", "triangle", "diamond", "bar")
 _KEYS = "0123456789+-=c"

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from sims.grounding.picture import Picture, Thing
-from sims.grounding.vocabulary import (
+from sims.vocabulary import (
     COLOURS,
     HELD_OUT_COMBINATIONS,
     SCREEN_SHAPES,

@@ -18,7 +18,7 @@ from sims.grounding.phrases import (
 )
 from sims.grounding.picture import Picture
 from sims.grounding.texts import Sample
-from sims.grounding.vocabulary import CURSOR_WORDS, GRIPPER_WORDS, colour_words, shape_words
+from sims.vocabulary import CURSOR_WORDS, GRIPPER_WORDS, colour_words, shape_words
 
 LOCATIONS = 32
 """Location tokens along an axis of the image."""

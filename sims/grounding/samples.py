@@ -33,8 +33,8 @@ from sims.grounding.screens import Screens
 from sims.grounding.sketches import Sketches
 from sims.grounding.tables import Tables
 from sims.grounding.texts import ABSENT, Sample, instruct
-from sims.grounding.vocabulary import COLOURS, CURSOR, GRIPPER, HELD_OUT_COMBINATIONS, SHAPES
 from sims.gui.words import TRAINED_WORDS, WRITTEN
+from sims.vocabulary import COLOURS, CURSOR, GRIPPER, HELD_OUT_COMBINATIONS, SHAPES
 from vla_rl.specs import words_of
 
 MENTIONS = 4

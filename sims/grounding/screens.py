@@ -8,7 +8,6 @@ import numpy as np
 
 from sims.grounding.furnish import HELD_OUT_PAIRS, Furniture
 from sims.grounding.picture import BARE, Maker, Picture, Split, Thing, cells_of
-from sims.grounding.vocabulary import SCREEN_SHAPES
 from sims.gui import themes
 from sims.gui.containers import Menu, Row, Table, Tabs, Window, title_height
 from sims.gui.controls import Button, Checkbox, Field, Label, Link, Progress, Radio, Shape, Slider, knob_side
@@ -17,6 +16,7 @@ from sims.gui.paint import Style, arrow
 from sims.gui.screen import ENLARGED, Screen
 from sims.gui.widget import Placed, Widget
 from sims.gui.words import NEW_ENTRIES, NEW_WORDS, TRAINED_ENTRIES, TRAINED_WORDS
+from sims.vocabulary import SCREEN_SHAPES
 
 TRIES = 10
 """How often a screen is furnished anew where nothing fitted."""

@@ -16,8 +16,8 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from sims.grounding.picture import BARE, Maker, Picture, Thing, cells_of
-from sims.grounding.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, HELD_OUT_HUES, WORDS, allowed, paint
 from sims.gui.words import TRAINED_WORDS
+from sims.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, HELD_OUT_HUES, WORDS, allowed, paint
 
 SIZE = 64
 """Height and width of a picture, in pixels."""

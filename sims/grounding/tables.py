@@ -10,14 +10,10 @@ import numpy as np
 
 from sims.grounding.bodies import Body, apart, disturb, extent_of, half_sizes, pairs_of, parts_of
 from sims.grounding.picture import BARE, Maker, Picture, Split, Thing, View, cells_of
-from sims.grounding.vocabulary import (
-    HELD_OUT_AZIMUTHS,
-    HELD_OUT_HUES,
-    paint,
-)
 from sims.mujoco import rotations, scenes
 from sims.mujoco.render import Renderer
 from sims.mujoco.robots import ROBOTS
+from sims.vocabulary import HELD_OUT_AZIMUTHS, HELD_OUT_HUES, paint
 
 SIZE = 64
 """Height and width of a picture, in pixels."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from sims.grounding.phrases import Phrase, absent, name, nameable, one_of, unlit
 from sims.grounding.picture import Picture
-from sims.grounding.vocabulary import MARKS
 from sims.gui.words import TRAINED_ENTRIES, letters
+from sims.vocabulary import MARKS
 from vla_rl.specs import words_of
 
 ABSENT = -1

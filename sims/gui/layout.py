@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from sims.grounding.vocabulary import COLOURS, paint
 from sims.gui.containers import Menu, Popup, Window, title_height
 from sims.gui.controls import Button, Checkbox, Field, Label, Link, Progress, Radio, Slider, knob_side
 from sims.gui.paint import Box, Size, Style
@@ -16,6 +15,7 @@ from sims.gui.screen import Screen
 from sims.gui.themes import Colour
 from sims.gui.widget import Widget
 from sims.gui.words import shown
+from sims.vocabulary import COLOURS, paint
 
 Rows = Sequence[Sequence[Widget]]
 """What stands in a window, line by line."""

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sims.grounding.vocabulary import HELD_OUT_COMBINATIONS
 from sims.gui.words import HELD_OUT_WORDS
+from sims.vocabulary import HELD_OUT_COMBINATIONS
 from vla_rl.registry import nearest
 
 if TYPE_CHECKING:

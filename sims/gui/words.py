@@ -6,7 +6,7 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from sims.grounding.vocabulary import WORDS
+from sims.vocabulary import WORDS
 
 LABELS = (
     *WORDS,

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_parl import SETTINGS, bandit, make
+from test_pa_rl import SETTINGS, bandit, make
 
-from vla_rl.algorithms.rows import Rows
-from vla_rl.algorithms.settings import Parl
+from vla_rl.algorithms.configs import Parl
+from vla_rl.algorithms.learner_batch import Rows
 from vla_rl.replay import Batch
 
 ROWS = 8

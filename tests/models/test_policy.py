@@ -470,7 +470,8 @@ def test_pixels_become_floats_in_one_function_only():
             constants = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
             if 255 in constants or 255.0 in constants:
                 found.add(path.name)
-    assert found <= {"processor.py", "backbone.py"}  # the backbone states it in preprocessor_config.json
+    # The backbone states it in preprocessor_config.json; augmentation, which gives uint8 back, cuts colours off there.
+    assert found <= {"processor.py", "backbone.py", "augment.py"}
 
 
 @pytest.mark.parametrize(

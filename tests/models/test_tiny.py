@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.picture import Split
 from sims.grounding.samples import CELL_LABELS, batches, draw, questions
-from vla_rl.grounding import Recipe, batch_losses, encode, ground
-from vla_rl.grounding_scores import CARD, answer, score, score_pointing
+from vla_rl.grounding.pretrain import Recipe, batch_losses, encode, ground
+from vla_rl.grounding.scores import CARD, answer, score, score_pointing
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import FILE, Pointers, cells_at
 from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokenizer

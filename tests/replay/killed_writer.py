@@ -16,8 +16,8 @@ import numpy as np
 from checkpoint_driver import die_at
 from replay_streams import Stream, make_stream
 
-from vla_rl import checkpoint
 from vla_rl.replay import ReplayBuffer
+from vla_rl.runtime import checkpoint
 
 PLACES, SEEDS = ("ram", "disk"), range(6)
 EVERY = 5

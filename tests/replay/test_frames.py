@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vla_rl.buffer_pool import Recycler
 from vla_rl.replay import coding
 from vla_rl.replay.frames import FrameStore
-from vla_rl.replay.recycle import Recycler
 
 SHAPE = (5, 4, 3)
 

@@ -13,8 +13,8 @@ import pytest
 from killed_writer import PART, PLACES, SEEDS, save, started
 from replay_streams import Stream, assert_same
 
-from vla_rl import checkpoint
 from vla_rl.replay import ReplayBuffer
+from vla_rl.runtime import checkpoint
 
 HERE = Path(__file__).parent
 

@@ -15,7 +15,7 @@ from replay_streams import Stream, assert_same, make_stream
 
 from vla_rl.replay import Batch, By, Hindsight, NothingToSampleError, Own, ReplayBuffer, sample_mixed
 from vla_rl.specs import STATE, TASK
-from vla_rl.train import World
+from vla_rl.train_state import World
 
 
 def sampleable(stream: Stream) -> list[int]:

@@ -11,9 +11,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import sims  # noqa: F401  (registers the environments)
-from sims.grounding.vocabulary import colour_words
 from sims.mujoco.things import COLOURS
 from sims.register import SCREENS, TABLE_TOP
+from sims.vocabulary import colour_words
 from vla_rl.data.record import perturbed
 from vla_rl.envs import still
 from vla_rl.specs import IMAGES, TASK

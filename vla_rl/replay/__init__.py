@@ -2,11 +2,11 @@
 
 from vla_rl.replay.batch import Batch
 from vla_rl.replay.buffer import Chunks, ReplayBuffer
-from vla_rl.replay.drawing import By, NothingToSampleError
-from vla_rl.replay.feed import Feed
 from vla_rl.replay.hindsight import Hindsight, Relabel
 from vla_rl.replay.memory import Ground
-from vla_rl.replay.mixture import Own, sample_mixed
+from vla_rl.replay.prefetch import Feed
+from vla_rl.replay.samplers import By, NothingToSampleError
+from vla_rl.replay.sampling import Own, sample_mixed
 
 __all__ = [
     "Batch",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_rl.replay.recycle import Recycler
+from vla_rl.buffer_pool import Recycler
 
 LATER = ("next_observation", "next_features")
 """Fields of what follows, which may hold fewer rows than the others."""

@@ -12,15 +12,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from vla_rl.buffer_pool import Allocate, Recycler
 from vla_rl.replay import journal
 from vla_rl.replay.batch import Batch
 from vla_rl.replay.budget import Budget, memory_plan
+from vla_rl.replay.checks import Given, checked_rows
 from vla_rl.replay.columns import FeatureSpecs, column_specs, image_shapes
-from vla_rl.replay.drawing import By, Drawing
 from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
-from vla_rl.replay.recycle import Allocate, Recycler
 from vla_rl.replay.ring import Ring
-from vla_rl.replay.rows import Given, checked_rows
+from vla_rl.replay.samplers import By, Drawing
 from vla_rl.specs import IMAGES, Truncation
 
 Following = bool | Literal["cut"]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vla_rl.buffer_pool import Recycler
 from vla_rl.replay import coding
-from vla_rl.replay.archive import Archive
+from vla_rl.replay.blob import Archive
 from vla_rl.replay.coding import Coded
-from vla_rl.replay.recycle import Recycler
 
 SHARD_BYTES = 32 << 20
 """At most so many bytes of raw frames go into a shard."""

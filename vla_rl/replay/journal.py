@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_rl.replay.archive import Archive
+from vla_rl.replay.blob import Archive
 from vla_rl.replay.columns import LATER, ColumnSpecs
 
 STATE_FILE = "replay.json"

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from vla_rl.replay import archive, journal
-from vla_rl.replay.archive import Archive
+from vla_rl.buffer_pool import Allocate, Recycler
+from vla_rl.replay import blob, journal
+from vla_rl.replay.blob import Archive
 from vla_rl.replay.budget import Budget
 from vla_rl.replay.columns import FEATURE, FRAME, LATER, ColumnSpecs
 from vla_rl.replay.frames import FrameStore
 from vla_rl.replay.instructions import Instructions
 from vla_rl.replay.journal import Journal
-from vla_rl.replay.recycle import Allocate, Recycler
 from vla_rl.replay.ring import Ring
 from vla_rl.specs import STATE, TASK, Truncation
 
@@ -266,5 +266,5 @@ def shard_folder(folder: Path | None, disk_bytes: int | None) -> Path | None:
     if folder is None:
         raise ValueError("folder: disk_bytes needs a folder for the coded frames, got none")
     folder.mkdir(parents=True, exist_ok=True)
-    archive.sweep(folder)
+    blob.sweep(folder)
     return folder

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from sims.grounding.vocabulary import colour_words
 from sims.gui import hands, layout
 from sims.gui.screen import Screen
 from sims.gui.task import POINTING, Goal, Task
 from sims.gui.words import one_of, pick, shown
 from sims.ranges import within
 from sims.screen.interaction import Gesture, Interaction
+from sims.vocabulary import colour_words
 
 WORDS = ("click the {} button", "press the {} button", "click on the {} one", "tap the {} button", "push the {} button")
 

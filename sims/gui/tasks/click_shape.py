@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from sims.grounding.vocabulary import colour_words, shape_words
 from sims.gui import hands, layout
 from sims.gui.controls import Shape
 from sims.gui.screen import Screen
@@ -15,6 +14,7 @@ from sims.gui.task import POINTING, Goal, Task
 from sims.gui.words import one_of, pick, shown
 from sims.ranges import within
 from sims.screen.interaction import Gesture, Interaction
+from sims.vocabulary import colour_words, shape_words
 
 SHAPES = ("circle", "square", "triangle", "diamond", "bar")
 WORDS = ("click the {} {}", "click on the {} {}", "tap the {} {}", "select the {} {}", "choose the {} {}")

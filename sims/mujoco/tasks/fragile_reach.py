@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
+from sims.mujoco.placing import assortment, describe, put_down
 from sims.mujoco.task import Goal, Target, Task
 from sims.mujoco.tasks.reach import RADIUS
-from sims.mujoco.things import COLOURS, SHAPES, Thing, assortment, describe, put_down
+from sims.mujoco.things import COLOURS, SHAPES, Thing
 from sims.ranges import within
 
 if TYPE_CHECKING:

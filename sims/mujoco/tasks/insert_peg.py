@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
+from sims.mujoco.placing import put_down, scatter
 from sims.mujoco.task import Goal, Target, Task
-from sims.mujoco.things import COLOURS, Thing, put_down, scatter
+from sims.mujoco.things import COLOURS, Thing
 from sims.ranges import within
 
 if TYPE_CHECKING:

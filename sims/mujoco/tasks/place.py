@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sims.mujoco import skills
+from sims.mujoco.placing import assortment, describe, put_down, scatter
 from sims.mujoco.task import Goal, Target, Task
 from sims.mujoco.tasks.pick import SHAPES
-from sims.mujoco.things import COLOURS, Thing, assortment, describe, put_down, scatter
+from sims.mujoco.things import COLOURS, Thing
 from sims.ranges import within
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Whether an environment can be trusted: policies that should fail there, and what they get."""

@@ -1,0 +1,382 @@
+"""Whether an environment measures what it says: what policies score that should fail, and what is paid without success.
+
+Every policy plays the same training seeds; held-out ones are never touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vla_rl import envs, registry, specs
+from vla_rl.audit import probes
+from vla_rl.audit.probes import Probe
+from vla_rl.audit.sighted_baselines import Glance, Twins, twins
+from vla_rl.data.record import missing_expert
+from vla_rl.evaluation.outcome import percent, wilson
+from vla_rl.registry import ConfigError
+from vla_rl.specs import IMAGES
+
+if TYPE_CHECKING:
+    from vla_rl.config import RunConfig
+
+FIRST_SEED = 400_000
+"""Seeds of the audit's episodes begin at so many plus the run's `seed`, as far as there are training seeds left."""
+DEMO_SEED = 300_000
+DEMOS = 100
+"""Episodes of the expert, ever noisier, from seed DEMO_SEED on, that a blind policy is fitted to."""
+LUCKY, REPLAYS = 16, 8
+"""So many of the shortest episodes that chance was paid for are replayed on so many seeds from DEMO_SEED on."""
+LOOKS = 40
+"""So many of those episodes are played with the pictures, too."""
+MOST_STEPS = 100_000
+IGNORANT, BLIND, GAP, EXPERT, PRIVILEGED = 5.0, 50.0, 2.0, 95.0, 10.0
+"""Limits, in percent: success of a policy that knows nothing; of a blind one, of the expert's; paid episodes that are
+no success; success of the expert; of moments that look the same, those in which the expert acts differently."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """One episode. paid: a reward above 0 was given. success: what the verifier says at the end, null without one.
+
+    invalid: the environment failed; such an episode does not count. length: steps. cost: the sum of `info["cost"]`.
+    """
+
+    success: bool | None
+    paid: bool
+    invalid: bool
+    length: int
+    cost: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one policy got."""
+
+    probe: Probe
+    played: tuple[Played, ...]
+
+    @property
+    def valid(self) -> tuple[Played, ...]:
+        """The episodes that count."""
+        return tuple(each for each in self.played if not each.invalid)
+
+    @property
+    def successes(self) -> int:
+        """Episodes in which the verifier says yes."""
+        return sum(bool(each.success) for each in self.valid)
+
+    @property
+    def success(self) -> float:
+        """In percent."""
+        return percent(self.successes, len(self.valid))
+
+    @property
+    def paid(self) -> float:
+        """Episodes in which a reward was given, in percent."""
+        return percent(sum(each.paid for each in self.valid), len(self.valid))
+
+    @property
+    def gap(self) -> float:
+        """Episodes in which a reward was given and the verifier says no, in percent."""
+        return percent(sum(each.paid and each.success is False for each in self.valid), len(self.valid))
+
+    def as_json(self) -> dict[str, Any]:
+        """Shares in percent; length in steps an episode, cost a sum an episode."""
+        rows = self.valid
+        return {
+            "policy": self.probe.name,
+            "episodes": len(rows),
+            "invalid": len(self.played) - len(rows),
+            "success": self.success,
+            "success_ci95": list(wilson(self.successes, len(rows))),
+            "paid": self.paid,
+            "gap": self.gap,
+            "mean_length": _mean([each.length for each in rows]),
+            "mean_cost": _mean([each.cost for each in rows]),
+        }
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an environment's policies got. skipped: the policies that could not be tried, and why.
+
+    twins: moments that look the same, and in how many of them the expert acts differently.
+    """
+
+    env: str
+    gamed: bool
+    first_seed: int
+    scores: tuple[Score, ...]
+    skipped: dict[str, str]
+    twins: Twins
+
+    @property
+    def reasons(self) -> list[str]:
+        """What speaks against the environment; empty where it passes."""
+        found = [*_without_verifier(self.scores), *_cheap(self.scores), *_gaps(self.scores)]
+        return [*found, *_privileged(self.twins), *_marked(self.gamed)]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.reasons
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "env": self.env,
+            "passed": self.passed,
+            "reasons": self.reasons,
+            "gamed": self.gamed,
+            "first_seed": self.first_seed,
+            "policies": [score.as_json() for score in self.scores],
+            "alike": {"pairs": self.twins.pairs, "expert_differs": self.twins.torn},
+            "skipped": self.skipped,
+        }
+
+
+def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
+    """Print what `examine` finds of the run's environment, a table or one JSON object; whether it passes.
+
+    Raises:
+        ConfigError: no episodes, or an environment that cannot be made.
+    """
+    if episodes < 1:
+        raise ConfigError(f"--episodes: at least 1, got {episodes}")
+    room = specs.TRAINING_SEEDS.stop - FIRST_SEED - episodes + 1
+    first_seed = specs.check_training_seed(FIRST_SEED + run.seed % max(room, 1), episodes, "--episodes")
+    env = envs.factory(unseen(run), past=envs.Past())()
+    try:
+        found = examine(env, episodes, first_seed, envs.factory(run, past=envs.Past()))
+    finally:
+        env.close()
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        _show(found)
+    return found.passed
+
+
+def unseen(run: RunConfig) -> RunConfig:
+    """The run without its cameras, which few policies of an audit look at and which take the most time."""
+    if run.env.sensors is None:
+        return run
+    env = envs.factory(run)()
+    seen = {f"{IMAGES}{registry.build('sensors', each, run.plugins).name}": each for each in run.env.sensors}
+    pictures = env.observation_space.spaces.keys() & seen.keys()  # type: ignore[attr-defined]
+    env.close()
+    rest = [sensor for key, sensor in seen.items() if key not in pictures]
+    return run.model_copy(update={"env": run.env.model_copy(update={"sensors": rest})}) if rest else run
+
+
+def examine(
+    env: gymnasium.Env,
+    episodes: int,
+    first_seed: int = FIRST_SEED,
+    sighted: Callable[[], gymnasium.Env] | None = None,
+) -> Audit:
+    """Let every policy play `episodes` episodes of the seeds from `first_seed` on.
+
+    `sighted` makes the same environment with its pictures, where `env` has none.
+    """
+    seeds = range(first_seed, first_seed + episodes)
+    name = envs.name_of(env)
+    skipped: dict[str, str] = {}
+    alike = Twins()
+    with _progress(name) as count:
+
+        def play(probe: Probe) -> Score:
+            return Score(probe, tuple(rollout(env, probe, seed, count) for seed in seeds))
+
+        scores, lucky = [], list[list[Any]]()
+        for probe in probes.ignorant():
+            tried: list[list[Any]] = []
+            scores.append(play(probes.recorded(probe, tried)))
+            lucky += [actions for actions, each in zip(tried, scores[-1].played, strict=True) if each.paid]
+        scores += [play(probe) for probe in _luckiest(env, lucky)]
+        missing = missing_expert(env, first_seed)
+        if missing:
+            skipped["expert, imperfect experts, image-blind"] = missing
+        else:
+            scores.append(play(probes.expert()))
+            length = int(np.median([each.length for each in scores[-1].played]))
+            scores += [play(probe) for probe in probes.imperfect(length)]
+            seeing = sighted() if sighted else env
+            try:
+                alike, glances = _sighted(seeing, skipped)
+                for probe in glances:
+                    scores.append(Score(probe, tuple(rollout(seeing, probe, seed, count) for seed in seeds)))
+            finally:
+                if sighted:
+                    seeing.close()
+            scores += [play(probe) for probe in _blind(env, skipped)]
+    gamed = bool(getattr(getattr(env.unwrapped, "task", None), "gamed", False))
+    return Audit(name, gamed, first_seed, _verified(scores), skipped, alike)
+
+
+def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], None] = lambda name: None) -> Played:
+    """One episode; the same seed gives the same one.
+
+    Raises:
+        ConfigError: an episode that does not end within MOST_STEPS.
+    """
+    rng = np.random.default_rng((seed, 2))
+    # Not the episode's own seed: an environment may draw its goal just as its space draws a random action.
+    env.action_space.seed(int(rng.integers(2**31)))
+    observation, _ = env.reset(seed=seed)
+    act = probe.begin(env, rng)
+    paid, cost = False, 0.0
+    for length in range(1, MOST_STEPS + 1):
+        observation, reward, terminated, truncated, info = env.step(act(observation))
+        paid, cost = paid or envs.earned(reward, info) > 0, cost + float(info.get("cost", 0.0))
+        if terminated or truncated:
+            count(probe.name)
+            return Played(
+                success=envs.succeeded(info) if any(key in info for key in envs.SUCCESS) else None,
+                paid=paid,
+                invalid=envs.spoilt(info),
+                length=length,
+                cost=cost,
+            )
+    raise ConfigError(f"env: the episode of seed {seed} goes on after {MOST_STEPS} steps; give env.kwargs a limit")
+
+
+def _verified(scores: Sequence[Score]) -> tuple[Score, ...]:
+    """The scores, where an environment that tells of any success has told of failure by saying nothing."""
+    if not any(each.success for score in scores for each in score.played):
+        return tuple(scores)
+    return tuple(
+        replace(score, played=tuple(replace(each, success=bool(each.success)) for each in score.played))
+        for score in scores
+    )
+
+
+def _luckiest(env: gymnasium.Env, lucky: Sequence[list[Any]]) -> tuple[Probe, ...]:
+    """The episode that was paid by chance which, done over again on other seeds, is paid most often; or none."""
+
+    def paid(probe: Probe) -> int:
+        return sum(rollout(env, probe, DEMO_SEED + number).paid for number in range(REPLAYS))
+
+    shortest = sorted(lucky, key=len)[:LUCKY]
+    return (max(map(probes.replayed, shortest), key=paid),) if shortest else ()
+
+
+def _blind(env: gymnasium.Env, skipped: dict[str, str]) -> tuple[Probe, ...]:
+    """Blind policies fitted to the noisy expert, or none and the reason why."""
+    observations: list[Any] = []
+    actions: list[Any] = []
+    for number in range(DEMOS):
+        noise = probes.NOISE * number / (DEMOS - 1)  # some that do it right, some that stray
+        rollout(env, probes.demonstrating(noise, observations, actions), DEMO_SEED + number)
+    try:
+        return probes.blind(observations, actions, env.action_space)
+    except ValueError as error:
+        skipped["image-blind"] = str(error)
+        return ()
+
+
+def _sighted(env: gymnasium.Env, skipped: dict[str, str]) -> tuple[Twins, tuple[Probe, ...]]:
+    """Where the noisy expert acts differently though all looks the same, and a policy that hardly looks."""
+    played: list[tuple[list[Any], list[Any]]] = []
+    count = min(LOOKS, DEMOS)
+    for number in range(count):
+        played.append(([], []))
+        noise = probes.NOISE * number / max(count - 1, 1)
+        rollout(env, probes.demonstrating(noise, *played[-1]), DEMO_SEED + number)
+    seen, done = ([each for episode in played for each in episode[part]] for part in (0, 1))
+    try:
+        return twins(played, env.action_space), (probes.glancing(Glance.of(seen, done, env.action_space)),)
+    except ValueError as error:
+        skipped["sighted"] = str(error)
+        return Twins(), ()
+
+
+def _without_verifier(scores: Sequence[Score]) -> Iterator[str]:
+    if not any(each.success is not None for score in scores for each in score.played):
+        yield "no verifier: its info holds neither `is_success` nor `success` to hold against the reward"
+
+
+def _cheap(scores: Sequence[Score]) -> Iterator[str]:
+    """Success that is too easy, and an expert that has too little."""
+    expert = next((score for score in scores if score.probe.name == "expert"), None)
+    for score in scores:
+        if score.probe.ignorant and score.success > IGNORANT:
+            yield f"too easy: {score.probe.name} succeeds in {score.success:.0f}% of episodes (limit {IGNORANT:.0f}%)"
+        if score.probe.blind and expert and score.success > BLIND / 100 * expert.success:
+            yield (
+                f"the state leaks the answer: {score.probe.name}, which sees no picture, succeeds in "
+                f"{score.success:.0f}% of episodes, the expert in {expert.success:.0f}% "
+                f"(limit {BLIND:.0f}% of the expert's)"
+            )
+    if expert and expert.success < EXPERT:
+        yield f"the expert succeeds in {expert.success:.0f}% of episodes only (limit {EXPERT:.0f}%)"
+
+
+def _gaps(scores: Sequence[Score]) -> Iterator[str]:
+    for score in scores:
+        if score.gap > GAP:
+            yield (
+                f"the reward pays without success: to {score.probe.name} in {score.gap:.0f}% of episodes "
+                f"(limit {GAP:.0f}%)"
+            )
+
+
+def _privileged(alike: Twins) -> Iterator[str]:
+    share = percent(alike.torn, alike.pairs)
+    if alike.torn > 1 and share > PRIVILEGED:
+        yield (
+            f"the expert knows what is not observed: in {alike.torn} of {alike.pairs} pairs of moments that look the "
+            f"same, it acts differently (limit {PRIVILEGED:.0f}%); who imitates it learns to guess"
+        )
+
+
+def _marked(gamed: bool) -> Iterator[str]:
+    if gamed:
+        yield "the task is marked as gamed: its reward is meant to pay for something that is not success"
+
+
+def _show(found: Audit) -> None:
+    """A table and the verdict, for people."""
+    console = Console()
+    title = f"{found.env}{' (marked as gamed)' if found.gamed else ''}: seeds from {found.first_seed}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("policy", no_wrap=True)
+    for column in ("success", "95% interval", "paid", "gap", "length", "cost"):
+        table.add_column(column, justify="right")
+    for score in found.scores:
+        row = score.as_json()
+        low, high = row["success_ci95"]
+        shares = (f"{row['success']:.0f} %", f"{low:.0f} to {high:.0f}", f"{row['paid']:.0f} %", f"{row['gap']:.0f} %")
+        table.add_row(score.probe.name, *shares, f"{row['mean_length']:.1f}", f"{row['mean_cost']:.2f}")
+    console.print(table)
+    console.print("gap: episodes in which a reward was paid and the verifier says no", style="dim")
+    if found.twins.pairs:
+        console.print(f"moments that look the same: {found.twins.pairs}; the expert differs in {found.twins.torn}")
+    for names, reason in found.skipped.items():
+        console.print(f"not tried: {names}: {reason}", soft_wrap=True)
+    console.print("PASS" if found.passed else "FAIL")
+    for reason in found.reasons:
+        console.print(f"  {reason}", soft_wrap=True)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[str], None]]:
+    """A passing bar on the error stream; yields what to call with the policy's name after each episode."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(f"audit of {name}", total=None)
+        yield lambda policy: progress.update(bar, advance=1, description=f"audit of {name}: {policy}")
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

@@ -1,0 +1,1 @@
+"""Speed and memory, as shares of what is possible."""

@@ -1,0 +1,70 @@
+"""`vla-rl eval`: a checkpoint on held-out seeds, with what a person looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vla_rl import build
+from vla_rl.config import RunConfig
+from vla_rl.envs import Past
+from vla_rl.evaluation import eval_info
+from vla_rl.evaluation.episodes import evaluate, keep_films, refilmed, workers_of
+from vla_rl.evaluation.outcome import EvalResult
+from vla_rl.registry import ConfigError
+from vla_rl.report import report
+from vla_rl.report.html import Score
+from vla_rl.rollout.actor import load_actor
+from vla_rl.runtime.checkpoint import Place, locate
+from vla_rl.runtime.serialization import load_entry
+from vla_rl.specs import HELD_OUT_SEEDS
+
+
+def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequence[Score] = ()) -> EvalResult:
+    """Evaluate `run.eval.checkpoint` on held-out seeds, print a table, and write what a person looks at.
+
+    `eval_info.json`, `videos/` and `report.html` go into `run.run_dir`. The report calls the policy `label`,
+    and shows the scores `before`, of other policies on the same seeds, first.
+
+    Raises:
+        ConfigError: no checkpoint is given, or the environment does not suit the config.
+        ValueError: the policy was made for other cameras, state or actions.
+        FileNotFoundError: the checkpoint is not there.
+        FileExistsError: the folder holds an evaluation already.
+    """
+    if run.eval.checkpoint is None or run.run_dir is None:
+        raise ConfigError("eval.checkpoint: give a checkpoint, such as outputs/train/<date>/<run>/checkpoints/last")
+    if (run.run_dir / eval_info.INFO_FILE).exists():
+        raise FileExistsError(f"run_dir: {run.run_dir} holds an evaluation already; name another folder, or remove it")
+    place, best_of = locate(run.eval.checkpoint), run.eval.best_of
+    actor = load_actor(place, run.device, best_of, run.plugins)
+    face = build.interface(run)
+    actor.policy.check_fits(face.tokens, face.observation.images, face.observation.state)
+    past = Past(_episodes_before(place) if run.eval.after_episodes is None else run.eval.after_episodes)
+    make = build.env_factory(run, face, past=past)
+    seeds = HELD_OUT_SEEDS[run.eval.seed : run.eval.seed + run.eval.episodes]
+    with eval_info.episode_bar(run.env.id, len(seeds)) as on_episode:
+        result = evaluate(
+            actor,
+            make,
+            seeds,
+            num_envs=run.eval.num_envs,
+            films=run.eval.videos,
+            on_episode=on_episode,
+            stack=run.replay.stack,
+            workers=workers_of(run),
+            timeout=run.train.step_timeout,
+        )
+    make_rendering = build.env_factory(run, face, "rgb_array", past)
+    result = refilmed(keep_films(result, run.eval.videos), make_rendering)
+    acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
+    about = {"checkpoint": str(run.eval.checkpoint), "acting": acting, "after_episodes": past.episodes}
+    eval_info.write(result, run.run_dir, about)
+    eval_info.print_table([result])
+    print(f"report: {report.write_evaluation(run, result, place, acting, label, before)}")
+    return result
+
+
+def _episodes_before(place: Place) -> int:
+    """How many episodes a checkpoint's run had had; 0 for a policy that no environment taught, or that stands alone."""
+    state = place.policy.parent / "training_state"
+    return int(load_entry(state, "episodes")) if state.is_dir() else 0

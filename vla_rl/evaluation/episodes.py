@@ -1,0 +1,298 @@
+"""Episodes on held-out seeds, one a seed, in environments that are stepped together."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from vla_rl.envs import earned, spoilt, succeeded
+from vla_rl.envs.frame_stack import FrameHistory
+from vla_rl.envs.vector import Steps, VectorEnvs, spare_cores
+from vla_rl.evaluation.outcome import EvalResult, Outcome
+from vla_rl.registry import ConfigError
+from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, TASK, VALIDATION_SEEDS
+
+if TYPE_CHECKING:
+    from vla_rl.config import RunConfig
+
+Actor = Callable[[dict[str, Any]], tuple[np.ndarray, dict[str, Any]]]
+"""A batched observation -> tokens int64 [B, K] and what is known of them, such as {"q": float [B]}."""
+
+
+def check_seeds(seeds: Iterable[int]) -> list[int]:
+    """The seeds as a list, if training uses none of them.
+
+    They must all be held out, or all be validation seeds (which choose among checkpoints, so that what
+    is reported in the end was used for no choice).
+
+    Raises:
+        ValueError: none; one twice; one that training may use; both kinds mixed.
+    """
+    seeds = [int(seed) for seed in seeds]
+    wrong = next((s for s in seeds if s not in HELD_OUT_SEEDS and s not in VALIDATION_SEEDS), None)
+    if wrong is not None or not seeds:
+        raise ValueError(
+            f"evaluation needs held-out seeds, from {HELD_OUT_SEEDS.start} to {HELD_OUT_SEEDS.stop - 1}; "
+            f"got {'none' if wrong is None else wrong}"
+        )
+    if len({seed in HELD_OUT_SEEDS for seed in seeds}) > 1:
+        raise ValueError("evaluation seeds must be all held out or all for validation, not mixed")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"evaluation seeds must differ from one another; {len(seeds) - len(set(seeds))} repeat")
+    return seeds
+
+
+class Evaluator:
+    """Runs exactly one episode for each seed, in environments that are made for the first seeds and kept for others.
+
+    An environment whose episode has ended begins the next seed's while the others step. What a deterministic actor
+    scores depends neither on `num_envs` nor on `workers`.
+
+    Args:
+        make_env: makes an environment that takes tokens int64 [K]; picklable where there are workers.
+        num_envs: episodes that run together, at least 1.
+        workers: processes that step them, several in each; 0 for this one.
+        timeout: seconds that a worker has, see `VectorEnvs`.
+
+    Raises:
+        ValueError: `num_envs` < 1.
+    """
+
+    def __init__(
+        self, make_env: Callable[[], gymnasium.Env], num_envs: int = 8, workers: int = 0, timeout: float | None = None
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        self._make_env, self._num_envs = make_env, num_envs
+        self._make = partial(VectorEnvs, workers=workers, timeout=timeout)
+        self._envs: VectorEnvs | None = None
+
+    def __call__(
+        self,
+        actor: Actor,
+        seeds: Iterable[int],
+        films: int = 0,
+        on_episode: Callable[[Outcome], None] | None = None,
+        stack: int = 1,
+    ) -> EvalResult:
+        """The episodes of these seeds.
+
+        Args:
+            actor: called on the observations of all running episodes, batched.
+            seeds: the episodes; see `check_seeds`.
+            films: keep the frames of this many successes and as many failures, those of the first seeds.
+            on_episode: called with each episode as it ends.
+            stack: frames of each camera that the actor sees at once.
+
+        Raises:
+            ValueError: a seed that training may use, or no seeds. What an environment raises has a note of its seed
+                and step.
+        """
+        seeds = check_seeds(seeds)
+        started = time.monotonic()
+        if self._envs is None:
+            self._envs = self._make(self._make_env, min(self._num_envs, len(seeds)))
+        envs, waiting, done = self._envs, deque(seeds), dict[int, Outcome]()
+        running: dict[int, _Episode] = {}
+        while len(done) < len(seeds):
+            free = [lane for lane in range(envs.count) if lane not in running]
+            begun = {lane: _Episode(waiting.popleft(), films > 0, stack) for lane in free[: len(waiting)]}
+            _turn(actor, envs, running, begun)
+            for lane, episode in [(lane, episode) for lane, episode in running.items() if episode.ended]:
+                outcome = done[episode.seed] = running.pop(lane).outcome()
+                if on_episode:
+                    on_episode(outcome)
+                _forget_frames(done, seeds, films)
+            running |= begun
+        return EvalResult(envs.name, tuple(done[seed] for seed in seeds), time.monotonic() - started)
+
+    def renew(self, make_env: Callable[[], gymnasium.Env]) -> None:
+        """Have the next episodes run in environments that this makes, because the world is another by now."""
+        self.close()
+        self._make_env, self._envs = make_env, None
+
+    def close(self) -> None:
+        """End the environments."""
+        if self._envs is not None:
+            self._envs.close()
+
+
+def evaluate(
+    actor: Actor,
+    make_env: Callable[[], gymnasium.Env],
+    seeds: Iterable[int],
+    num_envs: int = 8,
+    films: int = 0,
+    on_episode: Callable[[Outcome], None] | None = None,
+    stack: int = 1,
+    workers: int = 0,
+    timeout: float | None = None,
+) -> EvalResult:
+    """Run exactly one episode for each seed in environments of its own; see `Evaluator` for all that is given.
+
+    Raises:
+        ValueError: a seed that training may use, no seeds, or `num_envs` < 1.
+    """
+    with closing(Evaluator(make_env, num_envs, workers, timeout)) as evaluator:
+        return evaluator(actor, seeds, films, on_episode, stack)
+
+
+def workers_of(run: RunConfig, sharing: int = 1) -> int:
+    """How many processes step the environments of the run's evaluations, where so many processes share the cores.
+
+    The trainer waits for them, so that all of its part of the cores are theirs; with a single one there is none.
+    """
+    if run.eval.workers != "auto":
+        return run.eval.workers
+    spare = spare_cores(sharing) if run.train.workers else 0
+    return spare + 1 if spare else 0
+
+
+def _turn(actor: Actor, envs: VectorEnvs, running: dict[int, _Episode], begun: dict[int, _Episode]) -> None:
+    """Let every running episode take a step, and meanwhile those begin that have `begun`, each in its lane."""
+    try:
+        if running:
+            decided, info = actor(_joined([episode.seen for episode in running.values()]))
+            tokens, q = np.array(decided, np.int64), info.get("q")
+            envs.send(tokens, [*running])
+        if begun:
+            envs.send_seeds([episode.seed for episode in begun.values()], [*begun])
+        if running:
+            steps = envs.receive()
+            for row, episode in enumerate(running.values()):
+                episode.step(steps, row, tokens[row], None if q is None else float(q[row]))
+        if begun:
+            steps = envs.receive()
+            for row, episode in enumerate(begun.values()):
+                episode.look(steps, row, fresh=True)
+    except (RuntimeError, TimeoutError) as error:
+        under_way = [f"{lane}: seed {each.seed}, step {len(each.tokens)}" for lane, each in (running | begun).items()]
+        error.add_note(f"evaluation episodes under way by environment: {'; '.join(under_way)}")
+        raise
+
+
+def keep_films(result: EvalResult, total: int) -> EvalResult:
+    """At most `total` films, half of them failures where there are enough of both kinds."""
+    successes, failures = result.films(True), result.films(False)
+    lost = failures[: max(total // 2, total - len(successes))]
+    kept = {outcome.seed for outcome in (*lost, *successes[: total - len(lost)])}
+    outcomes = (o if o.seed in kept else dataclasses.replace(o, frames=None) for o in result.outcomes)
+    return dataclasses.replace(result, outcomes=tuple(outcomes))
+
+
+def refilmed(result: EvalResult, make_env: Callable[[], gymnasium.Env]) -> EvalResult:
+    """The films again in better pictures: the decisions of each repeated in an environment that renders.
+
+    A film stays as it is where the environment does not render, or does not repeat the episode.
+    """
+    if not any(outcome.frames for outcome in result.outcomes):
+        return result
+    try:
+        env = make_env()
+    except (ConfigError, ValueError):
+        return result
+    try:
+        outcomes = tuple(_refilm(outcome, env) if outcome.frames else outcome for outcome in result.outcomes)
+    finally:
+        env.close()
+    return dataclasses.replace(result, outcomes=outcomes)
+
+
+def _refilm(outcome: Outcome, env: gymnasium.Env) -> Outcome:
+    if env.render_mode != "rgb_array":
+        return outcome
+    env.reset(seed=outcome.seed)
+    frames, total = [_picture(env)], 0.0
+    info: dict[str, Any] = {}
+    for tokens in outcome.tokens:
+        _, reward, terminated, truncated, info = env.step(tokens)
+        total += earned(reward, info)
+        frames.append(_picture(env))
+        if terminated or truncated:
+            break
+    same = len(frames) == len(outcome.tokens) + 1 and total == outcome.sum_reward
+    return (
+        dataclasses.replace(outcome, frames=tuple(frames)) if same and succeeded(info) == outcome.success else outcome
+    )
+
+
+def _picture(env: gymnasium.Env) -> np.ndarray:
+    return np.array(env.render(), np.uint8)
+
+
+class _Episode:
+    """An episode under way.
+
+    Attributes:
+        seen: what the actor sees now, a batch of one.
+        ended: whether it is over.
+    """
+
+    def __init__(self, seed: int, filmed: bool, stack: int) -> None:
+        self.seed, self.filmed = seed, filmed
+        self.seen: dict[str, Any] = {}
+        self.ended = False
+        self.tokens: list[np.ndarray] = []
+        self._history = FrameHistory(stack)
+        self._task, self._info, self._length = "", dict[str, Any](), 0
+        self._rewards, self._q, self._frames = list[float](), list[float](), list[np.ndarray]()
+
+    def step(self, steps: Steps, row: int, tokens: np.ndarray, q: float | None) -> None:
+        """Take in what `tokens`, of value `q`, have led to."""
+        self.tokens.append(tokens)
+        self._q.extend([] if q is None else [q])
+        self._rewards.append(float(steps.reward[row]))
+        self._info = steps.infos[row]
+        self._length += int(self._info.get("steps", 1))
+        self.ended = bool(steps.terminated[row] or steps.truncated[row])
+        self.look(steps, row, fresh=False)
+
+    def look(self, steps: Steps, row: int, fresh: bool) -> None:
+        """Take in what is shown in a row of `steps`; `fresh`: at the episode's beginning."""
+        observation = {key: value[row : row + 1] for key, value in steps.observation.items()}
+        self.seen = self._history.push(observation, np.array([fresh]))
+        self._task = str(observation[TASK][0])
+        if self.filmed:
+            camera = next(key for key in observation if key.startswith(IMAGES))
+            self._frames.append(np.array(observation[camera][0], np.uint8))
+
+    def outcome(self) -> Outcome:
+        """What became of it."""
+        return Outcome(
+            seed=self.seed,
+            task=self._task,
+            success=succeeded(self._info),
+            sum_reward=sum(self._rewards),
+            max_reward=max(self._rewards),
+            length=self._length,
+            invalid=spoilt(self._info),
+            tokens=np.stack(self.tokens),
+            q=tuple(self._q),
+            frames=tuple(self._frames) if self.filmed else None,
+            stage=self._info.get("stage"),
+        )
+
+
+def _forget_frames(done: dict[int, Outcome], seeds: Sequence[int], films: int) -> None:
+    """Keep the frames of the first `films` successes and failures, so that memory does not grow with the seeds."""
+    for success in (True, False):
+        filmed = [seed for seed in seeds if seed in done and done[seed].frames is not None]
+        kind = [seed for seed in filmed if done[seed].success == success and not done[seed].invalid]
+        for seed in set(kind[films:]) | {seed for seed in filmed if done[seed].invalid}:
+            done[seed] = dataclasses.replace(done[seed], frames=None)
+
+
+def _joined(observations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Batches of one as one batch: arrays [B, ...], instructions a list of B."""
+    keys = observations[0].keys()
+    columns = {key: [observation[key] for observation in observations] for key in keys}
+    return {key: list(chain(*column)) if key == TASK else np.concatenate(column) for key, column in columns.items()}

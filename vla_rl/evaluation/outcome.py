@@ -1,0 +1,84 @@
+"""What became of evaluation episodes: successes, and the interval that their share lies in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One evaluation episode.
+
+    `task`: the instruction. `success`: at the end of the episode. `length`: simulator steps.
+    `invalid`: the environment, not the policy, failed; such an episode counts neither way.
+    `tokens` int64 [N, K]: the N decisions. `q` [N]: the critic's value of each; empty without a critic.
+    `frames`: N + 1 uint8 frames [H, W, 3], the last one after the end; None unless the episode was filmed.
+    `stage`: of a world that shifts in mid-run, by its `info["stage"]`; None where there is none, or before the first.
+    """
+
+    seed: int
+    task: str
+    success: bool
+    sum_reward: float
+    max_reward: float
+    length: int
+    invalid: bool
+    tokens: np.ndarray
+    q: tuple[float, ...] = ()
+    frames: tuple[np.ndarray, ...] | None = None
+    stage: int | None = None
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """The episodes of one policy in one environment, in the order of their seeds, and the time they took."""
+
+    env: str
+    outcomes: tuple[Outcome, ...]
+    seconds: float = 0.0
+
+    @property
+    def valid(self) -> tuple[Outcome, ...]:
+        """The episodes that count."""
+        return tuple(outcome for outcome in self.outcomes if not outcome.invalid)
+
+    @property
+    def n_invalid(self) -> int:
+        """Episodes that the environment spoilt."""
+        return len(self.outcomes) - len(self.valid)
+
+    @property
+    def successes(self) -> int:
+        """Successful episodes."""
+        return sum(outcome.success for outcome in self.valid)
+
+    @property
+    def pc_success(self) -> float:
+        """Success in percent; NaN without a valid episode."""
+        return percent(self.successes, len(self.valid))
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The 95% Wilson interval of `pc_success`, in percent."""
+        return wilson(self.successes, len(self.valid))
+
+    def films(self, success: bool) -> list[Outcome]:
+        """The filmed successes, or the filmed failures."""
+        return [outcome for outcome in self.valid if outcome.frames is not None and outcome.success == success]
+
+
+def percent(successes: int, episodes: int) -> float:
+    """`successes` of `episodes` in percent; NaN of none."""
+    return 100.0 * successes / episodes if episodes else math.nan
+
+
+def wilson(successes: int, episodes: int) -> tuple[float, float]:
+    """The 95% Wilson score interval of a success rate, in percent; (0, 100) without an episode."""
+    if episodes == 0:
+        return 0.0, 100.0
+    interval = binomtest(successes, episodes).proportion_ci(0.95, method="wilson")
+    return 100.0 * float(interval.low), 100.0 * float(interval.high)

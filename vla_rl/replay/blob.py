@@ -1,0 +1,133 @@
+"""Immutable files named by their content: written whole or not at all, linked, not copied; mapped, not read.
+
+A file is in the safetensors format: named arrays and a little text. Its name is the SHA-256 of its bytes, so that two
+files of one name are one file, whoever wrote them and whenever; a checkpoint takes those of the one before by a link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save as packed
+
+from vla_rl.paths import flush
+
+UNFINISHED = ".part-"
+"""Prefix of what is being written; whatever a killed process left of it is swept by `sweep`."""
+_DTYPES = {
+    "BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "I8": "int8", "I16": "int16",
+    "I32": "int32", "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64",
+}  # fmt: skip
+
+
+class Archive:
+    """Named arrays and text, in RAM until they are written and mapped from the file from then on.
+
+    Attributes:
+        arrays: by name; read-only once they are mapped.
+        meta: short texts by name.
+        nbytes: of all arrays.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, str]) -> None:
+        self.arrays, self.meta = dict(arrays), dict(meta)
+        self.nbytes = sum(array.nbytes for array in self.arrays.values())
+        self.name: str | None = None
+
+    def store(self, folder: Path, previous: Iterable[Path] = ()) -> str:
+        """Have `folder` hold the file: there already, linked from a folder of `previous`, or written and flushed.
+
+        Returns:
+            The file's name.
+        """
+        if self.name is not None:
+            target = folder / self.name
+            if target.exists() or any(_link(place / self.name, target) for place in previous):
+                return self.name
+        # One entry, since the format does not keep the order of several.
+        meta = {"meta": json.dumps(self.meta)}
+        content = packed({name: np.ascontiguousarray(array) for name, array in self.arrays.items()}, meta)
+        self.name = hashlib.sha256(content).hexdigest()
+        target = folder / self.name
+        if not target.exists():
+            _write(target, content)
+        self.arrays, self.meta = _mapped(target)
+        return self.name
+
+    @classmethod
+    def open(cls, path: Path) -> Archive:
+        """The file at `path`, mapped.
+
+        Raises:
+            ValueError: it is missing, cut short, longer than it says, or no such file at all; names it.
+        """
+        archive = cls(*_mapped(path))
+        archive.name = path.name
+        return archive
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """The array `name`.
+
+        Raises:
+            ValueError: there is none, or one of another shape or dtype.
+        """
+        array = self.arrays.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
+            raise ValueError(f"{self.name}: {name}: expected {dtype} {list(shape)}, got {found}")
+        return array
+
+
+def sweep(folder: Path, keep: Iterable[str] = ()) -> None:
+    """Delete every file of `folder` but those named: what was dropped, half written or written in vain."""
+    wanted = set(keep)
+    for path in folder.iterdir():
+        if path.name not in wanted and path.is_file():
+            path.unlink()
+
+
+def _write(target: Path, content: bytes) -> None:
+    draft = target.with_name(UNFINISHED + target.name)
+    try:
+        with open(draft, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(target)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    flush(target.parent)
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Whether `target` is now another name of `source`; it is not where that is gone, or on another disk."""
+    with contextlib.suppress(OSError):
+        os.link(source, target)
+        return True
+    return False
+
+
+def _mapped(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        content = np.memmap(path, np.uint8, "r")
+        begin = 8 + int(content[:8].view("<u8")[0])
+        header: dict[str, Any] = json.loads(content[8:begin].tobytes())
+        meta = json.loads(header.pop("__metadata__")["meta"])
+        arrays, end = {}, begin
+        for name, entry in header.items():
+            first, last = entry["data_offsets"]
+            end = max(end, begin + last)
+            arrays[name] = content[begin + first : begin + last].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        if end != len(content):
+            raise ValueError(f"expected {end} bytes, got {len(content)}")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from error
+    return arrays, meta

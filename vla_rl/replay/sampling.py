@@ -1,0 +1,102 @@
+"""Demonstrations and one's own experience in one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from vla_rl.replay.batch import Batch
+from vla_rl.replay.buffer import Following, ReplayBuffer
+from vla_rl.replay.hindsight import Hindsight
+from vla_rl.replay.samplers import By, NothingToSampleError
+
+
+@dataclass(frozen=True)
+class Own:
+    """How one's own experience is drawn.
+
+    success_share: of the rows, [0, 1], those that a reward followed, as long as there are any. by, correction: how the
+    rest is drawn, see `ReplayBuffer.sample`. hindsight: gives rows of the rest other goals.
+    """
+
+    success_share: float = 0.0
+    by: By = "uniform"
+    correction: float = 0.0
+    hindsight: Hindsight | None = None
+
+    def sample(
+        self,
+        buffer: ReplayBuffer,
+        count: int,
+        rng: np.random.Generator,
+        finished_only: bool = False,
+        images: bool = True,
+        following: Following = True,
+        to_end: float = 0.0,
+    ) -> Batch:
+        """`count` rows; those of successes come first. For the rest see `ReplayBuffer.sample`.
+
+        Rows that may get other goals lead as far as `n_step` says, whatever `to_end` says of the others.
+        """
+        lucky = round(count * self.success_share)
+        # Only where it is wanted: from the first question on, the buffer keeps count of its successes.
+        if lucky and not buffer.can_sample(finished_only, "success"):
+            lucky = 0
+        draw = partial(buffer.sample, rng=rng, finished_only=finished_only, images=images, following=following)
+        parts = [draw(lucky, by="success", to_end=to_end)] if lucky else []
+        if lucky < count:
+            to_end = 0.0 if self.hindsight else to_end
+            rest = draw(count - lucky, by=self.by, correction=self.correction, to_end=to_end)
+            parts.append(self.hindsight(buffer, rest, rng) if self.hindsight else rest)
+        return Batch.concatenate(parts, buffer.recycler)
+
+
+def sample_mixed(
+    online: ReplayBuffer,
+    demos: ReplayBuffer,
+    batch_size: int,
+    demo_share: float,
+    rng: np.random.Generator,
+    *,
+    finished_only: bool = False,
+    images: bool = True,
+    following: Following = True,
+    to_end: float = 0.0,
+    own: Own | None = None,
+) -> Batch:
+    """`round(batch_size * demo_share)` rows of `demos`, then rows of `online`; `batch.demo` tells them apart.
+
+    While one buffer has nothing to sample yet, the other gives the whole batch. `index` counts within
+    the buffer that a row came from.
+
+    own: how the rows of `online` are drawn; uniformly unless it says otherwise. The other arguments are those of
+        `ReplayBuffer.sample`.
+
+    Raises:
+        NothingToSampleError: neither buffer has a row to sample.
+        ValueError: `demo_share` outside [0, 1], or `batch_size` < 1.
+    """
+    if not 0 <= demo_share <= 1:
+        raise ValueError(f"demo_share must lie in [0, 1], got {demo_share}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    from_demos = round(batch_size * demo_share)
+    wanted = [(demos, from_demos), (online, batch_size - from_demos)]
+    ready = [(buffer, count) for buffer, count in wanted if count and buffer.can_sample(finished_only)]
+    if not ready:
+        # A side of share 0 stands in only when the other has nothing.
+        ready = [(buffer, batch_size) for buffer, _ in wanted if buffer.can_sample(finished_only)][:1]
+    if not ready:
+        raise NothingToSampleError(
+            f"neither the demonstrations ({len(demos)} rows) nor replay ({len(online)} rows) "
+            "hold a transition to sample"
+        )
+    if len(ready) == 1:
+        ready = [(ready[0][0], batch_size)]
+    ways = {id(demos): Own(), id(online): own or Own()}
+    parts = [
+        ways[id(buffer)].sample(buffer, count, rng, finished_only, images, following, to_end) for buffer, count in ready
+    ]
+    return Batch.concatenate(parts, online.recycler)

@@ -1,0 +1,1 @@
+"""One self-contained HTML page: success with intervals, learning curves, film strips."""

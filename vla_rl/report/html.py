@@ -1,0 +1,201 @@
+"""The page that a person looks at, as HTML: success with intervals, learning curves, film strips.
+
+Pictures are data URIs and charts inline SVG; the page asks for nothing from elsewhere, and says so to the browser.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla_rl.evaluation.outcome import EvalResult, percent, wilson
+from vla_rl.media.images import data_uri
+from vla_rl.report.charts import learning_charts
+
+FRAMES = 8
+"""At most this many frames a film strip."""
+_STYLE = Path(__file__).with_suffix(".css")
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of the success table: a policy, how it acts, and `successes` of `episodes`."""
+
+    policy: str
+    env: str
+    successes: int
+    episodes: int
+    note: str = ""
+    invalid: int = 0
+
+    @classmethod
+    def of(cls, result: EvalResult, policy: str, note: str = "") -> Score:
+        """The score of an evaluation."""
+        return cls(policy, result.env, result.successes, len(result.valid), note, result.n_invalid)
+
+
+@dataclass(frozen=True)
+class Film:
+    """An episode as pictures: uint8 frames [H, W, 3], and Q before each but the last (or no Q at all)."""
+
+    task: str
+    success: bool
+    frames: Sequence[np.ndarray]
+    q: Sequence[float] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows.
+
+    `summary`: settings by name. `scores`: one a policy, the one that matters last. `films`: in the order
+    in which they are shown, successes and failures apart. `metrics`: the lines of `metrics.jsonl`.
+    """
+
+    title: str
+    scores: Sequence[Score]
+    subtitle: str = ""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    films: Sequence[Film] = ()
+    metrics: Sequence[Mapping[str, Any]] = ()
+
+
+def page(report: Report) -> str:
+    """The whole page as HTML."""
+    parts = [
+        f"<header><h1>{escape(report.title)}</h1>",
+        f'<p class="soft">{escape(report.subtitle)}</p></header>' if report.subtitle else "</header>",
+        _tiles(report.scores),
+        _table(report.scores),
+        _learning(report),
+        _strips("Successes", [film for film in report.films if film.success]),
+        _strips("Failures", [film for film in report.films if not film.success]),
+        _settings(report.summary),
+        _footer(report),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(report.title)}</title><style>\n{_STYLE.read_text('utf-8')}</style></head>\n"
+        "<body><main>\n" + "\n".join(part for part in parts if part) + "\n</main></body></html>\n"
+    )
+
+
+def _tiles(scores: Sequence[Score]) -> str:
+    """Each policy's success, large; the last is the one that matters. Those of one name say how they act, too."""
+    tiles, names = [], Counter(score.policy for score in scores)
+    for number, score in enumerate(scores, 1):
+        low, high = wilson(score.successes, score.episodes)
+        main = " main" if number == len(scores) else ""
+        name = f"{score.policy}, {score.note}" if names[score.policy] > 1 and score.note else score.policy
+        tiles.append(
+            f'<div class="card tile{main}"><div class="soft small">{escape(name)}</div>'
+            f'<div class="number">{_percent(percent(score.successes, score.episodes))}</div>'
+            f'<div class="soft small">95% interval {low:.0f} to {high:.0f} %</div></div>'
+        )
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _table(scores: Sequence[Score]) -> str:
+    rows = []
+    for score in scores:
+        rate, (low, high) = percent(score.successes, score.episodes), wilson(score.successes, score.episodes)
+        note = f'<div class="soft small">{escape(score.note)}</div>' if score.note else ""
+        invalid = f'<div class="soft small">{score.invalid} invalid, not counted</div>' if score.invalid else ""
+        dot = "" if math.isnan(rate) else f'<i class="dot" style="left:{rate:.2f}%"></i>'
+        rows.append(
+            f'<tr><td>{escape(score.policy)}{note}</td><td class="env">{escape(score.env)}</td>'
+            f'<td class="right">{score.successes} of {score.episodes}{invalid}</td>'
+            f'<td class="right"><strong>{_percent(rate)}</strong></td>'
+            f'<td class="right">{low:.1f} to {high:.1f}</td><td class="chart"><div class="range" aria-hidden="true">'
+            f'<i class="rail"></i><i class="span" style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
+            f"{dot}</div></td></tr>"
+        )
+    head = (
+        '<tr><th>policy</th><th>task</th><th class="right">episodes won</th><th class="right">success</th>'
+        '<th class="right">95% interval</th><th>0 to 100 %</th></tr>'
+    )
+    return (
+        "<section><h2>Success on held-out seeds</h2>"
+        f'<div class="card table"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div></section>'
+    )
+
+
+def _learning(report: Report) -> str:
+    start = report.scores[0] if len(report.scores) > 1 else None
+    line = (start.policy, percent(start.successes, start.episodes)) if start else None
+    cards = []
+    for chart in learning_charts(report.metrics, line):
+        legend = "".join(
+            f'<span><i style="background:var({colour})"></i>{escape(label)}</span>' for label, colour in chart.legend
+        )
+        title = f'<h3>{escape(chart.title)}</h3><div class="legend small">{legend}</div>'
+        cards.append(f'<div class="card">{title}{chart.svg}</div>')
+    return f'<section><h2>Learning</h2><div class="charts">{"".join(cards)}</div></section>' if cards else ""
+
+
+def _strips(title: str, films: Sequence[Film]) -> str:
+    films = [film for film in films if len(film.frames)]
+    if not films:
+        return ""
+    return f"<section><h2>{escape(title)}</h2>{''.join(map(_strip, films))}</section>"
+
+
+def _strip(film: Film) -> str:
+    mark = ("good", "✓ success") if film.success else ("bad", "✗ failure")
+    figures = "".join(_figure(film, int(step)) for step in _picked(len(film.frames)))
+    return (
+        f'<article class="card film"><header><h3>“{escape(film.task)}”</h3>'
+        f'<span class="mark {mark[0]}">{mark[1]}</span>'
+        f'<span class="soft small">{escape(film.note)}</span></header><div class="strip">{figures}</div></article>'
+    )
+
+
+def _figure(film: Film, step: int) -> str:
+    frame = film.frames[step]
+    pixels = ' class="pixels"' if max(frame.shape[:2]) <= 96 else ""
+    caption, bar = f'<span class="soft">{step}</span>', ""
+    if step < len(film.q) and math.isfinite(film.q[step]):
+        value = film.q[step]
+        caption += f"<span>Q {value:.2f}</span>"
+        bar = f'<div class="q"><i style="width:{100 * min(max(value, 0.0), 1.0):.0f}%"></i></div>'
+    elif step == len(film.frames) - 1:
+        caption += '<span class="soft">end</span>'
+    image = f'<img{pixels} alt="{escape(film.task)}, decision {step}" src="{data_uri(frame)}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption>{bar}</figure>"
+
+
+def _picked(frames: int) -> np.ndarray:
+    """At most `FRAMES` frame numbers, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, frames - 1, min(frames, FRAMES)).round().astype(int))
+
+
+def _settings(summary: Mapping[str, Any]) -> str:
+    if not summary:
+        return ""
+    rows = "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in summary.items())
+    return f'<section><h2>Settings</h2><div class="card"><dl>{rows}</dl></div></section>'
+
+
+def _footer(report: Report) -> str:
+    text = (
+        "Each policy ran one episode a seed, on seeds that nothing trained on. Intervals are 95% Wilson score "
+        "intervals. The number at the left under a frame counts decisions"
+    )
+    q = ", and Q is the critic's estimate of the discounted return from there" if any(f.q for f in report.films) else ""
+    return f'<footer class="soft small">{text}{q}.</footer>'
+
+
+def _percent(rate: float) -> str:
+    return "none" if math.isnan(rate) else f"{rate:.0f} %" if rate == round(rate) else f"{rate:.1f} %"

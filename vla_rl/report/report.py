@@ -1,0 +1,134 @@
+"""One self-contained `report.html`: what was evaluated, beside other policies, and how it learned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vla_rl.evaluation.eval_info import INFO_FILE
+from vla_rl.evaluation.outcome import EvalResult
+from vla_rl.report.html import Film, Report, Score, page
+
+if TYPE_CHECKING:
+    from vla_rl.config import RunConfig
+    from vla_rl.runtime.checkpoint import Place
+
+__all__ = ["Film", "Report", "Score", "films_of", "read_metrics", "read_score", "write_evaluation", "write_report"]
+
+METRICS_FILE = "metrics.jsonl"
+REPORT_FILE = "report.html"
+
+
+def read_score(folder: Path, policy: str, note: str = "") -> Score:
+    """The score of the evaluation that lies in `folder`, under the name `policy`.
+
+    Raises:
+        ValueError: `eval_info.json` is missing or damaged; it is named.
+    """
+    path = Path(folder) / INFO_FILE
+    try:
+        info = json.loads(path.read_text("utf-8"))
+        valid = [row for row in info["per_episode"] if not row["invalid"]]
+        won = sum(bool(row["success"]) for row in valid)
+        acting = str(info["about"].get("acting", ""))
+        invalid = len(info["per_episode"]) - len(valid)
+        return Score(policy, ", ".join(info["per_group"]), won, len(valid), note or acting, invalid)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; run `vla-rl eval` with run_dir={folder} first") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged, or no result of `vla-rl eval`: {error!r}") from error
+
+
+def write_report(path: Path, report: Report) -> Path:
+    """Write the page; returns its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(report), "utf-8")
+    return path
+
+
+def write_evaluation(
+    run: RunConfig,
+    result: EvalResult,
+    place: Place,
+    acting: str,
+    label: str | None = None,
+    before: Sequence[Score] = (),
+) -> Path:
+    """The report of `vla-rl eval`, in the run's folder, with the learning curve of the run that the policy lies in.
+
+    `acting`: how the policy decided ("greedy"). `label`: what to call it. `before`: scores of other
+    policies, shown first; the first of them as the one that learning started from.
+    """
+    assert run.run_dir is not None, "a config is made by load()"
+    step = f", step {place.generation.step}" if place.generation else ""
+    score = Score.of(result, label or f"{run.policy.name}{step}", acting)
+    report = Report(
+        title=f"{run.env.name.replace('_', ' ').capitalize()}: {score.policy}",
+        subtitle=f"{run.env.id}, {len(result.outcomes)} episodes, {acting}",
+        scores=[*before, score],
+        summary=settings(run) | {"checkpoint": place.policy},
+        films=films_of(result),
+        metrics=read_metrics(place.run_dir / METRICS_FILE) if place.run_dir else (),
+    )
+    return write_report(run.run_dir / REPORT_FILE, report)
+
+
+def films_of(result: EvalResult) -> list[Film]:
+    """The filmed episodes of an evaluation, successes first."""
+    return [
+        Film(
+            outcome.task,
+            outcome.success,
+            outcome.frames or (),
+            outcome.q,
+            f"seed {outcome.seed} · {outcome.length} steps",
+        )
+        for success in (True, False)
+        for outcome in result.films(success)
+    ]
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`; none where there is no file. A last line cut short is left out.
+
+    Raises:
+        ValueError: a line before the last is not a JSON object; the line is named.
+    """
+    if not Path(path).is_file():
+        return []
+    lines = Path(path).read_text("utf-8").splitlines()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}, line {number}: not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}: expected a JSON object, got {line[:40]!r}")
+        rows.append(row)
+    return rows
+
+
+def settings(run: RunConfig) -> dict[str, str]:
+    """What a reader wants to know of a run, in words."""
+    sensors = [sensor.get("name") or sensor["type"] for sensor in run.env.sensors or ()]
+    return {
+        "environment": run.env.id,
+        "sensors": ", ".join(map(str, sensors)) or "the environment's own",
+        "backbone": run.policy.name,
+        "trained": {"head": "the head", "lora": "the head and LoRA", "all": "everything"}[run.policy.train],
+        "actions": _brief(run.action_space),
+        "algorithm": type(run.algorithm).__name__,
+        "seed": str(run.seed),
+    }
+
+
+def _brief(component: Any) -> str:
+    """A component and its settings, in a line."""
+    text = repr(component)
+    return text if len(text) <= 120 else type(component).__name__

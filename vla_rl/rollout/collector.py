@@ -1,0 +1,156 @@
+"""Acting in many environments at once, and remembering."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vla_rl.algorithms.algorithm import Decision
+from vla_rl.envs import spoilt, succeeded
+from vla_rl.envs.frame_stack import FrameHistory
+from vla_rl.envs.vector import Steps, VectorEnvs
+from vla_rl.replay import ReplayBuffer
+from vla_rl.runtime.logger import Log
+from vla_rl.specs import check_training_seed
+
+
+@dataclass
+class Group:
+    """Lanes that are acted for together. observation: their newest. final, fresh: bool [B], whether it ends, or begins,
+    an episode. spoilt: bool [B], whether the environment spoilt the episode, which is then forgotten to its end.
+    decision: what their environments are at; None where they rest."""
+
+    lanes: slice
+    observation: dict[str, Any]
+    final: np.ndarray
+    fresh: np.ndarray
+    spoilt: np.ndarray
+    history: FrameHistory
+    decision: Decision | None = None
+
+
+class Collector:
+    """Steps environments with a policy, and writes every observation to replay once.
+
+    The environments of a group work while the policy acts for other groups, and while the caller learns: what came of
+    a decision is taken in at the group's next turn.
+
+    The environments reset in the step after an episode's end, so an episode's final observation passes through `step`
+    like any other and becomes its final row.
+
+    Args:
+        envs: environments that take tokens int64 [K].
+        replay: with one lane for each environment.
+        seed: of each lane's first reset, or of the first lane's, the next lane's is one more; all training seeds.
+        groups: of lanes, in turn; at most one for each lane.
+    """
+
+    def __init__(
+        self, envs: VectorEnvs, replay: ReplayBuffer, seed: int | Sequence[int], groups: int = 1, recent: int = 100
+    ) -> None:
+        self.envs, self.replay = envs, replay
+        seeds = range(seed, seed + envs.count) if isinstance(seed, int) else seed
+        observation = envs.reset([check_training_seed(each) for each in seeds]).observation
+        self._groups: deque[Group] = deque()
+        for lanes in np.array_split(np.arange(envs.count), min(groups, envs.count)):
+            some, count = slice(int(lanes[0]), int(lanes[-1]) + 1), len(lanes)
+            seen = {key: value[some] for key, value in observation.items()}
+            none = np.zeros(count, bool)
+            group = Group(some, seen, none, ~none, none, FrameHistory(replay.stack))
+            self._groups.append(group)
+        self._turn = self._groups[0]
+        self._recent: deque[bool] = deque(maxlen=recent)
+        self.episodes = self.invalid_episodes = 0
+
+    @property
+    def turn(self) -> slice:
+        """The lanes of the group whose turn it is."""
+        return self._turn.lanes
+
+    @property
+    def success_rate(self) -> float:
+        """Share of successes among the latest episodes; NaN before the first."""
+        return float(np.mean(self._recent)) if self._recent else float("nan")
+
+    def step(self, act: Callable[[dict[str, Any]], Decision], log: Log) -> int:
+        """Take in what came of the decisions of the group whose turn it is, decide anew, and leave it at work.
+
+        Returns:
+            How many transitions that made; none at a group's first turn.
+        """
+        group = self._turn = self._groups[0]
+        self._groups.rotate(-1)
+        made = self._take_in(group, log)
+        with log.timed("act"):
+            group.decision = act(group.history.push(group.observation, group.fresh))
+        self.envs.send(group.decision.tokens, group.lanes)
+        return made
+
+    def settle(self, log: Log) -> int:
+        """Take in what came of all decisions, so that nothing is under way; returns how many transitions that made."""
+        return sum(self._take_in(group, log) for group in self._groups)
+
+    def _take_in(self, group: Group, log: Log) -> int:
+        """Remember what came of the group's decisions, if any are under way; how many transitions that made."""
+        if group.decision is None:
+            return 0
+        decision, group.decision = group.decision, None
+        with log.timed("step"):
+            steps = self.envs.receive()
+        said = np.array([spoilt(info) for info in steps.infos])
+        broke = said & ~group.final
+        left_out = group.spoilt | broke
+        with log.timed("remember"):
+            if broke.any():
+                self.replay.discard(group.lanes.start + np.flatnonzero(broke))
+            self._remember(group, decision, steps, ~left_out)
+        made = int((~group.final).sum())
+        ended = (steps.terminated | steps.truncated) & ~group.final
+        for lane in np.flatnonzero(ended & ~left_out).tolist():
+            self._recent.append(succeeded(steps.infos[lane]))
+        self.episodes += int((ended & ~left_out).sum())
+        self.invalid_episodes += int((ended & left_out).sum())
+        # Where an episode was reset, what is said is said of the next one.
+        group.spoilt = np.where(group.final, said, left_out)
+        group.observation, group.final, group.fresh = steps.observation, ended, group.final
+        return made
+
+    def _remember(self, group: Group, decision: Decision, steps: Steps, kept: np.ndarray) -> None:
+        """Write the rows of those lanes that `kept` (bool [B]) says to replay."""
+        lanes = np.arange(group.lanes.start, group.lanes.stop)
+        rows: dict[str, Any] = {
+            "observation": group.observation,
+            "tokens": decision.tokens,
+            "reward": steps.reward,
+            "terminated": steps.terminated,
+            "truncated": steps.truncated,
+            "final": group.final,
+            "features": decision.features,
+            "lanes": lanes,
+        }
+        if not kept.all():
+            rows = {name: _picked(value, np.flatnonzero(kept)) for name, value in rows.items()}
+        if kept.any():
+            self.replay.add(**rows)
+
+    def statistics(self) -> dict[str, float]:
+        """Of the latest episodes, for the log; of those that the environment spoilt, their number alone."""
+        return {
+            "train/success_rate": self.success_rate,
+            "train/episodes": float(self.episodes),
+            "train/invalid_episodes": float(self.invalid_episodes),
+        }
+
+    def close(self) -> None:
+        """End the environments."""
+        self.envs.close()
+
+
+def _picked(value: Any, rows: np.ndarray) -> Any:
+    if isinstance(value, dict):
+        return {key: _picked(item, rows) for key, item in value.items()}
+    return [value[i] for i in rows] if isinstance(value, list) else value[rows]

@@ -1,0 +1,346 @@
+"""What the loop is made of: made, saved, restored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+
+from vla_rl import build, registry
+from vla_rl.algorithms.algorithm import Decision
+from vla_rl.algorithms.pa_rl import ParlAlgorithm
+from vla_rl.autotune import feature_cache
+from vla_rl.autotune.backbone import tune
+from vla_rl.config import RunConfig
+from vla_rl.data.demos import Demonstrations
+from vla_rl.envs import Past
+from vla_rl.envs.vector import VectorEnvs, spare_cores
+from vla_rl.evaluation.episodes import Evaluator, workers_of
+from vla_rl.evaluation.outcome import percent
+from vla_rl.models.policy import Policy
+from vla_rl.registry import ConfigError
+from vla_rl.replay import Batch, Own, ReplayBuffer, sample_mixed
+from vla_rl.rollout.actor import Actor
+from vla_rl.rollout.collector import Collector
+from vla_rl.runtime import checkpoint
+from vla_rl.runtime.learner import Learner
+from vla_rl.runtime.schedule import Schedule
+from vla_rl.specs import VALIDATION_SEEDS, training_seeds
+
+T = TypeVar("T")
+REPLAY = "training_state/replay"
+"""Where a generation holds the replay, of several processes the first one's; see `own_part`."""
+LANES_FILE = "lanes.json"
+"""Of a run's folder: how many lanes it has begun with a seed."""
+LEAST_ERROR = 1e-3
+"""Added to a row's error, so that it stays in play; in units of value."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come, through all of its resumptions.
+
+    step: decisions. seconds: that the loop took. owed: updates that are due, with a fraction. due: what was done when.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    owed: float = 0.0
+    due: Schedule = field(default_factory=lambda: Schedule(0))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the step, which the generation tells."""
+        return {"seconds": self.seconds, "owed": self.owed, "due": self.due.state_dict()}
+
+    def load_state_dict(self, step: int, state: dict[str, Any] | None) -> None:
+        """Go on from `step`, of which a run saved `state`; one of an older version saved none."""
+        self.step, self.due = step, Schedule(step)
+        if state is not None:
+            self.seconds, self.owed = state["seconds"], state["owed"]
+            self.due.load_state_dict(state["due"])
+
+
+@dataclass
+class World:
+    """Everything that a run is made of."""
+
+    run: RunConfig
+    learner: Learner
+    policy: Policy
+    algorithm: ParlAlgorithm
+    collector: Collector
+    replay: ReplayBuffer
+    demos: ReplayBuffer
+    face: build.Interface
+    cache: feature_cache.CacheChoice
+    backbone: str
+    own: Own
+    evaluator: Evaluator
+    rng: np.random.Generator
+    progress: Progress = field(default_factory=Progress)
+    failure: Exception | None = None
+
+    def close(self) -> None:
+        """End all environments."""
+        self.collector.close()
+        self.evaluator.close()
+
+    @property
+    def returns_alone(self) -> bool:
+        """Whether observed returns alone are the target, so that an episode counts once it has ended."""
+        return self.algorithm.settings.mc_weight == 1.0
+
+    def batch(self) -> Batch:
+        """A batch by shares: demonstrations and own experience."""
+        settings = self.algorithm.settings
+        return sample_mixed(
+            self.replay,
+            self.demos,
+            settings.batch_size,
+            settings.demo_share,
+            self.rng,
+            finished_only=self.returns_alone,
+            following="cut" if self.returns_alone else True,
+            to_end=settings.mc_weight,
+            images=not (self.policy.frozen_trunk and self.cache.cached),
+            own=self.own,
+        )
+
+    def ready(self) -> bool:
+        """Whether there is something to learn from, in every process."""
+        own = any(buffer.can_sample(self.returns_alone) for buffer in (self.replay, self.demos))
+        return self.learner.total(own)[0] == self.learner.processes
+
+    def explore(self, observation: dict[str, Any]) -> Decision:
+        """What the environments whose turn it is are to do."""
+        return self.algorithm.explore(observation, self.collector.turn)
+
+    def learn(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Update from a batch; where rows are drawn by priority, those of this one get theirs."""
+        metrics = self.algorithm.update(batch)
+        if self.own.by == "priority":
+            # With another goal, a row errs otherwise than it does with its own.
+            own = ~batch.demo & ~batch.relabelled
+            error = self.algorithm.surprise.double().cpu().numpy()[own]
+            self.replay.prioritise(batch.index[own], (error + LEAST_ERROR) ** self.run.replay.priority)
+        return metrics
+
+
+def make_world(run: RunConfig, folder: Path) -> World:
+    """Build every part of the run, once; its tracker writes into `folder`."""
+    checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
+    face = build.interface(run)
+    learner = build.learner(run, folder)
+    episodes = build.demonstrations(run, face)
+    policy = learner.prepare(start_policy(run, face, episodes))
+    seen = feature_cache.any_observation(policy, face.observation, run.train.num_envs)
+    backbone = tune(policy, run.policy.precision, run.policy.compile, seen)
+    if run.algorithm.kl_weight > 0 and run.train.checkpoint is None:
+        raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
+    reference = policy.frozen_copy() if run.algorithm.kl_weight > 0 else None
+    algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference)
+    cache = feature_cache.choose(run, face.observation, policy)
+    replay = build.replay(
+        run,
+        face,
+        policy,
+        run.replay.capacity,
+        run.train.num_envs,
+        folder=folder / "replay" / str(learner.rank),
+        cached=cache.cached,
+    )
+    demos = build.demo_replay(run, face, policy, episodes, cache.cached)
+    build.check_returns(run, face, demos)
+    workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
+    make = build.env_factory(run, face, past=past(run, learner, folder))
+    envs = VectorEnvs(make, run.train.num_envs, workers, run.train.step_timeout)
+    seeds = lane_seeds(run, learner, folder)
+    rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
+    return World(
+        run=run,
+        learner=learner,
+        policy=policy,
+        algorithm=algorithm,
+        collector=Collector(envs, replay, seeds, groups=run.train.groups),
+        replay=replay,
+        demos=demos,
+        face=face,
+        cache=cache,
+        backbone=backbone,
+        own=build.own_experience(run, face),
+        evaluator=Evaluator(
+            build.env_factory(run, face, past=Past()),
+            run.eval.num_envs,
+            workers_of(run, learner.processes),
+            run.train.step_timeout,
+        ),
+        rng=rng,
+    )
+
+
+def lane_seeds(run: RunConfig, learner: Learner, folder: Path) -> list[int]:
+    """The seeds that this process's lanes begin with: none that a lane of the run has begun with before."""
+    begun = learner.total(lanes_begun(folder) if learner.rank == 0 else 0)[0]
+    lanes = run.train.num_envs
+    return training_seeds(run.seed, int(begun) + learner.rank * lanes, lanes)
+
+
+def lanes_begun(folder: Path) -> int:
+    """How many lanes the run ever began, in all of its processes and resumptions."""
+    path = folder / LANES_FILE
+    return json.loads(path.read_text("utf-8"))["begun"] if path.exists() else 0
+
+
+def count_lanes(folder: Path, world: World) -> None:
+    """Count this start's lanes, in a file of the run and in none of its checkpoints.
+
+    A run that goes back to an older checkpoint has begun lanes since.
+    """
+    draft = folder / f".{LANES_FILE}.part"
+    begun = lanes_begun(folder) + world.learner.processes * world.run.train.num_envs
+    draft.write_text(json.dumps({"begun": begun}), "utf-8")
+    draft.replace(folder / LANES_FILE)
+
+
+def past(run: RunConfig, learner: Learner, folder: Path) -> Past:
+    """The run's episodes up to its checkpoint, from which environments go on whose world shifts in mid-run."""
+    generation = checkpoint.last(folder)
+    try:
+        episodes = checkpoint.load_entry(generation / "training_state", "episodes") if generation else 0
+    except ValueError:  # damaged, so that the run will go on from an older one
+        whole = checkpoint.latest(folder)
+        episodes = checkpoint.load_entry(whole.folder / "training_state", "episodes") if whole else 0
+    return Past(learner.processes * episodes, learner.processes * run.train.num_envs)
+
+
+def start_policy(run: RunConfig, face: build.Interface, episodes: Demonstrations) -> Policy:
+    """The policy of `train.checkpoint`, or a fresh one.
+
+    Raises:
+        ConfigError: the checkpoint's policy does not fit the run's observations or actions.
+    """
+    if run.train.checkpoint is None:
+        return build.fresh_policy(run, face, episodes)
+    policy = Policy.from_pretrained(checkpoint.policy_folder(run.train.checkpoint), plugins=run.plugins)
+    policy.check_fits(face.tokens, face.observation.images, face.observation.state)
+    return policy
+
+
+def validate(world: World) -> dict[str, float]:
+    """Greedy success on seeds that neither training nor the final evaluation uses, in the world as it is by now.
+
+    The seeds are dealt out to the processes.
+    """
+    count, learner = world.run.train.eval_episodes, world.learner
+    if world.face.shifts:
+        past = Past(learner.processes * world.collector.episodes)
+        world.evaluator.renew(build.env_factory(world.run, world.face, past=past))
+    seeds = VALIDATION_SEEDS[:count][learner.rank :: learner.processes]
+
+    def own() -> tuple[int, int]:
+        if not seeds:
+            return 0, 0
+        result = world.evaluator(Actor(world.algorithm), seeds, stack=world.run.replay.stack)
+        return result.successes, len(result.valid)
+
+    successes, valid = learner.total(*together(world, own))
+    return {"eval/pc_success": percent(int(successes), int(valid)), "eval/episodes": valid}
+
+
+def save(folder: Path, step: int, world: World) -> Path:
+    """One generation: the policy, and all that a resumed run needs, with the experience of each process."""
+    own, learner = own_part(world.learner.rank), world.learner
+
+    def training_state(target: Path) -> None:
+        state: dict[str, Any] = {
+            "rng": checkpoint.rng_state(world.rng),
+            "episodes": world.collector.episodes,
+            "invalid_episodes": world.collector.invalid_episodes,
+        }
+        if learner.rank == 0:
+            state |= {
+                "algorithm": world.algorithm.state_dict(),
+                "settings": registry.describe(world.algorithm.settings, "algorithms"),
+                "progress": world.progress.state_dict(),
+                "processes": learner.processes,
+            }
+        checkpoint.save_state(target, state)
+        before = checkpoint.last(folder)
+        world.replay.save(target / "replay", previous=[before / own / "replay"] if before else [])
+
+    parts: dict[str, Callable[[Path], object]] = {own: training_state}
+    if learner.rank == 0:
+        parts["pretrained_model"] = world.policy.save_pretrained
+    return checkpoint.save(folder, step, parts, keep=world.run.train.keep, agree=learner.agree)
+
+
+def own_part(rank: int) -> str:
+    """The part of a generation that is a process's own; the first one's also holds what all have in common."""
+    return "training_state" if rank == 0 else f"training_state_{rank}"
+
+
+def restore(folder: Path, world: World) -> int:
+    """Load the newest whole generation of the run, where there is one; returns its step.
+
+    Environments cannot continue in mid-episode, so the episodes that were running are left as they stand. Each of
+    several processes goes on with its own replay and generators.
+
+    Raises:
+        ConfigError: the run was saved by more or fewer processes, each with a replay of its own.
+    """
+    generation = checkpoint.latest(folder)
+    if generation is None:
+        return 0
+    state = checkpoint.load_state(generation.folder / "training_state")
+    saved, learner = state.get("processes", 1), world.learner
+    if saved != learner.processes:
+        raise ConfigError(
+            f"resume: {generation.folder} is of a run in {saved} process(es), each with a replay of its own; start "
+            f"{saved}, not {learner.processes}"
+        )
+    part = generation.folder / own_part(learner.rank)
+    own = state if learner.rank == 0 else checkpoint.load_state(part)
+    world.policy.load_pretrained(generation.folder / "pretrained_model")
+    world.algorithm.load_state_dict(state["algorithm"])
+    checkpoint.set_rng_state(own["rng"], world.rng)
+    ground, digest = build.grounding(world.policy), world.policy.digest()
+    for buffer in (world.replay, world.demos):
+        buffer.renew(ground, digest)  # nothing to do, unless policy.backbone is another one by now
+    if world.replay.load(part / "replay", ground):
+        print(f"features: {part / 'replay'} holds none of this backbone; made for its {len(world.replay)} rows")
+    world.replay.interrupt()
+    world.collector.episodes, world.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
+    world.progress.load_state_dict(generation.step, state.get("progress"))
+    return generation.step
+
+
+def together(world: World, work: Callable[[], T]) -> T:
+    """What `work` gives, once it is known that it went well in all processes of the run.
+
+    Raises:
+        Whatever it raised, in the process concerned; RuntimeError in the others.
+    """
+    result: T | None = None
+    try:
+        result = work()
+    except Exception as error:
+        world.failure = error
+    if not world.learner.agree(world.failure is None):
+        world.failure = world.failure or RuntimeError("another process of the run failed; its own error says why")
+        raise world.failure
+    return cast("T", result)
+
+
+def agreed(learner: Learner, made: int, elapsed: float = 0.0, stop: bool = False) -> tuple[int, float, bool]:
+    """What all processes of a run go by, so that they learn equally often and end together.
+
+    The first one's transitions made and share of the time; and whether any of them was asked to stop.
+    """
+    first = learner.rank == 0
+    made_by_first, elapsed, asked = learner.total(made * first, elapsed * first, stop)
+    return int(made_by_first), elapsed, asked > 0

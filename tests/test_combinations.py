@@ -90,10 +90,10 @@ def demonstrations(random_backbone: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def wait(world: train_state.World, observation: dict[str, Any]) -> Decision:
+def wait(state: train_state.TrainState, observation: dict[str, Any]) -> Decision:
     """Nothing, at no cost."""
     rows = len(observation[TASK])
-    cached = world.policy.cached_features()
+    cached = state.policy.cached_features()
     features = {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in cached.items()}
     return Decision(np.full((rows, 1), 2), features)
 
@@ -104,19 +104,19 @@ def test_settings_learn_together(row: Row, quick: list[str], demonstrations: Pat
     given = [*quick, *BRIEF, f"demos.path={demonstrations}", f"run_dir={tmp_path}/run"]
     run = config.load([*given, *chosen], command="train")
     if run.algorithm.kl_weight:
-        build.fresh_policy(run, build.interface(run)).save_pretrained(tmp_path / "start" / "pretrained_model")
+        build.fresh_policy(run, build.env_spec(run)).save_pretrained(tmp_path / "start" / "pretrained_model")
         run = config.load([*given, *chosen, f"train.checkpoint={tmp_path}/start"], command="train")
-    world = train_state.make_world(run, tmp_path / "run")
+    state = train_state.make(run, tmp_path / "run")
     with Log(tmp_path, None, 1, "", show=False) as log:
         for turn in range(14 * run.train.groups):  # to the end of a first episode at least
-            world.collector.step(world.explore if turn < run.train.groups else partial(wait, world), log)
-        world.collector.settle(log)
-    world.collector.close()
+            state.collector.step(state.explore if turn < run.train.groups else partial(wait, state), log)
+        state.collector.settle(log)
+    state.collector.close()
     learnt = 0
-    for _ in range(2 if world.ready() else 0):
-        metrics = world.learn(world.batch())
+    for _ in range(2 if state.ready() else 0):
+        metrics = state.learn(state.batch())
         learnt += 1
         assert all(torch.isfinite(value).all() for name, value in metrics.items() if not name.startswith("q/")), metrics
-    parameters = [*world.policy.parameters(), *world.algorithm.critic.parameters()]
+    parameters = [*state.policy.parameters(), *state.algorithm.critic.parameters()]
     assert all(torch.isfinite(parameter).all() for parameter in parameters)
     assert learnt or (row["algorithm.mc_weight"], row["algorithm.truncation"]) == ("1.0", "drop")

@@ -230,12 +230,12 @@ WORLD = ["plugins=[my_world]", "env.id=own/Room-v0", "env.sensors=null", "env.kw
 
 def test_an_environment_that_a_listed_module_registers_is_known(world: None, tmp_path: Path) -> None:
     run = config.load([*WORLD, "demos.episodes=2", f"demos.path={tmp_path / 'demos'}"], command="demos")
-    assert len(demos.load(demos.record(run), build.interface(run).observation)) == 2
+    assert len(demos.load(demos.record(run), build.env_spec(run).observation)) == 2
 
 
 def test_workers_import_the_listed_modules_themselves(world: None) -> None:
     run = config.load(WORLD)
-    envs_in_workers = VectorEnvs(build.env_factory(run, build.interface(run)), 1, workers=1)
+    envs_in_workers = VectorEnvs(build.env_factory(run, build.env_spec(run)), 1, workers=1)
     try:
         assert envs_in_workers.reset(0).observation["task"] == ["rest"]
     finally:

@@ -17,7 +17,7 @@ import torch
 
 from tests import fakes
 from vla_rl import build, config, train, train_state
-from vla_rl.algorithms.pa_rl import ParlAlgorithm
+from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.envs.vector import VectorEnvs
 from vla_rl.evaluation.episodes import Evaluator
 from vla_rl.registry import ConfigError
@@ -67,9 +67,9 @@ def test_every_seed_and_rank_begins_with_training_seeds_of_its_own(
     for rank in range(6):
         with monkeypatch.context() as patched:
             as_rank(rank, 6, patched)
-            world = train_state.make_world(config.load([*line, f"seed={seed}"]), tmp_path)
-        drawn.append((random.random(), np.random.random(), torch.rand(()).item(), world.rng.random()))
-        world.collector.close()
+            state = train_state.make(config.load([*line, f"seed={seed}"]), tmp_path)
+        drawn.append((random.random(), np.random.random(), torch.rand(()).item(), state.rng.random()))
+        state.collector.close()
     seeds = [each for lanes in begun for each in lanes]
     assert len(set(seeds)) == len(seeds) == 12
     assert set(seeds) <= set(TRAINING_SEEDS)
@@ -85,10 +85,10 @@ def test_the_same_seed_gives_the_same_weights_in_every_process_and_seeds_all_gen
         np.random.seed()
         with monkeypatch.context() as patched:
             as_rank(rank, 4, patched)
-            world = train_state.make_world(config.load(line), tmp_path)
-        weights.append(torch.cat([value.ravel() for value in world.algorithm.critic.parameters()]))
-        draws.append((random.random(), np.random.random(), torch.rand(()).item(), world.rng.random()))
-        world.collector.close()
+            state = train_state.make(config.load(line), tmp_path)
+        weights.append(torch.cat([value.ravel() for value in state.algorithm.critic.parameters()]))
+        draws.append((random.random(), np.random.random(), torch.rand(()).item(), state.rng.random()))
+        state.collector.close()
     assert torch.equal(weights[0], weights[1])
     assert draws[1] == draws[2]
     assert not set(draws[0]) & set(draws[1])
@@ -124,13 +124,13 @@ def test_minutes_and_annealing_go_on_from_the_time_already_spent(
     line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, done = tmp_path / "run", []
-    anneal = ParlAlgorithm.anneal
+    anneal = PaRlAlgorithm.anneal
 
-    def spy(algorithm: ParlAlgorithm, share: float) -> None:
+    def spy(algorithm: PaRlAlgorithm, share: float) -> None:
         done.append(share)
         anneal(algorithm, share)
 
-    monkeypatch.setattr(ParlAlgorithm, "anneal", spy)
+    monkeypatch.setattr(PaRlAlgorithm, "anneal", spy)
     monkeypatch.setattr(train, "time", Clock())
     first = train.train(config.load([*line, "train.steps=10000", "train.minutes=0.3"]))
     assert len(done) in (18, 19)
@@ -207,20 +207,20 @@ def test_an_environment_that_breaks_leaves_one_checkpoint_and_its_own_error(
     monkeypatch.setattr(fakes.Breaks, "left", 10**9)
     last = train.train(config.load([f"run_dir={tmp_path}/run", "resume=true"]))
     assert int(last.name) >= 64
-    world = train_state.make_world(config.load(line), tmp_path)
-    train_state.restore(tmp_path / "run", world)
-    world.collector.close()
-    lengths = [len(ids) for ids in world.replay.episodes()]
+    state = train_state.make(config.load(line), tmp_path)
+    train_state.restore(tmp_path / "run", state)
+    state.collector.close()
+    lengths = [len(ids) for ids in state.replay.episodes()]
     assert max(lengths) <= 13, "an episode that broke off does not go on in the one that began after it"
 
 
 def test_a_learner_that_diverges_leaves_one_checkpoint(
     line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverges(algorithm: ParlAlgorithm, batch: Any) -> Any:
+    def diverges(algorithm: PaRlAlgorithm, batch: Any) -> Any:
         raise FloatingPointError("the gradient was not finite")
 
-    monkeypatch.setattr(ParlAlgorithm, "update", diverges)
+    monkeypatch.setattr(PaRlAlgorithm, "update", diverges)
     with pytest.raises(FloatingPointError):
         train.train(config.load([*line, "train.save_every=0"]))
     assert checkpoint.latest(tmp_path / "run") is not None
@@ -260,13 +260,13 @@ def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gat
     for rank in range(3):
         with monkeypatch.context() as patched:
             as_rank(rank, 3, patched)
-            world = train_state.make_world(config.load([*line, "train.eval_episodes=2"]), tmp_path)
+            state = train_state.make(config.load([*line, "train.eval_episodes=2"]), tmp_path)
         totals = []
-        monkeypatch.setattr(world.learner, "total", lambda *mine, totals=totals: totals.append(mine) or [1.0, 2.0])
-        monkeypatch.setattr(world.learner, "agree", lambda well: well, raising=False)
-        assert train_state.validate(world) == {"eval/pc_success": 50.0, "eval/episodes": 2.0}
+        monkeypatch.setattr(state.learner, "total", lambda *mine, totals=totals: totals.append(mine) or [1.0, 2.0])
+        monkeypatch.setattr(state.learner, "agree", lambda well: well, raising=False)
+        assert train_state.validate(state) == {"eval/pc_success": 50.0, "eval/episodes": 2.0}
         assert totals == [(1, 1) if rank < 2 else (0, 0)]
-        world.close()
+        state.close()
     assert sorted(seed for share in seeds for seed in share) == list(VALIDATION_SEEDS[:2])
 
 

@@ -44,11 +44,11 @@ def test_who_knows_its_returns_says_so() -> None:
     assert envs.possible_returns(gymnasium.make(LINE), 0.9) == (-np.inf, np.inf)
 
 
-def made(quick: list[str], tmp_path: Path, *overrides: str) -> train_state.World:
+def made(quick: list[str], tmp_path: Path, *overrides: str) -> train_state.TrainState:
     run = config.load([*quick, f"run_dir={tmp_path}/run", "train.workers=0", *overrides], command="train")
-    world = train_state.make_world(run, tmp_path / "run")
-    world.collector.close()
-    return world
+    state = train_state.make(run, tmp_path / "run")
+    state.collector.close()
+    return state
 
 
 def test_returns_beyond_the_value_range_are_refused_before_the_run(quick: list[str], tmp_path: Path) -> None:

@@ -26,20 +26,20 @@ TOOLED = (
 def test_actions_of_several_parts_are_kept_and_decided(tmp_path: Path) -> None:
     run = config.load([*TOOLED, "demos.episodes=2", "demos.noise=0.3", f"demos.path={tmp_path / 'demos'}"])
     demos.record(run)
-    face = build.interface(run)
-    found = build.demonstrations(run, face)
+    spec = build.env_spec(run)
+    found = build.demonstrations(run, spec)
     env = envs.factory(run)()
     calls = 0
     for episode in found:
         assert episode.action.shape == (len(episode), 6)
-        decisions = demos.to_decisions(episode, face.tokens, face.actions)
+        decisions = demos.to_decisions(episode, spec.tokens, spec.actions)
         observation, _ = env.reset(seed=episode.seed)
         for step in range(len(episode)):
             action = unpack(episode.action[step], env.action_space)
             assert env.action_space.contains(action)
             assert np.array_equal(pack(action, env.action_space), episode.action[step])
             calls += int(action["close_up"] > 0)
-            assert face.tokens.decode(decisions.tokens[step])["close_up"] == action["close_up"]
+            assert spec.tokens.decode(decisions.tokens[step])["close_up"] == action["close_up"]
             observation = env.step(action)[0]
         assert np.array_equal(observation[SEEN], episode.observations[SEEN][-1])
     assert calls > 0

@@ -130,17 +130,17 @@ def test_it_learns_whatever_a_time_limit_counts_for(
 def test_what_a_resumed_run_starts_from_is_what_was_saved(started: list[str], tmp_path: Path) -> None:
     run = config.load(started)
     last = train.train(run)
-    world = train_state.make_world(run, tmp_path)
-    assert train_state.restore(tmp_path / "run", world) == int(last.name)
+    state = train_state.make(run, tmp_path)
+    assert train_state.restore(tmp_path / "run", state) == int(last.name)
     saved = checkpoint.load_state(last / "training_state")
     for part in ("critic", "target"):
-        for name, value in getattr(world.algorithm, part).state_dict().items():
+        for name, value in getattr(state.algorithm, part).state_dict().items():
             assert torch.equal(value, saved["algorithm"][part][name]), name
-    moments = world.algorithm.actor_optimizer.state_dict()["state"][0]["exp_avg"]
+    moments = state.algorithm.actor_optimizer.state_dict()["state"][0]["exp_avg"]
     assert torch.equal(moments, saved["algorithm"]["actor_optimizer"]["state"][0]["exp_avg"])
-    assert len(world.replay) > 0
-    assert world.rng.bit_generator.state == saved["rng"]["generator"]
-    world.collector.close()
+    assert len(state.replay) > 0
+    assert state.rng.bit_generator.state == saved["rng"]["generator"]
+    state.collector.close()
 
 
 def test_sigterm_saves_and_resume_goes_on(started: list[str], tmp_path: Path) -> None:

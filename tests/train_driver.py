@@ -20,15 +20,15 @@ from vla_rl import config, train, train_state
 from vla_rl.evaluation.episodes import Evaluator
 
 
-def own(world: train_state.World) -> dict[str, Any]:
+def own(state: train_state.TrainState) -> dict[str, Any]:
     """What a process has for itself."""
-    replay = world.replay
+    replay = state.replay
     return {
-        "generator": str(world.rng.bit_generator.state["state"]["state"]),
+        "generator": str(state.rng.bit_generator.state["state"]["state"]),
         "torch": float(torch.get_rng_state().double().sum()),
         "rows": len(replay),
         "places": float(replay.observations(np.arange(replay.added))["observation.state"].sum()),
-        "episodes": world.collector.episodes,
+        "episodes": state.collector.episodes,
     }
 
 
@@ -36,13 +36,13 @@ def tell(folder: Path, overrides: list[str]) -> None:
     told: dict[str, Any] = {"validated": []}
     save, restore, evaluate = train_state.save, train_state.restore, Evaluator.__call__
 
-    def saving(run_dir: Path, step: int, world: train_state.World) -> Path:
-        told["saved"] = own(world)
-        return save(run_dir, step, world)
+    def saving(run_dir: Path, step: int, state: train_state.TrainState) -> Path:
+        told["saved"] = own(state)
+        return save(run_dir, step, state)
 
-    def restoring(run_dir: Path, world: train_state.World) -> int:
-        step = restore(run_dir, world)
-        told["restored"] = own(world)
+    def restoring(run_dir: Path, state: train_state.TrainState) -> int:
+        step = restore(run_dir, state)
+        told["restored"] = own(state)
         return step
 
     def evaluating(self: Evaluator, actor: Any, seeds: Any, *rest: Any, **further: Any) -> Any:

@@ -20,13 +20,13 @@ from vla_rl.envs import ObservationShape, Past
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
-from vla_rl.replay import By, Hindsight, Own, ReplayBuffer
+from vla_rl.replay import Hindsight, Own, Priority, ReplayBuffer
 from vla_rl.runtime.learner import Learner, host_memory
 from vla_rl.specs import ActionSpace, Mark
 
 
 @dataclass(frozen=True)
-class Interface:
+class EnvSpec:
     """What the policy meets: the observations' shapes, decisions fitted to the environment's actions, marks, the bounds
     of an episode's discounted return, and whether the world shifts in mid-run."""
 
@@ -39,13 +39,13 @@ class Interface:
 
 
 def env_factory(
-    run: RunConfig, face: Interface, render_mode: str | None = None, past: Past | None = None
+    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None
 ) -> partial[gymnasium.Env]:
     """A picklable maker of the run's environment, which takes decisions."""
-    return envs.token_factory(envs.factory(run, render_mode, past), face.tokens)
+    return envs.token_factory(envs.factory(run, render_mode, past), spec.tokens)
 
 
-def interface(run: RunConfig) -> Interface:
+def env_spec(run: RunConfig) -> EnvSpec:
     """Look at one environment of the run.
 
     Raises:
@@ -56,7 +56,7 @@ def interface(run: RunConfig) -> Interface:
         tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
         limited = run.algorithm.truncation != "bootstrap"
         returns = envs.possible_returns(env, run.algorithm.gamma, horizon(tokens), limited)
-        return Interface(
+        return EnvSpec(
             observation=ObservationShape.of(env.observation_space),
             actions=env.action_space,
             tokens=tokens,
@@ -76,15 +76,15 @@ def learner(run: RunConfig, folder: Path | None = None) -> Learner:
     return Learner(run.device, run.mixed_precision, run.seed, tracker=tracker, folder=folder)
 
 
-def fresh_policy(run: RunConfig, face: Interface, episodes: Demonstrations | None = None) -> Policy:
+def fresh_policy(run: RunConfig, spec: EnvSpec, episodes: Demonstrations | None = None) -> Policy:
     """A policy of the config, its head untrained; it normalises what it reads as the demonstrations spread."""
     policy = Policy.build(
         run.policy.settings(run.plugins, run.replay.stack),
-        action_space=face.tokens,
-        cameras=face.observation.images,
-        state_dim=face.observation.state,
+        action_space=spec.tokens,
+        cameras=spec.observation.images,
+        state_dim=spec.observation.state,
         seed=run.seed,
-        marks=face.marks,
+        marks=spec.marks,
     )
     if episodes:
         stack = run.replay.stack
@@ -95,7 +95,7 @@ def fresh_policy(run: RunConfig, face: Interface, episodes: Demonstrations | Non
 
 def replay(
     run: RunConfig,
-    face: Interface,
+    spec: EnvSpec,
     policy: Policy,
     capacity: int,
     lanes: int,
@@ -113,14 +113,14 @@ def replay(
     if folder:
         limits = {"ram_bytes": run.replay.ram_bytes, "disk_bytes": run.replay.disk_bytes, "folder": folder}
     try:
-        return _replay(run, face, policy, capacity, lanes, limits, cached)
+        return _replay(run, spec, policy, capacity, lanes, limits, cached)
     except ValueError as error:
         raise ConfigError(f"replay: {error}") from error
 
 
 def _replay(
     run: RunConfig,
-    face: Interface,
+    spec: EnvSpec,
     policy: Policy,
     capacity: int,
     lanes: int,
@@ -129,10 +129,10 @@ def _replay(
 ) -> ReplayBuffer:
     return ReplayBuffer(
         capacity=capacity,
-        images=face.observation.images,
-        state_dim=face.observation.state,
-        slots=len(face.tokens.slots),
-        choices=max(slot.choices for slot in face.tokens.slots),
+        images=spec.observation.images,
+        state_dim=spec.observation.state,
+        slots=len(spec.tokens.slots),
+        choices=max(slot.choices for slot in spec.tokens.slots),
         features=policy.cached_features() if cached else {},
         digest=policy.digest() if cached else "",
         lanes=lanes,
@@ -145,7 +145,7 @@ def _replay(
     )
 
 
-def own_experience(run: RunConfig, face: Interface) -> Own:
+def own_experience(run: RunConfig, spec: EnvSpec) -> Own:
     """How the run's own experience is drawn.
 
     Raises:
@@ -161,15 +161,15 @@ def own_experience(run: RunConfig, face: Interface) -> Own:
                 "learns from observed returns alone; lower it"
             )
         try:
-            goals.check(face.observation.state, settings.n_step)
+            goals.check(spec.observation.state, settings.n_step)
         except ValueError as error:
             raise ConfigError(f"replay.hindsight: {error}") from error
         hindsight = Hindsight(goals, goals.share, goals.horizon)
-    by: By = "priority" if settings.prioritised else "uniform"
+    by: Priority = "priority" if settings.prioritised else "uniform"
     return Own(settings.success_share, by, settings.correction, hindsight)
 
 
-def check_returns(run: RunConfig, face: Interface, demos: ReplayBuffer) -> None:
+def check_returns(run: RunConfig, spec: EnvSpec, demos: ReplayBuffer) -> None:
     """Whether the critic can tell every return that is known to be possible.
 
     Raises:
@@ -178,7 +178,7 @@ def check_returns(run: RunConfig, face: Interface, demos: ReplayBuffer) -> None:
     least, most = run.algorithm.value_range
     slack = 1e-3 * (most - least)
     observed = demos.returns_so_far(demos.sampleable_ids())
-    told = [(f"{run.env.id} may bring", *face.returns)]
+    told = [(f"{run.env.id} may bring", *spec.returns)]
     if len(observed):
         told.append(("the demonstrations bring", float(observed.min()), float(observed.max())))
     for who, low, high in told:
@@ -196,20 +196,20 @@ def grounding(policy: Policy) -> Callable[[dict[str, Any]], dict[str, np.ndarray
     return lambda seen: policy.ground(seen).pack()
 
 
-def demonstrations(run: RunConfig, face: Interface) -> Demonstrations:
+def demonstrations(run: RunConfig, spec: EnvSpec) -> Demonstrations:
     """Those of `run.demos.path`, checked to hold the run's observations; none where the run wants none."""
     if run.demos.episodes == 0:
-        return Demonstrations((), face.observation)
+        return Demonstrations((), spec.observation)
     if lerobot.is_dataset(run.demos.folder):
-        return lerobot.load(run.demos.folder, face.observation, face.actions)
-    return demos.load(run.demos.folder, face.observation)
+        return lerobot.load(run.demos.folder, spec.observation, spec.actions)
+    return demos.load(run.demos.folder, spec.observation)
 
 
 def demo_replay(
-    run: RunConfig, face: Interface, policy: Policy, episodes: Demonstrations, cached: bool = True
+    run: RunConfig, spec: EnvSpec, policy: Policy, episodes: Demonstrations, cached: bool = True
 ) -> ReplayBuffer:
     """Demonstrations as decisions, in a replay of their own."""
     rows = max(episodes.steps + len(episodes), run.replay.stack + 1)
-    buffer = replay(run, face, policy, capacity=rows, lanes=1, cached=cached)
-    demos.fill(buffer, episodes, face.tokens, grounding(policy) if cached else None, actions=face.actions)
+    buffer = replay(run, spec, policy, capacity=rows, lanes=1, cached=cached)
+    demos.fill(buffer, episodes, spec.tokens, grounding(policy) if cached else None, actions=spec.actions)
     return buffer

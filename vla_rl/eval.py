@@ -37,10 +37,10 @@ def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequen
         raise FileExistsError(f"run_dir: {run.run_dir} holds an evaluation already; name another folder, or remove it")
     place, best_of = locate(run.eval.checkpoint), run.eval.best_of
     actor = load_actor(place, run.device, best_of, run.plugins)
-    face = build.interface(run)
-    actor.policy.check_fits(face.tokens, face.observation.images, face.observation.state)
+    spec = build.env_spec(run)
+    actor.policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     past = Past(_episodes_before(place) if run.eval.after_episodes is None else run.eval.after_episodes)
-    make = build.env_factory(run, face, past=past)
+    make = build.env_factory(run, spec, past=past)
     seeds = HELD_OUT_SEEDS[run.eval.seed : run.eval.seed + run.eval.episodes]
     with eval_info.episode_bar(run.env.id, len(seeds)) as on_episode:
         result = evaluate(
@@ -54,7 +54,7 @@ def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequen
             workers=workers_of(run),
             timeout=run.train.step_timeout,
         )
-    make_rendering = build.env_factory(run, face, "rgb_array", past)
+    make_rendering = build.env_factory(run, spec, "rgb_array", past)
     result = refilmed(keep_films(result, run.eval.videos), make_rendering)
     acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
     about = {"checkpoint": str(run.eval.checkpoint), "acting": acting, "after_episodes": past.episodes}

@@ -19,7 +19,7 @@ from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
 
 if TYPE_CHECKING:
-    from vla_rl.build import Interface
+    from vla_rl.build import EnvSpec
 
 
 def export(
@@ -74,15 +74,15 @@ def _export_run(
             ReplayBuffer.of_saved(saved, **limits, folder=Path(scratch, saved.parent.name))
             for saved in sorted(generation.folder.glob("training_state*/replay"))  # one of each process
         ]
-        return lerobot.write_replay(replays, out, _act(build.interface(run)), mode, fps, meta={"env": run.env.id})
+        return lerobot.write_replay(replays, out, _act(build.env_spec(run)), mode, fps, meta={"env": run.env.id})
 
 
-def _act(face: Interface) -> Act:
+def _act(spec: EnvSpec) -> Act:
     """From tokens to the numbers of their action, or of their chunk of actions, one after another."""
 
     def act(tokens: np.ndarray) -> np.ndarray:
-        decoded = face.tokens.decode(tokens)
-        steps = decoded if horizon(face.tokens) > 1 else (decoded,)
-        return np.concatenate([np.ravel(pack(step, face.actions)) for step in steps])
+        decoded = spec.tokens.decode(tokens)
+        steps = decoded if horizon(spec.tokens) > 1 else (decoded,)
+        return np.concatenate([np.ravel(pack(step, spec.actions)) for step in steps])
 
     return act

@@ -14,6 +14,7 @@ import functools
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, get_type_hints
@@ -27,6 +28,8 @@ ADAPTER = "vla_rl/Adapter-v0"
 """The environment, registered among `envs`, that shows another package's as one of ours."""
 
 
+RENAMED = {("algorithms", "parl"): "pa_rl"}
+"""Names that configs and checkpoints of the last release have, by group, and what they are called now."""
 TASK_KEYS = ("env_name", "task_name", "name", "task")
 """What an environment's settings call the task, where one id stands for many of them."""
 
@@ -79,6 +82,10 @@ def resolve(group: str, name: str, plugins: Sequence[str] = (), path: str = "typ
         raise ConfigError(f"{path}: expected a name among {group}, got {name!r}; {nearest('', entries(group))}")
     if ":" not in name:
         known = entries(group)
+        if (group, name) in RENAMED:
+            now = RENAMED[group, name]
+            warnings.warn(f"{path}: {name!r} is called {now!r} now; the old name goes next release", FutureWarning, 2)
+            name = now
         if name not in known:
             raise ConfigError(f"{path}: unknown name {name!r} among {group}; {nearest(name, known)}")
         return _component(load(known[name], path), name, path)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from vla_rl import build
-from vla_rl.algorithms.learner_batch import Rows
+from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.config import RunConfig, SftConfig
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
@@ -32,12 +32,12 @@ def sft(run: RunConfig) -> Path:
             "sft.steps=0 too for the policy as it starts"
         )
     checkpoint.seed_all(run.seed)
-    face = build.interface(run)
+    spec = build.env_spec(run)
     learner = build.learner(run)
-    episodes = build.demonstrations(run, face)
-    policy = learner.prepare(build.fresh_policy(run, face, episodes))
+    episodes = build.demonstrations(run, spec)
+    policy = learner.prepare(build.fresh_policy(run, spec, episodes))
     with checkpoint.starting(run) as folder:
-        demos = build.demo_replay(run, face, policy, episodes, cached=policy.frozen_trunk)
+        demos = build.demo_replay(run, spec, policy, episodes, cached=policy.frozen_trunk)
     with Log(folder, None, run.sft.steps, "supervised start", learner.rank == 0) as log:
         imitate(policy, demos, learner, run, log)
     return checkpoint.save(folder, run.sft.steps, {"pretrained_model": policy.save_pretrained})
@@ -54,7 +54,7 @@ def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfi
     policy.train()
     for step in range(settings.steps):
         batch = demos.sample(settings.batch_size, rng, images=not policy.frozen_trunk, following=False)
-        rows = Rows.of(batch, policy, learner.device, following=False)
+        rows = LearnerBatch.of(batch, policy, learner.device, following=False)
         learner.hold(batch)
         log.update(imitation_step(policy, rows, learner, optimizer, settings))
         schedule.step()
@@ -65,7 +65,7 @@ def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfi
 
 
 def imitation_step(
-    policy: Policy, rows: Rows, learner: Learner, optimizer: Any, settings: SftConfig, clip: float = 1.0
+    policy: Policy, rows: LearnerBatch, learner: Learner, optimizer: Any, settings: SftConfig, clip: float = 1.0
 ) -> dict[str, torch.Tensor]:
     """One step on the cross-entropy to the labels, spread over neighbours, from places with noise."""
     with learner.autocast():

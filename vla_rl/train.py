@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from vla_rl.config import RunConfig
-from vla_rl.replay import Feed
+from vla_rl.replay import Prefetcher
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.logger import Log, cut
 from vla_rl.runtime.signals import Stop
-from vla_rl.train_state import World, agreed, count_lanes, make_world, restore, save, together, validate
+from vla_rl.train_state import TrainState, agreed, count_lanes, make, restore, save, together, validate
 
 INTERRUPTED = 143
 """Exit code after SIGTERM (128 + 15): a checkpoint was written, and `resume=true` goes on from it."""
@@ -30,89 +30,90 @@ def train(run: RunConfig) -> Path:
     """
     with ExitStack() as parts:
         with checkpoint.starting(run) as folder:
-            world = parts.enter_context(closing(make_world(run, folder)))
-            begin = restore(folder, world)
-            world.learner.track(begin)
+            state = parts.enter_context(closing(make(run, folder)))
+            begin = restore(folder, state)
+            state.learner.track(begin)
         stop = parts.enter_context(Stop())
-        if world.learner.rank == 0:
-            describe(world)
+        if state.learner.rank == 0:
+            describe(state)
             cut(folder, begin)
-            count_lanes(folder, world)
-        log = Log(folder, world.learner.accelerator, run.train.steps, run.env.id, world.learner.rank == 0)
+            count_lanes(folder, state)
+        log = Log(folder, state.learner.accelerator, run.train.steps, run.env.id, state.learner.rank == 0)
         try:
             with log:
-                stopped = loop(folder, world, log, stop)
+                stopped = loop(folder, state, log, stop)
         except Exception as error:
-            if world.progress.step > begin:
-                rescue(folder, world, error)
+            if state.progress.step > begin:
+                rescue(folder, state, error)
             raise
-        last = save(folder, world.progress.step, world)
-    if world.learner.rank == 0:
+        last = save(folder, state.progress.step, state)
+    if state.learner.rank == 0:
         print(log.describe())
     if stopped:
-        print(f"interrupted at step {world.progress.step}; `resume=true run_dir={folder}` goes on", file=sys.stderr)
+        print(f"interrupted at step {state.progress.step}; `resume=true run_dir={folder}` goes on", file=sys.stderr)
         raise SystemExit(INTERRUPTED)
     return last
 
 
-def loop(folder: Path, world: World, log: Log, stop: Stop) -> bool:
+def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
     """Act, remember, learn, until the run is over or told to stop; whether it was."""
-    settings, progress, due = world.run.train, world.progress, world.progress.due
+    settings, progress, due = state.run.train, state.progress, state.progress.due
     limit = 60 * settings.minutes if settings.minutes else float("inf")
     begun, elapsed, stopped = time.monotonic() - progress.seconds, progress.seconds / limit, False
     # A batch by priority is drawn once the one before has changed the priorities.
-    with closing(Feed(world.batch, 0 if world.run.replay.prioritised else world.run.replay.prefetch)) as feed:
+    ahead = 0 if state.run.replay.prioritised else state.run.replay.prefetch
+    with closing(Prefetcher(state.batch, ahead)) as prefetcher:
         while progress.step < settings.steps and elapsed < 1.0 and not stopped:
-            made = together(world, partial(world.collector.step, world.explore, log))
+            made = together(state, partial(state.collector.step, state.explore, log))
             progress.seconds = time.monotonic() - begun
-            made, elapsed, stopped = agreed(world.learner, made, progress.seconds / limit, stop.asked)
+            made, elapsed, stopped = agreed(state.learner, made, progress.seconds / limit, stop.asked)
             progress.step, progress.owed = progress.step + made, progress.owed + made * settings.updates_per_step
-            if progress.step < settings.learning_starts or not world.ready():
+            if progress.step < settings.learning_starts or not state.ready():
                 progress.owed = 0.0
-            world.algorithm.anneal(min(max(progress.step / settings.steps, elapsed), 1.0))
+            state.algorithm.anneal(min(max(progress.step / settings.steps, elapsed), 1.0))
             with log.timed("learn"):
-                for batch in feed.batches(int(progress.owed)):
-                    log.update(world.learn(batch))
+                for batch in prefetcher.batches(int(progress.owed)):
+                    log.update(state.learn(batch))
             progress.owed -= int(progress.owed)
-            log.progress(progress.step, f"success {100 * world.collector.success_rate:.0f}%")
+            log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%")
             if due.now("log", progress.step, settings.log_every):
-                log.write(progress.step, world.collector.statistics())
+                log.write(progress.step, state.collector.statistics())
             if due.now("eval", progress.step, settings.eval_every):
-                log.write(progress.step, validate(world))
+                log.write(progress.step, validate(state))
             if due.now("save", progress.step, settings.save_every):
-                progress.step += settled(world, log)
-                save(folder, progress.step, world)
-        progress.step += settled(world, log)
-        log.write(progress.step, world.collector.statistics())
+                progress.step += settled(state, log)
+                save(folder, progress.step, state)
+        progress.step += settled(state, log)
+        log.write(progress.step, state.collector.statistics())
     return stopped
 
 
-def settled(world: World, log: Log) -> int:
+def settled(state: TrainState, log: Log) -> int:
     """Take in what is under way; how many decisions that makes."""
-    return agreed(world.learner, together(world, partial(world.collector.settle, log)))[0]
+    return agreed(state.learner, together(state, partial(state.collector.settle, log)))[0]
 
 
-def rescue(folder: Path, world: World, error: Exception) -> None:
+def rescue(folder: Path, state: TrainState, error: Exception) -> None:
     """Write a checkpoint of what was done until `error`, which remains what the user is told of.
 
     The episodes under way end as on resume. Several processes write it together, and so only where all of them know.
     """
-    if world.learner.processes > 1 and error is not world.failure:
+    if state.learner.processes > 1 and error is not state.failure:
         return
     try:
-        world.replay.interrupt()
-        save(folder, world.progress.step, world)
+        state.replay.interrupt()
+        save(folder, state.progress.step, state)
     except Exception as problem:
         error.add_note(f"nor could a checkpoint be written: {problem}")
     else:
-        error.add_note(f"a checkpoint of step {world.progress.step} is written; `resume=true run_dir={folder}` goes on")
+        error.add_note(f"a checkpoint of step {state.progress.step} is written; `resume=true run_dir={folder}` goes on")
 
 
-def describe(world: World) -> None:
+def describe(state: TrainState) -> None:
     """Say what the run is made of."""
-    print(world.replay.describe())
-    print(world.backbone)
-    print(world.cache.said)
-    print(world.collector.envs.describe())
-    if len(world.demos):
-        print(f"demonstrations: {world.demos.nbytes / 2**20:.0f} MiB of RAM beside it")
+    print(state.replay.describe())
+    print(state.backbone)
+    print(state.cache.said)
+    print(state.collector.envs.describe())
+    if len(state.demos):
+        print(f"demonstrations: {state.demos.nbytes / 2**20:.0f} MiB of RAM beside it")

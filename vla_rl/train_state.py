@@ -13,7 +13,7 @@ import torch
 
 from vla_rl import build, registry
 from vla_rl.algorithms.algorithm import Decision
-from vla_rl.algorithms.pa_rl import ParlAlgorithm
+from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
 from vla_rl.config import RunConfig
@@ -66,17 +66,17 @@ class Progress:
 
 
 @dataclass
-class World:
+class TrainState:
     """Everything that a run is made of."""
 
     run: RunConfig
     learner: Learner
     policy: Policy
-    algorithm: ParlAlgorithm
+    algorithm: PaRlAlgorithm
     collector: Collector
     replay: ReplayBuffer
     demos: ReplayBuffer
-    face: build.Interface
+    spec: build.EnvSpec
     cache: feature_cache.CacheChoice
     backbone: str
     own: Own
@@ -126,42 +126,42 @@ class World:
         if self.own.by == "priority":
             # With another goal, a row errs otherwise than it does with its own.
             own = ~batch.demo & ~batch.relabelled
-            error = self.algorithm.surprise.double().cpu().numpy()[own]
+            error = self.algorithm.td_error.double().cpu().numpy()[own]
             self.replay.prioritise(batch.index[own], (error + LEAST_ERROR) ** self.run.replay.priority)
         return metrics
 
 
-def make_world(run: RunConfig, folder: Path) -> World:
+def make(run: RunConfig, folder: Path) -> TrainState:
     """Build every part of the run, once; its tracker writes into `folder`."""
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
-    face = build.interface(run)
+    spec = build.env_spec(run)
     learner = build.learner(run, folder)
-    episodes = build.demonstrations(run, face)
-    policy = learner.prepare(start_policy(run, face, episodes))
-    seen = feature_cache.any_observation(policy, face.observation, run.train.num_envs)
+    episodes = build.demonstrations(run, spec)
+    policy = learner.prepare(start_policy(run, spec, episodes))
+    seen = feature_cache.any_observation(policy, spec.observation, run.train.num_envs)
     backbone = tune(policy, run.policy.precision, run.policy.compile, seen)
     if run.algorithm.kl_weight > 0 and run.train.checkpoint is None:
         raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
     reference = policy.frozen_copy() if run.algorithm.kl_weight > 0 else None
     algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference)
-    cache = feature_cache.choose(run, face.observation, policy)
+    cache = feature_cache.choose(run, spec.observation, policy)
     replay = build.replay(
         run,
-        face,
+        spec,
         policy,
         run.replay.capacity,
         run.train.num_envs,
         folder=folder / "replay" / str(learner.rank),
         cached=cache.cached,
     )
-    demos = build.demo_replay(run, face, policy, episodes, cache.cached)
-    build.check_returns(run, face, demos)
+    demos = build.demo_replay(run, spec, policy, episodes, cache.cached)
+    build.check_returns(run, spec, demos)
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
-    make = build.env_factory(run, face, past=past(run, learner, folder))
-    envs = VectorEnvs(make, run.train.num_envs, workers, run.train.step_timeout)
+    make_env = build.env_factory(run, spec, past=past(run, learner, folder))
+    envs = VectorEnvs(make_env, run.train.num_envs, workers, run.train.step_timeout)
     seeds = lane_seeds(run, learner, folder)
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
-    return World(
+    return TrainState(
         run=run,
         learner=learner,
         policy=policy,
@@ -169,12 +169,12 @@ def make_world(run: RunConfig, folder: Path) -> World:
         collector=Collector(envs, replay, seeds, groups=run.train.groups),
         replay=replay,
         demos=demos,
-        face=face,
+        spec=spec,
         cache=cache,
         backbone=backbone,
-        own=build.own_experience(run, face),
+        own=build.own_experience(run, spec),
         evaluator=Evaluator(
-            build.env_factory(run, face, past=Past()),
+            build.env_factory(run, spec, past=Past()),
             run.eval.num_envs,
             workers_of(run, learner.processes),
             run.train.step_timeout,
@@ -196,13 +196,13 @@ def lanes_begun(folder: Path) -> int:
     return json.loads(path.read_text("utf-8"))["begun"] if path.exists() else 0
 
 
-def count_lanes(folder: Path, world: World) -> None:
+def count_lanes(folder: Path, state: TrainState) -> None:
     """Count this start's lanes, in a file of the run and in none of its checkpoints.
 
     A run that goes back to an older checkpoint has begun lanes since.
     """
     draft = folder / f".{LANES_FILE}.part"
-    begun = lanes_begun(folder) + world.learner.processes * world.run.train.num_envs
+    begun = lanes_begun(folder) + state.learner.processes * state.run.train.num_envs
     draft.write_text(json.dumps({"begun": begun}), "utf-8")
     draft.replace(folder / LANES_FILE)
 
@@ -218,65 +218,65 @@ def past(run: RunConfig, learner: Learner, folder: Path) -> Past:
     return Past(learner.processes * episodes, learner.processes * run.train.num_envs)
 
 
-def start_policy(run: RunConfig, face: build.Interface, episodes: Demonstrations) -> Policy:
+def start_policy(run: RunConfig, spec: build.EnvSpec, episodes: Demonstrations) -> Policy:
     """The policy of `train.checkpoint`, or a fresh one.
 
     Raises:
         ConfigError: the checkpoint's policy does not fit the run's observations or actions.
     """
     if run.train.checkpoint is None:
-        return build.fresh_policy(run, face, episodes)
+        return build.fresh_policy(run, spec, episodes)
     policy = Policy.from_pretrained(checkpoint.policy_folder(run.train.checkpoint), plugins=run.plugins)
-    policy.check_fits(face.tokens, face.observation.images, face.observation.state)
+    policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     return policy
 
 
-def validate(world: World) -> dict[str, float]:
+def validate(state: TrainState) -> dict[str, float]:
     """Greedy success on seeds that neither training nor the final evaluation uses, in the world as it is by now.
 
     The seeds are dealt out to the processes.
     """
-    count, learner = world.run.train.eval_episodes, world.learner
-    if world.face.shifts:
-        past = Past(learner.processes * world.collector.episodes)
-        world.evaluator.renew(build.env_factory(world.run, world.face, past=past))
+    count, learner = state.run.train.eval_episodes, state.learner
+    if state.spec.shifts:
+        past = Past(learner.processes * state.collector.episodes)
+        state.evaluator.renew(build.env_factory(state.run, state.spec, past=past))
     seeds = VALIDATION_SEEDS[:count][learner.rank :: learner.processes]
 
     def own() -> tuple[int, int]:
         if not seeds:
             return 0, 0
-        result = world.evaluator(Actor(world.algorithm), seeds, stack=world.run.replay.stack)
+        result = state.evaluator(Actor(state.algorithm), seeds, stack=state.run.replay.stack)
         return result.successes, len(result.valid)
 
-    successes, valid = learner.total(*together(world, own))
+    successes, valid = learner.total(*together(state, own))
     return {"eval/pc_success": percent(int(successes), int(valid)), "eval/episodes": valid}
 
 
-def save(folder: Path, step: int, world: World) -> Path:
+def save(folder: Path, step: int, state: TrainState) -> Path:
     """One generation: the policy, and all that a resumed run needs, with the experience of each process."""
-    own, learner = own_part(world.learner.rank), world.learner
+    own, learner = own_part(state.learner.rank), state.learner
 
     def training_state(target: Path) -> None:
-        state: dict[str, Any] = {
-            "rng": checkpoint.rng_state(world.rng),
-            "episodes": world.collector.episodes,
-            "invalid_episodes": world.collector.invalid_episodes,
+        saved: dict[str, Any] = {
+            "rng": checkpoint.rng_state(state.rng),
+            "episodes": state.collector.episodes,
+            "invalid_episodes": state.collector.invalid_episodes,
         }
         if learner.rank == 0:
-            state |= {
-                "algorithm": world.algorithm.state_dict(),
-                "settings": registry.describe(world.algorithm.settings, "algorithms"),
-                "progress": world.progress.state_dict(),
+            saved |= {
+                "algorithm": state.algorithm.state_dict(),
+                "settings": registry.describe(state.algorithm.settings, "algorithms"),
+                "progress": state.progress.state_dict(),
                 "processes": learner.processes,
             }
-        checkpoint.save_state(target, state)
+        checkpoint.save_state(target, saved)
         before = checkpoint.last(folder)
-        world.replay.save(target / "replay", previous=[before / own / "replay"] if before else [])
+        state.replay.save(target / "replay", previous=[before / own / "replay"] if before else [])
 
     parts: dict[str, Callable[[Path], object]] = {own: training_state}
     if learner.rank == 0:
-        parts["pretrained_model"] = world.policy.save_pretrained
-    return checkpoint.save(folder, step, parts, keep=world.run.train.keep, agree=learner.agree)
+        parts["pretrained_model"] = state.policy.save_pretrained
+    return checkpoint.save(folder, step, parts, keep=state.run.train.keep, agree=learner.agree)
 
 
 def own_part(rank: int) -> str:
@@ -284,7 +284,7 @@ def own_part(rank: int) -> str:
     return "training_state" if rank == 0 else f"training_state_{rank}"
 
 
-def restore(folder: Path, world: World) -> int:
+def restore(folder: Path, state: TrainState) -> int:
     """Load the newest whole generation of the run, where there is one; returns its step.
 
     Environments cannot continue in mid-episode, so the episodes that were running are left as they stand. Each of
@@ -296,30 +296,30 @@ def restore(folder: Path, world: World) -> int:
     generation = checkpoint.latest(folder)
     if generation is None:
         return 0
-    state = checkpoint.load_state(generation.folder / "training_state")
-    saved, learner = state.get("processes", 1), world.learner
-    if saved != learner.processes:
+    saved = checkpoint.load_state(generation.folder / "training_state")
+    processes, learner = saved.get("processes", 1), state.learner
+    if processes != learner.processes:
         raise ConfigError(
-            f"resume: {generation.folder} is of a run in {saved} process(es), each with a replay of its own; start "
-            f"{saved}, not {learner.processes}"
+            f"resume: {generation.folder} is of a run in {processes} process(es), each with a replay of its own; start "
+            f"{processes}, not {learner.processes}"
         )
     part = generation.folder / own_part(learner.rank)
-    own = state if learner.rank == 0 else checkpoint.load_state(part)
-    world.policy.load_pretrained(generation.folder / "pretrained_model")
-    world.algorithm.load_state_dict(state["algorithm"])
-    checkpoint.set_rng_state(own["rng"], world.rng)
-    ground, digest = build.grounding(world.policy), world.policy.digest()
-    for buffer in (world.replay, world.demos):
+    own = saved if learner.rank == 0 else checkpoint.load_state(part)
+    state.policy.load_pretrained(generation.folder / "pretrained_model")
+    state.algorithm.load_state_dict(saved["algorithm"])
+    checkpoint.set_rng_state(own["rng"], state.rng)
+    ground, digest = build.grounding(state.policy), state.policy.digest()
+    for buffer in (state.replay, state.demos):
         buffer.renew(ground, digest)  # nothing to do, unless policy.backbone is another one by now
-    if world.replay.load(part / "replay", ground):
-        print(f"features: {part / 'replay'} holds none of this backbone; made for its {len(world.replay)} rows")
-    world.replay.interrupt()
-    world.collector.episodes, world.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
-    world.progress.load_state_dict(generation.step, state.get("progress"))
+    if state.replay.load(part / "replay", ground):
+        print(f"features: {part / 'replay'} holds none of this backbone; made for its {len(state.replay)} rows")
+    state.replay.interrupt()
+    state.collector.episodes, state.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
+    state.progress.load_state_dict(generation.step, saved.get("progress"))
     return generation.step
 
 
-def together(world: World, work: Callable[[], T]) -> T:
+def together(state: TrainState, work: Callable[[], T]) -> T:
     """What `work` gives, once it is known that it went well in all processes of the run.
 
     Raises:
@@ -329,10 +329,10 @@ def together(world: World, work: Callable[[], T]) -> T:
     try:
         result = work()
     except Exception as error:
-        world.failure = error
-    if not world.learner.agree(world.failure is None):
-        world.failure = world.failure or RuntimeError("another process of the run failed; its own error says why")
-        raise world.failure
+        state.failure = error
+    if not state.learner.agree(state.failure is None):
+        state.failure = state.failure or RuntimeError("another process of the run failed; its own error says why")
+        raise state.failure
     return cast("T", result)
 
 

@@ -10,8 +10,8 @@ import torch
 from test_pa_rl import SETTINGS, bandit, make
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vla_rl.algorithms.configs import Parl
-from vla_rl.algorithms.learner_batch import Rows
+from vla_rl.algorithms.configs import PaRl
+from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models.policy import Policy
 from vla_rl.replay import Batch
 from vla_rl.specs import STATE, TASK
@@ -45,19 +45,19 @@ def test_encoding_what_is_shown_once_is_encoding_every_row(random_backbone: Path
     encoded = []
     ground = policy.ground
     policy.ground = lambda seen: (encoded.append(len(seen[TASK])), ground(seen))[1]  # type: ignore[method-assign]
-    once = Rows.of(batch, policy, device)
+    once = LearnerBatch.of(batch, policy, device)
     assert encoded == [10]
     batch.shown = None
-    each = Rows.of(batch, policy, device)
+    each = LearnerBatch.of(batch, policy, device)
     assert encoded == [10, 12, 12]
     assert once.next_grounded is not None
     assert each.next_grounded is not None
     for name in ("places", "extents", "confidence", "state"):
         for a, b in ((once.grounded, each.grounded), (once.next_grounded, each.next_grounded)):
             assert torch.allclose(getattr(a, name), getattr(b, name), atol=1e-5), name
-    alone = Rows.of(batch, policy, device, following=False)
+    alone = LearnerBatch.of(batch, policy, device, following=False)
     assert alone.next_grounded is None
-    assert len(alone.thin(5)) == 5
+    assert len(alone.subsample(5)) == 5
 
 
 class Waits(TorchDispatchMode):
@@ -77,7 +77,7 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("mc_weight", [0.5, 1.0])
 def test_an_update_waits_for_nothing(random_backbone: Path, mc_weight: float, monkeypatch) -> None:
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "mc_weight": mc_weight}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "mc_weight": mc_weight}))
     batch = bandit(algorithm, 64, seed=0)
     algorithm.update(batch)
     # On a processor every step looks whether it was skipped; elsewhere one in many does.

@@ -62,7 +62,7 @@ def test_weights_prefer_higher_values_and_sharpen_with_a_smaller_scale() -> None
 def test_imitating_by_weights_moves_probability_to_the_heavy_candidate() -> None:
     logits = torch.zeros(1, 4, requires_grad=True)
     log_prob = torch.log_softmax(logits, -1)[:, torch.tensor([0, 1, 2])]
-    losses.improvement_loss(torch.tensor([[0.1, 0.8, 0.1]]), log_prob).backward()
+    losses.weighted_bc_loss(torch.tensor([[0.1, 0.8, 0.1]]), log_prob).backward()
     assert logits.grad is not None
     assert logits.grad[0].argmin() == 1  # descent raises the second most
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from tests.launch import in_processes
 from vla_rl.actions import Binned
-from vla_rl.algorithms.configs import Parl
-from vla_rl.algorithms.learner_batch import Rows
-from vla_rl.algorithms.pa_rl import ParlAlgorithm
+from vla_rl.algorithms.configs import PaRl
+from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.models.policy import Policy
 from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings, Pretrained
 from vla_rl.replay import Batch
@@ -21,7 +21,7 @@ from vla_rl.runtime.serialization import load_state, save_state
 from vla_rl.specs import STATE, TASK
 
 BINS, STATES = 5, 4
-SETTINGS = Parl(
+SETTINGS = PaRl(
     warmup_updates=0,
     critic_updates=1,
     batch_size=64,
@@ -32,7 +32,7 @@ SETTINGS = Parl(
 )
 
 
-def make(folder: Path, settings: Parl = SETTINGS, train: str = "head") -> ParlAlgorithm:
+def make(folder: Path, settings: PaRl = SETTINGS, train: str = "head") -> PaRlAlgorithm:
     space = Binned(BINS).bind(spaces.Box(-1, 1, (2,)))
     wanted = PolicySettings(Pretrained(str(folder)), HeadSettings(width=32), train, LoraSettings(rank=2, alpha=4))
     torch.manual_seed(0)
@@ -40,7 +40,7 @@ def make(folder: Path, settings: Parl = SETTINGS, train: str = "head") -> ParlAl
     return settings.build(policy=policy, learner=Learner(device="cpu", seed=1))
 
 
-def bandit(algorithm: ParlAlgorithm, rows: int, seed: int, images: bool = False) -> Batch:
+def bandit(algorithm: PaRlAlgorithm, rows: int, seed: int, images: bool = False) -> Batch:
     """One-step episodes: the state says which bin of the first slot pays; the second slot does not matter."""
     rng = np.random.default_rng(seed)
     right = rng.integers(STATES, size=rows)
@@ -68,15 +68,15 @@ def bandit(algorithm: ParlAlgorithm, rows: int, seed: int, images: bool = False)
     )
 
 
-def accuracy(algorithm: ParlAlgorithm) -> float:
+def accuracy(algorithm: PaRlAlgorithm) -> float:
     batch = bandit(algorithm, 64, seed=99)
-    rows = Rows.of(batch, algorithm.policy, algorithm.learner.device)
+    rows = LearnerBatch.of(batch, algorithm.policy, algorithm.learner.device)
     right = torch.from_numpy(batch.observation[STATE].argmax(1))
     return float((algorithm.policy.greedy(rows.grounded)[:, 0] == right).float().mean())
 
 
 def test_it_finds_the_decision_that_pays(random_backbone: Path) -> None:
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "actor_lr": 3e-3, "warmup_updates": 100}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "actor_lr": 3e-3, "warmup_updates": 100}))
     metrics: dict[str, torch.Tensor] = {}
     for step in range(250):
         metrics |= algorithm.update(bandit(algorithm, 64, seed=step))  # some are measured now and then only
@@ -86,7 +86,7 @@ def test_it_finds_the_decision_that_pays(random_backbone: Path) -> None:
 
 
 def test_the_actor_waits_for_the_warm_up_and_the_demonstrations_anchor_it(random_backbone: Path) -> None:
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "warmup_updates": 3}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "warmup_updates": 3}))
     before = [p.detach().clone() for p in algorithm.policy.trainable_parameters()]
     for step in range(3):
         assert "actor/improvement" not in algorithm.update(bandit(algorithm, 64, seed=step))
@@ -95,7 +95,7 @@ def test_the_actor_waits_for_the_warm_up_and_the_demonstrations_anchor_it(random
 
 
 def test_the_learning_rates_fall_in_a_straight_line(random_backbone: Path) -> None:
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "final_lr": 0.1}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "final_lr": 0.1}))
     for done, share in ((0.0, 1.0), (0.5, 0.55), (1.0, 0.1)):
         algorithm.anneal(done)
         rates = [o.param_groups[0]["lr"] for o in (algorithm.critic_optimizer, algorithm.actor_optimizer)]
@@ -104,7 +104,7 @@ def test_the_learning_rates_fall_in_a_straight_line(random_backbone: Path) -> No
 
 def test_the_critic_never_moves_the_trunk(random_backbone: Path) -> None:
     algorithm = make(random_backbone, train="all")
-    rows = Rows.of(bandit(algorithm, 16, seed=0, images=True), algorithm.policy, algorithm.learner.device)
+    rows = LearnerBatch.of(bandit(algorithm, 16, seed=0, images=True), algorithm.policy, algorithm.learner.device)
     before = {name: value.clone() for name, value in algorithm.policy.state_dict().items()}
     algorithm.update_critic(rows)
     assert all(torch.equal(value, before[name]) for name, value in algorithm.policy.state_dict().items())
@@ -138,7 +138,7 @@ def test_best_of_many_takes_the_highest_value(random_backbone: Path) -> None:
 def test_the_greedy_share_holds_over_all_lanes_however_they_are_grouped(
     random_backbone: Path, share: float, expected: int, groups: int
 ) -> None:
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "greedy_share": share}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "greedy_share": share}))
     greedy, counts = algorithm.policy.greedy, []
     algorithm.policy.greedy = lambda seen: (counts.append(len(seen)), greedy(seen))[1]  # type: ignore[method-assign]
     for lanes in np.array_split(np.arange(16), groups):
@@ -151,7 +151,7 @@ def test_the_greedy_share_holds_over_all_lanes_however_they_are_grouped(
 @pytest.mark.parametrize("uniform", [0, 1])
 def test_one_candidate_is_enough(random_backbone: Path, uniform: int) -> None:
     few = {"candidates": 1, "uniform_candidates": uniform}
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), **few}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), **few}))
     metrics = [algorithm.update(bandit(algorithm, 16, seed)) for seed in range(3)]
     assert all(torch.isfinite(value).all() for found in metrics for name, value in found.items() if "actor" in name)
     assert all(torch.isfinite(parameter).all() for parameter in algorithm.policy.parameters())
@@ -162,14 +162,14 @@ def test_while_collecting_shares_of_the_rows_are_greedy_and_random(random_backbo
         "observation.images.front": np.zeros((64, 64, 64, 3), np.uint8), STATE: np.zeros((64, STATES), np.float32),
         TASK: ["x"] * 64,
     }  # fmt: skip
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "greedy_share": 0.5}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "greedy_share": 0.5}))
     greedy, explored = algorithm.act(observation, greedy=True), algorithm.explore(observation)
     assert np.array_equal(explored.tokens[::2], greedy.tokens[::2])
     assert len(np.unique(explored.tokens[1::2], axis=0)) > 5
     with torch.no_grad():  # a policy that is sure of its decision
         algorithm.policy.head.bias[:, 0] = 100.0
     assert (algorithm.explore(observation).tokens == 0).all()
-    straying = make(random_backbone, Parl(**{**vars(SETTINGS), "epsilon": 0.5}))
+    straying = make(random_backbone, PaRl(**{**vars(SETTINGS), "epsilon": 0.5}))
     with torch.no_grad():
         straying.policy.head.bias[:, 0] = 100.0
     share = (straying.explore(observation).tokens != 0).any(1).mean()
@@ -179,10 +179,10 @@ def test_while_collecting_shares_of_the_rows_are_greedy_and_random(random_backbo
 
 @pytest.mark.parametrize("believes", [True, False])
 def test_self_imitation_raises_the_replayed_action_to_what_followed_it(random_backbone: Path, believes: bool) -> None:
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "self_imitation": believes}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "self_imitation": believes}))
     batch = bandit(algorithm, 16, seed=0)
     batch.returns = np.where(np.arange(16) < 8, 1.0, 0.0).astype(np.float32)
-    rows = Rows.of(batch, algorithm.policy, algorithm.learner.device)
+    rows = LearnerBatch.of(batch, algorithm.policy, algorithm.learner.device)
     logits = algorithm.policy.logits(rows.grounded)
     tokens, weights, _ = algorithm.weigh_candidates(logits, rows)
     assert torch.equal(tokens[:, -1], rows.tokens)
@@ -241,4 +241,4 @@ def test_two_processes_update_like_one_with_the_joint_batch(random_backbone: Pat
 @pytest.mark.parametrize("wrong", [{"gamma": 1.5}, {"candidates": 0}, {"value_range": (1.0, 0.0)}])
 def test_settings_out_of_range_are_named(wrong: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Parl(**wrong)
+        PaRl(**wrong)

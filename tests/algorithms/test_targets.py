@@ -10,8 +10,8 @@ import pytest
 import torch
 from test_pa_rl import SETTINGS, bandit, make
 
-from vla_rl.algorithms.configs import Parl
-from vla_rl.algorithms.learner_batch import Rows
+from vla_rl.algorithms.configs import PaRl
+from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.replay import Batch
 
 ROWS = 8
@@ -36,9 +36,11 @@ def cut_short(batch: Batch, followed: bool) -> Batch:
 def test_a_time_limit_is_not_worth_nothing(
     random_backbone: Path, mc_weight: float, followed: bool, images: bool
 ) -> None:
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "mc_weight": mc_weight}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "mc_weight": mc_weight}))
     algorithm.next_value = lambda grounded, observation: torch.full((len(grounded),), 0.8)  # type: ignore[method-assign]
-    rows = Rows.of(cut_short(bandit(algorithm, ROWS, 0, images), followed), algorithm.policy, algorithm.learner.device)
+    rows = LearnerBatch.of(
+        cut_short(bandit(algorithm, ROWS, 0, images), followed), algorithm.policy, algorithm.learner.device
+    )
     assert rows.next_grounded is not None
     assert len(rows.next_grounded) == (ROWS // 2 if followed else ROWS)
     target = algorithm.target_value(rows)
@@ -49,7 +51,7 @@ def test_a_time_limit_is_not_worth_nothing(
 
 @pytest.mark.parametrize("mc_weight", [0.5, 1.0])
 def test_an_update_learns_from_what_was_cut_short(random_backbone: Path, mc_weight: float) -> None:
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "mc_weight": mc_weight}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "mc_weight": mc_weight}))
     metrics = algorithm.update(cut_short(bandit(algorithm, ROWS, 0), followed=mc_weight == 1.0))
     assert all(torch.isfinite(value).all() for value in metrics.values())
     assert metrics["q/return"].item() == pytest.approx(1.0)  # of whole returns alone
@@ -59,8 +61,8 @@ def test_an_update_learns_from_what_was_cut_short(random_backbone: Path, mc_weig
 def test_an_observed_return_that_was_cut_short_is_a_bound_only_under_the_worst_that_may_follow(
     random_backbone: Path, worst: float, least: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "value_range": (worst, 30.0)}))
-    rows = Rows.of(cut_short(bandit(algorithm, ROWS, 0), False), algorithm.policy, algorithm.learner.device)
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "value_range": (worst, 30.0)}))
+    rows = LearnerBatch.of(cut_short(bandit(algorithm, ROWS, 0), False), algorithm.policy, algorithm.learner.device)
     bounds = []
     monkeypatch.setattr("vla_rl.algorithms.losses.raise_to_return", lambda q, bound: (bounds.append(bound), q)[1])
     algorithm.weigh_candidates(algorithm.policy.logits(rows.grounded), rows)
@@ -74,11 +76,11 @@ def test_the_backup_is_held_to_the_value_range(
     random_backbone: Path, value_range: tuple[float, float], seen: float, held: float, backup: str
 ) -> None:
     wide = {"mc_weight": 0.0, "value_range": value_range, "backup": backup}
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), **wide}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), **wide}))
     algorithm._q = lambda critic, grounded, tokens: torch.full(tokens.shape[:2], seen)  # type: ignore[method-assign]
     batch = bandit(algorithm, ROWS, 0)
     batch.discount[:] = 0.9
-    rows = Rows.of(batch, algorithm.policy, algorithm.learner.device)
+    rows = LearnerBatch.of(batch, algorithm.policy, algorithm.learner.device)
     np.testing.assert_allclose(algorithm.target_value(rows), batch.reward + 0.9 * held, rtol=1e-6)
 
 
@@ -86,7 +88,7 @@ def test_the_backup_is_held_to_the_value_range(
 def test_what_the_critic_cannot_tell_is_warned_of_once(
     random_backbone: Path, returns: float, reward: float, discount: float
 ) -> None:
-    algorithm = make(random_backbone, Parl(**{**vars(SETTINGS), "mc_weight": 0.5}))
+    algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "mc_weight": 0.5}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         algorithm.update(bandit(algorithm, ROWS, 0))

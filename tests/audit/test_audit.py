@@ -60,7 +60,7 @@ def few_demos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "DEMOS", 20)
 
 
-def score(found: command.Audit, policy: str) -> command.Score:
+def score(found: command.Audit, policy: str) -> command.ProbeScore:
     return next(each for each in found.scores if each.probe.name == policy)
 
 

@@ -295,3 +295,24 @@ class TestResume:
         run = config.load([f"eval.checkpoint={policy}", "eval.episodes=3"], command="eval")
         assert (run.env.name, run.eval.checkpoint, run.eval.episodes) == ("push", policy, 3)
         assert run.run_dir != saved.run_dir
+
+
+@pytest.mark.parametrize("way", ["the group", "the type", "one's own file", "a saved run"])
+def test_the_old_name_of_pa_rl_still_works_and_warns(way: str, tmp_path: Path) -> None:
+    new = config.load(["algorithm=pa_rl", "algorithm.gamma=0.8"])
+    given: dict[str, Any] = {"overrides": ["algorithm=parl", "algorithm.gamma=0.8"]}
+    if way == "the type":
+        given = {"overrides": ["algorithm={type: parl, gamma: 0.8, mc_weight: 0.5}"]}
+    elif way == "one's own file":
+        (tmp_path / "experiment").mkdir()
+        own = "# @package _global_\ndefaults:\n  - override /algorithm: parl\nalgorithm:\n  gamma: 0.8\n"
+        (tmp_path / "experiment" / "mine.yaml").write_text(own)
+        given = {"overrides": ["experiment=mine"], "config_dir": tmp_path}
+    elif way == "a saved run":
+        saved = new.save(tmp_path)
+        saved.write_text(saved.read_text().replace("type: pa_rl", "type: parl"))
+        given = {"base": saved}
+    with pytest.warns(FutureWarning, match="'parl' is called 'pa_rl' now"):
+        old = config.load(**given)
+    assert old.algorithm == new.algorithm
+    assert "type: pa_rl" in old.to_yaml()

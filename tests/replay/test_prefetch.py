@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from replay_streams import assert_same, make_stream
 
-from vla_rl.replay import Batch, Feed, ReplayBuffer
+from vla_rl.replay import Batch, Prefetcher, ReplayBuffer
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def buffer() -> ReplayBuffer:
 def test_batches_are_the_same_in_the_same_order(buffer: ReplayBuffer, ahead: int, counts: list[int]) -> None:
     def drawn(waiting: int) -> Iterator[np.ndarray]:
         rng = np.random.default_rng(0)
-        feed = Feed(lambda: buffer.sample(8, rng), waiting)
+        prefetcher = Prefetcher(lambda: buffer.sample(8, rng), waiting)
         for count in counts:
-            yield from (batch.index for batch in feed.batches(count))
-        feed.close()
+            yield from (batch.index for batch in prefetcher.batches(count))
+        prefetcher.close()
 
     assert np.array_equal(list(drawn(ahead)), list(drawn(0)))
 
@@ -36,15 +36,15 @@ def test_rows_that_come_between_are_seen_and_held_batches_stay(buffer: ReplayBuf
     stream = make_stream(capacity=100)
     stream.run(20)
     rng = np.random.default_rng(0)
-    feed, held = Feed(lambda: stream.buffer.sample(16, rng)), []
+    prefetcher, held = Prefetcher(lambda: stream.buffer.sample(16, rng)), []
     for _ in range(6):
         stream.run(5)
-        for batch in feed.batches(4):
+        for batch in prefetcher.batches(4):
             held.append((batch, [stream.naive.transition(i) for i in batch.index]))
             assert batch.index.max() < stream.buffer.added
     for batch, expected in held:
         assert_same(batch, expected)
-    feed.close()
+    prefetcher.close()
 
 
 def test_an_error_is_raised_at_its_turn() -> None:
@@ -55,12 +55,12 @@ def test_an_error_is_raised_at_its_turn() -> None:
             raise ValueError("nothing there")
         return None  # type: ignore[return-value]
 
-    feed = Feed(make)
-    batches = feed.batches(6)
+    prefetcher = Prefetcher(make)
+    batches = prefetcher.batches(6)
     assert [next(batches), next(batches)] == [None, None]
     with pytest.raises(ValueError, match="nothing there"):
         next(batches)
-    feed.close()
+    prefetcher.close()
 
 
 def test_a_reader_that_stops_leaves_nothing_in_the_making(buffer: ReplayBuffer) -> None:
@@ -70,9 +70,9 @@ def test_a_reader_that_stops_leaves_nothing_in_the_making(buffer: ReplayBuffer) 
         with busy:
             return buffer.sample(8, np.random.default_rng(0))
 
-    feed = Feed(make, 3)
-    batches = feed.batches(100)
+    prefetcher = Prefetcher(make, 3)
+    batches = prefetcher.batches(100)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert not busy.locked()
-    feed.close()
+    prefetcher.close()

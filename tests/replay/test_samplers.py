@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_streams import Stream, assert_same, make_stream
 
-from vla_rl.replay import Batch, By, Hindsight, NothingToSampleError, Own, ReplayBuffer, sample_mixed
+from vla_rl.replay import Batch, Hindsight, NothingToSampleError, Own, Priority, ReplayBuffer, sample_mixed
 from vla_rl.specs import STATE, TASK
-from vla_rl.train_state import World
+from vla_rl.train_state import TrainState
 
 
 def sampleable(stream: Stream) -> list[int]:
     return [i for i in range(len(stream.naive.rows)) if stream.naive.sampleable(i)]
 
 
-def expected(stream: Stream, by: By) -> list[int]:
+def expected(stream: Stream, by: Priority) -> list[int]:
     ids = sampleable(stream)
     return ids if by != "success" else [i for i in ids if stream.naive.transition(i)["returns"] > 0]
 
@@ -36,7 +36,9 @@ def expected(stream: Stream, by: By) -> list[int]:
     steps=st.integers(1, 50),
 )
 @settings(max_examples=40, deadline=None)
-def test_each_way_draws_exactly_its_rows(seed: int, by: By, lanes: int, stack: int, early: bool, steps: int) -> None:
+def test_each_way_draws_exactly_its_rows(
+    seed: int, by: Priority, lanes: int, stack: int, early: bool, steps: int
+) -> None:
     stream, rng = make_stream(seed=seed, lanes=lanes, stack=stack, capacity=40), np.random.default_rng(seed)
     if early:  # The weights are kept from the first question on, or made of what is there.
         stream.buffer.can_sample(by=by)
@@ -233,9 +235,9 @@ def test_rows_with_other_goals_leave_priorities_as_they_are() -> None:
         own=own,
         run=SimpleNamespace(replay=SimpleNamespace(priority=1.0)),
         replay=SimpleNamespace(prioritise=lambda ids, priority: given.extend(ids.tolist())),
-        algorithm=SimpleNamespace(update=lambda batch: {}, surprise=torch.ones(64)),
+        algorithm=SimpleNamespace(update=lambda batch: {}, td_error=torch.ones(64)),
     )
-    World.learn(learning, batch)  # type: ignore[arg-type]
+    TrainState.learn(learning, batch)  # type: ignore[arg-type]
     assert given == np.flatnonzero((batch.reward != 77) & ~batch.demo).tolist()
     assert 16 < len(given) < 64
 

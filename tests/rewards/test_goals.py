@@ -86,7 +86,7 @@ GOALS = "replay.hindsight={type: state_goal, achieved: [0, 3], goal: [3, 6], wit
 
 def own_experience(overrides: list[str]) -> Own:
     run = config.load(overrides)
-    return build.own_experience(run, build.interface(run))
+    return build.own_experience(run, build.env_spec(run))
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,12 @@ def computed_in(*modules: torch.nn.Module) -> Iterator[list[torch.dtype]]:
 
 
 @pytest.fixture
-def world(line: list[str], tmp_path: Path) -> Iterator[Any]:
-    """Makes a run's world of further overrides."""
-    made: list[train_state.World] = []
+def state(line: list[str], tmp_path: Path) -> Iterator[Any]:
+    """Makes a run's state of further overrides."""
+    made: list[train_state.TrainState] = []
 
-    def make(*overrides: str) -> train_state.World:
-        made.append(train_state.make_world(config.load([*line, *overrides]), tmp_path))
+    def make(*overrides: str) -> train_state.TrainState:
+        made.append(train_state.make(config.load([*line, *overrides]), tmp_path))
         return made[-1]
 
     yield make
@@ -48,12 +48,12 @@ def world(line: list[str], tmp_path: Path) -> Iterator[Any]:
         each.collector.close()
 
 
-def seen_by(world: train_state.World, rows: int = 8) -> dict[str, Any]:
-    return any_observation(world.policy, world.face.observation, rows)
+def seen_by(state: train_state.TrainState, rows: int = 8) -> dict[str, Any]:
+    return any_observation(state.policy, state.spec.observation, rows)
 
 
-def test_a_fresh_policy_acts_and_learns_without_dropout(world: Any) -> None:
-    fresh = world(DROPOUT, "train.steps=40")
+def test_a_fresh_policy_acts_and_learns_without_dropout(state: Any) -> None:
+    fresh = state(DROPOUT, "train.steps=40")
     features = fresh.policy.ground(seen_by(fresh))
     first, second = (fresh.policy.logits(features)[0] for _ in range(2))
     assert torch.equal(first, second)
@@ -62,7 +62,7 @@ def test_a_fresh_policy_acts_and_learns_without_dropout(world: Any) -> None:
 
 def test_a_policy_that_is_built_does_not_drop_out_before_it_is_trained(line: list[str]) -> None:
     run = config.load([*line, DROPOUT])
-    policy = build.fresh_policy(run, build.interface(run))
+    policy = build.fresh_policy(run, build.env_spec(run))
     assert not policy.training
 
 
@@ -84,8 +84,8 @@ def test_the_supervised_start_trains_with_dropout_and_ends_without(
 
 
 @pytest.mark.parametrize("trains", ["head", "all"])
-def test_acting_grounding_and_the_target_compute_in_the_precision_of_learning(world: Any, trains: str) -> None:
-    half = world("mixed_precision=bf16", f"policy.train={trains}", "algorithm.backup_samples=2")
+def test_acting_grounding_and_the_target_compute_in_the_precision_of_learning(state: Any, trains: str) -> None:
+    half = state("mixed_precision=bf16", f"policy.train={trains}", "algorithm.backup_samples=2")
     algorithm, policy, seen = half.algorithm, half.policy, seen_by(half)
     trunks = [trunk.backbone for trunk in (policy.trunk, policy.frozen) if trunk is not None]
     acts = {
@@ -108,16 +108,16 @@ def test_acting_grounding_and_the_target_compute_in_the_precision_of_learning(wo
     assert set(critics) == {torch.bfloat16}
 
 
-def test_features_of_another_precision_have_another_digest(world: Any) -> None:
-    assert world("mixed_precision=bf16").policy.digest() != world("mixed_precision=no").policy.digest()
+def test_features_of_another_precision_have_another_digest(state: Any) -> None:
+    assert state("mixed_precision=bf16").policy.digest() != state("mixed_precision=no").policy.digest()
 
 
-def test_the_reference_is_made_only_where_it_is_used(line: list[str], world: Any, tmp_path: Path) -> None:
+def test_the_reference_is_made_only_where_it_is_used(line: list[str], state: Any, tmp_path: Path) -> None:
     run = config.load(line)
-    build.fresh_policy(run, build.interface(run)).save_pretrained(tmp_path / "start")
+    build.fresh_policy(run, build.env_spec(run)).save_pretrained(tmp_path / "start")
     start = f"train.checkpoint={tmp_path}/start"
-    assert world(start).algorithm.reference is None
-    held = world(start, "algorithm.kl_weight=0.1").algorithm
+    assert state(start).algorithm.reference is None
+    held = state(start, "algorithm.kl_weight=0.1").algorithm
     assert held.reference.trunk is held.policy.trunk, "a frozen trunk is there once"
     weights = {id(parameter) for parameter in held.policy.trainable_parameters()}
     assert not weights & {id(parameter) for parameter in held.reference.parameters()}

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from vla_rl.specs import Truncation
 
 if TYPE_CHECKING:
-    from vla_rl.algorithms.pa_rl import ParlAlgorithm
+    from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 
 
 @dataclass(frozen=True)
-class Parl:
+class PaRl:
     """Sampled-candidate policy improvement with a critic of its own on frozen features.
 
     The actor imitates a softmax over the critic's values of its own samples and of the replayed action
@@ -96,8 +96,8 @@ class Parl:
         """Whether a batch's pictures are changed before they are encoded."""
         return bool(self.shift or self.brightness or self.contrast)
 
-    def build(self, **parts: Any) -> ParlAlgorithm:
-        """The algorithm on a policy; see `ParlAlgorithm` for the parts."""
-        from vla_rl.algorithms.pa_rl import ParlAlgorithm
+    def build(self, **parts: Any) -> PaRlAlgorithm:
+        """The algorithm on a policy; see `PaRlAlgorithm` for the parts."""
+        from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 
-        return ParlAlgorithm(settings=self, **parts)
+        return PaRlAlgorithm(settings=self, **parts)

@@ -17,7 +17,7 @@ from vla_rl.specs import STATE
 
 
 @dataclass
-class Rows:
+class LearnerBatch:
     """B rows. tokens, labels int64 [B, K]; reward, discount, returns, weight float32 [B]; demo bool [B].
 
     The observations' images stay uint8. `returns` is NaN where the episode's end is not known, and `rest` float32 [B]
@@ -50,7 +50,7 @@ class Rows:
         device: torch.device,
         augment: Augment | None = None,
         following: bool = True,
-    ) -> Rows:
+    ) -> LearnerBatch:
         """One copy of the batch to `device`; features that it lacks are computed, of augmented pictures.
 
         following: whether the features of the next observations are wanted too.
@@ -80,12 +80,12 @@ class Rows:
             followed=None if followed is None else torch.from_numpy(followed).to(device, non_blocking=True),
         )
 
-    def thin(self, rows: int) -> Rows:
+    def subsample(self, rows: int) -> LearnerBatch:
         """`rows` of these, evenly spaced, so that every source in the batch keeps its share; without what follows."""
         step = max(len(self) // rows, 1)
         some = slice(0, rows * step, step)
         alone = replace(self, next_observation={}, next_grounded=None, followed=None)
-        return Rows(**{field.name: _pick(getattr(alone, field.name), some) for field in fields(self)})
+        return LearnerBatch(**{field.name: _pick(getattr(alone, field.name), some) for field in fields(self)})
 
 
 def on_device(observation: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def candidate_weights(q_BN: Tensor, scale: Tensor) -> Tensor:
     return torch.softmax(q_BN / scale, dim=-1)
 
 
-def improvement_loss(weights_BN: Tensor, log_prob_BN: Tensor) -> Tensor:
+def weighted_bc_loss(weights_BN: Tensor, log_prob_BN: Tensor) -> Tensor:
     """Imitate the candidates by their weights: -sum_i w_i log pi(c_i | s), mean over rows."""
     return -(weights_BN.detach() * log_prob_BN).sum(-1).mean()
 

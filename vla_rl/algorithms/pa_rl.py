@@ -17,9 +17,9 @@ from torch import Tensor
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.algorithms.augment import Augment
-from vla_rl.algorithms.configs import Parl
+from vla_rl.algorithms.configs import PaRl
 from vla_rl.algorithms.critic import Critic
-from vla_rl.algorithms.learner_batch import Rows
+from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
 from vla_rl.replay.batch import Batch
@@ -32,7 +32,7 @@ MEASURED, MEASURE_EVERY = 16, 8
 so many updates of the critic and of the actor each is measured, the first one among them."""
 
 
-class ParlAlgorithm:
+class PaRlAlgorithm:
     """Acts, and updates a critic and a policy from batches of replay.
 
     Args:
@@ -43,7 +43,7 @@ class ParlAlgorithm:
             where `kl_weight` > 0.
     """
 
-    def __init__(self, settings: Parl, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
+    def __init__(self, settings: PaRl, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
         self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
         self.augment = Augment(settings.shift, settings.brightness, settings.contrast)
         self.reference = learner.prepare(reference) if reference is not None else None
@@ -120,14 +120,14 @@ class ParlAlgorithm:
         # Where returns alone are the target, only those that are not whole ask for what follows.
         following = self.settings.mc_weight < 1 or bool((batch.rest > 0).any())
         self._check_range(batch)
-        rows = Rows.of(batch, self.policy, self.learner.device, self.augment, following)
+        rows = LearnerBatch.of(batch, self.policy, self.learner.device, self.augment, following)
         self.learner.hold(batch)
         metrics = self.update_critic(rows)
         self.update_target()
         self.updates += 1
         past_warmup = self.updates > self.settings.warmup_updates
         if past_warmup and self.updates % self.settings.critic_updates == 0:
-            metrics |= self.update_actor(rows.thin(self.settings.actor_batch_size))
+            metrics |= self.update_actor(rows.subsample(self.settings.actor_batch_size))
         return metrics
 
     def _check_range(self, batch: Batch) -> None:
@@ -152,7 +152,7 @@ class ParlAlgorithm:
             stacklevel=3,
         )
 
-    def update_critic(self, rows: Rows) -> dict[str, Tensor]:
+    def update_critic(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """Move every critic's histogram towards the target value."""
         target = self.target_value(rows)
         with self.learner.autocast():
@@ -165,7 +165,7 @@ class ParlAlgorithm:
         metrics = {"critic/loss": loss.detach(), "critic/grad_norm": norm}
         return metrics if self.updates % MEASURE_EVERY else metrics | self.measure_critic(rows)
 
-    def measure_critic(self, rows: Rows) -> dict[str, Tensor]:
+    def measure_critic(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """What the critic made of the rows of its last update."""
         q, target = self._verdict()
         returns = losses.whole(rows.returns, rows.rest)
@@ -178,7 +178,7 @@ class ParlAlgorithm:
         }
 
     @property
-    def surprise(self) -> Tensor:
+    def td_error(self) -> Tensor:
         """|Q - target| of each row of the last batch, float32 [B]."""
         q, target = self._verdict()
         return (q - target).abs()
@@ -190,7 +190,7 @@ class ParlAlgorithm:
         return self.critic.value(logits).mean(0), target
 
     @torch.no_grad()
-    def target_value(self, rows: Rows) -> Tensor:
+    def target_value(self, rows: LearnerBatch) -> Tensor:
         """[B] the mix of observed return and backup that the critics learn; the backup alone where the return is not
         the whole, which `rest` tells.
 
@@ -214,7 +214,7 @@ class ParlAlgorithm:
         q = self._q(self.target, grounded, self.policy.sample(features, settings.backup_samples, noise))
         return losses.backup_value(q, settings.backup, settings.value_range)
 
-    def update_actor(self, rows: Rows) -> dict[str, Tensor]:
+    def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """Imitate the candidates that the critic prefers, held by demonstrations and the supervised start."""
         settings, policy = self.settings, self.policy
         with self.learner.autocast():
@@ -224,7 +224,7 @@ class ParlAlgorithm:
         demo_share = self.learner.mean(rows.demo.float().mean())
         with self.learner.autocast():
             log_prob = policy.log_prob(logits, torch.cat([tokens, rows.labels.unsqueeze(1)], dim=1)).float()
-            improvement = losses.improvement_loss(weights, log_prob[:, :-1])
+            improvement = losses.weighted_bc_loss(weights, log_prob[:, :-1])
             imitation = losses.imitation_loss(log_prob[:, -1], rows.demo, demo_share)
             loss = improvement + settings.bc_weight * imitation
             if settings.kl_weight > 0:
@@ -240,10 +240,10 @@ class ParlAlgorithm:
         }
         metrics |= statistics
         nth = (self.updates - settings.warmup_updates - 1) // settings.critic_updates
-        return metrics if nth % MEASURE_EVERY else metrics | self.measure_actor(rows.thin(MEASURED))
+        return metrics if nth % MEASURE_EVERY else metrics | self.measure_actor(rows.subsample(MEASURED))
 
     @torch.no_grad()
-    def measure_actor(self, rows: Rows) -> dict[str, Tensor]:
+    def measure_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """The policy's entropy, and how far it is from the supervised start."""
         logits = self.policy.logits(self._actor_features(rows.grounded, rows.observation))
         metrics = {"policy/entropy": self.policy.entropy(logits).mean()}
@@ -252,7 +252,7 @@ class ParlAlgorithm:
         return metrics
 
     @torch.no_grad()
-    def weigh_candidates(self, logits: Logits, rows: Rows) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def weigh_candidates(self, logits: Logits, rows: LearnerBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Candidates int64 [B, N, K] (samples, uniform ones, the replayed action last) and their weights [B, N]."""
         settings, policy = self.settings, self.policy
         tokens = policy.sample(logits, settings.candidates, self._noise(len(rows), settings.candidates))
@@ -328,7 +328,7 @@ class ParlAlgorithm:
     def _actor_features(self, grounded: Features, observation: dict[str, Any]) -> Features:
         return grounded if self.policy.frozen_trunk else self.policy.encode(observation)
 
-    def _reference_logits(self, rows: Rows) -> list[Tensor]:
+    def _reference_logits(self, rows: LearnerBatch) -> list[Tensor]:
         assert self.reference is not None
         with torch.no_grad():
             seen = rows.grounded if self.reference.frozen_trunk else self.reference.encode(rows.observation)

@@ -33,15 +33,15 @@ FIRST_SEED = 400_000
 """Seeds of the audit's episodes begin at so many plus the run's `seed`, as far as there are training seeds left."""
 DEMO_SEED = 300_000
 DEMOS = 100
-"""Episodes of the expert, ever noisier, from seed DEMO_SEED on, that a blind policy is fitted to."""
+"""Episodes of the expert, ever noisier, from seed DEMO_SEED on, that an image-blind policy is fitted to."""
 LUCKY, REPLAYS = 16, 8
 """So many of the shortest episodes that chance was paid for are replayed on so many seeds from DEMO_SEED on."""
 LOOKS = 40
 """So many of those episodes are played with the pictures, too."""
 MOST_STEPS = 100_000
-IGNORANT, BLIND, GAP, EXPERT, PRIVILEGED = 5.0, 50.0, 2.0, 95.0, 10.0
-"""Limits, in percent: success of a policy that knows nothing; of a blind one, of the expert's; paid episodes that are
-no success; success of the expert; of moments that look the same, those in which the expert acts differently."""
+IGNORANT, IMAGE_BLIND, GAP, EXPERT, PRIVILEGED = 5.0, 50.0, 2.0, 95.0, 10.0
+"""Limits, in percent: success of a policy that knows nothing; of an image-blind one, of the expert's; paid episodes
+that are no success; success of the expert; of moments that look the same, those where the expert acts differently."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Played:
 
 
 @dataclass(frozen=True)
-class Score:
+class ProbeScore:
     """What one policy got."""
 
     probe: Probe
@@ -116,7 +116,7 @@ class Audit:
     env: str
     gamed: bool
     first_seed: int
-    scores: tuple[Score, ...]
+    scores: tuple[ProbeScore, ...]
     skipped: dict[str, str]
     twins: Twins
 
@@ -195,8 +195,8 @@ def examine(
     alike = Twins()
     with _progress(name) as count:
 
-        def play(probe: Probe) -> Score:
-            return Score(probe, tuple(rollout(env, probe, seed, count) for seed in seeds))
+        def play(probe: Probe) -> ProbeScore:
+            return ProbeScore(probe, tuple(rollout(env, probe, seed, count) for seed in seeds))
 
         scores, lucky = [], list[list[Any]]()
         for probe in probes.ignorant():
@@ -215,11 +215,11 @@ def examine(
             try:
                 alike, glances = _sighted(seeing, skipped)
                 for probe in glances:
-                    scores.append(Score(probe, tuple(rollout(seeing, probe, seed, count) for seed in seeds)))
+                    scores.append(ProbeScore(probe, tuple(rollout(seeing, probe, seed, count) for seed in seeds)))
             finally:
                 if sighted:
                     seeing.close()
-            scores += [play(probe) for probe in _blind(env, skipped)]
+            scores += [play(probe) for probe in _image_blind(env, skipped)]
     gamed = bool(getattr(getattr(env.unwrapped, "task", None), "gamed", False))
     return Audit(name, gamed, first_seed, _verified(scores), skipped, alike)
 
@@ -251,7 +251,7 @@ def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], 
     raise ConfigError(f"env: the episode of seed {seed} goes on after {MOST_STEPS} steps; give env.kwargs a limit")
 
 
-def _verified(scores: Sequence[Score]) -> tuple[Score, ...]:
+def _verified(scores: Sequence[ProbeScore]) -> tuple[ProbeScore, ...]:
     """The scores, where an environment that tells of any success has told of failure by saying nothing."""
     if not any(each.success for score in scores for each in score.played):
         return tuple(scores)
@@ -271,7 +271,7 @@ def _luckiest(env: gymnasium.Env, lucky: Sequence[list[Any]]) -> tuple[Probe, ..
     return (max(map(probes.replayed, shortest), key=paid),) if shortest else ()
 
 
-def _blind(env: gymnasium.Env, skipped: dict[str, str]) -> tuple[Probe, ...]:
+def _image_blind(env: gymnasium.Env, skipped: dict[str, str]) -> tuple[Probe, ...]:
     """Blind policies fitted to the noisy expert, or none and the reason why."""
     observations: list[Any] = []
     actions: list[Any] = []
@@ -279,7 +279,7 @@ def _blind(env: gymnasium.Env, skipped: dict[str, str]) -> tuple[Probe, ...]:
         noise = probes.NOISE * number / (DEMOS - 1)  # some that do it right, some that stray
         rollout(env, probes.demonstrating(noise, observations, actions), DEMO_SEED + number)
     try:
-        return probes.blind(observations, actions, env.action_space)
+        return probes.image_blind(observations, actions, env.action_space)
     except ValueError as error:
         skipped["image-blind"] = str(error)
         return ()
@@ -301,28 +301,28 @@ def _sighted(env: gymnasium.Env, skipped: dict[str, str]) -> tuple[Twins, tuple[
         return Twins(), ()
 
 
-def _without_verifier(scores: Sequence[Score]) -> Iterator[str]:
+def _without_verifier(scores: Sequence[ProbeScore]) -> Iterator[str]:
     if not any(each.success is not None for score in scores for each in score.played):
         yield "no verifier: its info holds neither `is_success` nor `success` to hold against the reward"
 
 
-def _cheap(scores: Sequence[Score]) -> Iterator[str]:
+def _cheap(scores: Sequence[ProbeScore]) -> Iterator[str]:
     """Success that is too easy, and an expert that has too little."""
     expert = next((score for score in scores if score.probe.name == "expert"), None)
     for score in scores:
         if score.probe.ignorant and score.success > IGNORANT:
             yield f"too easy: {score.probe.name} succeeds in {score.success:.0f}% of episodes (limit {IGNORANT:.0f}%)"
-        if score.probe.blind and expert and score.success > BLIND / 100 * expert.success:
+        if score.probe.image_blind and expert and score.success > IMAGE_BLIND / 100 * expert.success:
             yield (
                 f"the state leaks the answer: {score.probe.name}, which sees no picture, succeeds in "
                 f"{score.success:.0f}% of episodes, the expert in {expert.success:.0f}% "
-                f"(limit {BLIND:.0f}% of the expert's)"
+                f"(limit {IMAGE_BLIND:.0f}% of the expert's)"
             )
     if expert and expert.success < EXPERT:
         yield f"the expert succeeds in {expert.success:.0f}% of episodes only (limit {EXPERT:.0f}%)"
 
 
-def _gaps(scores: Sequence[Score]) -> Iterator[str]:
+def _gaps(scores: Sequence[ProbeScore]) -> Iterator[str]:
     for score in scores:
         if score.gap > GAP:
             yield (

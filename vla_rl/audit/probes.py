@@ -17,7 +17,7 @@ from vla_rl.data.record import perturbed
 from vla_rl.envs import still
 
 NOISE = 0.3
-"""Of the noisy expert, and at most of what blind policies are fitted to; as `demos.noise` means it."""
+"""Of the noisy expert, and at most of what image-blind policies are fitted to; as `demos.noise` means it."""
 HOLDS = (4, 16)
 """For how many steps a sticky policy holds an action: from the first number to the one before the second."""
 
@@ -29,13 +29,13 @@ Act = Callable[[Any], Any]
 class Probe:
     """A policy. `begin(env, rng)`, called after each reset, returns what acts in that episode.
 
-    ignorant: whether it knows nothing, and so should never succeed. blind: whether it knows all but the pictures.
+    ignorant: whether it knows nothing, and so should never succeed. image_blind: whether it knows all but the pictures.
     """
 
     name: str
     begin: Callable[[gymnasium.Env, np.random.Generator], Act]
     ignorant: bool = False
-    blind: bool = False
+    image_blind: bool = False
 
 
 def ignorant() -> tuple[Probe, ...]:
@@ -71,7 +71,7 @@ def replayed(actions: Sequence[Any]) -> Probe:
         again = cycle(actions)
         return lambda seen: next(again)
 
-    return Probe("image-blind, replayed luck", begin, blind=True)
+    return Probe("image-blind, replayed luck", begin, image_blind=True)
 
 
 def expert() -> Probe:
@@ -108,7 +108,7 @@ def glancing(act: Act) -> Probe:
     return Probe("sighted, thumbnails", lambda env, rng: act)
 
 
-def blind(observations: Sequence[Any], actions: Sequence[Any], space: gymnasium.Space) -> tuple[Probe, ...]:
+def image_blind(observations: Sequence[Any], actions: Sequence[Any], space: gymnasium.Space) -> tuple[Probe, ...]:
     """Those fitted to what an expert did where it observed so.
 
     Raises:
@@ -119,7 +119,11 @@ def blind(observations: Sequence[Any], actions: Sequence[Any], space: gymnasium.
     to_action(space, np.asarray(gymnasium.spaces.flatten(space, actions[0]), np.float64))
     labels = np.stack([np.asarray(gymnasium.spaces.flatten(space, action), np.float64) for action in actions])
     return tuple(
-        Probe(f"image-blind, {kind.__name__.lower()}", _seeing_nothing(reader, kind.fit(features, labels)), blind=True)
+        Probe(
+            f"image-blind, {kind.__name__.lower()}",
+            _seeing_nothing(reader, kind.fit(features, labels)),
+            image_blind=True,
+        )
         for kind in (Nearest, Linear)
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vla_rl import build, config
-from vla_rl.algorithms.configs import Parl
+from vla_rl.algorithms.configs import PaRl
 from vla_rl.autotune.backbone import tune
 from vla_rl.autotune.feature_cache import any_observation, row_bytes
 from vla_rl.autotune.timing import interleaved
@@ -45,13 +45,13 @@ def measure_learner() -> dict[str, float]:
     """`learner_share`: see `smoke.measure`, on Reach's quick-start. The rest: `loop_shares`, `cached_over_encoded`."""
     shares = loop_shares()
     run = config.load(["experiment=reach"], command="bench")
-    face = build.interface(run)
-    policy = build.fresh_policy(run, face)
+    spec = build.env_spec(run)
+    policy = build.fresh_policy(run, spec)
     algorithm = run.algorithm.build(policy=policy, learner=build.learner(run))
-    replay = build.replay(run, face, policy, capacity=1024, lanes=1)
-    fill_randomly(run, face, algorithm, replay, steps=512)
+    replay = build.replay(run, spec, policy, capacity=1024, lanes=1)
+    fill_randomly(run, spec, algorithm, replay, steps=512)
     share = learner_share(algorithm, replay)
-    return {"learner_share": share, **shares, **cached_over_encoded(run, face, SmolVLM256M())}
+    return {"learner_share": share, **shares, **cached_over_encoded(run, spec, SmolVLM256M())}
 
 
 def loop_shares() -> dict[str, float]:
@@ -72,7 +72,7 @@ def loop_shares() -> dict[str, float]:
 
 
 def cached_over_encoded(
-    run: RunConfig, face: build.Interface, backbone: Any, batch: int | None = None, rounds: int = 5
+    run: RunConfig, spec: build.EnvSpec, backbone: Any, batch: int | None = None, rounds: int = 5
 ) -> dict[str, float]:
     """A frozen backbone whose tokens the head reads, in batches of `batch` rows of the run's observations.
 
@@ -81,15 +81,15 @@ def cached_over_encoded(
     ratios.
     """
     settings = PolicySettings(backbone, HeadSettings(reads=("pointers", "tokens")))
-    cameras, state = face.observation.images, face.observation.state
+    cameras, state = spec.observation.images, spec.observation.state
     learner = build.learner(run)
     batch = batch or (BATCH if learner.device.type == "cpu" else GPU_BATCH)
-    policy = Policy.build(settings, face.tokens, cameras, state, seed=0).to(learner.device).eval()
-    tune(policy, "auto", "auto", any_observation(policy, face.observation, batch))
-    algorithm = Parl(batch_size=batch, actor_batch_size=batch).build(policy=policy, learner=learner)
+    policy = Policy.build(settings, spec.tokens, cameras, state, seed=0).to(learner.device).eval()
+    tune(policy, "auto", "auto", any_observation(policy, spec.observation, batch))
+    algorithm = PaRl(batch_size=batch, actor_batch_size=batch).build(policy=policy, learner=learner)
     algorithm.updates = algorithm.settings.warmup_updates
-    replays = [build.replay(run, face, policy, capacity=ROWS, lanes=1, cached=cached) for cached in (True, False)]
-    fill_with_noise(replays, face, policy)
+    replays = [build.replay(run, spec, policy, capacity=ROWS, lanes=1, cached=cached) for cached in (True, False)]
+    fill_with_noise(replays, spec, policy)
     rng = np.random.default_rng(0)
 
     def update(replay: ReplayBuffer) -> None:
@@ -111,12 +111,12 @@ def cached_over_encoded(
     }
 
 
-def fill_with_noise(replays: list[ReplayBuffer], face: build.Interface, policy: Policy) -> None:
+def fill_with_noise(replays: list[ReplayBuffer], spec: build.EnvSpec, policy: Policy) -> None:
     """One episode of noise, the same in each replay; the features are those of one picture, which costs no time."""
     rng = np.random.default_rng(0)
-    one = any_observation(policy, face.observation, 1)
+    one = any_observation(policy, spec.observation, 1)
     features = policy.ground(one).pack()
-    slots = face.tokens.slots
+    slots = spec.tokens.slots
     for _ in range(ROWS):
         seen = {key: _like(value, rng) for key, value in one.items()}
         tokens = np.array([[rng.integers(slot.choices) for slot in slots]])

@@ -12,8 +12,8 @@ import torch
 
 from vla_rl import build, config
 from vla_rl.algorithms import losses
-from vla_rl.algorithms.learner_batch import Rows
-from vla_rl.algorithms.pa_rl import ParlAlgorithm
+from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.bench.envs import ROUNDS, env_share, race, seconds
 from vla_rl.config import RunConfig
 from vla_rl.envs import batched, factory
@@ -38,11 +38,11 @@ def measure(run: RunConfig) -> dict[str, float]:
     the same batch. `replay_overhead`: bytes of a replay row, without cached features, over those of its raw
     frames. `decisions_per_s_b1`, `_b8`: greedy decisions a second, from pixels, for batches of 1 and 8.
     """
-    face = build.interface(run)
-    policy = build.fresh_policy(run, face)
+    spec = build.env_spec(run)
+    policy = build.fresh_policy(run, spec)
     algorithm = run.algorithm.build(policy=policy, learner=build.learner(run))
-    replay = build.replay(run, face, policy, capacity=1024, lanes=1)
-    fill_randomly(run, face, algorithm, replay, steps=512)
+    replay = build.replay(run, spec, policy, capacity=1024, lanes=1)
+    fill_randomly(run, spec, algorithm, replay, steps=512)
     plan = replay.plan()
     return {
         "env_share": env_share(run),
@@ -54,10 +54,10 @@ def measure(run: RunConfig) -> dict[str, float]:
 
 
 def fill_randomly(
-    run: RunConfig, face: build.Interface, algorithm: ParlAlgorithm, replay: ReplayBuffer, steps: int
+    run: RunConfig, spec: build.EnvSpec, algorithm: PaRlAlgorithm, replay: ReplayBuffer, steps: int
 ) -> None:
     """Play `steps` decisions of the untrained policy into replay."""
-    env = build.env_factory(run, face)()
+    env = build.env_factory(run, spec)()
     observation, _ = env.reset(seed=0)
     final = False
     for _ in range(steps):
@@ -82,19 +82,21 @@ def fill_randomly(
     env.close()
 
 
-def learner_share(algorithm: ParlAlgorithm, replay: ReplayBuffer, repeats: int = 16) -> float:
+def learner_share(algorithm: PaRlAlgorithm, replay: ReplayBuffer, repeats: int = 16) -> float:
     """Updates/s of the algorithm, from a replay batch on, over those of the same work written out by hand."""
     rng = np.random.default_rng(0)
     batch = replay.sample(algorithm.settings.batch_size, rng, finished_only=True, images=False)
     algorithm.updates = algorithm.settings.warmup_updates
-    by_hand = partial(update_by_hand, algorithm, Rows.of(batch, algorithm.policy, algorithm.learner.device), [0])
+    by_hand = partial(
+        update_by_hand, algorithm, LearnerBatch.of(batch, algorithm.policy, algorithm.learner.device), [0]
+    )
     ours: Callable[[], Any] = partial(algorithm.update, batch)
     for warm_up in (by_hand, ours):
         seconds(warm_up, algorithm.settings.critic_updates)
     return race(ours, by_hand, repeats).share
 
 
-def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> None:
+def update_by_hand(algorithm: PaRlAlgorithm, rows: LearnerBatch, count: list[int]) -> None:
     """What one update computes, with nothing around it: no metrics, no reductions, no checks."""
     settings, policy, critic = algorithm.settings, algorithm.policy, algorithm.critic
     slots = policy.slots
@@ -116,7 +118,7 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
     count[0] += 1
     if count[0] % settings.critic_updates:
         return
-    few = rows.thin(settings.actor_batch_size)
+    few = rows.subsample(settings.actor_batch_size)
     choices = policy.logits(few.grounded)
     with torch.no_grad():
         noise = algorithm.learner.uniform(len(few), settings.candidates, len(slots))
@@ -126,7 +128,7 @@ def update_by_hand(algorithm: ParlAlgorithm, rows: Rows, count: list[int]) -> No
         scale = (settings.temperature * q.std(1).mean()).clamp_min(settings.least_temperature)
         weights = losses.candidate_weights(q, scale)
     log_prob = policy.log_prob(choices, torch.cat([tokens, few.labels.unsqueeze(1)], 1))
-    loss = losses.improvement_loss(weights, log_prob[:, :-1]) - settings.bc_weight * log_prob[:, -1].mean()
+    loss = losses.weighted_bc_loss(weights, log_prob[:, :-1]) - settings.bc_weight * log_prob[:, -1].mean()
     descend(loss, algorithm.actor_optimizer, settings.clip)
 
 
@@ -138,7 +140,7 @@ def descend(loss: torch.Tensor, optimizer: Any, clip: float) -> None:
     optimizer.step()
 
 
-def decisions_per_second(run: RunConfig, algorithm: ParlAlgorithm, rows: int, repeats: int = 40) -> float:
+def decisions_per_second(run: RunConfig, algorithm: PaRlAlgorithm, rows: int, repeats: int = 40) -> float:
     """Greedy decisions a second from pixels, in batches of `rows`; the median of the rounds."""
     env = factory(run)()
     observation, _ = env.reset(seed=0)

@@ -24,7 +24,7 @@ from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, TASK, VALIDATION_SEEDS
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
 
-Actor = Callable[[dict[str, Any]], tuple[np.ndarray, dict[str, Any]]]
+Decider = Callable[[dict[str, Any]], tuple[np.ndarray, dict[str, Any]]]
 """A batched observation -> tokens int64 [B, K] and what is known of them, such as {"q": float [B]}."""
 
 
@@ -78,7 +78,7 @@ class Evaluator:
 
     def __call__(
         self,
-        actor: Actor,
+        actor: Decider,
         seeds: Iterable[int],
         films: int = 0,
         on_episode: Callable[[Outcome], None] | None = None,
@@ -127,7 +127,7 @@ class Evaluator:
 
 
 def evaluate(
-    actor: Actor,
+    actor: Decider,
     make_env: Callable[[], gymnasium.Env],
     seeds: Iterable[int],
     num_envs: int = 8,
@@ -157,7 +157,7 @@ def workers_of(run: RunConfig, sharing: int = 1) -> int:
     return spare + 1 if spare else 0
 
 
-def _turn(actor: Actor, envs: VectorEnvs, running: dict[int, _Episode], begun: dict[int, _Episode]) -> None:
+def _turn(actor: Decider, envs: VectorEnvs, running: dict[int, _Episode], begun: dict[int, _Episode]) -> None:
     """Let every running episode take a step, and meanwhile those begin that have `begun`, each in its lane."""
     try:
         if running:

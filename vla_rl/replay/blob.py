@@ -27,7 +27,7 @@ _DTYPES = {
 }  # fmt: skip
 
 
-class Archive:
+class Blob:
     """Named arrays and text, in RAM until they are written and mapped from the file from then on.
 
     Attributes:
@@ -62,15 +62,15 @@ class Archive:
         return self.name
 
     @classmethod
-    def open(cls, path: Path) -> Archive:
+    def open(cls, path: Path) -> Blob:
         """The file at `path`, mapped.
 
         Raises:
             ValueError: it is missing, cut short, longer than it says, or no such file at all; names it.
         """
-        archive = cls(*_mapped(path))
-        archive.name = path.name
-        return archive
+        blob = cls(*_mapped(path))
+        blob.name = path.name
+        return blob
 
     def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """The array `name`.

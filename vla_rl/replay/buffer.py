@@ -20,7 +20,7 @@ from vla_rl.replay.checks import Given, checked_rows
 from vla_rl.replay.columns import FeatureSpecs, column_specs, image_shapes
 from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
 from vla_rl.replay.ring import Ring
-from vla_rl.replay.samplers import By, Drawing
+from vla_rl.replay.samplers import Priority, Sampler
 from vla_rl.specs import IMAGES, Truncation
 
 Following = bool | Literal["cut"]
@@ -107,7 +107,7 @@ class ReplayBuffer:
         where = shard_folder(folder, disk_bytes)
         layout = Layout(capacity, lanes, stack, self.gamma, choices, shapes, specs, budget, where, truncation)
         self._memory = Memory(layout, digest, allocate)
-        self._drawing = Drawing(self._memory.ring)
+        self._sampler = Sampler(self._memory.ring)
 
     def __len__(self) -> int:
         """Rows alive, the final ones and the newest of each lane included."""
@@ -204,11 +204,11 @@ class ReplayBuffer:
         layout = self._memory.layout
         rows, frames, texts = checked_rows(given, len(lane), layout.specs, layout.images, self.choices)
         self._check_order(lane, rows["final"])
-        self._drawing.forget(self._memory.forget(self._ring.due(len(lane))))
+        self._sampler.forget(self._memory.forget(self._ring.due(len(lane))))
         ids, returned = self._memory.put(lane, rows, frames, texts)
-        self._drawing.weigh(rows["prev"], returned)
+        self._sampler.weigh(rows["prev"], returned)
         while self._memory.too_much:
-            self._drawing.forget(self._memory.forget(np.array([self._ring.oldest])))
+            self._sampler.forget(self._memory.forget(np.array([self._ring.oldest])))
         return ids
 
     def interrupt(self, lanes: np.ndarray | Sequence[int] | None = None) -> None:
@@ -228,7 +228,7 @@ class ReplayBuffer:
         lane = self._checked_lanes(lanes)
         # Long episodes are forgotten piece by piece.
         while len(begun := self._ring.begun(lane)):
-            self._drawing.forget(self._memory.forget(begun))
+            self._sampler.forget(self._memory.forget(begun))
         self._ring.interrupt(lane)
 
     # Sampling -------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ class ReplayBuffer:
         images: bool = True,
         following: Following = True,
         to_end: float = 0.0,
-        by: By = "uniform",
+        by: Priority = "uniform",
         correction: float = 0.0,
     ) -> Batch:
         """`batch_size` transitions, independently drawn among the sampleable rows, all alike or as `by` says.
@@ -260,23 +260,23 @@ class ReplayBuffer:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        ids = self._drawing.draw(batch_size, rng, finished_only, by)
+        ids = self._sampler.draw(batch_size, rng, finished_only, by)
         far = None
         if to_end > 0 and self._memory.layout.truncation == "bootstrap":
             far = rng.random(batch_size) < to_end
         batch = self._transitions(ids, images, following, far)
         if by == "priority":
-            priority = self._drawing.tree(by).weights[ids % self.capacity]
+            priority = self._sampler.tree(by).weights[ids % self.capacity]
             batch.weight = ((priority.min() / priority) ** correction).astype(np.float32)
         return batch
 
-    def can_sample(self, finished_only: bool = False, by: By = "uniform") -> bool:
+    def can_sample(self, finished_only: bool = False, by: Priority = "uniform") -> bool:
         """Whether `sample` has anything to draw from."""
-        return self._drawing.can_draw(finished_only, by)
+        return self._sampler.can_draw(finished_only, by)
 
-    def sampleable_ids(self, finished_only: bool = False, by: By = "uniform") -> np.ndarray:
+    def sampleable_ids(self, finished_only: bool = False, by: Priority = "uniform") -> np.ndarray:
         """The ids of all rows that `sample` draws from, ascending; takes time in proportion to the rows."""
-        return self._drawing.ids(finished_only, by)
+        return self._sampler.ids(finished_only, by)
 
     def prioritise(self, ids: np.ndarray, priority: np.ndarray) -> None:
         """Give rows `ids` int [B] their priorities, float [B], above 0: such as |TD error| ** 0.6.
@@ -286,7 +286,7 @@ class ReplayBuffer:
         Raises:
             ValueError: a priority of 0, below it, or without bounds.
         """
-        self._drawing.prioritise(ids, priority)
+        self._sampler.prioritise(ids, priority)
 
     def transitions(self, ids: np.ndarray, *, images: bool = True, following: Following = True) -> Batch:
         """The transitions that start at rows `ids` int64 [B]; see `sample`.
@@ -440,7 +440,7 @@ class ReplayBuffer:
                 of another digest, without `ground`. Names it. The buffer is left as it was.
         """
         anew = self._memory.load(folder, ground)
-        self._drawing = Drawing(self._memory.ring)
+        self._sampler = Sampler(self._memory.ring)
         return anew
 
     def renew(self, ground: Ground, digest: str) -> bool:

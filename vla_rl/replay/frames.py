@@ -13,7 +13,7 @@ import numpy as np
 
 from vla_rl.buffer_pool import Recycler
 from vla_rl.replay import coding
-from vla_rl.replay.blob import Archive
+from vla_rl.replay.blob import Blob
 from vla_rl.replay.coding import Coded
 
 SHARD_BYTES = 32 << 20
@@ -69,7 +69,7 @@ class FrameStore:
     def __init__(self, shape: tuple[int, int, int], most: int, hot: int, folder: Path | None = None) -> None:
         self.shape, self.hot, self.folder = shape, min(hot, most), folder
         self.codec: str | None = None
-        self.shards: dict[int, Archive] = {}
+        self.shards: dict[int, Blob] = {}
         self.coded_bytes = 0
         self._coded: dict[int, Coded] = {}
         self._alive: dict[int, int] = {}
@@ -179,7 +179,7 @@ class FrameStore:
         slots = np.flatnonzero(self._owner >= 0)
         self._code(slots[self._shard[self._owner[slots]] == NOWHERE])
 
-    def restore(self, shards: Iterable[Archive], uses: np.ndarray) -> None:
+    def restore(self, shards: Iterable[Blob], uses: np.ndarray) -> None:
         """Take over the frames of `shards`, oldest first, into an empty store. uses int [most]: references by id.
 
         Raises:
@@ -263,7 +263,7 @@ class FrameStore:
             arrays |= {"ids": ids, "born": self._born[part], "group": groups}
             self._settle(ids, coded)
             self._alive[self._next_shard] = len(ids)
-            shard = Archive(arrays, {"codec": coded.codec, "shape": ",".join(map(str, self.shape))})
+            shard = Blob(arrays, {"codec": coded.codec, "shape": ",".join(map(str, self.shape))})
             if self.folder:
                 shard.store(self.folder)
                 coded, _ = self._opened(shard)
@@ -273,7 +273,7 @@ class FrameStore:
         """Frames `ids` are those of the next shard, in order."""
         self._shard[ids], self._place[ids], self._key[ids] = self._next_shard, np.arange(len(ids)), coded.key
 
-    def _add_shard(self, shard: Archive, coded: Coded) -> None:
+    def _add_shard(self, shard: Blob, coded: Coded) -> None:
         self.shards[self._next_shard], self._coded[self._next_shard] = shard, coded
         self.coded_bytes += shard.nbytes
         self._next_shard += 1
@@ -285,7 +285,7 @@ class FrameStore:
         if self.folder and shard.name:
             (self.folder / shard.name).unlink(missing_ok=True)
 
-    def _opened(self, shard: Archive) -> tuple[Coded, np.ndarray]:
+    def _opened(self, shard: Blob) -> tuple[Coded, np.ndarray]:
         """A shard's frames and their ids."""
         count = len(shard.arrays.get("ids", ()))
         codec, shape = shard.meta.get("codec", ""), ",".join(map(str, self.shape))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_rl.replay.blob import Archive
+from vla_rl.replay.blob import Blob
 from vla_rl.replay.columns import LATER, ColumnSpecs
 
 STATE_FILE = "replay.json"
@@ -26,7 +26,7 @@ class Journal:
     """Consecutive segments of rows, as they were recorded."""
 
     def __init__(self) -> None:
-        self._segments: list[tuple[int, int, Archive]] = []
+        self._segments: list[tuple[int, int, Blob]] = []
 
     def extend(self, oldest: int, head: int, recorded: Recorded) -> None:
         """Forget segments that lie before row `oldest`, and add the rows up to `head` that are in none yet."""
@@ -35,11 +35,11 @@ class Journal:
         for first in range(begin, head, MOST_ROWS):
             last = min(first + MOST_ROWS, head)
             rows, texts = recorded(np.arange(first, last))
-            self._segments.append((first, last, Archive(rows, {"texts": json.dumps(texts)})))
+            self._segments.append((first, last, Blob(rows, {"texts": json.dumps(texts)})))
 
     def store(self, folder: Path, previous: Sequence[Path]) -> list[tuple[int, int, str]]:
         """Have `folder` hold every segment; the first and last id and the file of each."""
-        return [(first, last, archive.store(folder, previous)) for first, last, archive in self._segments]
+        return [(first, last, blob.store(folder, previous)) for first, last, blob in self._segments]
 
     @classmethod
     def open(cls, folder: Path, files: Any, oldest: int, head: int, specs: ColumnSpecs) -> Journal:
@@ -51,14 +51,14 @@ class Journal:
         journal = cls()
         end = oldest
         for first, last, name in files:
-            archive = Archive.open(folder / name)
+            blob = Blob.open(folder / name)
             for column, (shape, dtype) in specs.items():
                 if column not in LATER:
                     dtype = np.dtype(np.int64) if column == "instruction" else dtype
-                    archive.array(column, (last - first, *shape), dtype)
+                    blob.array(column, (last - first, *shape), dtype)
             if not first <= end <= last:
                 raise ValueError(f"{folder / name}: expected row {end}, got rows {first} to {last}")
-            journal._segments.append((first, last, archive))
+            journal._segments.append((first, last, blob))
             end = last
         if end != head:
             raise ValueError(f"{folder / STATE_FILE}: expected rows up to {head}, got rows up to {end}")
@@ -66,10 +66,10 @@ class Journal:
 
     def parts(self, oldest: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], list[str]]]:
         """Of each segment from row `oldest` on: the rows' ids, their columns, and their texts."""
-        for first, last, archive in self._segments:
+        for first, last, blob in self._segments:
             skip = max(oldest - first, 0)
-            rows = {name: values[skip:] for name, values in archive.arrays.items()}
-            yield np.arange(first + skip, last), rows, json.loads(archive.meta["texts"])
+            rows = {name: values[skip:] for name, values in blob.arrays.items()}
+            yield np.arange(first + skip, last), rows, json.loads(blob.meta["texts"])
 
 
 def packed(flags: np.ndarray) -> str:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from vla_rl.replay.batch import Batch
 
 
-class Feed:
+class Prefetcher:
     """Makes batches ahead of their use, one after another, so that they are those that would be made without it.
 
     make: makes the next batch. ahead: how many may wait; 0 makes each one when it is asked for.
@@ -17,7 +17,7 @@ class Feed:
 
     def __init__(self, make: Callable[[], Batch], ahead: int = 2) -> None:
         self._make, self._ahead = make, ahead
-        self._thread = ThreadPoolExecutor(1, "feed") if ahead else None
+        self._thread = ThreadPoolExecutor(1, "prefetch") if ahead else None
 
     def batches(self, count: int) -> Iterator[Batch]:
         """`count` batches. Replay may change again once the last one was asked for, or the iterator was closed.

@@ -9,7 +9,7 @@ import numpy as np
 from vla_rl.replay.ring import Ring
 from vla_rl.replay.sumtree import SumTree
 
-By = Literal["uniform", "success", "priority"]
+Priority = Literal["uniform", "success", "priority"]
 """How rows are drawn: all alike; those alike that a positive return followed; in proportion to their priority."""
 REDRAWS = 32
 """Rounds of rejection before the sampleable rows are listed instead."""
@@ -21,16 +21,16 @@ class NothingToSampleError(ValueError):
     """No row of the replay is a transition that may be sampled (yet)."""
 
 
-class Drawing:
+class Sampler:
     """Draws rows of a ring, all alike or as their weights say; the cost does not depend on the capacity."""
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
-        self._trees: dict[By, SumTree] = {}
+        self._trees: dict[Priority, SumTree] = {}
         self._most = 1.0  # the highest priority so far
         self._witness = -1  # a row that could be drawn when somebody asked last
 
-    def draw(self, count: int, rng: np.random.Generator, finished_only: bool, by: By) -> np.ndarray:
+    def draw(self, count: int, rng: np.random.Generator, finished_only: bool, by: Priority) -> np.ndarray:
         """The ids int64 [count] of rows, independently drawn. Raises NothingToSampleError where there is none."""
         tree = None if by == "uniform" else self.tree(by)
         found = np.empty(0, np.int64)
@@ -52,7 +52,7 @@ class Drawing:
         shares = np.ones(len(good)) if tree is None else tree.weights[good % self._ring.capacity]
         return np.concatenate([found, rng.choice(good, count - len(found), p=shares / shares.sum())])
 
-    def can_draw(self, finished_only: bool, by: By) -> bool:
+    def can_draw(self, finished_only: bool, by: Priority) -> bool:
         """Whether there is anything to draw."""
         if by != "uniform" and not self.tree(by).total:
             return False
@@ -62,7 +62,7 @@ class Drawing:
             self._witness = int(ids[-1]) if len(ids) else -1
         return self._witness >= 0
 
-    def ids(self, finished_only: bool, by: By) -> np.ndarray:
+    def ids(self, finished_only: bool, by: Priority) -> np.ndarray:
         """The ids of all rows that can be drawn, ascending; takes time in proportion to the rows."""
         ids = np.arange(self._ring.oldest, self._ring.head)
         ids = ids[self._ring.sampleable(ids, finished_only)]
@@ -76,7 +76,7 @@ class Drawing:
         self._most = max(self._most, float(np.max(priority[here], initial=0)))
         self.tree("priority").set(ids[here] % self._ring.capacity, priority[here])
 
-    def tree(self, by: By) -> SumTree:
+    def tree(self, by: Priority) -> SumTree:
         """The weights of all rows for `by`; kept from the first time on that somebody draws so."""
         if by not in self._trees:
             tree = self._trees[by] = SumTree(self._ring.capacity)

@@ -10,7 +10,7 @@ import numpy as np
 from vla_rl.replay.batch import Batch
 from vla_rl.replay.buffer import Following, ReplayBuffer
 from vla_rl.replay.hindsight import Hindsight
-from vla_rl.replay.samplers import By, NothingToSampleError
+from vla_rl.replay.samplers import NothingToSampleError, Priority
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Own:
     """
 
     success_share: float = 0.0
-    by: By = "uniform"
+    by: Priority = "uniform"
     correction: float = 0.0
     hindsight: Hindsight | None = None
 

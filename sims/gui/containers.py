@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from PIL import Image, ImageDraw
 
 from sims.gui.paint import Box, Size, Style, bevel, mix, panel, plain, stamp, write_in
 from sims.gui.themes import Colour
-from sims.gui.widget import Widget
-
-if TYPE_CHECKING:
-    from sims.gui.screen import Screen
+from sims.gui.widget import Surface, Widget
 
 
 @dataclass(eq=False)
@@ -174,7 +171,7 @@ class Tabs(Widget):
             left += wide - 1
         return found
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         for i, (start, end) in enumerate(self.spans(screen.style)):
             if start <= x < end and y < screen.style.row:
@@ -250,7 +247,7 @@ class Menu(Widget):
             stamp(image, "right", (size[0] - side - 1, (size[1] - side) // 2, side, side), ink)
         return image
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         if self.below is not None:
             self.open = not self.open
@@ -280,7 +277,7 @@ class Row(Widget):
         write_in(image, style, text, (left, 0, size[0] - left, size[1]), theme.accent_ink if chosen else theme.ink)
         return image
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         for other in screen.all(Row):
             other.chosen = other is self
@@ -344,17 +341,17 @@ class ScrollArea(Widget):
             panel(image, box, mix(theme.window, theme.ink, 0.45), None, 2 if theme.radius else 0)
         return image
 
-    def scroll(self, screen: Screen, steps: int) -> bool:
+    def scroll(self, screen: Surface, steps: int) -> bool:
         """See `Widget`."""
         self._go(self.offset + steps * self.notch)
         return True
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         if x >= self.box[2] - self.bar - 1:
             self._go(round(y / self.box[3] * self.furthest))
 
-    def drag(self, screen: Screen, start: tuple[float, float], end: tuple[float, float]) -> bool:
+    def drag(self, screen: Surface, start: tuple[float, float], end: tuple[float, float]) -> bool:
         """See `Widget`."""
         if start[0] < self.box[2] - self.bar - 1:
             return False
@@ -403,14 +400,14 @@ class Table(Widget):
             pen.line([(left, 1), (left, size[1] - 2)], fill=mix(theme.field, theme.edge, 0.5))
         return image
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         row = int(y) // screen.style.row - 1
         if 0 <= row < len(self.rows):
             self.chosen = row
             screen.emit(self.name, "select")
 
-    def key(self, screen: Screen, key: str) -> bool:
+    def key(self, screen: Surface, key: str) -> bool:
         """See `Widget`."""
         turn = {"ArrowUp": -1, "ArrowDown": 1}.get(key)
         if turn is not None and self.rows:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from PIL import Image, ImageDraw
 
 from sims.gui.paint import Size, Style, bevel, contrast, mix, panel, plain, stamp, write, write_in
 from sims.gui.themes import Colour
-from sims.gui.widget import Widget
-
-if TYPE_CHECKING:
-    from sims.gui.screen import Screen
+from sims.gui.widget import Surface, Widget
 
 LONGEST = 60
 """Characters that a field holds."""
@@ -86,7 +83,7 @@ class Button(Widget):
         write_in(image, style, text, whole, ink, centred=True)
         return image
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         self.down = True
         screen.pressed = self.name
@@ -120,7 +117,7 @@ class Link(Widget):
             pen.rectangle((0, 0, size[0] - 1, size[1] - 1), outline=mix(ground, theme.link, 0.5))
         return image
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         screen.emit(self.name, "press")
 
@@ -171,11 +168,11 @@ class Field(Widget):
         image.paste(inside, (margin, 1))
         return image
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         self._select()
 
-    def write(self, screen: Screen, text: str) -> None:
+    def write(self, screen: Surface, text: str) -> None:
         """See `Widget`."""
         if self.selected:
             self.value, self.caret = "", 0
@@ -184,7 +181,7 @@ class Field(Widget):
         self.caret, self.selected = self.caret + len(text), False
         screen.emit(self.name, "change")
 
-    def key(self, screen: Screen, key: str) -> bool:
+    def key(self, screen: Surface, key: str) -> bool:
         """See `Widget`."""
         ends = {"ArrowLeft": max(0, self.caret - 1), "ArrowRight": min(len(self.value), self.caret + 1)}
         if key in ends:
@@ -253,7 +250,7 @@ class Checkbox(Widget):
         _caption(image, style, ground, text, side, focused)
         return image
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         self.ticked = not self.ticked
         screen.emit(self.name, "toggle")
@@ -288,14 +285,14 @@ class Radio(Widget):
         _caption(image, style, ground, text, side, focused)
         return image
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         for other in screen.all(Radio):
             if other.group == self.group:
                 other.chosen = other is self
         screen.emit(self.name, "choose")
 
-    def key(self, screen: Screen, key: str) -> bool:
+    def key(self, screen: Surface, key: str) -> bool:
         """See `Widget`."""
         if key not in ("Enter", "ArrowDown", "ArrowUp"):
             return False
@@ -352,25 +349,25 @@ class Slider(Widget):
         side = knob_side(style)
         return side / 2 + (value - self.low) / (self.high - self.low) * (self.box[2] - side), self.box[3] / 2
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         side = knob_side(screen.style)
         share = (x - side / 2) / (self.box[2] - side)
         self._set(screen, self.low + share * (self.high - self.low))
 
-    def drag(self, screen: Screen, start: tuple[float, float], end: tuple[float, float]) -> bool:
+    def drag(self, screen: Surface, start: tuple[float, float], end: tuple[float, float]) -> bool:
         """See `Widget`."""
         self.click(screen, *end)
         return True
 
-    def key(self, screen: Screen, key: str) -> bool:
+    def key(self, screen: Surface, key: str) -> bool:
         """See `Widget`."""
         turn = {"ArrowLeft": -1, "ArrowDown": -1, "ArrowRight": 1, "ArrowUp": 1}.get(key)
         if turn is not None:
             self._set(screen, self.value + turn * self.step)
         return turn is not None
 
-    def _set(self, screen: Screen, value: float) -> None:
+    def _set(self, screen: Surface, value: float) -> None:
         steps = round((min(max(value, self.low), self.high) - self.low) / self.step)
         self.value = self.low + steps * self.step
         screen.emit(self.name, "change")
@@ -404,7 +401,7 @@ class Progress(Widget):
             panel(image, (2, 2, done, size[1] - 4), theme.accent)
         return image
 
-    def drag(self, screen: Screen, start: tuple[float, float], end: tuple[float, float]) -> bool:
+    def drag(self, screen: Surface, start: tuple[float, float], end: tuple[float, float]) -> bool:
         """See `Widget`."""
         if self.pulls:
             self.value = round(100 * min(max(end[0] / self.box[2], 0.0), 1.0))
@@ -437,7 +434,7 @@ class Shape(Widget):
         stamp(image, shape, (0, 0, *size), fill)
         return image
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         screen.emit(self.name, "press")
 

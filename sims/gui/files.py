@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from PIL import Image
 
 from sims.gui.containers import Window, title_height
 from sims.gui.paint import Size, Style, mix, panel, plain, style_of, write_in
 from sims.gui.themes import Colour
-from sims.gui.widget import Widget
-
-if TYPE_CHECKING:
-    from sims.gui.screen import Screen
+from sims.gui.widget import Surface, Widget
 
 FINE = 0.5
 """Size of a fine name beside the theme's."""
@@ -62,15 +59,15 @@ class File(Widget):
                 )
         return image
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         screen.emit(self.name, "select")
 
-    def double_click(self, screen: Screen, x: float, y: float) -> None:
+    def double_click(self, screen: Surface, x: float, y: float) -> None:
         """See `Widget`."""
         screen.emit(self.name, "open")
 
-    def key(self, screen: Screen, key: str) -> bool:
+    def key(self, screen: Surface, key: str) -> bool:
         """See `Widget`."""
         if key == "Enter":
             screen.emit(self.name, "open")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -13,15 +13,27 @@ from PIL import Image
 from sims.gui.paint import Box, Size, Style
 from sims.gui.themes import Colour
 
-if TYPE_CHECKING:
-    from sims.gui.screen import Screen
-
 
 class Event(NamedTuple):
     """What a gesture did to the widget `name`: press, toggle, choose, select, change, submit, cancel."""
 
     name: str
     kind: str
+
+
+class Surface(Protocol):
+    """What a widget asks of the screen that it lies on; see `sims.gui.screen.Screen`."""
+
+    style: Style
+    pressed: str
+
+    def all(self, kind: type[Widget]) -> Iterator[Any]: ...
+
+    def emit(self, name: str, kind: str) -> None: ...
+
+    def set_focus(self, name: str) -> None: ...
+
+    def close_menus(self) -> None: ...
 
 
 @dataclass(eq=False)
@@ -79,27 +91,27 @@ class Widget:
         """Where its parts can be seen."""
         return self.box
 
-    def click(self, screen: Screen, x: float, y: float) -> None:
+    def click(self, screen: Surface, x: float, y: float) -> None:
         """Clicked, so many pixels from its top left corner."""
         return
 
-    def double_click(self, screen: Screen, x: float, y: float) -> None:
+    def double_click(self, screen: Surface, x: float, y: float) -> None:
         """Clicked twice."""
         self.click(screen, x, y)
 
-    def drag(self, screen: Screen, start: tuple[float, float], end: tuple[float, float]) -> bool:
+    def drag(self, screen: Surface, start: tuple[float, float], end: tuple[float, float]) -> bool:
         """Pulled from one place to another, counted as for a click; whether it takes part in that."""
         return False
 
-    def scroll(self, screen: Screen, steps: int) -> bool:
+    def scroll(self, screen: Surface, steps: int) -> bool:
         """The wheel turned by so many steps, down if positive; whether it takes part in that."""
         return False
 
-    def write(self, screen: Screen, text: str) -> None:
+    def write(self, screen: Surface, text: str) -> None:
         """Text arrives while it has the focus."""
         return
 
-    def key(self, screen: Screen, key: str) -> bool:
+    def key(self, screen: Surface, key: str) -> bool:
         """A key is pressed while it has the focus; whether it takes part in that."""
         if self.by_enter and key == "Enter":
             self.click(screen, 0, 0)

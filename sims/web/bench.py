@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import cycle
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sims.web.miniwob import MiniWoB
-
-if TYPE_CHECKING:
-    from sims.web.env import PageEnv
 
 ROUNDS, STEPS, TABS = 5, 60, 4
 
@@ -53,16 +50,18 @@ class Clicker:
         self._env.close()
 
 
-def measure(env: PageEnv) -> dict[str, float]:
+def measure(page: Any, make: Callable[[], Any]) -> dict[str, float]:
     """Speeds with a screenshot and the reward in every step; medians of interleaved rounds.
+
+    page: what a config says of the page. make: makes an environment of it, whose only gesture is the click.
 
     `web_steps_per_s`: of one tab, resets left out; `web_resets_per_s`: its resets, which load the page anew.
     `web_tabs4_over_tabs1`: steps a second, resets included, of four tabs of one browser, each in a thread, over one's.
     `web_over_selenium`: steps a second, resets left out, over those of the same page in the package's own environment,
     where it, selenium and chromedriver are installed (`bash scripts/install_suite.sh web --bench`).
     """
-    tabs = [_ours(env) for _ in range(TABS)]
-    theirs = _selenium(env.task.name) if isinstance(env.task, MiniWoB) else None
+    tabs = [_ours(make()) for _ in range(TABS)]
+    theirs = _selenium(page.name) if isinstance(page, MiniWoB) else None
     rounds = []
     with ThreadPoolExecutor(TABS) as threads:
         for clicker in tabs:
@@ -88,11 +87,9 @@ def measure(env: PageEnv) -> dict[str, float]:
     return found
 
 
-def _ours(env: PageEnv) -> Clicker:
-    """Another environment of the same page, whose only gesture is the click."""
-    again = type(env)(env.task, gestures=("click",))
-    again.action_space.seed(0)
-    return Clicker(again, [again.action_space.sample() for _ in range(64)])
+def _ours(env: Any) -> Clicker:
+    env.action_space.seed(0)
+    return Clicker(env, [env.action_space.sample() for _ in range(64)])
 
 
 def _selenium(name: str) -> Clicker | None:

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import gymnasium
@@ -15,7 +16,7 @@ from PIL import Image
 from sims.observe import Observer
 from sims.screen.interaction import KEYS, Gesture, Interaction
 from sims.tasks import settings_of, task_of
-from sims.web import chromium, experts
+from sims.web import bench, chromium, experts
 from sims.web.chromium import ClosedError, PageError, ScriptError, Tab
 from sims.web.hand import Event, away, events
 from sims.web.page import Page, statement
@@ -203,9 +204,7 @@ class PageEnv(gymnasium.Env):
 
     def measure(self) -> dict[str, float]:
         """Speeds for `vla-rl bench envs`; see `sims.web.bench`."""
-        from sims.web import bench
-
-        return bench.measure(self)
+        return bench.measure(self.task, partial(type(self), self.task, gestures=("click",)))
 
     def close(self) -> None:
         """Close the page; the last one to go ends the browser."""

@@ -113,7 +113,16 @@ class Policy(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors and the backbone's config and tokenizer."""
-        storage.save(self, Path(folder))
+        frame = storage.Frame(
+            settings=self.settings,
+            action_space=self.action_space,
+            cameras=self.cameras,
+            state_dim=self.state_dim,
+            backbone=self.trunk.backbone,
+            pointers=self.trunk.pointers,
+            marks=self.marks,
+        )
+        storage.save(frame, self.state_dict(), Path(folder))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, plugins: Sequence[str] = ()) -> Policy:
@@ -122,11 +131,14 @@ class Policy(nn.Module):
         Raises:
             ValueError: a file is missing or damaged, or a weight missing or unexpected (named).
         """
-        return storage.load(Path(folder), plugins)
+        with torch.random.fork_rng(devices=[]):
+            policy = cls(**vars(storage.load_frame(Path(folder), plugins)))
+        policy.load_pretrained(folder)
+        return policy.eval()
 
     def load_pretrained(self, folder: str | Path) -> None:
         """Take the weights of a folder that a policy like this one wrote. Raises ValueError otherwise."""
-        storage.load_weights(self, Path(folder))
+        storage.load_weights(self.state_dict(), Path(folder))
 
     def check_fits(self, action_space: ActionSpace, cameras: Iterable[str], state_dim: int) -> None:
         """Raise ValueError unless decisions, cameras and state are those that this policy was made for."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,19 +20,29 @@ from vla_rl import registry
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings
-from vla_rl.specs import Mark
-
-if TYPE_CHECKING:
-    from vla_rl.models.policy import Policy
+from vla_rl.specs import ActionSpace, Mark
 
 FORMAT, VERSION = "vla_rl.policy", 1
 _CONFIG, _WEIGHTS, _BACKBONE = "config.json", "model.safetensors", "backbone"
 
 
-def save(policy: Policy, folder: Path) -> None:
+@dataclass(frozen=True)
+class Frame:
+    """All that a policy is made of, but its weights."""
+
+    settings: PolicySettings
+    action_space: ActionSpace
+    cameras: Sequence[str]
+    state_dim: int
+    backbone: Backbone
+    pointers: Pointers
+    marks: Sequence[Mark]
+
+
+def save(frame: Frame, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Write the folder; what lies there under the same names is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings = policy.settings
+    settings = frame.settings
     backbone = settings.backbone
     config = {
         "format": FORMAT,
@@ -42,23 +53,21 @@ def save(policy: Policy, folder: Path) -> None:
         "lora": dataclasses.asdict(settings.lora),
         "stack": settings.stack,
         "views": settings.views,
-        "key_size": policy.trunk.pointers.key_size,
-        "dtype": str(policy.trunk.backbone.model.dtype).removeprefix("torch."),
-        "action_space": registry.describe(policy.action_space, "action_spaces"),
-        "cameras": list(policy.cameras),
-        "state_dim": policy.state_dim,
-        "marks": [dataclasses.asdict(mark) for mark in policy.marks],
+        "key_size": frame.pointers.key_size,
+        "dtype": str(frame.backbone.model.dtype).removeprefix("torch."),
+        "action_space": registry.describe(frame.action_space, "action_spaces"),
+        "cameras": list(frame.cameras),
+        "state_dim": frame.state_dim,
+        "marks": [dataclasses.asdict(mark) for mark in frame.marks],
     }
-    policy.trunk.backbone.save_frame(folder / _BACKBONE)
-    weights = {name: value.detach().cpu().contiguous() for name, value in _own(policy).items()}
-    save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
+    frame.backbone.save_frame(folder / _BACKBONE)
+    own = {name: value.detach().cpu().contiguous() for name, value in _once(weights).items()}
+    save_file(own, folder / _WEIGHTS, metadata={"format": "pt"})
     (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
-def load(folder: Path, plugins: Sequence[str]) -> Policy:
-    """Rebuild the policy. See `Policy.from_pretrained`."""
-    from vla_rl.models.policy import Policy
-
+def load_frame(folder: Path, plugins: Sequence[str]) -> Frame:
+    """What `save` wrote, its weights fresh. See `Policy.from_pretrained`."""
     config = _read(folder / _CONFIG)
     settings = PolicySettings(
         backbone=config["backbone"],  # a record only: the weights are here
@@ -69,17 +78,20 @@ def load(folder: Path, plugins: Sequence[str]) -> Policy:
         views=config["views"],
     )
     action_space = registry.build("action_spaces", config["action_space"], plugins, f"{folder / _CONFIG}: action_space")
-    with torch.random.fork_rng(devices=[]):
-        backbone = Backbone.from_frame(folder / _BACKBONE, config["dtype"])
-        pointers = Pointers(backbone.hidden_size, config["key_size"])
-        marks = [registry.validated(Mark, mark, "marks") for mark in config.get("marks", ())]
-        policy = Policy(settings, action_space, config["cameras"], config["state_dim"], backbone, pointers, marks)
-    load_weights(policy, folder)
-    return policy.eval()
+    backbone = Backbone.from_frame(folder / _BACKBONE, config["dtype"])
+    return Frame(
+        settings=settings,
+        action_space=action_space,
+        cameras=config["cameras"],
+        state_dim=config["state_dim"],
+        backbone=backbone,
+        pointers=Pointers(backbone.hidden_size, config["key_size"]),
+        marks=[registry.validated(Mark, mark, "marks") for mark in config.get("marks", ())],
+    )
 
 
-def load_weights(policy: Policy, folder: Path) -> None:
-    """Copy the folder's weights into the policy.
+def load_weights(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Copy the folder's weights into those of a policy, as its `state_dict` names them.
 
     Raises:
         ValueError: the file is missing or damaged; weights missing, unexpected or of another shape (named).
@@ -88,28 +100,28 @@ def load_weights(policy: Policy, folder: Path) -> None:
     if not path.is_file():
         raise ValueError(f"{folder} lacks {_WEIGHTS}")
     try:
-        weights = load_file(path)
+        saved = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    own = _own(policy)
+    own = _once(weights)
     wrong = {
-        "missing": sorted(own.keys() - weights.keys()),
-        "unexpected": sorted(weights.keys() - own.keys()),
-        "of another shape": sorted(n for n in own.keys() & weights.keys() if own[n].shape != weights[n].shape),
+        "missing": sorted(own.keys() - saved.keys()),
+        "unexpected": sorted(saved.keys() - own.keys()),
+        "of another shape": sorted(n for n in own.keys() & saved.keys() if own[n].shape != saved[n].shape),
     }
     said = [f"{what}: {', '.join(names[:8])}" for what, names in wrong.items() if names]
     if said:
         raise ValueError(f"{path} does not fit the policy; {'; '.join(said)}")
     with torch.no_grad():
-        for name, value in weights.items():
+        for name, value in saved.items():
             own[name].copy_(value)
 
 
-def _own(policy: Policy) -> dict[str, torch.Tensor]:
-    """The policy's weights and buffers; of tensors that share memory (tied embeddings), the first name."""
+def _once(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights and buffers; of tensors that share memory (tied embeddings), the first name."""
     own: dict[str, torch.Tensor] = {}
     seen: set[tuple[Any, ...]] = set()
-    for name, value in policy.state_dict().items():
+    for name, value in weights.items():
         place = (value.data_ptr(), value.shape, value.stride())
         if value.numel() == 0 or place not in seen:
             own[name] = value

@@ -143,3 +143,7 @@ def test_the_hint_names_the_nearest_or_everything() -> None:
     assert registry.nearest("puhs", ["push", "reach"]) == "did you mean 'push'?"
     assert registry.nearest("zzz", ["push", "reach"]) == "known: push, reach"
     assert registry.nearest("zzz", []) == "known: none"
+
+
+def test_what_is_heavy_is_named_and_imported_when_it_is_asked_for() -> None:
+    assert registry.named("vla_rl.registry:ConfigError") is ConfigError

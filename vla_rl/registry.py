@@ -128,6 +128,12 @@ def load(point: EntryPoint, path: str = "type") -> Any:
         raise ConfigError(f"{path}: {point.name!r} is registered as {point.value}, but: {error}") from error
 
 
+def named(reference: str) -> Any:
+    """What `module:name` names, imported now: how a config that many read names what is heavy to import."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def build(group: str, config: Any, plugins: Sequence[str] = (), path: str = "") -> Any:
     """The component that `config` describes: an instance already, a name, or {"type": name, ...}.
 

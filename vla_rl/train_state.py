@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from vla_rl import build, registry
-from vla_rl.algorithms.algorithm import Decision
-from vla_rl.algorithms.pa_rl import PaRlAlgorithm
+from vla_rl.algorithms.algorithm import Algorithm, Decision
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
 from vla_rl.config import RunConfig
@@ -72,7 +71,7 @@ class TrainState:
     run: RunConfig
     learner: Learner
     policy: Policy
-    algorithm: PaRlAlgorithm
+    algorithm: Algorithm
     collector: Collector
     replay: ReplayBuffer
     demos: ReplayBuffer

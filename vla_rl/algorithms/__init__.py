@@ -1,1 +1,1 @@
-"""Off-policy algorithms behind one interface: `act`, `update`, `state_dict`."""
+"""Off-policy algorithms behind one contract, `algorithm.Algorithm`."""

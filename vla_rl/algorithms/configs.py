@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from vla_rl import registry
 from vla_rl.specs import Truncation
 
 if TYPE_CHECKING:
-    from vla_rl.algorithms.pa_rl import PaRlAlgorithm
+    from vla_rl.algorithms.algorithm import Algorithm
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,6 @@ class PaRl:
         """Whether a batch's pictures are changed before they are encoded."""
         return bool(self.shift or self.brightness or self.contrast)
 
-    def build(self, **parts: Any) -> PaRlAlgorithm:
+    def build(self, **parts: Any) -> Algorithm:
         """The algorithm on a policy; see `PaRlAlgorithm` for the parts."""
-        from vla_rl.algorithms.pa_rl import PaRlAlgorithm
-
-        return PaRlAlgorithm(settings=self, **parts)
+        return registry.named("vla_rl.algorithms.pa_rl:PaRlAlgorithm")(settings=self, **parts)

@@ -13,6 +13,7 @@ import numpy as np
 
 from vla_rl import build, config
 from vla_rl.algorithms.configs import PaRl
+from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.autotune.backbone import tune
 from vla_rl.autotune.feature_cache import any_observation, row_bytes
 from vla_rl.autotune.timing import interleaved
@@ -86,7 +87,7 @@ def cached_over_encoded(
     batch = batch or (BATCH if learner.device.type == "cpu" else GPU_BATCH)
     policy = Policy.build(settings, spec.tokens, cameras, state, seed=0).to(learner.device).eval()
     tune(policy, "auto", "auto", any_observation(policy, spec.observation, batch))
-    algorithm = PaRl(batch_size=batch, actor_batch_size=batch).build(policy=policy, learner=learner)
+    algorithm = PaRlAlgorithm(PaRl(batch_size=batch, actor_batch_size=batch), policy, learner)
     algorithm.updates = algorithm.settings.warmup_updates
     replays = [build.replay(run, spec, policy, capacity=ROWS, lanes=1, cached=cached) for cached in (True, False)]
     fill_with_noise(replays, spec, policy)

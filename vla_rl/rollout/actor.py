@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from vla_rl import registry
+from vla_rl.algorithms.algorithm import Algorithm
 from vla_rl.algorithms.configs import PaRl
-from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.models.policy import Policy
 from vla_rl.runtime.checkpoint import Place, load_state, locate
 from vla_rl.runtime.learner import Learner
@@ -24,7 +24,7 @@ class Actor:
         has_critic: whether its critic was trained, so that Q values mean something.
     """
 
-    def __init__(self, algorithm: PaRlAlgorithm, best_of: int = 0, has_critic: bool = True) -> None:
+    def __init__(self, algorithm: Algorithm, best_of: int = 0, has_critic: bool = True) -> None:
         if best_of > 0 and not has_critic:
             raise ValueError(f"eval.best_of={best_of} needs a critic, and this checkpoint holds a policy only; use 0")
         self._algorithm, self._best_of, self._has_critic = algorithm, best_of, has_critic

@@ -1,4 +1,4 @@
-"""Imports go one way. Every import statement counts, lazy ones too; only type-checking ones do not."""
+"""Imports go one way, never in a circle. Every import statement counts, lazy ones and type-only ones too."""
 
 from __future__ import annotations
 
@@ -6,22 +6,37 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-LAYERS = (
-    ("specs", "registry", "paths", "buffer_pool"),
-    ("actions", "models", "replay"),
-    ("config", "runtime", "algorithms"),
-    # What is not named here, such as data, rollout, evaluation and report, lies in between.
-    ("sft", "train", "eval", "evaluate", "bench", "audit", "play", "export"),
-    ("cli",),
-)
-BETWEEN = 2.5
-LIGHT = ("specs", "registry", "paths", "buffer_pool", "actions", "replay", "config", "envs", "cli")
+LAYERS = {
+    "vla_rl": (
+        ("__init__",),
+        ("specs", "registry", "paths", "buffer_pool"),
+        ("actions", "config"),
+        ("models", "replay", "envs"),
+        ("algorithms", "rewards", "runtime", "media"),
+        ("rollout", "data", "autotune", "grounding"),
+        ("evaluation", "report"),
+        ("build", "train_state"),
+        ("train", "sft", "eval", "evaluate", "export", "play", "audit", "bench"),
+        ("cli",),
+    ),
+    "sims": (
+        ("vocabulary", "ranges", "tasks", "observe", "arrays"),
+        ("screen",),
+        ("mujoco", "gui", "web"),
+        ("adapters", "grounding"),
+        ("register",),
+        ("__init__",),
+    ),
+}
+"""Every folder and file of a package, from the ground up; one imports its own layer and those below."""
+LIGHT = ("specs", "registry", "paths", "buffer_pool", "actions", "config", "replay", "envs", "cli")
 HEAVY = {"torch", "transformers", "accelerate", "peft"}
 OPEN_TO_SIMS = ("vla_rl.specs", "vla_rl.actions", "vla_rl.registry", "vla_rl.paths")
 
@@ -33,29 +48,32 @@ def modules(package: str, root: Path = ROOT) -> dict[str, Path]:
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The dotted names that a file imports, wherever in it; not those under `if TYPE_CHECKING`."""
-    tree = ast.parse(file.read_text("utf-8"))
-    skipped = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import) and node not in skipped:
+    """The dotted names that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node not in skipped:
+        elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def layer(name: str) -> float:
-    """How high `vla_rl.<part>...` lies; the package itself is the ground."""
-    part = name.partition(".")[2].partition(".")[0]
-    if part in ("", "__version__"):
-        return 0
-    return next((rank for rank, parts in enumerate(LAYERS) if part in parts), BETWEEN)
+def graph(package: str, root: Path = ROOT) -> dict[str, set[str]]:
+    """Each module of a package, and which others of it its file imports."""
+    known = modules(package, root)
+
+    def owner(name: str) -> str:
+        """The module that an imported name is, or lies in."""
+        return name if name in known else name.rpartition(".")[0]
+
+    found = {module: {owner(name) for name in imports(file)} for module, file in known.items()}
+    return {module: (names & known.keys()) - {module} for module, names in found.items()}
+
+
+def layer(name: str) -> int:
+    """How high a module lies in its package."""
+    package, *parts = name.split(".")
+    part = parts[0] if parts else "__init__"
+    return next(rank for rank, parts in enumerate(LAYERS[package]) if part in parts)
 
 
 def inside(name: str, packages: tuple[str, ...]) -> bool:
@@ -66,14 +84,30 @@ def upward(package: str, root: Path = ROOT) -> list[str]:
     """The imports that go from a lower layer to a higher one."""
     return [
         f"{module} imports {name}"
-        for module, file in modules(package, root).items()
-        for name in imports(file)
-        if inside(name, (package,)) and layer(name) > layer(module)
+        for module, names in graph(package, root).items()
+        for name in sorted(names)
+        if layer(name) > layer(module)
     ]
 
 
-def test_imports_inside_the_package_go_down_only() -> None:
-    assert not upward("vla_rl")
+@pytest.mark.parametrize("package", LAYERS)
+def test_every_folder_and_file_has_its_layer(package: str) -> None:
+    there = {name.split(".")[1] if "." in name else "__init__" for name in modules(package)}
+    assert there == {part for parts in LAYERS[package] for part in parts}
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_imports_inside_a_package_go_down_only(package: str) -> None:
+    assert not upward(package)
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_modules_do_not_import_each_other_in_a_circle(package: str) -> None:
+    TopologicalSorter(graph(package)).prepare()
+
+
+def test_the_top_of_the_package_holds_commands_and_what_all_share() -> None:
+    assert len(list((ROOT / "vla_rl").glob("*.py"))) <= 16
 
 
 def test_the_package_never_imports_the_simulators() -> None:
@@ -104,13 +138,25 @@ def test_light_parts_do_not_reach_torch_through_others() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_a_breach_is_seen_even_where_it_is_lazy(tmp_path: Path) -> None:
+def test_a_breach_is_seen_even_where_it_is_lazy_or_for_types_only(tmp_path: Path) -> None:
     package = tmp_path / "vla_rl"
     package.mkdir()
+    (package / "cli.py").touch()
+    (package / "sft.py").touch()
     (package / "specs.py").write_text("def f():\n    from vla_rl.train import train\n")
     (package / "train.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import vla_rl.cli\n")
     (package / "rollout.py").write_text("from vla_rl import registry, sft\n")
     assert upward("vla_rl", tmp_path) == [
         "vla_rl.rollout imports vla_rl.sft",
-        "vla_rl.specs imports vla_rl.train.train",
+        "vla_rl.specs imports vla_rl.train",
+        "vla_rl.train imports vla_rl.cli",
     ]
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    package = tmp_path / "vla_rl"
+    package.mkdir()
+    (package / "one.py").write_text("from vla_rl.two import something\n")
+    (package / "two.py").write_text("def f():\n    from vla_rl import one\n")
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph("vla_rl", tmp_path)).prepare()

@@ -13,8 +13,9 @@ from vla_rl.actions import Binned
 from vla_rl.algorithms.configs import PaRl
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.pa_rl import PaRlAlgorithm
+from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.models.policy import Policy
-from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings, Pretrained
+from vla_rl.models.settings import Pretrained
 from vla_rl.replay import Batch
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.serialization import load_state, save_state

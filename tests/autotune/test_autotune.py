@@ -10,9 +10,10 @@ import torch
 
 from vla_rl.actions import Binned
 from vla_rl.autotune import backbone, feature_cache
+from vla_rl.config.policy import PolicySettings
 from vla_rl.envs import ObservationShape
 from vla_rl.models.policy import Policy
-from vla_rl.models.settings import PolicySettings, Pretrained
+from vla_rl.models.settings import Pretrained
 from vla_rl.registry import ConfigError
 
 SHAPE = ObservationShape(images={"observation.images.front": (64, 64, 3)}, state=2)

@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 
 import vla_rl
 from vla_rl.actions import Binned, Choice, Command, Commands, Compose, Pointer, Span, Variant
+from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import SLOTS
 from vla_rl.models.policy import Policy
 from vla_rl.models.processor import pixels_to_floats
 from vla_rl.models.readout import Readout
-from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings, Pretrained
+from vla_rl.models.settings import Pretrained
 from vla_rl.specs import Mark
 
 BINS = Binned(5).bind(spaces.Box(-1, 1, (3,)))

@@ -19,8 +19,8 @@ from vla_rl.autotune.feature_cache import any_observation, row_bytes
 from vla_rl.autotune.timing import interleaved
 from vla_rl.bench.smoke import fill_randomly, learner_share
 from vla_rl.config import RunConfig
+from vla_rl.config.policy import HeadSettings, PolicySettings
 from vla_rl.models.policy import Policy
-from vla_rl.models.settings import HeadSettings, PolicySettings
 from vla_rl.models.sizes import SmolVLM256M
 from vla_rl.replay import ReplayBuffer
 from vla_rl.runtime.logger import METRICS_FILE

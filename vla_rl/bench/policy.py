@@ -17,11 +17,12 @@ from vla_rl.actions import Binned, Chunk
 from vla_rl.autotune.backbone import tune
 from vla_rl.autotune.feature_cache import any_observation
 from vla_rl.autotune.timing import interleaved
+from vla_rl.config.policy import PolicySettings
 from vla_rl.envs import ObservationShape
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.policy import Policy
 from vla_rl.models.processor import pixels_to_floats
-from vla_rl.models.settings import PolicySettings, Tiny
+from vla_rl.models.settings import Tiny
 from vla_rl.models.sizes import SmolVLM256M
 from vla_rl.specs import IMAGES, TASK
 

@@ -37,7 +37,7 @@ from pydantic import (
 from vla_rl import registry
 from vla_rl.config import compose
 from vla_rl.config.compose import CONFIG_FILE
-from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings
+from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.registry import ADAPTER, ConfigError, nearest
 from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vla_rl.config.policy import HeadSettings
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import MENTIONS, SLOTS, cell_centres, cells_at
-from vla_rl.models.settings import HeadSettings
 from vla_rl.specs import Slot
 
 ABSENT = -20.0

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from vla_rl.config.policy import PolicySettings
 from vla_rl.models import sampling, storage
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.features import Features
 from vla_rl.models.heads import ActionHead
 from vla_rl.models.pointers import SLOTS, Pointers
 from vla_rl.models.readout import Readout
-from vla_rl.models.settings import PolicySettings
 from vla_rl.models.trunk import Trunk, adapters_off, add_lora
 from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace, Mark, Slot
 

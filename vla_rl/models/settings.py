@@ -1,16 +1,14 @@
-"""The policy's config: which backbone, what its head reads, what trains. Imports no torch."""
+"""The configs of backbones. Imports no torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from vla_rl.paths import shipped
 
 if TYPE_CHECKING:
     from vla_rl.models.backbone import Backbone
-
-READS = ("pointers", "words", "tokens")
 
 
 @dataclass(frozen=True)
@@ -50,75 +48,3 @@ class Pretrained:
         from vla_rl.models.backbone import Backbone
 
         return Backbone.load(self.source, self.image_size, self.dtype)
-
-
-@dataclass(frozen=True)
-class HeadSettings:
-    """The action-token head.
-
-    reads: "pointers" (places, confidences, their differences), and what is attended to: the "words" of the text, or
-        the whole token sequence of images and text ("tokens").
-    width, depth: of its MLP. dropout: while the supervised start trains it.
-    text_tokens: most tokens of an instruction, where it reads "tokens". words: how many words, where it reads "words".
-    """
-
-    reads: tuple[str, ...] = ("pointers",)
-    width: int = 256
-    depth: int = 2
-    dropout: float = 0.0
-    text_tokens: int = 128
-    words: int = 24
-
-    def __post_init__(self) -> None:
-        if "pointers" not in self.reads or set(self.reads) - set(READS):
-            raise ValueError(f"reads must be pointers, and may be {' and '.join(READS[1:])}; got {list(self.reads)}")
-        if self.width < 8 or self.width % 8 or min(self.depth, self.text_tokens, self.words) < 1:
-            raise ValueError(
-                "width must be a positive multiple of 8, depth, text_tokens and words at least 1; "
-                f"got {self.width}, {self.depth}, {self.text_tokens}, {self.words}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1); got {self.dropout}")
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """Low-rank adapters on the backbone's attention, where `train` is "lora".
-
-    modules: names of the linear layers that get one.
-    """
-
-    rank: int = 16
-    alpha: int = 32
-    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv")
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha <= 0 or not self.modules:
-            raise ValueError(f"rank and alpha must be positive, modules given; got {self}")
-
-
-@dataclass(frozen=True)
-class PolicySettings:
-    """A policy: a backbone, a head, and what trains.
-
-    backbone: a component of the group `backbones`; it needs `load() -> Backbone`.
-    train: "head" (the trunk stays frozen and its features are cached), "lora" or "all".
-    stack: how many successive frames of each camera it sees, the newest last.
-    views: "apart" (the backbone reads each view beside the instruction by itself: the tiny one was taught so) or
-        "together" (all in one sequence, for backbones that were taught on several images).
-    """
-
-    backbone: Any
-    head: HeadSettings = field(default_factory=HeadSettings)
-    train: Literal["head", "lora", "all"] = "head"
-    lora: LoraSettings = field(default_factory=LoraSettings)
-    stack: int = 1
-    views: Literal["apart", "together"] = "apart"
-
-    def __post_init__(self) -> None:
-        if self.views not in ("apart", "together"):
-            raise ValueError(f"views must be 'apart' or 'together'; got {self.views!r}")
-        if self.train not in ("head", "lora", "all"):
-            raise ValueError(f"train must be 'head', 'lora' or 'all'; got {self.train!r}")
-        if self.stack < 1:
-            raise ValueError(f"stack must be at least 1; got {self.stack}")

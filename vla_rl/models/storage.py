@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vla_rl import registry
+from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
-from vla_rl.models.settings import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.specs import ActionSpace, Mark
 
 FORMAT, VERSION = "vla_rl.policy", 1

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vla_rl.config.policy import LoraSettings
 from vla_rl.models.backbone import Backbone, word_states
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.processor import pixels_to_floats
-from vla_rl.models.settings import LoraSettings
 
 
 class Trunk(nn.Module):

@@ -1,22 +1,13 @@
-"""A run's config: its keys and types, composed from YAML and the command line, saved with the run.
-
-Hydra composes groups of YAML files and nothing else; components are made by `vla_rl.registry`. Every
-default stands in `configs/config.yaml`, so that file lists every key there is.
-"""
+"""A run's config: its keys and their types. Every default stands in `configs/config.yaml`, which so lists every key."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import secrets
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -27,7 +18,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     ValidationInfo,
     field_serializer,
     field_validator,
@@ -38,7 +28,7 @@ from vla_rl import registry
 from vla_rl.config import compose
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings
-from vla_rl.registry import ADAPTER, ConfigError, nearest
+from vla_rl.registry import ADAPTER, ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS
 
 Component = dict[str, Any]
@@ -308,141 +298,3 @@ class RunConfig(_Part):
         target, draft = folder / CONFIG_FILE, folder / f".{CONFIG_FILE}.part"
         draft.write_text(self.to_yaml(), "utf-8")
         return draft.replace(target)
-
-
-def load(
-    overrides: Sequence[str] = (), *, config_dir: Path | None = None, base: Path | None = None, command: str = "train"
-) -> RunConfig:
-    """The config of a run: `configs/config.yaml`, or a saved one, and then the overrides, left to right.
-
-    Args:
-        overrides: `key=value` for a value, `group=name` for a file of a group, as in Hydra; but where a key takes a
-            text or a path, its value is what was typed.
-        config_dir: a folder of the user's own groups, beside the shipped ones.
-        base: the saved `config.yaml` to start from. Default: the run's that `resume=true run_dir=FOLDER`
-            goes on with, or that made the checkpoint which `eval` measures. An override that chooses a
-            group's file composes afresh instead.
-        command: names the default folder, `outputs/<command>/<date>/<time>-<4 letters>_<env>_<policy>`: one for each
-            call, also where several are made in one second.
-
-    Raises:
-        ConfigError: anything wrong, with the full path, the value and the nearest good one.
-    """
-    groups, values = compose.split(overrides, config_dir, _text_keys(RunConfig))
-    given = {override.key_or_group: override.value() for override in values}
-    if given.get("resume") is True:
-        base = compose.saved(given.get("run_dir"))
-    elif base is None and command == "eval":
-        base = compose.beside(given.get("eval.checkpoint"))
-    kept = None if groups or base is None else compose.read(base, given.get("plugins"))
-    tree = compose.compose(groups, config_dir) if kept is None else kept
-    for override in values:
-        compose.assign(tree, override)
-    for override in {override.key_or_group: override for override in values}.values():
-        if isinstance(override.value(), int | float) and _takes_text(tree, override.key_or_group):
-            compose.assign(tree, compose.as_text(override.input_line or ""))
-    return validate(compose.plain(tree), command)
-
-
-def validate(values: Mapping[str, Any], command: str = "train") -> RunConfig:
-    """A RunConfig of plain values, its default folders filled in. Raises ConfigError."""
-    try:
-        run = RunConfig.model_validate_json(json.dumps(values, default=str), strict=True)
-    except ValidationError as error:
-        raise ConfigError(_message(error)) from error
-    if run.run_dir is None and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise ConfigError("run_dir: null; give it where several processes work together, so that they share a folder")
-    name = f"{run.env.name}_{run.policy.name}"
-    # Runs that are started by a script in one second get folders of their own.
-    moment = f"{time.strftime('%H-%M-%S')}-{secrets.token_hex(2)}"
-    run_dir = run.run_dir or Path("outputs", command, time.strftime("%Y-%m-%d"), f"{moment}_{name}")
-    demos = run.demos.model_copy(update={"path": run.demos.path or Path("outputs", "demos", run.env.name)})
-    return run.model_copy(update={"run_dir": run_dir, "demos": demos})
-
-
-_GROUPS = {
-    "action_space": "action_spaces",
-    "algorithm": "algorithms",
-    "policy.backbone": "backbones",
-    "env.sensors": "sensors",
-    "env.adapter.expert": "experts",
-    "replay.hindsight": "goals",
-}
-"""Where components stand, and of which group they are."""
-
-
-def _text_keys(model: type[BaseModel], prefix: str = "") -> set[str]:
-    """The dotted keys of a model whose values are texts or paths."""
-    found = set[str]()
-    for name, hint in get_type_hints(model).items():
-        if isinstance(hint, type) and issubclass(hint, BaseModel):
-            found |= _text_keys(hint, f"{prefix}{name}.")
-        elif _is_text(hint):
-            found.add(prefix + name)
-    return found
-
-
-def _is_text(hint: Any) -> bool:
-    """Whether a type's values are texts or paths, and not numbers."""
-    kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
-    return not kinds.isdisjoint((str, Path)) and kinds.isdisjoint((bool, int, float))
-
-
-def _takes_text(tree: DictConfig, key: str) -> bool:
-    """Whether a key is a field of a component, in the tree as it is now, that takes a text or a path."""
-    holder, _, field = key.rpartition(".")
-    found = OmegaConf.select(tree, holder, default=None) if holder else None
-    plugins = tree.get("plugins")
-    listed = list(plugins) if isinstance(plugins, ListConfig) else []
-    group = next((group for place, group in _GROUPS.items() if f"{holder}.".startswith(f"{place}.")), None)
-    try:
-        if holder == "env.adapter":
-            component = registry.resolve("envs", ADAPTER)
-        elif group is not None and isinstance(found, DictConfig):
-            component = registry.resolve(group, found.get("type"), listed, holder)
-        else:
-            return False
-    except ConfigError:  # which `validate` tells with its path
-        return False
-    return _is_text(get_type_hints(component).get(field))
-
-
-def _message(error: ValidationError) -> str:
-    """The first problem in full, and the number of the others."""
-    problems = error.errors()
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return _problem(problems[0]) + more
-
-
-def _problem(problem: Any) -> str:
-    cause = problem.get("ctx", {}).get("error")
-    if isinstance(cause, ConfigError):
-        return str(cause)
-    location, value = problem["loc"], problem["input"]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    if problem["type"] == "missing":
-        return f"{path}: missing; {CONFIG_FILE} of the shipped configs has every key"
-    if problem["type"] == "extra_forbidden":
-        return f"{path}: unknown key (got {value!r}); {_nearest_key(location)}"
-    return f"{path}: {registry.reason(problem)} (got {value!r})"
-
-
-def _nearest_key(location: Sequence[str | int]) -> str:
-    """A hint for an unknown key: the same word elsewhere, or the nearest in its place."""
-    *parents, key = location
-    model: Any = RunConfig
-    for parent in parents:
-        model = model.model_fields[parent].annotation
-    near = nearest(key, model.model_fields)
-    same = [path for path in _key_paths(RunConfig) if path.rsplit(".", 1)[-1] == key]
-    return f"did you mean {' or '.join(map(repr, same))}?" if same else near
-
-
-def _key_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every dotted key of a model, parts included."""
-    found = []
-    for name, field in model.model_fields.items():
-        found.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found += _key_paths(field.annotation, f"{prefix}{name}.")
-    return found

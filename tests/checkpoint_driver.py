@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from vla_rl.runtime import checkpoint
+from vla_rl.runtime import checkpoint, run_folder
 
 WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link"}
 
@@ -80,7 +80,7 @@ def kill_at_every_write(base: Path, runs: Path) -> None:
 
 
 def hold(run: Path) -> None:
-    checkpoint.claim(FakeRun(run))
+    run_folder.claim(FakeRun(run))
     worker = os.fork()
     if worker:
         print(os.getpid(), worker, flush=True)

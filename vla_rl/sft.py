@@ -16,6 +16,7 @@ from vla_rl.replay import ReplayBuffer
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.logger import Log
+from vla_rl.runtime.run_folder import starting
 
 
 def sft(run: RunConfig) -> Path:
@@ -36,7 +37,7 @@ def sft(run: RunConfig) -> Path:
     learner = build.learner(run)
     episodes = build.demonstrations(run, spec)
     policy = learner.prepare(build.fresh_policy(run, spec, episodes))
-    with checkpoint.starting(run) as folder:
+    with starting(run) as folder:
         demos = build.demo_replay(run, spec, policy, episodes, cached=policy.frozen_trunk)
     with Log(folder, None, run.sft.steps, "supervised start", learner.rank == 0) as log:
         imitate(policy, demos, learner, run, log)

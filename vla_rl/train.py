@@ -10,8 +10,8 @@ from pathlib import Path
 
 from vla_rl.config import RunConfig
 from vla_rl.replay import Prefetcher
-from vla_rl.runtime import checkpoint
 from vla_rl.runtime.logger import Log, cut
+from vla_rl.runtime.run_folder import starting
 from vla_rl.runtime.signals import Stop
 from vla_rl.train_state import TrainState, agreed, count_lanes, make, restore, save, together, validate
 
@@ -29,7 +29,7 @@ def train(run: RunConfig) -> Path:
         SystemExit: code `INTERRUPTED` after SIGTERM or Ctrl-C, with a checkpoint written.
     """
     with ExitStack() as parts:
-        with checkpoint.starting(run) as folder:
+        with starting(run) as folder:
             state = parts.enter_context(closing(make(run, folder)))
             begin = restore(folder, state)
             state.learner.track(begin)

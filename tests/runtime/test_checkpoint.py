@@ -25,7 +25,7 @@ from checkpoint_driver import FakeRun, parts
 from safetensors import SafetensorError
 
 from vla_rl.registry import ConfigError
-from vla_rl.runtime import checkpoint
+from vla_rl.runtime import checkpoint, run_folder
 
 DRIVER = Path(__file__).parents[1] / "checkpoint_driver.py"
 
@@ -219,7 +219,7 @@ def copied(run: Path, target: Path) -> Path:
 
 def test_a_copy_that_followed_links_goes_on(run: Path, tmp_path: Path) -> None:
     copy = copied(run, tmp_path / "copy")
-    checkpoint.claim(FakeRun(copy, resume=True))
+    run_folder.claim(FakeRun(copy, resume=True))
     generation = checkpoint.latest(copy)
     assert generation is not None
     assert (generation.step, generation.folder.name) == (2, "000002")
@@ -241,7 +241,7 @@ def test_a_copy_of_last_alone_is_the_generation_that_it_holds(run: Path, tmp_pat
 def test_a_copied_last_takes_the_place_of_a_damaged_generation(run: Path, tmp_path: Path) -> None:
     copy = copied(run, tmp_path / "copy")
     damage(copy / "checkpoints" / "000002" / FILES[0], "bit flip")
-    checkpoint.claim(FakeRun(copy, resume=True))
+    run_folder.claim(FakeRun(copy, resume=True))
     generation = checkpoint.latest(copy)
     assert generation is not None
     assert generation.folder.name == "000002"
@@ -253,7 +253,7 @@ def test_a_folder_called_last_that_is_no_checkpoint_is_named_and_kept(run: Path)
     last.mkdir()
     (last / "notes.txt").write_text("words")
     for call in (
-        lambda: checkpoint.claim(FakeRun(run, resume=True)),
+        lambda: run_folder.claim(FakeRun(run, resume=True)),
         lambda: checkpoint.save(run, 3, parts(3)),
     ):
         with pytest.raises(FileExistsError, match=re.escape(str(last))):
@@ -285,14 +285,14 @@ def test_a_disk_without_links_locks_and_flushed_folders_holds_a_run(
     monkeypatch.setattr(os, "fsync", flush_files_only)
     run, last = tmp_path / "run", tmp_path / "run" / "checkpoints" / "last"
     with pytest.warns(UserWarning, match=r"\.lock: this disk knows no locks"):
-        checkpoint.claim(FakeRun(run))
+        run_folder.claim(FakeRun(run))
     for step in (1, 2, 3):
         checkpoint.save(run, step, parts(step), keep=2)
         assert last.read_text() == f"{step:06d}\n"
         assert steps_in(checkpoint.policy_folder(run).parent) == {step}
     assert steps_of(run) == ["000002", "000003", "last"]
     with pytest.warns(UserWarning, match="knows no locks"):
-        checkpoint.claim(FakeRun(run, resume=True))
+        run_folder.claim(FakeRun(run, resume=True))
     generation = checkpoint.latest(run)
     assert generation is not None
     assert generation.step == 3
@@ -309,16 +309,16 @@ def test_a_live_run_keeps_others_out_of_a_disk_without_locks(tmp_path: Path, mon
     monkeypatch.setattr(fcntl, "lockf", unable(errno.ENOLCK))
     (tmp_path / ".lock").write_text(f"process {os.getppid()} on {socket.gethostname()}\n")
     with pytest.raises(ConfigError, match=rf"in use by process {os.getppid()} on"):
-        checkpoint.claim(FakeRun(tmp_path))
+        run_folder.claim(FakeRun(tmp_path))
     (tmp_path / ".lock").write_text("process 1 on another.machine\n")
     with pytest.warns(UserWarning, match="knows no locks"):
-        checkpoint.claim(FakeRun(tmp_path))
+        run_folder.claim(FakeRun(tmp_path))
 
 
 def test_a_lock_that_fails_otherwise_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "lockf", unable(errno.EIO))
     with pytest.raises(OSError, match=re.escape(f"'{tmp_path / '.lock'}'")):
-        checkpoint.claim(FakeRun(tmp_path))
+        run_folder.claim(FakeRun(tmp_path))
 
 
 def test_a_policy_that_is_missing_or_damaged_is_refused(run: Path, tmp_path: Path) -> None:
@@ -331,37 +331,37 @@ def test_a_policy_that_is_missing_or_damaged_is_refused(run: Path, tmp_path: Pat
 
 def test_other_processes_of_a_run_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
-    assert checkpoint.claim(FakeRun(tmp_path / "run")) == tmp_path / "run"
+    assert run_folder.claim(FakeRun(tmp_path / "run")) == tmp_path / "run"
     assert checkpoint.save(tmp_path / "run", 5, parts(5)).name == "000005"
     assert not (tmp_path / "run").exists()
 
 
 def test_claims_a_fresh_folder_and_writes_the_config(tmp_path: Path) -> None:
-    folder = checkpoint.claim(FakeRun(tmp_path / "a" / "run"))
+    folder = run_folder.claim(FakeRun(tmp_path / "a" / "run"))
     assert (folder / "config.yaml").is_file()
     with pytest.raises(ConfigError, match=r"run_dir: .*run exists and is not empty"):
-        checkpoint.claim(FakeRun(folder))
-    assert checkpoint.claim(FakeRun(folder, resume=True)) == folder
+        run_folder.claim(FakeRun(folder))
+    assert run_folder.claim(FakeRun(folder, resume=True)) == folder
 
 
 def test_refuses_a_folder_of_something_else_and_leaves_it_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("words")
     with pytest.raises(ConfigError, match="not empty"):
-        checkpoint.claim(FakeRun(tmp_path))
+        run_folder.claim(FakeRun(tmp_path))
     assert os.listdir(tmp_path) == ["thesis.txt"]
 
 
 def test_refuses_a_file_and_a_run_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("words")
     with pytest.raises(ConfigError, match="is a file"):
-        checkpoint.claim(FakeRun(tmp_path / "file"))
+        run_folder.claim(FakeRun(tmp_path / "file"))
     with pytest.raises(ConfigError, match="does not exist"):
-        checkpoint.claim(FakeRun(tmp_path / "none", resume=True))
+        run_folder.claim(FakeRun(tmp_path / "none", resume=True))
 
 
 def test_a_failed_start_leaves_what_somebody_else_put_there(tmp_path: Path) -> None:
     def fails() -> None:
-        with checkpoint.starting(FakeRun(tmp_path / "run")) as folder:
+        with run_folder.starting(FakeRun(tmp_path / "run")) as folder:
             (folder / "notes.txt").write_text("words")
             raise ZeroDivisionError
 
@@ -372,7 +372,7 @@ def test_a_failed_start_leaves_what_somebody_else_put_there(tmp_path: Path) -> N
 
 def test_a_resumed_run_that_fails_to_start_stays(run: Path) -> None:
     def fails() -> None:
-        with checkpoint.starting(FakeRun(run, resume=True)):
+        with run_folder.starting(FakeRun(run, resume=True)):
             raise ZeroDivisionError
 
     before = {*os.listdir(run), ".lock", "config.yaml"}
@@ -400,11 +400,11 @@ def test_a_live_run_keeps_others_out_and_a_killed_one_does_not(holder: tuple[Pat
     folder, pid, worker = holder
     for resume in (False, True):
         with pytest.raises(ConfigError, match=rf"in use by process {pid} on \S+"):
-            checkpoint.claim(FakeRun(folder, resume=resume))
+            run_folder.claim(FakeRun(folder, resume=resume))
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     os.kill(worker, 0)  # Its orphan lives on.
-    assert checkpoint.claim(FakeRun(folder, resume=True)) == folder
+    assert run_folder.claim(FakeRun(folder, resume=True)) == folder
 
 
 def train(model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:

@@ -63,7 +63,7 @@ def save_in_two_threads(
     """Save as two processes would, each with its parts; how that ended for each."""
     who, both = threading.local(), threading.Barrier(2)
     said, ends = [True, True], list[Exception | None]([None, None])
-    monkeypatch.setattr(checkpoint, "_is_first_process", lambda: who.rank == 0)
+    monkeypatch.setattr(checkpoint, "is_first_process", lambda: who.rank == 0)
 
     def agree(well: bool) -> bool:
         said[who.rank] = well

@@ -1,0 +1,181 @@
+"""The checkpoints that a run's folder holds: found by any name, and held against what their manifests say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKPOINTS, LAST, MANIFEST = "checkpoints", "last", "manifest.json"
+POLICY = "pretrained_model"
+_STEP = re.compile(r"\d{6,}")
+
+
+class DamagedError(ValueError):
+    """A checkpoint's file is missing, cut short or altered. The message names it."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A whole checkpoint. folder: holds one folder a part. step: when it was made."""
+
+    folder: Path
+    step: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a checkpoint lies.
+
+    policy: the folder of its saved policy. generation, run_dir: what holds it; None for a policy that stands alone.
+    """
+
+    policy: Path
+    generation: Generation | None
+    run_dir: Path | None
+
+
+def latest(run_dir: Path) -> Generation | None:
+    """The newest whole generation of a run, or None where none was ever made.
+
+    A damaged one is passed over, with a warning that names the file.
+
+    Raises:
+        DamagedError: there are generations, but none is whole.
+    """
+    problems = []
+    for generation in generations(run_dir / CHECKPOINTS):
+        try:
+            verify(generation.folder)
+        except DamagedError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            warnings.warn(f"{problem}; going back to the checkpoint of step {generation.step}", stacklevel=2)
+        return generation
+    if problems:
+        raise DamagedError("no checkpoint is whole: " + "; ".join(problems))
+    return None
+
+
+def verify(folder: Path) -> None:
+    """Compare a generation with its manifest.
+
+    Raises:
+        DamagedError: the manifest, or a file that it lists, is missing or altered.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        if manifest.pop("sha256") != sha256_of_json(manifest):
+            raise ValueError("altered since it was written (its own SHA-256 differs)")
+        expected = {folder / name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{path}: cannot be read: {error}") from error
+    for file, (size, digest) in expected.items():
+        if not file.is_file():
+            raise DamagedError(f"{file}: missing")
+        if file.stat().st_size != size:
+            raise DamagedError(f"{file}: expected {size} bytes, got {file.stat().st_size}")
+        if sha256_of(file) != digest:
+            raise DamagedError(f"{file}: altered since it was written (its SHA-256 differs)")
+
+
+def last(run_dir: Path) -> Path | None:
+    """The generation that `checkpoints/last` tells, as a link or as a file; None where a run has none.
+
+    Where `last` is gone, leads nowhere or is itself a folder (as `cp -rL` leaves it), it is the newest generation.
+    """
+    folder = run_dir / CHECKPOINTS
+    path = folder / LAST
+    if path.is_file():
+        told = folder / path.read_text("utf-8", "replace").strip()
+        if _STEP.fullmatch(told.name) and told.parent == folder and told.is_dir():
+            return told
+    elif path.is_symlink() and path.is_dir():
+        return path.resolve()
+    return next((generation.folder for generation in generations(folder)), None)
+
+
+def locate(checkpoint: Path) -> Place:
+    """A checkpoint by any of its names: a run's folder, its `checkpoints`, their `last`, a generation, or a policy.
+
+    A run's folder means its last checkpoint. Everything that is handed a checkpoint asks here.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it lies in a generation that is not whole.
+    """
+    named = Path(os.path.abspath(checkpoint))
+    holder = named.parent if named.name == POLICY else named
+    run = next((run for run in (holder, holder.parent, holder.parent.parent) if _names_last(holder, run)), None)
+    folder = last(run) if run is not None else holder
+    policy = next((place for place in (folder and folder / POLICY, folder) if place and place.is_dir()), None)
+    if policy is None:
+        raise FileNotFoundError(
+            f"no checkpoint in {checkpoint}; expected a folder such as RUN/{CHECKPOINTS}/{LAST}, or its {POLICY}"
+        )
+    policy = policy.resolve()
+    if not (policy.parent / MANIFEST).is_file():
+        return Place(policy, None, None)
+    verify(policy.parent)
+    step = step_of(policy.parent)
+    assert step is not None, "verify has read it"
+    checkpoints = policy.parent.parent
+    return Place(
+        policy, Generation(policy.parent, step), checkpoints.parent if checkpoints.name == CHECKPOINTS else None
+    )
+
+
+def _names_last(holder: Path, run: Path) -> bool:
+    """Whether `holder` is another name of the last checkpoint of `run`."""
+    folder = run / CHECKPOINTS
+    return folder.is_dir() and holder in (run, folder, folder / LAST)
+
+
+def policy_folder(checkpoint: Path) -> Path:
+    """The saved policy of a checkpoint, by any name that `locate` takes; raises what it raises."""
+    return locate(checkpoint).policy
+
+
+def generations(folder: Path) -> list[Generation]:
+    """All of a run's generations, newest first; `last` is one where somebody copied it as a folder."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    found = [Generation(path, int(path.name)) for path in paths if path.is_dir() and _STEP.fullmatch(path.name)]
+    copied = folder / LAST
+    if copied.is_dir() and not copied.is_symlink() and (step := step_of(copied)) is not None:
+        found.append(Generation(copied, step))
+    return sorted(found, key=lambda generation: (-generation.step, generation.folder.name))
+
+
+def step_of(folder: Path) -> int | None:
+    """The step that a generation's manifest tells; None where it cannot be read."""
+    try:
+        return int(json.loads((folder / MANIFEST).read_text("utf-8"))["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether `verify` finds a generation undamaged."""
+    try:
+        verify(folder)
+    except DamagedError:
+        return False
+    return True
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_json(content: Mapping[str, object]) -> str:
+    """Of plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

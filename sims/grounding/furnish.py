@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sims.gui import layout
-from sims.gui.containers import Menu, Panel, Popup, Row, ScrollArea, Table, Tabs, Window, title_height
+from sims.gui.containers import Panel, ScrollArea, Table, Tabs, Window, title_height
 from sims.gui.controls import Button, Shape
 from sims.gui.files import File, folder, folder_height
+from sims.gui.menus import Menu, Popup, Row
 from sims.gui.paint import mix
 from sims.gui.screen import Screen
 from sims.gui.themes import Colour

@@ -9,9 +9,11 @@ import numpy as np
 from sims.grounding.furnish import HELD_OUT_PAIRS, Furniture
 from sims.grounding.picture import BARE, Maker, Picture, Split, Thing, cells_of
 from sims.gui import themes
-from sims.gui.containers import Menu, Row, Table, Tabs, Window, title_height
-from sims.gui.controls import Button, Checkbox, Field, Label, Link, Progress, Radio, Shape, Slider, knob_side
+from sims.gui.choices import Checkbox, Radio, Slider, knob_side
+from sims.gui.containers import Table, Tabs, Window, title_height
+from sims.gui.controls import Button, Field, Label, Link, Progress, Shape
 from sims.gui.files import File
+from sims.gui.menus import Menu, Row
 from sims.gui.paint import Style, arrow
 from sims.gui.screen import ENLARGED, Screen
 from sims.gui.widget import Placed, Widget

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sims.gui.choices import Slider
 from sims.gui.containers import ScrollArea
-from sims.gui.controls import Field, Slider
+from sims.gui.controls import Field
 from sims.gui.screen import Screen
 from sims.screen.interaction import Gesture
 

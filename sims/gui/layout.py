@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sims.gui.containers import Menu, Popup, Window, title_height
-from sims.gui.controls import Button, Checkbox, Field, Label, Link, Progress, Radio, Slider, knob_side
+from sims.gui.choices import Checkbox, Radio, Slider, knob_side
+from sims.gui.containers import Window, title_height
+from sims.gui.controls import Button, Field, Label, Link, Progress
+from sims.gui.menus import Menu, Popup
 from sims.gui.paint import Box, Size, Style
 from sims.gui.screen import Screen
 from sims.gui.themes import Colour

@@ -9,7 +9,8 @@ from types import MappingProxyType
 import numpy as np
 
 from sims.gui import hands, layout
-from sims.gui.containers import Menu, Panel, Popup, Window, title_height
+from sims.gui.containers import Panel, Window, title_height
+from sims.gui.menus import Menu, Popup
 from sims.gui.paint import mix
 from sims.gui.screen import Screen
 from sims.gui.task import Goal, Task

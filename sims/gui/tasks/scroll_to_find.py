@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sims.gui import hands, layout
-from sims.gui.containers import Row, ScrollArea
+from sims.gui.containers import ScrollArea
+from sims.gui.menus import Row
 from sims.gui.screen import Screen
 from sims.gui.task import Goal, Task
 from sims.gui.widget import Widget

@@ -12,8 +12,10 @@ import pytest
 
 import sims  # noqa: F401  (registers the environments)
 from sims.gui import layout, themes
-from sims.gui.containers import Menu, Popup, Row, ScrollArea, Table, Tabs, Window
-from sims.gui.controls import Button, Field, Label, Radio, Slider
+from sims.gui.choices import Radio, Slider
+from sims.gui.containers import ScrollArea, Table, Tabs, Window
+from sims.gui.controls import Button, Field, Label
+from sims.gui.menus import Menu, Popup, Row
 from sims.gui.paint import style_of
 from sims.gui.screen import Screen
 from sims.gui.widget import Event

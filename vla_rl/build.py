@@ -54,8 +54,9 @@ def env_spec(run: RunConfig) -> EnvSpec:
     env = envs.factory(run)()
     try:
         tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
-        limited = run.algorithm.truncation != "bootstrap"
-        returns = envs.possible_returns(env, run.algorithm.gamma, horizon(tokens), limited)
+        needs = run.algorithm.needs
+        limited = needs.truncation != "bootstrap"
+        returns = envs.possible_returns(env, needs.gamma, horizon(tokens), limited)
         return EnvSpec(
             observation=ObservationShape.of(env.observation_space),
             actions=env.action_space,
@@ -136,8 +137,8 @@ def _replay(
         features=policy.cached_features() if cached else {},
         digest=policy.digest() if cached else "",
         lanes=lanes,
-        gamma=run.algorithm.gamma,
-        truncation=run.algorithm.truncation,
+        gamma=run.algorithm.needs.gamma,
+        truncation=run.algorithm.needs.truncation,
         n_step=run.replay.n_step,
         stack=run.replay.stack,
         allocate=host_memory(policy.device),
@@ -155,10 +156,10 @@ def own_experience(run: RunConfig, spec: EnvSpec) -> Own:
     hindsight = None
     if settings.hindsight is not None:
         goals = registry.build("goals", settings.hindsight, run.plugins, "replay.hindsight")
-        if run.algorithm.mc_weight == 1.0:
+        if run.algorithm.needs.following is not True:
             raise ConfigError(
-                "replay.hindsight: what would have followed another goal was not observed, and algorithm.mc_weight=1 "
-                "learns from observed returns alone; lower it"
+                "replay.hindsight: what would have followed another goal was not observed, and the algorithm learns "
+                "from observed returns alone; lower algorithm.mc_weight, or take another algorithm"
             )
         try:
             goals.check(spec.observation.state, settings.n_step)
@@ -175,7 +176,9 @@ def check_returns(run: RunConfig, spec: EnvSpec, demos: ReplayBuffer) -> None:
     Raises:
         ConfigError: the environment says that an episode may bring more or less, or a demonstration did.
     """
-    least, most = run.algorithm.value_range
+    if run.algorithm.needs.value_range is None:
+        return
+    least, most = run.algorithm.needs.value_range
     slack = 1e-3 * (most - least)
     observed = demos.returns_so_far(demos.sampleable_ids())
     told = [(f"{run.env.id} may bring", *spec.returns)]

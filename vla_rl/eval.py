@@ -36,7 +36,7 @@ def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequen
     if (run.run_dir / eval_info.INFO_FILE).exists():
         raise FileExistsError(f"run_dir: {run.run_dir} holds an evaluation already; name another folder, or remove it")
     place, best_of = locate(run.eval.checkpoint), run.eval.best_of
-    actor = load_actor(place, run.device, best_of, run.plugins)
+    actor = load_actor(place, run.device, best_of, run.plugins, run.mixed_precision)
     spec = build.env_spec(run)
     actor.policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     past = Past(_episodes_before(place) if run.eval.after_episodes is None else run.eval.after_episodes)

@@ -13,6 +13,7 @@ import torch
 
 from vla_rl import build, registry
 from vla_rl.algorithms.algorithm import Algorithm, Decision
+from vla_rl.algorithms.needs import Needs
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
 from vla_rl.config import RunConfig
@@ -90,29 +91,29 @@ class TrainState:
         self.evaluator.close()
 
     @property
-    def returns_alone(self) -> bool:
-        """Whether observed returns alone are the target, so that an episode counts once it has ended."""
-        return self.algorithm.settings.mc_weight == 1.0
+    def needs(self) -> Needs:
+        """What the algorithm asks of the run."""
+        return self.run.algorithm.needs
 
     def batch(self) -> Batch:
         """A batch by shares: demonstrations and own experience."""
-        settings = self.algorithm.settings
+        needs = self.needs
         return sample_mixed(
             self.replay,
             self.demos,
-            settings.batch_size,
-            settings.demo_share,
+            needs.batch_size,
+            needs.demo_share,
             self.rng,
-            finished_only=self.returns_alone,
-            following="cut" if self.returns_alone else True,
-            to_end=settings.mc_weight,
+            finished_only=needs.finished_only,
+            following=needs.following,
+            to_end=needs.to_end,
             images=not (self.policy.frozen_trunk and self.cache.cached),
             own=self.own,
         )
 
     def ready(self) -> bool:
         """Whether there is something to learn from, in every process."""
-        own = any(buffer.can_sample(self.returns_alone) for buffer in (self.replay, self.demos))
+        own = any(buffer.can_sample(self.needs.finished_only) for buffer in (self.replay, self.demos))
         return self.learner.total(own)[0] == self.learner.processes
 
     def explore(self, observation: dict[str, Any]) -> Decision:
@@ -125,7 +126,7 @@ class TrainState:
         if self.own.by == "priority":
             # With another goal, a row errs otherwise than it does with its own.
             own = ~batch.demo & ~batch.relabelled
-            error = self.algorithm.td_error.double().cpu().numpy()[own]
+            error = self.algorithm.priorities().double().cpu().numpy()[own]
             self.replay.prioritise(batch.index[own], (error + LEAST_ERROR) ** self.run.replay.priority)
         return metrics
 
@@ -139,9 +140,9 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     policy = learner.prepare(start_policy(run, spec, episodes))
     seen = feature_cache.any_observation(policy, spec.observation, run.train.num_envs)
     backbone = tune(policy, run.policy.precision, run.policy.compile, seen)
-    if run.algorithm.kl_weight > 0 and run.train.checkpoint is None:
+    if run.algorithm.needs.reference and run.train.checkpoint is None:
         raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
-    reference = policy.frozen_copy() if run.algorithm.kl_weight > 0 else None
+    reference = policy.frozen_copy() if run.algorithm.needs.reference else None
     algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference)
     cache = feature_cache.choose(run, spec.observation, policy)
     replay = build.replay(
@@ -244,7 +245,7 @@ def validate(state: TrainState) -> dict[str, float]:
     def own() -> tuple[int, int]:
         if not seeds:
             return 0, 0
-        result = state.evaluator(Actor(state.algorithm), seeds, stack=state.run.replay.stack)
+        result = state.evaluator(Actor(state.policy, state.algorithm.scorer), seeds, stack=state.run.replay.stack)
         return result.successes, len(result.valid)
 
     successes, valid = learner.total(*together(state, own))

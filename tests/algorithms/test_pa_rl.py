@@ -17,6 +17,7 @@ from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.models.policy import Policy
 from vla_rl.models.settings import Pretrained
 from vla_rl.replay import Batch
+from vla_rl.rollout.actor import Actor
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.serialization import load_state, save_state
 from vla_rl.specs import STATE, TASK
@@ -127,11 +128,11 @@ def test_best_of_many_takes_the_highest_value(random_backbone: Path) -> None:
         STATE: np.eye(STATES, dtype=np.float32)[np.arange(8) % STATES],
         TASK: ["x"] * 8,
     }
-    one, many = algorithm.act(observation), algorithm.act(observation, best_of=32)
-    assert many.q is not None
-    assert one.q is not None
-    assert many.q.mean() > one.q.mean()
-    assert many.tokens.shape == (8, 2)
+    (_, one), (tokens, many) = (
+        Actor(algorithm.policy, algorithm.scorer, best_of=count)(observation) for count in (1, 32)
+    )
+    assert many["q"].mean() > one["q"].mean()
+    assert tokens.shape == (8, 2)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 8), (0.1, 2), (0.25, 4), (1.0, 16), (0.0, 0)])
@@ -164,8 +165,8 @@ def test_while_collecting_shares_of_the_rows_are_greedy_and_random(random_backbo
         TASK: ["x"] * 64,
     }  # fmt: skip
     algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "greedy_share": 0.5}))
-    greedy, explored = algorithm.act(observation, greedy=True), algorithm.explore(observation)
-    assert np.array_equal(explored.tokens[::2], greedy.tokens[::2])
+    (greedy, _), explored = Actor(algorithm.policy)(observation), algorithm.explore(observation)
+    assert np.array_equal(explored.tokens[::2], greedy[::2])
     assert len(np.unique(explored.tokens[1::2], axis=0)) > 5
     with torch.no_grad():  # a policy that is sure of its decision
         algorithm.policy.head.bias[:, 0] = 100.0
@@ -175,7 +176,7 @@ def test_while_collecting_shares_of_the_rows_are_greedy_and_random(random_backbo
         straying.policy.head.bias[:, 0] = 100.0
     share = (straying.explore(observation).tokens != 0).any(1).mean()
     assert 0.25 < share < 0.75
-    assert (straying.act(observation).tokens == 0).all()
+    assert (Actor(straying.policy)(observation)[0] == 0).all()
 
 
 @pytest.mark.parametrize("believes", [True, False])

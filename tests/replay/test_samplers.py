@@ -235,7 +235,7 @@ def test_rows_with_other_goals_leave_priorities_as_they_are() -> None:
         own=own,
         run=SimpleNamespace(replay=SimpleNamespace(priority=1.0)),
         replay=SimpleNamespace(prioritise=lambda ids, priority: given.extend(ids.tolist())),
-        algorithm=SimpleNamespace(update=lambda batch: {}, td_error=torch.ones(64)),
+        algorithm=SimpleNamespace(update=lambda batch: {}, priorities=lambda: torch.ones(64)),
     )
     TrainState.learn(learning, batch)  # type: ignore[arg-type]
     assert given == np.flatnonzero((batch.reward != 77) & ~batch.demo).tolist()

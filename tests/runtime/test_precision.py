@@ -16,6 +16,7 @@ from vla_rl.autotune.feature_cache import any_observation
 from vla_rl.data.record import record
 from vla_rl.models.policy import Policy
 from vla_rl.replay import ReplayBuffer
+from vla_rl.rollout.actor import Actor
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.logger import Log
@@ -90,7 +91,7 @@ def test_acting_grounding_and_the_target_compute_in_the_precision_of_learning(st
     trunks = [trunk.backbone for trunk in (policy.trunk, policy.frozen) if trunk is not None]
     acts = {
         "exploring": lambda: algorithm.explore(seen),
-        "acting": lambda: algorithm.act(seen, greedy=True),
+        "acting": lambda: Actor(policy, algorithm.scorer)(seen),
         "grounding": lambda: build.grounding(policy)(seen),
         "encoding": lambda: policy.encode(seen),
     }

@@ -8,38 +8,44 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.replay.batch import Batch
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What acting gives: tokens int64 [B, K], the frozen features for replay, and Q of each (float32 [B]) where the
-    critic was asked."""
+    """What acting gives: tokens int64 [B, K], and the frozen features for replay."""
 
     tokens: np.ndarray
     features: dict[str, np.ndarray]
-    q: np.ndarray | None = None
+
+
+class Scorer(Protocol):
+    """Says what decisions are worth."""
+
+    def __call__(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:
+        """Q float32 [B, N] of decisions int64 [B, N, K], from the frozen features of B observations."""
 
 
 class Algorithm(Protocol):
-    """Acts, and learns from batches of replay. settings: its config. policy: what it trains."""
+    """Explores, and learns from batches of replay; its config says what it needs (`AlgorithmConfig`).
+
+    settings: its config. policy: what it trains. scorer: what ranks decisions; None where nothing does.
+    """
 
     settings: Any
     policy: Policy
-
-    @property
-    def td_error(self) -> Tensor:
-        """|Q - target| of each row of the last batch, float32 [B]."""
-
-    def act(self, observation: dict[str, Any], best_of: int = 1, greedy: bool = False) -> Decision:
-        """Decide for a batch of observations: greedily, or by the highest Q of `best_of` samples."""
+    scorer: Scorer | None
 
     def explore(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
         """Decide while collecting; lanes: which of all lanes the observations are of."""
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Learn from a batch; returns metrics."""
+
+    def priorities(self) -> Tensor:
+        """How much each row of the last batch is to be learnt from again, float32 [B]: |Q - target|, or the like."""
 
     def anneal(self, done: float) -> None:
         """Take note that the share `done` in [0, 1] of the run is over."""
@@ -49,6 +55,3 @@ class Algorithm(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-
-    def load_critic(self, state: dict[str, Any]) -> None:
-        """Take what deciding by Q needs of `state_dict`."""

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vla_rl import registry
+from vla_rl.algorithms.needs import Needs
 from vla_rl.specs import Truncation
 
 if TYPE_CHECKING:
-    from vla_rl.algorithms.algorithm import Algorithm
+    from vla_rl.algorithms.algorithm import Algorithm, Scorer
+
+
+class AlgorithmConfig(Protocol):
+    """A frozen dataclass; its fields are the algorithm's settings, by the names that a config file gives them."""
+
+    @property
+    def needs(self) -> Needs:
+        """What it asks of the run."""
+
+    def build(self, **parts: Any) -> Algorithm:
+        """The algorithm; parts: `policy`, `learner`, and `reference`, None unless it needs one."""
+
+    def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer | None:
+        """What ranks decisions, from a saved `state_dict` of the algorithm; None where nothing does."""
 
 
 @dataclass(frozen=True)
-class PaRl:
-    """Sampled-candidate policy improvement with a critic of its own on frozen features.
-
-    The actor imitates a softmax over the critic's values of its own samples and of the replayed action
-    (the family of PA-RL, arXiv 2412.06685); the critic is categorical (HL-Gauss, arXiv 2403.03950).
+class ActorCriticConfig:
+    """A policy and a categorical critic of its own (HL-Gauss, arXiv 2403.03950) on frozen features.
 
     gamma: discount of one decision.
     mc_weight: share of the observed return in the critic's target; the rest is the n-step backup.
@@ -26,23 +38,19 @@ class PaRl:
         (where `mc_weight` is less than 1, in that share of the rows; the others take the n-step backup alone). "drop":
         nothing; such rows take the n-step backup alone, and where `mc_weight` is 1 they are not learnt from.
     backup, backup_samples: the value of a next state is the max or mean of this many samples' values.
-    candidates, uniform_candidates: the policy's own and uniformly random candidates of the actor's loss.
-    self_imitation: whether the replayed action counts as worth at least the return that followed it (arXiv
-        1806.05635): quick where luck is rare; in long noisy episodes it clones whatever happened before a success.
-    temperature: in units of the batch's mean standard deviation of Q over the candidates; least_temperature, in
-        units of value, keeps noise from deciding where all candidates are worth the same.
     bc_weight, kl_weight: the anchors: cross-entropy on demonstrations, KL(policy || supervised start).
+    demo_share: of a batch's rows, those from demonstrations.
     critic_updates: critic updates for one update of the actor.
     warmup_updates: critic updates before the actor's first.
-    final_lr: both learning rates fall in a straight line to this share of theirs at the end of the run; 1: never.
+    final_lr: all learning rates fall in a straight line to this share of theirs at the end of the run; 1: never.
     value_range, bins, sigma: the critic's histogram, and the width of what it imitates, in units of value (1.5 bins or
         so). It has to hold every discounted return; what lies beyond is cut off, and known beforehand is refused.
     epsilon: probability that a decision, while collecting, is uniformly random.
-    shift, brightness, contrast: augmentation of pictures, see `vla_rl.algorithms.augment`; cached features are then of
-        no use.
     greedy_share: of the environments that, while collecting, take the most likely decision: a greedy policy runs in
         circles where a sampling one stumbles out, and the critic has to see that (as Ape-X gives each actor its own
         epsilon, arXiv 1803.00933).
+    shift, brightness, contrast: augmentation of pictures, see `vla_rl.algorithms.augment`; cached features are then of
+        no use.
     """
 
     gamma: float = 0.9
@@ -50,11 +58,6 @@ class PaRl:
     truncation: Truncation = "fail"
     backup: Literal["max", "mean"] = "max"
     backup_samples: int = 8
-    candidates: int = 16
-    uniform_candidates: int = 0
-    self_imitation: bool = True
-    temperature: float = 0.5
-    least_temperature: float = 0.01
     bc_weight: float = 0.3
     kl_weight: float = 0.0
     demo_share: float = 0.25
@@ -80,23 +83,177 @@ class PaRl:
     contrast: float = 0.0
 
     def __post_init__(self) -> None:
-        unit = ("gamma", "mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share")
-        for name in unit:
+        for name in ("gamma", "mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("candidates", "backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics"):
+            check_positive(self, name)
         if self.shift < 0 or not 0 <= self.brightness < 1 or not 0 <= self.contrast < 1:
             raise ValueError(f"shift: at least 0; brightness, contrast: in [0, 1); got {self}")
         if self.value_range[0] >= self.value_range[1]:
             raise ValueError(f"value_range must rise, got {self.value_range}")
 
     @property
-    def augments(self) -> bool:
-        """Whether a batch's pictures are changed before they are encoded."""
-        return bool(self.shift or self.brightness or self.contrast)
+    def returns_alone(self) -> bool:
+        """Whether observed returns alone are the critic's target, so that an episode counts once it has ended."""
+        return self.mc_weight == 1.0
+
+    @property
+    def needs(self) -> Needs:
+        """What it asks of the run."""
+        return Needs(
+            batch_size=self.batch_size,
+            demo_share=self.demo_share,
+            gamma=self.gamma,
+            truncation=self.truncation,
+            finished_only=self.returns_alone,
+            following="cut" if self.returns_alone else True,
+            to_end=self.mc_weight,
+            value_range=self.value_range,
+            augments=bool(self.shift or self.brightness or self.contrast),
+            reference=self.kl_weight > 0,
+        )
+
+    def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer:
+        """The critic of a saved algorithm, as what ranks decisions."""
+        return registry.named("vla_rl.algorithms.critic:load_scorer")(self, policy, state)
+
+
+@dataclass(frozen=True)
+class PaRl(ActorCriticConfig):
+    """Sampled-candidate policy improvement with a critic of its own on frozen features.
+
+    The actor imitates a softmax over the critic's values of its own samples and of the replayed action
+    (the family of PA-RL, arXiv 2412.06685). The other settings are those of every actor-critic.
+
+    candidates, uniform_candidates: the policy's own and uniformly random candidates of the actor's loss.
+    self_imitation: whether the replayed action counts as worth at least the return that followed it (arXiv
+        1806.05635): quick where luck is rare; in long noisy episodes it clones whatever happened before a success.
+    temperature: in units of the batch's mean standard deviation of Q over the candidates; least_temperature, in
+        units of value, keeps noise from deciding where all candidates are worth the same.
+    """
+
+    candidates: int = 16
+    uniform_candidates: int = 0
+    self_imitation: bool = True
+    temperature: float = 0.5
+    least_temperature: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "candidates")
 
     def build(self, **parts: Any) -> Algorithm:
-        """The algorithm on a policy; see `PaRlAlgorithm` for the parts."""
+        """The algorithm on a policy; see `ActorCritic` for the parts."""
         return registry.named("vla_rl.algorithms.pa_rl:PaRlAlgorithm")(settings=self, **parts)
+
+
+@dataclass(frozen=True)
+class Awac(ActorCriticConfig):
+    """Advantage-weighted actor-critic (arXiv 2006.09359): the actor imitates what was done, the more the better it was.
+
+    The weight of a row is exp(A / beta), at most `max_weight`, where A = Q(s, a) - mean Q(s, samples of the policy).
+    The other settings are those of every actor-critic.
+
+    beta: in units of the batch's standard deviation of A. values: samples whose mean Q is the value of a state.
+    """
+
+    beta: float = 0.5
+    max_weight: float = 20.0
+    values: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_weights(self)
+        check_positive(self, "values")
+
+    def build(self, **parts: Any) -> Algorithm:
+        """The algorithm on a policy; see `ActorCritic` for the parts."""
+        return registry.named("vla_rl.algorithms.awac:AwacAlgorithm")(settings=self, **parts)
+
+
+@dataclass(frozen=True)
+class Iql(ActorCriticConfig):
+    """Implicit Q-learning (arXiv 2110.06169): no decision but those in the batch is ever judged.
+
+    V(s) is the `expectile` of Q(s, a) over what was done there, and the backup of Q. The weight of a row in the
+    actor's imitation is exp(A / beta), at most `max_weight`, where A = Q(s, a) - V(s). `backup` and `backup_samples`
+    do nothing. The other settings are those of every actor-critic.
+
+    expectile: in (0, 1); 0.5 is the mean, and the nearer to 1 the more V is that of the best that was done.
+    beta: in units of the batch's standard deviation of A.
+    """
+
+    expectile: float = 0.7
+    beta: float = 0.5
+    max_weight: float = 20.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_weights(self)
+        if not 0.0 < self.expectile < 1.0:
+            raise ValueError(f"expectile must lie in (0, 1), got {self.expectile}")
+
+    def build(self, **parts: Any) -> Algorithm:
+        """The algorithm on a policy; see `ActorCritic` for the parts."""
+        return registry.named("vla_rl.algorithms.iql:IqlAlgorithm")(settings=self, **parts)
+
+
+@dataclass(frozen=True)
+class FilteredBc:
+    """Filtered behaviour cloning: imitate what was done in episodes whose return is high enough, and demonstrations.
+
+    No critic: the floor that every critic has to beat.
+
+    least_return: the discounted return that has to follow a row for it to be imitated; by default, any above 0.
+    The other settings are those of every actor-critic.
+    """
+
+    gamma: float = 0.9
+    least_return: float = 1e-6
+    truncation: Truncation = "fail"
+    demo_share: float = 0.25
+    batch_size: int = 64
+    actor_lr: float = 3e-4
+    final_lr: float = 1.0
+    clip: float = 1.0
+    epsilon: float = 0.0
+    greedy_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("gamma", "demo_share", "final_lr", "epsilon", "greedy_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        check_positive(self, "batch_size")
+
+    @property
+    def needs(self) -> Needs:
+        """What it asks of the run."""
+        return Needs(
+            batch_size=self.batch_size,
+            demo_share=self.demo_share,
+            gamma=self.gamma,
+            truncation=self.truncation,
+            finished_only=True,
+            following=False,
+            to_end=1.0,
+        )
+
+    def scorer(self, policy: Any, state: dict[str, Any]) -> None:
+        """Nothing ranks decisions."""
+
+    def build(self, **parts: Any) -> Algorithm:
+        """The algorithm on a policy; see `FilteredBcAlgorithm` for the parts."""
+        return registry.named("vla_rl.algorithms.filtered_bc:FilteredBcAlgorithm")(settings=self, **parts)
+
+
+def check_positive(settings: Any, name: str) -> None:
+    """Raise ValueError unless the setting is at least 1."""
+    if getattr(settings, name) < 1:
+        raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
+
+
+def check_weights(settings: Any) -> None:
+    """Raise ValueError unless the settings of exp(A / beta) make sense."""
+    if settings.beta <= 0 or settings.max_weight < 1:
+        raise ValueError(f"beta: above 0; max_weight: at least 1; got {settings.beta} and {settings.max_weight}")

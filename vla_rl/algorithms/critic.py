@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vla_rl.algorithms.configs import ActorCriticConfig
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import SLOTS, cell_centres, cells_at
+from vla_rl.models.policy import Policy
 from vla_rl.specs import Slot
 
 
@@ -135,6 +139,46 @@ class Critic(nn.Module):
     def value(self, logits: Tensor) -> Tensor:
         """The expected value of each histogram."""
         return (torch.softmax(logits.float(), dim=-1) * self.centres).sum(-1)
+
+
+class QScorer:
+    """What decisions are worth, by the most pessimistic of a critic's members: what the best of N is chosen by.
+
+    policy: whose features the critic reads, in the policy's own precision.
+    """
+
+    def __init__(self, critic: Critic, policy: Policy) -> None:
+        self._critic, self._policy = critic, policy
+
+    @torch.no_grad()
+    def __call__(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:
+        """Q float32 [B, N] of decisions int64 [B, N, K], from the frozen features of B observations."""
+        dtype = self._policy.mixed_precision
+        with nullcontext() if dtype is None else torch.autocast(tokens_BNK.device.type, dtype):
+            logits = self._critic(self._policy.readout(grounded), tokens_BNK, grounded)
+        return self._critic.value(logits).amin(0)
+
+
+def make_critic(settings: ActorCriticConfig, policy: Policy, slots: Sequence[Slot] | None = None) -> Critic:
+    """A fresh critic of a policy's decisions; with no `slots`, of its observations alone."""
+    return Critic(
+        policy.readout.size,
+        policy.slots if slots is None else slots,
+        views=policy.place_views,
+        hidden_size=policy.trunk.backbone.hidden_size,
+        grid=policy.trunk.backbone.grid,
+        members=settings.critics,
+        width=settings.critic_width,
+        bins=settings.bins,
+        value_range=settings.value_range,
+    )
+
+
+def load_scorer(settings: ActorCriticConfig, policy: Policy, state: dict[str, Any]) -> QScorer:
+    """The scorer of a saved actor-critic's `state_dict`, on the policy's device."""
+    critic = make_critic(settings, policy).to(policy.device).requires_grad_(False)
+    critic.load_state_dict(state["critic"])
+    return QScorer(critic, policy)
 
 
 def _chosen(states_BXD: Tensor, index_BN: Tensor) -> Tensor:

@@ -60,6 +60,17 @@ def candidate_weights(q_BN: Tensor, scale: Tensor) -> Tensor:
     return torch.softmax(q_BN / scale, dim=-1)
 
 
+def advantage_weights(advantage_B: Tensor, scale: Tensor, most: float) -> Tensor:
+    """exp(A / scale), at most `most` (arXiv 2006.09359, 2110.06169); `scale` > 0 is in units of value."""
+    return torch.exp(advantage_B / scale).clamp_max(most)
+
+
+def expectile_loss(error_B: Tensor, expectile: float, weight_B: Tensor) -> Tensor:
+    """|tau - 1(u < 0)| u^2 of u = target - prediction; the mean over weighted rows (arXiv 2110.06169, eq. 5)."""
+    side = torch.where(error_B < 0, 1.0 - expectile, expectile)
+    return (side * error_B.square() * weight_B).mean()
+
+
 def weighted_bc_loss(weights_BN: Tensor, log_prob_BN: Tensor) -> Tensor:
     """Imitate the candidates by their weights: -sum_i w_i log pi(c_i | s), mean over rows."""
     return -(weights_BN.detach() * log_prob_BN).sum(-1).mean()

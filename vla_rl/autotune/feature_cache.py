@@ -40,7 +40,7 @@ def choose(run: RunConfig, shape: ObservationShape, policy: Policy) -> CacheChoi
         ConfigError: features shall always be cached, but the algorithm changes the pictures.
     """
     wanted = run.replay.cache
-    if run.algorithm.augments:
+    if run.algorithm.needs.augments:
         if wanted == "always":
             raise ConfigError(
                 "replay.cache: always caches the features of pictures as they are, but algorithm.shift, brightness or "

@@ -18,6 +18,7 @@ from vla_rl.bench.envs import ROUNDS, env_share, race, seconds
 from vla_rl.config import RunConfig
 from vla_rl.envs import batched, factory
 from vla_rl.replay import ReplayBuffer
+from vla_rl.rollout.actor import Actor
 
 
 def smoke(as_json: bool = False) -> None:
@@ -61,7 +62,7 @@ def fill_randomly(
     observation, _ = env.reset(seed=0)
     final = False
     for _ in range(steps):
-        decision = algorithm.act(batched(observation))
+        decision = algorithm.explore(batched(observation))
         outcome = (0.0, False, False)
         seen = observation
         if final:
@@ -147,6 +148,6 @@ def decisions_per_second(run: RunConfig, algorithm: PaRlAlgorithm, rows: int, re
     env.close()
     one = batched(observation)
     batch = {key: value * rows if isinstance(value, list) else np.repeat(value, rows, 0) for key, value in one.items()}
-    act = partial(algorithm.act, batch, greedy=True)
+    act = partial(Actor(algorithm.policy, algorithm.scorer), batch)
     act()
     return rows * repeats / float(np.median([seconds(act, repeats) for _ in range(ROUNDS)]))

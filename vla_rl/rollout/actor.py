@@ -7,55 +7,76 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from vla_rl import registry
-from vla_rl.algorithms.algorithm import Algorithm
-from vla_rl.algorithms.configs import PaRl
+from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.models.policy import Policy
 from vla_rl.runtime.checkpoint import Place, load_state, locate
-from vla_rl.runtime.learner import Learner
+from vla_rl.runtime.learner import DTYPES, check_device
 
 
 class Actor:
-    """Greedy decisions, or with `best_of` > 0 the one of the highest Q among so many samples.
+    """A policy and how it decides: greedily, or with `best_of` > 0 by the highest Q among so many samples.
 
     Args:
-        algorithm: with a trained policy; with a trained critic too, for `best_of` > 0.
-        has_critic: whether its critic was trained, so that Q values mean something.
+        policy: decides, where its weights lie.
+        scorer: tells what decisions are worth; None where nothing was trained that does.
+        seed: of the samples.
+
+    Raises:
+        ValueError: `best_of` > 0 without a scorer.
     """
 
-    def __init__(self, algorithm: Algorithm, best_of: int = 0, has_critic: bool = True) -> None:
-        if best_of > 0 and not has_critic:
+    def __init__(self, policy: Policy, scorer: Scorer | None = None, best_of: int = 0, seed: int = 0) -> None:
+        if best_of > 0 and scorer is None:
             raise ValueError(f"eval.best_of={best_of} needs a critic, and this checkpoint holds a policy only; use 0")
-        self._algorithm, self._best_of, self._has_critic = algorithm, best_of, has_critic
+        self.policy = policy
+        self._scorer, self._best_of = scorer, best_of
+        self._generator = torch.Generator().manual_seed(seed)
 
-    @property
-    def policy(self) -> Policy:
-        """What decides."""
-        return self._algorithm.policy
-
+    @torch.no_grad()
     def __call__(self, observation: dict[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Tokens int64 [B, K] for a batched observation, and {"q": float32 [B]} where there is a critic."""
-        decision = self._algorithm.act(observation, best_of=max(self._best_of, 1), greedy=self._best_of == 0)
-        assert decision.q is not None, "a decision without its value"
-        return decision.tokens, {"q": decision.q} if self._has_critic else {}
+        """Tokens int64 [B, K] for a batched observation, and {"q": float32 [B]} where there is a scorer."""
+        grounded = self.policy.ground(observation)
+        features = grounded if self.policy.frozen_trunk else self.policy.encode(observation)
+        if self._best_of == 0:
+            tokens = self.policy.greedy(features).unsqueeze(1)
+        else:
+            tokens = self.policy.sample(features, self._best_of, self._noise(len(features)))
+        if self._scorer is None:
+            return tokens[:, 0].cpu().numpy(), {}
+        q, best = self._scorer(grounded, tokens).max(dim=1)
+        return tokens[torch.arange(len(best)), best].cpu().numpy(), {"q": q.cpu().numpy()}
+
+    def _noise(self, rows: int) -> torch.Tensor:
+        noise = torch.rand(rows, self._best_of, len(self.policy.slots), generator=self._generator)
+        return noise.clamp_(1e-6, 1.0 - 1e-6).to(self.policy.device)
 
 
-def load_actor(folder: Path | Place, device: str = "auto", best_of: int = 0, plugins: Sequence[str] = ()) -> Actor:
+def load_actor(
+    folder: str | Path | Place,
+    device: str = "auto",
+    best_of: int = 0,
+    plugins: Sequence[str] = (),
+    mixed_precision: str = "no",
+) -> Actor:
     """The actor of a checkpoint, by any name that `checkpoint.locate` takes: a run's folder, `last`, a generation.
+
+    device: "auto" (CUDA where there is one), "cpu" or "cuda". mixed_precision: "no", "bf16" or "fp16".
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: `best_of` > 0 from a checkpoint without a critic.
+        ValueError: `best_of` > 0 from a checkpoint without a critic; a device that is not there.
     """
-    saved = (folder if isinstance(folder, Place) else locate(folder)).policy
+    check_device(device)
+    saved = (folder if isinstance(folder, Place) else locate(Path(folder))).policy
     policy = Policy.from_pretrained(saved, plugins=plugins)
+    policy.mixed_precision = DTYPES[mixed_precision]
+    policy.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     state_folder = saved.parent / "training_state"
-    learner = Learner(device=device)
     if not state_folder.is_dir():
-        return Actor(PaRl().build(policy=policy, learner=learner), best_of, has_critic=False)
+        return Actor(policy, best_of=best_of)
     state = load_state(state_folder)
     settings = registry.build("algorithms", state["settings"], plugins, f"{state_folder}: settings")
-    algorithm = settings.build(policy=policy, learner=learner)
-    algorithm.load_critic(state["algorithm"])
-    return Actor(algorithm, best_of)
+    return Actor(policy, settings.scorer(policy, state["algorithm"]), best_of)

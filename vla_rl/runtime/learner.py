@@ -20,7 +20,16 @@ from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError, SetupError, nearest
 
 MAX_BAD_STEPS = 20
-_DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What is computed in, by the name of a mixed precision; None where weights are computed in as they are."""
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError for a name of no device, or of one that this machine lacks."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
 
 
 def host_memory(device: torch.device) -> Allocate:
@@ -78,10 +87,7 @@ class Learner:
         tracker: str | None = None,
         folder: Path | None = None,
     ) -> None:
-        if device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device: 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
+        check_device(device)
         if tracker is not None:
             _check_tracker(tracker)
         _forget_earlier_runs()
@@ -90,7 +96,7 @@ class Learner:
         )
         self._tracker = tracker
         self.device = self.accelerator.device
-        self.dtype = _DTYPES[mixed_precision]
+        self.dtype = DTYPES[mixed_precision]
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self._generator = torch.Generator().manual_seed(seed)
         self._steps, self._bad_steps = 0, torch.zeros((), device=self.device)

@@ -1,0 +1,283 @@
+"""What actor-critics on token actions have in common: acting while collecting, a categorical critic, the schedule.
+
+They need of a policy only `encode`, `ground`, `sample` and `log_prob`: bins, choices, places and tools share this path.
+Shapes: B rows, N decisions a row, K slots, E critics, Z value bins.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vla_rl.algorithms import losses
+from vla_rl.algorithms.acting import Explorer
+from vla_rl.algorithms.algorithm import Decision
+from vla_rl.algorithms.augment import Augment
+from vla_rl.algorithms.configs import ActorCriticConfig
+from vla_rl.algorithms.critic import QScorer, make_critic
+from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.models.features import Features
+from vla_rl.models.policy import Logits, Policy
+from vla_rl.replay.batch import Batch
+from vla_rl.runtime.learner import Learner
+
+PREFIXES = 16
+"""Decisions of a row over which the divergence from the supervised start is averaged, where there is a grammar."""
+MEASURED, MEASURE_EVERY = 16, 8
+"""Rows of a batch on which the actor is measured for the log, which takes as long as to train it on them; and at every
+so many updates of the critic and of the actor each is measured, the first one among them."""
+LEAST_SCALE = 1e-3
+"""Of advantages, in units of value, where all are alike."""
+
+
+class ActorCritic(ABC):
+    """Acts, and updates a critic and a policy from batches of replay; how the actor learns is each one's own.
+
+    Args:
+        settings: the hyperparameters.
+        policy: the actor; its frozen, grounded features are what the critic reads.
+        learner: device, precision and processes.
+        reference: the policy of the supervised start, which `kl_weight` ties the actor to; learning needs it
+            where `kl_weight` > 0.
+    """
+
+    settings: Any
+
+    def __init__(
+        self, settings: ActorCriticConfig, policy: Policy, learner: Learner, reference: Policy | None = None
+    ) -> None:
+        self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
+        self.augment = Augment(settings.shift, settings.brightness, settings.contrast)
+        self.reference = learner.prepare(reference) if reference is not None else None
+        self.explorer = Explorer(policy, learner, settings.epsilon, settings.greedy_share)
+        # The policy's own, without weights: its normalisation is the same for actor and critic.
+        self.readout = policy.readout
+        self.critic = make_critic(settings, policy).to(learner.device)
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.scorer, self.target_scorer = QScorer(self.critic, policy), QScorer(self.target, policy)
+        self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
+        self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
+        self.updates = 0
+        self._warned = False
+        self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
+
+    def explore(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
+        """Decide while collecting; see `Explorer`."""
+        return self.explorer(observation, lanes)
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One update of the critic and, every `critic_updates`-th time after the warm-up, one of the actor."""
+        # Where returns alone are the target, only those that are not whole ask for what follows.
+        following = not self.settings.returns_alone or bool((batch.rest > 0).any())
+        self._check_range(batch)
+        rows = LearnerBatch.of(batch, self.policy, self.learner.device, self.augment, following)
+        self.learner.hold(batch)
+        metrics = self.update_critic(rows)
+        self.update_target()
+        self.updates += 1
+        past_warmup = self.updates > self.settings.warmup_updates
+        if past_warmup and self.updates % self.settings.critic_updates == 0:
+            metrics |= self.update_actor(rows.subsample(self.settings.actor_batch_size))
+        return metrics
+
+    def _check_range(self, batch: Batch) -> None:
+        """Warn, once, of what was observed and the critic cannot tell: values beyond its range are cut off."""
+        least, most = self.settings.value_range
+        slack = 1e-3 * (most - least)
+        low, high = least - slack, most + slack
+        # What is still to come may bring a sum of rewards back into the range.
+        beyond = (batch.returns < low) | (batch.returns > high)
+        beyond |= batch.reward + batch.discount * most < low
+        beyond |= batch.reward + batch.discount * least > high
+        if self._warned or not beyond.any():
+            return
+        self._warned = True
+        row = int(beyond.argmax())
+        seen = f"a return of {batch.returns[row]:.6g}"
+        if not low > batch.returns[row] and not batch.returns[row] > high:
+            seen = f"rewards of {batch.reward[row]:.6g} within a few steps"
+        warnings.warn(
+            f"algorithm.value_range: the environment gave {seen}, which {[least, most]} does not hold; the critic cuts "
+            "off what lies beyond, so choose a range that holds every discounted return",
+            stacklevel=3,
+        )
+
+    def update_critic(self, rows: LearnerBatch) -> dict[str, Tensor]:
+        """Move every critic's histogram towards the target value."""
+        target = self.target_value(rows)
+        with self.learner.autocast():
+            seen = rows.grounded
+            logits = self.critic(self.readout(seen), rows.tokens.unsqueeze(1), seen).squeeze(2)
+            histogram = losses.hl_gauss(target, self.critic.edges, self.settings.sigma)
+            loss = losses.categorical_loss(logits.float(), histogram, rows.weight)
+        norm = self.learner.step(loss, self.critic_optimizer, self.settings.clip)
+        self._judged = logits.detach(), target
+        metrics = {"critic/loss": loss.detach(), "critic/grad_norm": norm}
+        return metrics if self.updates % MEASURE_EVERY else metrics | self.measure_critic(rows)
+
+    def measure_critic(self, rows: LearnerBatch) -> dict[str, Tensor]:
+        """What the critic made of the rows of its last update."""
+        q, target = self._verdict()
+        returns = losses.whole(rows.returns, rows.rest)
+        known = torch.isfinite(returns)
+        return {
+            "q/mean": q.mean(),
+            "q/target": target.mean(),
+            "q/return": masked_mean(returns, known),
+            "q/minus_return": masked_mean(q - returns, known),
+        }
+
+    def priorities(self) -> Tensor:
+        """|Q - target| of each row of the last batch, float32 [B]."""
+        q, target = self._verdict()
+        return (q - target).abs()
+
+    def _verdict(self) -> tuple[Tensor, Tensor]:
+        """Q and the target of each row of the last batch."""
+        assert self._judged is not None, "nothing was learnt yet"
+        logits, target = self._judged
+        return self.critic.value(logits).mean(0), target
+
+    @torch.no_grad()
+    def target_value(self, rows: LearnerBatch) -> Tensor:
+        """[B] the mix of observed return and backup that the critics learn; the backup alone where the return is not
+        the whole, which `rest` tells.
+
+        Where the return alone counts (`mc_weight` 1), the rows must be of finished episodes.
+        """
+        if rows.next_grounded is None:
+            assert self.settings.returns_alone, "a backup without the features of the next observations"
+            return rows.returns
+        value = self.next_value(rows.next_grounded, rows.next_observation)
+        if rows.followed is not None:
+            value = torch.zeros_like(rows.reward).index_copy(0, rows.followed, value)
+        returns = losses.whole(rows.returns, rows.rest)
+        return losses.td_target(rows.reward, rows.discount, value, returns, self.settings.mc_weight)
+
+    @torch.no_grad()
+    def next_value(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
+        """[C] what the target critic makes of observations, by samples of the policy."""
+        settings = self.settings
+        features = self.actor_features(grounded, observation)
+        noise = self.noise(len(grounded), settings.backup_samples)
+        q = self.target_scorer(grounded, self.policy.sample(features, settings.backup_samples, noise))
+        return losses.backup_value(q, settings.backup, settings.value_range)
+
+    @abstractmethod
+    def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
+        """Improve the policy on some rows of the batch; returns metrics."""
+
+    def imitate(self, logits: Logits, advantage: Tensor, rows: LearnerBatch) -> dict[str, Tensor]:
+        """Take the actor's step that imitates the rows by exp(A / beta) of their advantage [B]; returns metrics.
+
+        `settings` tell `beta`, in units of the batch's standard deviation of A, and `max_weight`.
+        """
+        spread = self.learner.mean(advantage.std(correction=0))
+        scale = (self.settings.beta * spread).clamp_min(LEAST_SCALE)
+        weights = losses.advantage_weights(advantage, scale, self.settings.max_weight)
+        with self.learner.autocast():
+            both = torch.stack([rows.tokens, rows.labels], dim=1)
+            log_prob = self.policy.log_prob(logits, both).float()
+            improvement = losses.weighted_bc_loss(weights.unsqueeze(1), log_prob[:, :1])
+        metrics = self.anchored(improvement, logits, log_prob[:, 1], rows)
+        return metrics | {"actor/advantage": advantage.mean(), "actor/weight": weights.mean()}
+
+    def anchored(self, loss: Tensor, logits: Logits, label_log_prob: Tensor, rows: LearnerBatch) -> dict[str, Tensor]:
+        """Take the actor's step on `loss` and what holds it: demonstrations, and the supervised start.
+
+        label_log_prob: [B], of the demonstrated tokens. Returns metrics.
+        """
+        settings = self.settings
+        demo_share = self.learner.mean(rows.demo.float().mean())
+        with self.learner.autocast():
+            imitation = losses.imitation_loss(label_log_prob, rows.demo, demo_share)
+            whole = loss + settings.bc_weight * imitation
+            if settings.kl_weight > 0:
+                assert self.reference is not None, "kl_weight without a reference"
+                noise = self.noise(len(rows), PREFIXES)
+                kl = self.policy.kl(logits, self._reference_logits(rows), noise).mean()
+                whole = whole + settings.kl_weight * kl
+        norm = self.learner.step(whole, self.actor_optimizer, settings.clip)
+        metrics = {
+            "actor/improvement": loss.detach(),
+            "actor/imitation": imitation.detach(),
+            "actor/grad_norm": norm,
+        }
+        nth = (self.updates - settings.warmup_updates - 1) // settings.critic_updates
+        return metrics if nth % MEASURE_EVERY else metrics | self.measure_actor(rows.subsample(MEASURED))
+
+    @torch.no_grad()
+    def measure_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
+        """The policy's entropy, and how far it is from the supervised start."""
+        logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
+        metrics = {"policy/entropy": self.policy.entropy(logits).mean()}
+        if self.reference is not None:
+            metrics["policy/kl"] = self.policy.kl(logits, self._reference_logits(rows)).mean()
+        return metrics
+
+    @torch.no_grad()
+    def update_target(self) -> None:
+        """The target critic follows by an exponential average, in float32."""
+        online: list[Tensor] = list(self.critic.parameters())
+        target: list[Tensor] = list(self.target.parameters())
+        torch._foreach_lerp_(target, online, self.settings.target_ema)
+
+    def anneal(self, done: float) -> None:
+        """Set the learning rates for a run of which the share `done` in [0, 1] is over."""
+        share = 1.0 - (1.0 - self.settings.final_lr) * done
+        for optimizer, rate in self.rates:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+
+    @property
+    def rates(self) -> list[tuple[Any, float]]:
+        """Every optimiser, and the learning rate that it begins with."""
+        return [(self.critic_optimizer, self.settings.critic_lr), (self.actor_optimizer, self.settings.actor_lr)]
+
+    # --- state ----------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything besides the policy's own weights that a resumed run needs."""
+        return {
+            "critic": self.critic.state_dict(),
+            "target": self.target.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "actor_optimizer": self.actor_optimizer.state_dict(),
+            "learner": self.learner.state_dict(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.critic.load_state_dict(state["critic"])
+        self.target.load_state_dict(state["target"])
+        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
+        self.learner.load_state_dict(state["learner"])
+        self.updates = state["updates"]
+
+    # --- parts ----------------------------------------------------------------------------------------------
+
+    def actor_features(self, grounded: Features, observation: dict[str, Any]) -> Features:
+        """What the actor reads, with a gradient where its trunk trains."""
+        return grounded if self.policy.frozen_trunk else self.policy.encode(observation)
+
+    def _reference_logits(self, rows: LearnerBatch) -> list[Tensor]:
+        assert self.reference is not None
+        with torch.no_grad():
+            seen = rows.grounded if self.reference.frozen_trunk else self.reference.encode(rows.observation)
+            return self.reference.logits(seen)
+
+    def noise(self, rows: int, samples: int) -> Tensor:
+        """Uniform in (0, 1), [rows, samples, K]."""
+        return self.learner.uniform(rows, samples, len(self.policy.slots))
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the values that the mask selects; NaN where it selects none."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum()

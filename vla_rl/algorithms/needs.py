@@ -1,0 +1,34 @@
+"""What an algorithm asks of the run, told before anything is built. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vla_rl.replay.buffer import Following
+from vla_rl.specs import Truncation
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an algorithm asks of replay, of the policy and of the environments.
+
+    batch_size: rows of a batch. demo_share: of them from demonstrations, in [0, 1].
+    gamma, truncation: of the returns that replay works out; see `ReplayBuffer`.
+    finished_only: whether only rows of episodes that have ended are learnt from.
+    following: of which rows the next observation is wanted. to_end: the share of the rows whose n-step walk goes to
+        the episode's end; see `ReplayBuffer.sample`.
+    value_range: what has to hold every discounted return; None where nothing has to.
+    augments: whether pictures are changed before they are encoded, so that cached features are of no use.
+    reference: whether a frozen copy of the policy that the run starts from is wanted.
+    """
+
+    batch_size: int
+    demo_share: float = 0.0
+    gamma: float = 0.99
+    truncation: Truncation = "bootstrap"
+    finished_only: bool = False
+    following: Following = True
+    to_end: float = 0.0
+    value_range: tuple[float, float] | None = None
+    augments: bool = False
+    reference: bool = False

@@ -264,6 +264,17 @@ class TestResume:
         assert (run.env.name, run.train.steps, run.train.minutes) == ("push", 50, 2.0)
         assert run.run_dir == saved.run_dir
 
+    def test_what_an_older_version_did_not_save_is_as_now_shipped_and_named(self, saved: RunConfig) -> None:
+        file = Path(str(saved.run_dir)) / "config.yaml"
+        tree = OmegaConf.load(file)
+        for section, key in (("train", "step_timeout"), ("eval", "workers")):
+            del tree[section][key]
+        OmegaConf.save(tree, file)
+        with pytest.warns(UserWarning, match=r"of an older version; .* train\.step_timeout=.*eval\.workers="):
+            run = config.load(["resume=true", f"run_dir={saved.run_dir}"])
+        assert run.train.step_timeout == saved.train.step_timeout
+        assert run.eval.workers == saved.eval.workers
+
     def test_a_command_that_chooses_a_group_composes_afresh(self, saved: RunConfig) -> None:
         run = config.load(["resume=true", f"run_dir={saved.run_dir}", "env=reach"])
         assert (run.env.name, run.train.steps) == ("reach", config.load().train.steps)

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -59,7 +60,7 @@ def load(
     elif base is None and command == "eval":
         base = compose.beside(given.get("eval.checkpoint"))
     kept = None if groups or base is None else compose.read(base, given.get("plugins"))
-    tree = compose.compose(groups, config_dir) if kept is None else kept
+    tree = compose.compose(groups, config_dir) if kept is None else _completed(kept, base)
     for override in values:
         compose.assign(tree, override)
     for override in {override.key_or_group: override for override in values}.values():
@@ -82,6 +83,25 @@ def validate(values: Mapping[str, Any], command: str = "train") -> RunConfig:
     run_dir = run.run_dir or Path("outputs", command, time.strftime("%Y-%m-%d"), f"{moment}_{name}")
     demos = run.demos.model_copy(update={"path": run.demos.path or Path("outputs", "demos", run.env.name)})
     return run.model_copy(update={"run_dir": run_dir, "demos": demos})
+
+
+def _completed(tree: DictConfig, file: Path | None) -> DictConfig:
+    """A saved config with every key that there has come to be since, as the shipped configs have it."""
+    lacks = [key for key in _key_paths(RunConfig) if not _has(tree, key) and _has(tree, key.rpartition(".")[0])]
+    if lacks:
+        shipped = compose.compose([], None)
+        for key in lacks:
+            OmegaConf.update(tree, key, OmegaConf.select(shipped, key), force_add=True)
+        named = ", ".join(f"{key}={OmegaConf.select(tree, key)}" for key in lacks)
+        warnings.warn(f"{file}: of an older version; what it lacks is as now shipped: {named}", stacklevel=3)
+    return tree
+
+
+def _has(tree: DictConfig, key: str) -> bool:
+    """Whether a dotted key is there, perhaps as null; "" is the tree itself."""
+    holder, _, name = key.rpartition(".")
+    found = OmegaConf.select(tree, holder, default=None) if holder else tree
+    return not key or (isinstance(found, DictConfig) and name in found)
 
 
 def _text_keys(model: type[BaseModel], prefix: str = "") -> set[str]:

@@ -84,6 +84,16 @@ class Breaks(Line):
         return super().step(action)
 
 
+class Costly(Line):
+    """The same line, where a step costs 1 and as much as it goes, and burns two numbers of fuel; it pays at every step,
+    for nothing."""
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        observation, _, terminated, truncated, info = super().step(action)
+        told = {"cost": 1 + abs(float(action[0])), "fuel": [1.0, float(self.steps)]}
+        return observation, 0.1, terminated, truncated, info | told
+
+
 class Walker:
     """A deterministic actor in five bins: walks to the middle, or, with `lazy`, only from the right."""
 
@@ -98,6 +108,6 @@ class Walker:
         return np.round((wanted[:, None] + 1) * 2).astype(np.int64), {"q": 1 - np.abs(place)}
 
 
-for name in (Line, Stuck, Wild, Breaks):
+for name in (Line, Stuck, Wild, Breaks, Costly):
     if f"fake/{name.__name__}-v0" not in gymnasium.registry:
         gymnasium.register(f"fake/{name.__name__}-v0", entry_point=f"{__name__}:{name.__name__}")

@@ -22,7 +22,7 @@ from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import Hindsight, Own, Priority, ReplayBuffer
 from vla_rl.runtime.learner import Learner, host_memory
-from vla_rl.specs import ActionSpace, Mark
+from vla_rl.specs import SIGNALS, ActionSpace, Mark, Signal
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,26 @@ def _replay(
         lanes=lanes,
         gamma=run.algorithm.needs.gamma,
         truncation=run.algorithm.needs.truncation,
+        signals=signals(run),
         n_step=run.replay.n_step,
         stack=run.replay.stack,
         allocate=host_memory(policy.device),
         **limits,
     )
+
+
+def signals(run: RunConfig) -> tuple[Signal, ...]:
+    """What rows of replay hold beside what every algorithm reads: of the environment, the run's own, the algorithm's.
+
+    Raises:
+        ConfigError: two of one name.
+    """
+    found = (*SIGNALS, *run.replay.signals, *run.algorithm.needs.columns)
+    names = [each.name for each in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ConfigError(f"replay.signals: {twice!r} is one already; call it something else")
+    return found
 
 
 def own_experience(run: RunConfig, spec: EnvSpec) -> Own:

@@ -127,6 +127,40 @@ class Expert(Protocol):
 
 
 @dataclass(frozen=True)
+class Signal:
+    """A column of replay beside the reward: what is told of each decision.
+
+    name: what `info` calls it, or `Decision.extras`. dtype, shape: of one row; what was not told is 0.
+    summed: whether a transition of several steps holds the discounted sum over them, as of rewards, and its return is
+    worked out as the reward's is; else it holds what was told of its first step. For numbers alone.
+
+    Raises:
+        ValueError: a name or a dtype that is none, or a sum of something else than numbers.
+    """
+
+    name: str
+    dtype: str = "float32"
+    shape: tuple[int, ...] = ()
+    summed: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(f"signal: a name of letters, digits and _ is needed, got {self.name!r}")
+        try:
+            kind = np.dtype(self.dtype).kind
+        except TypeError as error:
+            raise ValueError(f"signal {self.name}: no such dtype: {self.dtype!r}") from error
+        if kind not in "fiub" or (self.summed and (kind != "f" or self.shape)):
+            raise ValueError(f"signal {self.name}: expected numbers (to be summed: one float), got {self}")
+
+
+COST, VERIFIED, EPISODE_TASK, LOG_PROB = "cost", "verified", "task", "log_prob"
+SIGNALS = (Signal(COST, summed=True), Signal(VERIFIED, "bool"), Signal(EPISODE_TASK, "int32"))
+"""What every replay keeps of an environment's steps: what they cost, whether the task is done by what the environment
+itself checks, whatever it paid, and which of the run's tasks the lane is at."""
+
+
+@dataclass(frozen=True)
 class Slot:
     """One token of a decision.
 

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from vla_rl.replay import ReplayBuffer
-from vla_rl.specs import IMAGES, STATE, TASK
+from vla_rl.specs import IMAGES, STATE, TASK, Signal
 
 CAMERAS = {"front": (5, 4, 3), "wrist": (2, 2, 3)}
 STATE_DIM, SLOTS, CHOICES = 4, 3, 300
 FEATURES: dict[str, tuple[tuple[int, ...], str]] = {"places": ((2, 2), "float16"), "confidence": ((3,), "float32")}
+
+SIGNALS = (Signal("cost", summed=True), Signal("task", "int32"), Signal("forces", shape=(2,)))
 
 
 @dataclass
@@ -82,7 +84,11 @@ class Naive:
         last = len(episode.rows) - 1
         steps = min(self.n_step, last - t)
         taken = episode.rows[t : t + steps]
-        observed = [row["reward"] for row in episode.rows[t:] if not row["final"]]
+        acted = [row for row in episode.rows[t:] if not row["final"]]
+
+        def observed(values: list[float]) -> float:
+            return sum(self.gamma**j * value for j, value in enumerate(values)) if self.finished(i) else np.nan
+
         return {
             "observation": self.seen(episode, t),
             "next_observation": self.seen(episode, t + steps),
@@ -90,7 +96,12 @@ class Naive:
             "labels": taken[0]["labels"],
             "reward": sum(self.gamma**j * row["reward"] for j, row in enumerate(taken)),
             "discount": 0.0 if any(row["terminated"] for row in taken) else self.gamma**steps,
-            "returns": sum(self.gamma**j * r for j, r in enumerate(observed)) if self.finished(i) else np.nan,
+            "returns": observed([row["reward"] for row in acted]),
+            "extra": {
+                "cost": sum(self.gamma**j * row["signals"]["cost"] for j, row in enumerate(taken)),
+                **{name: taken[0]["signals"][name] for name in ("task", "forces")},
+            },
+            "extra_returns": {"cost": observed([row["signals"]["cost"] for row in acted])},
             "features": taken[0]["features"],
             "next_features": episode.rows[t + steps]["features"],
             "demo": taken[0]["demo"],
@@ -157,6 +168,11 @@ class Stream:
             "truncated": bool(ends),
             "final": final,
             "features": {name: rng.normal(size=shape).astype(kind) for name, (shape, kind) in FEATURES.items()},
+            "signals": {
+                "cost": float(np.float32(rng.random())),
+                "task": int(rng.integers(9)),
+                "forces": rng.normal(size=2).astype(np.float32),
+            },
         }
 
     def new_frame(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -182,7 +198,8 @@ def batched(rows: list[dict[str, Any]]) -> dict[str, Any]:
     plain = {
         name: np.array([row[name] for row in rows]) for name in ("tokens", "reward", "terminated", "truncated", "final")
     }
-    return {"observation": observation, "features": features, **plain}
+    signals = {name: np.array([row["signals"][name] for row in rows]) for name in first["signals"]}
+    return {"observation": observation, "features": features, "signals": signals, **plain}
 
 
 def make_stream(
@@ -207,6 +224,7 @@ def make_stream(
         n_step=n_step,
         stack=stack,
         choices=CHOICES,
+        signals=SIGNALS,
         **(limits or {}),
     )
     piece = max(capacity // (8 * lanes), 1)
@@ -222,7 +240,7 @@ def assert_same(batch: Any, expected: list[dict[str, Any]]) -> None:
 
 def _assert_field(name: str, got: Any, wanted: list[Any]) -> None:
     if isinstance(got, dict):
-        assert got.keys() == wanted[0].keys(), name
+        assert set(got) == set(wanted[0]), name
         for key in got:
             _assert_field(f"{name}.{key}", got[key], [row[key] for row in wanted])
     elif isinstance(got, list):

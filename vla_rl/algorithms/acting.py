@@ -10,10 +10,14 @@ import torch
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.models.policy import Policy
 from vla_rl.runtime.learner import Learner
+from vla_rl.specs import LOG_PROB
 
 
 class Explorer:
     """Samples of a policy, `epsilon` of them uniformly random; `greedy_share` of the lanes take the most likely ones.
+
+    What replay remembers of a decision beside its tokens is its log-probability under the policy as it was, as
+    `configs.ACTED` declares.
 
     learner: draws the noise, so that several processes draw what one would.
     """
@@ -29,9 +33,9 @@ class Explorer:
         """
         policy = self._policy
         grounded = policy.ground(observation)
-        features = grounded if policy.frozen_trunk else policy.encode(observation)
-        rows = len(features)
-        tokens = policy.sample(features, 1, self._noise(rows))
+        logits = policy.logits(grounded if policy.frozen_trunk else policy.encode(observation))
+        rows = len(logits[0])
+        tokens = policy.sample(logits, 1, self._noise(rows))
         if self._epsilon > 0:
             random = policy.uniform(rows, 1, self._noise(rows))
             strays = self._learner.uniform(rows) < self._epsilon
@@ -39,8 +43,9 @@ class Explorer:
         greedy = greedy_lanes(self._greedy_share, np.arange(rows) + (lanes.start if lanes else 0))
         if len(greedy):
             at = torch.from_numpy(greedy).to(tokens.device, non_blocking=True)
-            tokens = tokens.index_copy(0, at, policy.greedy(features.rows(at)).unsqueeze(1))
-        return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack())
+            tokens = tokens.index_copy(0, at, policy.greedy([each[at] for each in logits]).unsqueeze(1))
+        log_prob = policy.log_prob(logits, tokens).squeeze(1).float().cpu().numpy()
+        return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack(), {LOG_PROB: log_prob})
 
     def _noise(self, rows: int) -> torch.Tensor:
         return self._learner.uniform(rows, 1, len(self._policy.slots))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,10 +15,12 @@ from vla_rl.replay.batch import Batch
 
 @dataclass(frozen=True)
 class Decision:
-    """What acting gives: tokens int64 [B, K], and the frozen features for replay."""
+    """What acting gives: tokens int64 [B, K], the frozen features for replay, and by name the arrays [B, ...] of the
+    signals that the algorithm's needs declare."""
 
     tokens: np.ndarray
     features: dict[str, np.ndarray]
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Scorer(Protocol):

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vla_rl import registry
 from vla_rl.algorithms.needs import Needs
-from vla_rl.specs import Truncation
+from vla_rl.specs import LOG_PROB, Signal, Truncation
 
 if TYPE_CHECKING:
     from vla_rl.algorithms.algorithm import Algorithm, Scorer
+
+
+ACTED = (Signal(LOG_PROB),)
+"""What `Explorer` tells of its decisions."""
 
 
 class AlgorithmConfig(Protocol):
@@ -112,6 +116,7 @@ class ActorCriticConfig:
             value_range=self.value_range,
             augments=bool(self.shift or self.brightness or self.contrast),
             reference=self.kl_weight > 0,
+            columns=ACTED,
         )
 
     def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer:
@@ -237,6 +242,7 @@ class FilteredBc:
             finished_only=True,
             following=False,
             to_end=1.0,
+            columns=ACTED,
         )
 
     def scorer(self, policy: Any, state: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class LearnerBatch:
     The observations' images stay uint8. `returns` is NaN where the episode's end is not known, and `rest` float32 [B]
     the discount of what would have followed it; see `Batch`. `next_grounded` is None where nobody asked for it.
     `next_observation`, `next_grounded`: of the rows `followed` int64 [C]; of all where that is None.
+    `extra`, `extra_returns`: the signals, see `Batch`.
     """
 
     observation: dict[str, Any]
@@ -38,6 +39,8 @@ class LearnerBatch:
     grounded: Features
     next_grounded: Features | None
     followed: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    extra_returns: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -78,6 +81,8 @@ class LearnerBatch:
             grounded=grounded[0],
             next_grounded=grounded[1] if following else None,
             followed=None if followed is None else torch.from_numpy(followed).to(device, non_blocking=True),
+            extra=on_device(batch.extra, device),
+            extra_returns=on_device(batch.extra_returns, device),
         )
 
     def subsample(self, rows: int) -> LearnerBatch:
@@ -85,7 +90,7 @@ class LearnerBatch:
         step = max(len(self) // rows, 1)
         some = slice(0, rows * step, step)
         alone = replace(self, next_observation={}, next_grounded=None, followed=None)
-        return LearnerBatch(**{field.name: _pick(getattr(alone, field.name), some) for field in fields(self)})
+        return LearnerBatch(**{each.name: _pick(getattr(alone, each.name), some) for each in fields(self)})
 
 
 def on_device(observation: dict[str, Any], device: torch.device) -> dict[str, Any]:

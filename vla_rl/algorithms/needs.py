@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vla_rl.replay.buffer import Following
-from vla_rl.specs import Truncation
+from vla_rl.specs import Signal, Truncation
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Needs:
     value_range: what has to hold every discounted return; None where nothing has to.
     augments: whether pictures are changed before they are encoded, so that cached features are of no use.
     reference: whether a frozen copy of the policy that the run starts from is wanted.
+    columns: signals that `Decision.extras` hold, for replay to keep.
     """
 
     batch_size: int
@@ -32,3 +33,4 @@ class Needs:
     value_range: tuple[float, float] | None = None
     augments: bool = False
     reference: bool = False
+    columns: tuple[Signal, ...] = ()

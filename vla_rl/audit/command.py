@@ -238,7 +238,7 @@ def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], 
     paid, cost = False, 0.0
     for length in range(1, MOST_STEPS + 1):
         observation, reward, terminated, truncated, info = env.step(act(observation))
-        paid, cost = paid or envs.earned(reward, info) > 0, cost + float(info.get("cost", 0.0))
+        paid, cost = paid or envs.earned(reward, info) > 0, cost + envs.spent(info)
         if terminated or truncated:
             count(probe.name)
             return Played(

@@ -29,7 +29,7 @@ from vla_rl.config import compose
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.registry import ADAPTER, ConfigError
-from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS
+from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signal
 
 Component = dict[str, Any]
 """A mapping with `type`, from which the registry makes a component."""
@@ -119,6 +119,8 @@ class ReplayConfig(_Part):
     success_share: of a batch's own experience, rows that a reward followed. prioritised: whether the rest is drawn in
     proportion to |TD error| ** priority (arXiv 1511.05952), which weights make up for by the exponent `correction`.
     hindsight: a registered way to give rows other goals (arXiv 1707.01495), or null.
+    signals: what else of an environment's `info` rows keep, beside what it costs and whether the task is done: a list
+    of {name, dtype, shape, summed}, see `vla_rl.specs.Signal`.
     """
 
     capacity: PositiveInt
@@ -133,6 +135,7 @@ class ReplayConfig(_Part):
     priority: NonNegativeFloat
     correction: Fraction
     hindsight: Component | None
+    signals: tuple[Signal, ...]
 
 
 class DemosConfig(_Part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +107,12 @@ def remember(
     ground: Ground | None = None,
     batch_size: int = 64,
     demo: bool | np.ndarray = True,
+    signals: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Put the decisions of one finished episode, and its last observation, into a replay buffer of one lane.
 
-    demo: whether they were demonstrated, or bool [N] that says it of each.
+    demo: whether they were demonstrated, or bool [N] that says it of each. signals: by name, [N, ...]; see
+    `ReplayBuffer.add`.
     """
     flags = np.broadcast_to(demo, len(decisions))
     flags = np.append(flags, flags[-1:])
@@ -129,6 +131,7 @@ def remember(
             features=None if features is None else {key: value[at] for key, value in features.items()},
             labels=idle if final else decisions.labels[at],
             demo=flags[at],
+            signals={} if final or signals is None else {name: value[at] for name, value in signals.items()},
         )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from vla_rl import registry
 from vla_rl.actions.command import Commands
 from vla_rl.registry import ConfigError
-from vla_rl.specs import IMAGES, STATE, TASK, Mark
+from vla_rl.specs import COST, IMAGES, STATE, TASK, Mark
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
@@ -241,6 +241,21 @@ def earned(reward: Any, info: Mapping[str, Any]) -> float:
     if number.size == 1 and number.dtype.kind in "biuf" and (np.isfinite(number).all() or spoilt(info)):
         return float(np.nan_to_num(number.item(), posinf=0.0, neginf=0.0))
     raise ValueError(f"reward: expected one finite number, got {reward!r}")
+
+
+def spent(info: Mapping[str, Any]) -> float:
+    """What a step cost, by `info["cost"]`; 0 where nothing is said, or where the environment spoilt the step.
+
+    Raises:
+        ValueError: no finite number, nor an array of one.
+    """
+    said = info.get(COST)
+    if said is None:
+        return 0.0
+    try:
+        return earned(said, info)
+    except ValueError as error:
+        raise ValueError(f"info[{COST!r}]: expected one finite number, got {said!r}") from error
 
 
 def check_finite(key: str, value: np.ndarray) -> None:

@@ -12,16 +12,16 @@ import numpy as np
 from vla_rl import registry
 from vla_rl.actions import horizon
 from vla_rl.actions.fit import prove
-from vla_rl.envs.make import earned
+from vla_rl.envs.make import earned, spent
 from vla_rl.registry import ConfigError
-from vla_rl.specs import ActionSpace
+from vla_rl.specs import COST, ActionSpace
 
 
 class TokenEnv(gymnasium.Wrapper):
     """Takes decisions (tokens int64 [K]) and carries out the action, or the chunk of actions, behind them.
 
     The reward of a chunk is the undiscounted sum over its steps; it ends early with the episode.
-    `info["steps"]` counts the simulator steps of the decision.
+    `info["steps"]` counts the simulator steps of the decision, and `info["cost"]`, where there is one, sums up theirs.
     """
 
     def __init__(self, env: gymnasium.Env, tokens: ActionSpace) -> None:
@@ -31,13 +31,14 @@ class TokenEnv(gymnasium.Wrapper):
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         decoded = self.tokens.decode(np.array(action, np.int64))  # the environment may change what it is given
-        total, steps = 0.0, 0
+        total, cost, steps = 0.0, 0.0, 0
         for primitive in decoded if horizon(self.tokens) > 1 else (decoded,):
             observation, reward, terminated, truncated, info = self.env.step(primitive)
-            total, steps = total + earned(reward, info), steps + 1
+            total, cost, steps = total + earned(reward, info), cost + spent(info), steps + 1
             if terminated or truncated:
                 break
-        return observation, total, terminated, truncated, {**info, "steps": steps}
+        told = {COST: cost} if COST in info else {}
+        return observation, total, terminated, truncated, {**info, **told, "steps": steps}
 
 
 def token_factory(make: partial[gymnasium.Env], tokens: ActionSpace) -> partial[gymnasium.Env]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from vla_rl.envs import earned, spoilt, succeeded
+from vla_rl.envs import earned, spent, spoilt, succeeded
 from vla_rl.envs.frame_stack import FrameHistory
 from vla_rl.envs.vector import Steps, VectorEnvs, spare_cores
 from vla_rl.evaluation.outcome import EvalResult, Outcome
@@ -244,6 +244,7 @@ class _Episode:
         self.tokens: list[np.ndarray] = []
         self._history = FrameHistory(stack)
         self._task, self._info, self._length = "", dict[str, Any](), 0
+        self._cost = 0.0
         self._rewards, self._q, self._frames = list[float](), list[float](), list[np.ndarray]()
 
     def step(self, steps: Steps, row: int, tokens: np.ndarray, q: float | None) -> None:
@@ -253,6 +254,7 @@ class _Episode:
         self._rewards.append(float(steps.reward[row]))
         self._info = steps.infos[row]
         self._length += int(self._info.get("steps", 1))
+        self._cost += spent(self._info)
         self.ended = bool(steps.terminated[row] or steps.truncated[row])
         self.look(steps, row, fresh=False)
 
@@ -278,6 +280,7 @@ class _Episode:
             tokens=np.stack(self.tokens),
             q=tuple(self._q),
             frames=tuple(self._frames) if self.filmed else None,
+            cost=self._cost,
             stage=self._info.get("stage"),
         )
 

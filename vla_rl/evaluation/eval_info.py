@@ -60,7 +60,8 @@ def print_table(results: Sequence[EvalResult]) -> None:
     """Success and its interval, a line a task."""
     table = Table(title="held-out seeds", title_justify="left")
     table.add_column("task", no_wrap=True)
-    for name in ("episodes", "success", "95% interval", "mean length"):
+    costly = any(outcome.cost for result in results for outcome in result.outcomes)
+    for name in ("episodes", "success", "95% interval", "mean length", *(["mean cost"] if costly else [])):
         table.add_column(name, justify="right")
     for result in results:
         low, high = result.ci95
@@ -72,6 +73,7 @@ def print_table(results: Sequence[EvalResult]) -> None:
             f"{result.pc_success:.1f} %",
             f"{low:.1f} to {high:.1f}",
             f"{numbers['avg_length']:.1f}",
+            *([f"{result.mean_cost:.2f}"] if costly else []),
         )
     Console().print(table)
 
@@ -119,6 +121,7 @@ def _aggregate(outcomes: Sequence[Outcome], videos: Sequence[str]) -> dict[str, 
         "n_episodes": len(valid),
         "n_invalid": len(outcomes) - len(valid),
         "avg_length": _mean([outcome.length for outcome in valid]),
+        "avg_cost": _mean([outcome.cost for outcome in valid]),
         "video_paths": list(videos),
     }
 
@@ -135,7 +138,7 @@ def _task(result: EvalResult, videos: Sequence[str]) -> dict[str, Any]:
 
 
 def _row(outcome: Outcome, video: str | None) -> dict[str, Any]:
-    names = ("sum_reward", "max_reward", "success", "seed", "task", "length", "invalid")
+    names = ("sum_reward", "max_reward", "cost", "success", "seed", "task", "length", "invalid")
     row = {name: getattr(outcome, name) for name in names} | ({} if outcome.stage is None else {"stage": outcome.stage})
     return row | {"video_path": video, "q": [round(q, 4) for q in outcome.q]} if video else row
 

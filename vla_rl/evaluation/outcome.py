@@ -17,6 +17,7 @@ class Outcome:
     `invalid`: the environment, not the policy, failed; such an episode counts neither way.
     `tokens` int64 [N, K]: the N decisions. `q` [N]: the critic's value of each; empty without a critic.
     `frames`: N + 1 uint8 frames [H, W, 3], the last one after the end; None unless the episode was filmed.
+    `cost`: the sum of `info["cost"]`.
     `stage`: of a world that shifts in mid-run, by its `info["stage"]`; None where there is none, or before the first.
     """
 
@@ -30,6 +31,7 @@ class Outcome:
     tokens: np.ndarray
     q: tuple[float, ...] = ()
     frames: tuple[np.ndarray, ...] | None = None
+    cost: float = 0.0
     stage: int | None = None
 
 
@@ -65,6 +67,11 @@ class EvalResult:
     def ci95(self) -> tuple[float, float]:
         """The 95% Wilson interval of `pc_success`, in percent."""
         return wilson(self.successes, len(self.valid))
+
+    @property
+    def mean_cost(self) -> float:
+        """Of a valid episode; 0 without one."""
+        return sum(outcome.cost for outcome in self.valid) / max(len(self.valid), 1)
 
     def films(self, success: bool) -> list[Outcome]:
         """The filmed successes, or the filmed failures."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Batch:
     `shown` int64 [B, 2, F], where there are images: numbers of the buffer, and of what the observation and the next one
     show, frames and instruction; two that have the same numbers need encoding only once, whatever a batch was joined
     from. [B, 1, F] without a next one.
+    `extra`: each signal by name, [B, ...]; of those that are summed, over the m steps as the reward is.
+    `extra_returns`: of those, the discounted sum to the episode's end, float32 [B], as `returns` is.
     """
 
     observation: dict[str, Any]
@@ -56,6 +58,8 @@ class Batch:
     rest: np.ndarray = None  # type: ignore[assignment]  # nothing, unless told
     followed: np.ndarray | None = None
     relabelled: np.ndarray = None  # type: ignore[assignment]  # nothing, unless told
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+    extra_returns: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rest is None:
@@ -98,7 +102,7 @@ class Batch:
         if len(batches) == 1:
             return batches[0]
         source = recycler or Recycler()
-        names = [field.name for field in dataclasses.fields(cls) if field.name not in ("shown", "followed")]
+        names = [each.name for each in dataclasses.fields(cls) if each.name not in ("shown", "followed")]
         joined = {name: _join(name, [getattr(batch, name) for batch in batches], source) for name in names}
         known = [batch.shown for batch in batches if batch.shown is not None]
         shown = np.concatenate(known) if len(known) == len(batches) else None
@@ -108,7 +112,7 @@ class Batch:
 
 
 def _fields(batch: Batch) -> list[tuple[str, Any]]:
-    return [(field.name, getattr(batch, field.name)) for field in dataclasses.fields(batch)]
+    return [(each.name, getattr(batch, each.name)) for each in dataclasses.fields(batch)]
 
 
 def _rows(value: Any, index: np.ndarray) -> Any:

@@ -17,11 +17,11 @@ from vla_rl.replay import journal
 from vla_rl.replay.batch import Batch
 from vla_rl.replay.budget import Budget, memory_plan
 from vla_rl.replay.checks import Given, checked_rows
-from vla_rl.replay.columns import FeatureSpecs, column_specs, image_shapes
+from vla_rl.replay.columns import RETURN, SIGNAL, FeatureSpecs, column_specs, image_shapes
 from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
 from vla_rl.replay.ring import Ring
 from vla_rl.replay.samplers import Priority, Sampler
-from vla_rl.specs import IMAGES, Truncation
+from vla_rl.specs import IMAGES, Signal, Truncation
 
 Following = bool | Literal["cut"]
 """Of which rows the next observation is wanted: of all, of none, or of those whose episodes were cut short."""
@@ -51,7 +51,7 @@ class ReplayBuffer:
     images: camera (name or whole key) -> [height, width, 3].
     state_dim: P, or 0 for no state. slots: tokens of a decision; each token lies in [0, choices).
     features: cached features of a row, name -> (shape, dtype). digest: names what makes them; those of another digest
-    are never read. gamma: discount of one step, (0, 1].
+    are never read. signals: what else rows hold, see there. gamma: discount of one step, (0, 1].
     n_step: steps of a sampled transition. stack: frames of a sampled observation, older ones first,
     the episode's first frame repeated before its start.
     truncation: what the return of an episode counts for that was cut short, by a limit of steps, instead of ending:
@@ -87,6 +87,7 @@ class ReplayBuffer:
         folder: Path | None = None,
         allocate: Allocate = bytearray,
         truncation: Truncation = "fail",
+        signals: Sequence[Signal] = (),
     ) -> None:
         if lanes < 1 or n_step < 1 or stack < 1 or not 0 < gamma <= 1:
             raise ValueError(
@@ -102,7 +103,8 @@ class ReplayBuffer:
         self.capacity, self.lanes, self.stack = capacity, lanes, stack
         self.gamma, self.n_step, self.choices = float(gamma), n_step, choices
         shapes = image_shapes(images)
-        specs = column_specs(shapes, state_dim, slots, choices, features or {})
+        self.signals = tuple(signals)
+        specs = column_specs(shapes, state_dim, slots, choices, features or {}, self.signals)
         budget = Budget.split(capacity, lanes, specs, shapes, ram_bytes, disk_bytes)
         where = shard_folder(folder, disk_bytes)
         layout = Layout(capacity, lanes, stack, self.gamma, choices, shapes, specs, budget, where, truncation)
@@ -184,13 +186,15 @@ class ReplayBuffer:
         labels: np.ndarray | None = None,
         demo: bool | np.ndarray = False,
         lanes: np.ndarray | Sequence[int] | None = None,
+        signals: Mapping[str, np.ndarray] | None = None,
     ) -> np.ndarray:
         """Append one row to each of L lanes (all by default): an observation, the decision, its outcome.
 
         observation: images uint8 [L, H, W, 3], state float32 [L, P], task L str. tokens, labels: ints
         [L, K] (labels default to tokens). reward [L]: of this decision. terminated, truncated, final:
         bool [L]. A final row is an episode's last observation: it follows the row that terminated or
-        was truncated, in the same lane, and its decision and outcome are ignored.
+        was truncated, in the same lane, and its decision and outcome are ignored. signals: by name,
+        [L, ...]; those that are missing are 0.
 
         Returns:
             The new rows' ids, int64 [L].
@@ -200,7 +204,9 @@ class ReplayBuffer:
                 stored then.
         """
         lane = self._checked_lanes(lanes)
-        given = Given(observation, tokens, reward, terminated, truncated, final, features or {}, labels, demo)
+        given = Given(
+            observation, tokens, reward, terminated, truncated, final, features or {}, labels, demo, signals or {}
+        )
         layout = self._memory.layout
         rows, frames, texts = checked_rows(given, len(lane), layout.specs, layout.images, self.choices)
         self._check_order(lane, rows["final"])
@@ -298,7 +304,7 @@ class ReplayBuffer:
 
     def _transitions(self, ids: np.ndarray, images: bool, following: Following, far: np.ndarray | None = None) -> Batch:
         """The transitions from rows `ids`; to their episode's last row where it was cut short, and `far` says so."""
-        reached, reward, discount = self._ring.walk(ids, self.n_step)
+        reached, reward, discount, sums = self._ring.walk(ids, self.n_step)
         at = ids % self.capacity
         columns = self._ring.columns
         if far is not None:
@@ -306,6 +312,8 @@ class ReplayBuffer:
             far = far & (rest > 0)
             reached, discount = np.where(far, final, reached), np.where(far, rest, discount)
             reward = np.where(far, columns["returns"][at], reward)
+            sums = {name: np.where(far, columns[RETURN + name][at], total) for name, total in sums.items()}
+        told = {each.name: columns[SIGNAL + each.name][at] for each in self.signals if not each.summed}
         followed = _few_counts(columns["rest"][at] > 0) if following == "cut" else None
         later = reached if followed is None else reached[followed]
         # All at once: a frame that is coded, and wanted twice, is decoded once.
@@ -326,6 +334,8 @@ class ReplayBuffer:
             shown=self._memory.shown(np.stack([ids, reached] if following else [ids], 1)) if images else None,
             rest=columns["rest"][at],
             followed=followed,
+            extra=told | {name: total.astype(np.float32) for name, total in sums.items()},
+            extra_returns={name: columns[RETURN + name][at] for name in sums},
         )
 
     def chunks(self, ids: np.ndarray, length: int) -> Chunks:
@@ -359,7 +369,8 @@ class ReplayBuffer:
     def recorded(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         """What was done at rows `ids` int64 [B], which are alive, and what came of it; as `add` was told, by name."""
         names = ("tokens", "labels", "reward", "terminated", "truncated", "demo")
-        return {name: self._ring.columns[name][ids % self.capacity] for name in names}
+        columns = {name: name for name in names} | {each.name: SIGNAL + each.name for each in self.signals}
+        return {name: self._ring.columns[column][ids % self.capacity] for name, column in columns.items()}
 
     def observations(self, ids: np.ndarray, images: bool = True) -> dict[str, Any]:
         """What was seen at rows `ids` int64 [B], which are alive with their stacks; see `Batch.observation`."""
@@ -412,7 +423,9 @@ class ReplayBuffer:
         """
         settings = journal.read_settings(saved)
         columns = {name: (tuple(shape), kind) for name, (shape, kind) in settings["columns"].items()}
+        told = {name.removeprefix(SIGNAL): spec for name, spec in columns.items() if name.startswith(SIGNAL)}
         buffer = cls(
+            signals=[Signal(name, kind, shape, RETURN + name in columns) for name, (shape, kind) in told.items()],
             images={key: shape for key, (shape, _) in columns.items() if key.startswith(IMAGES)},
             state_dim=columns["state"][0][0],
             slots=columns["tokens"][0][0],

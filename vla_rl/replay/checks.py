@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vla_rl.replay.columns import FEATURE, ColumnSpecs
+from vla_rl.replay.columns import FEATURE, SIGNAL, ColumnSpecs
 from vla_rl.specs import STATE, TASK
 
 
@@ -23,6 +23,7 @@ class Given(NamedTuple):
     features: Mapping[str, Any]
     labels: Any
     demo: Any
+    signals: Mapping[str, Any]
 
 
 class Rows(NamedTuple):
@@ -38,7 +39,7 @@ def checked_rows(
 ) -> Rows:
     """`count` new rows, of the right dtypes.
 
-    A final row's tokens, labels, reward, terminated and truncated come back as zeros.
+    A final row's tokens, labels, reward, signals, terminated and truncated come back as zeros.
 
     Raises:
         ValueError: names the key, what was expected and what came.
@@ -59,6 +60,8 @@ def checked_rows(
             key = name.removeprefix(FEATURE)
             value = _required(given.features, key, "features.")
             rows[name] = checked(f"features.{key}", value, (count, *shape), dtype, exact=False)
+        elif name.startswith(SIGNAL):
+            rows[name] = _checked_signal(given.signals, name.removeprefix(SIGNAL), acts, (shape, dtype))
     frames = {
         key: checked(key, _required(given.observation, key), (count, *shape), np.dtype(np.uint8), exact=True)
         for key, shape in images.items()
@@ -89,6 +92,17 @@ def checked(key: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, *, ex
         rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1)).tolist()
         raise ValueError(f"{key}: expected finite {dtype}, got NaN or infinity in row(s) {rows}")
     return array
+
+
+def _checked_signal(
+    signals: Mapping[str, Any], name: str, acts: np.ndarray, spec: tuple[tuple[int, ...], np.dtype]
+) -> np.ndarray:
+    """What was told of each row; 0 of final ones, and where nothing was."""
+    shape, dtype = spec
+    if name not in signals:
+        return np.zeros((len(acts), *shape), dtype)
+    value = checked(f"signals.{name}", signals[name], (len(acts), *shape), dtype, exact=False)
+    return np.where(acts.reshape(-1, *[1] * len(shape)), value, dtype.type(0))
 
 
 def _checked_tokens(

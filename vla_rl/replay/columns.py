@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from vla_rl.specs import IMAGES
+from vla_rl.specs import IMAGES, Signal
 
 FeatureSpecs = Mapping[str, tuple[tuple[int, ...], str]]
 """Name -> (shape, dtype) of a cached feature of one row."""
@@ -15,9 +15,15 @@ ColumnSpecs = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 """Name -> (shape, dtype) of one row's entry in a column."""
 
 LINKS = ("next", "prev", "history", "episode", "last")
-FRAME, FEATURE = "frame.", "feature."
+FRAME, FEATURE, SIGNAL, RETURN = "frame.", "feature.", "signal.", "return."
+"""How columns of a name of their own begin; `RETURN` of those that sum up a signal to the episode's end."""
 LATER = ("next", "returns", "rest", "last")
 """Columns that are known only after a row was recorded; they follow from the others."""
+
+
+def is_later(column: str) -> bool:
+    """Whether a column is known only after its row was recorded."""
+    return column in LATER or column.startswith(RETURN)
 
 
 def camera_key(name: str) -> str:
@@ -38,7 +44,12 @@ def image_shapes(images: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, 
 
 
 def column_specs(
-    cameras: Iterable[str], state_dim: int, slots: int, choices: int, features: FeatureSpecs
+    cameras: Iterable[str],
+    state_dim: int,
+    slots: int,
+    choices: int,
+    features: FeatureSpecs,
+    signals: Sequence[Signal] = (),
 ) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Every column of one row: name -> (shape, dtype); of a camera's frame (`cameras` are keys), its id.
 
@@ -65,6 +76,10 @@ def column_specs(
         if dtype.kind not in "fiub":
             raise ValueError(f"features.{name}: expected a dtype of numbers, got {kind!r}")
         specs[FEATURE + name] = (tuple(shape), dtype)
+    for signal in signals:
+        specs[SIGNAL + signal.name] = (tuple(signal.shape), np.dtype(signal.dtype))
+        if signal.summed:
+            specs[RETURN + signal.name] = ((), np.dtype(np.float32))
     return specs
 
 

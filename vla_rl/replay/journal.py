@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vla_rl.replay.blob import Blob
-from vla_rl.replay.columns import LATER, ColumnSpecs
+from vla_rl.replay.columns import SIGNAL, ColumnSpecs, is_later
 
 STATE_FILE = "replay.json"
 VERSION = 2
@@ -53,7 +53,7 @@ class Journal:
         for first, last, name in files:
             blob = Blob.open(folder / name)
             for column, (shape, dtype) in specs.items():
-                if column not in LATER:
+                if not is_later(column):
                     dtype = np.dtype(np.int64) if column == "instruction" else dtype
                     blob.array(column, (last - first, *shape), dtype)
             if not first <= end <= last:
@@ -97,9 +97,10 @@ def read_state(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     path, state = folder / STATE_FILE, _state(folder)
     saved = state["settings"]
     # What follows from the others is worked out anew, whatever of it was kept when the file was written.
-    for name in [name for name in [*settings["columns"], *saved["columns"]] if name not in LATER]:
+    for name in [name for name in [*settings["columns"], *saved["columns"]] if not is_later(name)]:
         here, there = settings["columns"].get(name), saved["columns"].get(name)
-        if here != there:
+        # A signal that only one of them has is left out, or 0.
+        if here != there and not (name.startswith(SIGNAL) and None in (here, there)):
             raise ValueError(f"{path}: column {name} was saved as {there}, this replay has {here}")
     for name, value in settings.items():
         if name != "columns" and saved.get(name) != value:

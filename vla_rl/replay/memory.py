@@ -14,7 +14,7 @@ from vla_rl.buffer_pool import Allocate, Recycler
 from vla_rl.replay import blob, journal
 from vla_rl.replay.blob import Blob
 from vla_rl.replay.budget import Budget
-from vla_rl.replay.columns import FEATURE, FRAME, LATER, ColumnSpecs
+from vla_rl.replay.columns import FEATURE, FRAME, SIGNAL, ColumnSpecs, is_later
 from vla_rl.replay.frames import FrameStore
 from vla_rl.replay.instructions import Instructions
 from vla_rl.replay.journal import Journal
@@ -207,8 +207,13 @@ class Memory:
                 f"{folder}: its cached features are of digest {state['digest'] or 'none'}, this replay's of "
                 f"{self.digest}; give `ground` to make them anew"
             )
-        specs = self.layout.specs
-        self._restore(folder, state, {n: spec for n, spec in specs.items() if not (stale and n.startswith(FEATURE))})
+        saved = state["settings"]["columns"]
+        # What an older version, or a run with other signals, did not tell of its rows is 0.
+        untold = {name for name in self.layout.specs if name.startswith(SIGNAL) and name not in saved}
+        left_out = untold | {name for name in self.layout.specs if stale and name.startswith(FEATURE)}
+        self._restore(folder, state, {name: spec for name, spec in self.layout.specs.items() if name not in left_out})
+        if untold:
+            self._journal = Journal()  # what it holds lacks a column
         if stale and ground is not None:
             wanted, self.digest = self.digest, state["digest"]
             self.renew(ground, wanted)
@@ -222,8 +227,9 @@ class Memory:
         frames = {key: [Blob.open(folder / name) for name in names] for key, names in state["frames"].items()}
         ring, instructions, stores = layout.ring(), Instructions(), layout.stores()
         for ids, rows, texts in saved.parts(oldest):
-            for name in specs.keys() - {"instruction", *LATER}:
-                ring.columns[name][ids % layout.capacity] = rows[name]
+            for name in specs:
+                if name != "instruction" and not is_later(name):
+                    ring.columns[name][ids % layout.capacity] = rows[name]
             living = alive[ids - oldest]
             used = [texts[i] for i in rows["instruction"][living].tolist()]
             ring.columns["instruction"][ids[living] % layout.capacity] = instructions.take(used)
@@ -254,7 +260,7 @@ class Memory:
     def _recorded(self, ids: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
         """Columns of rows as they were recorded, their instructions as places in a list, and that list."""
         at = ids % self.layout.capacity
-        rows = {name: column[at] for name, column in self.ring.columns.items() if name not in LATER}
+        rows = {name: column[at] for name, column in self.ring.columns.items() if not is_later(name)}
         used, rows["instruction"] = np.unique(rows["instruction"], return_inverse=True)
         return rows, self._instructions.texts(used)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_rl.replay.columns import ColumnSpecs
+from vla_rl.replay.columns import RETURN, SIGNAL, ColumnSpecs
 from vla_rl.specs import Truncation
 
 FRESH, RUNNING, ENDED = 0, 1, 2
@@ -43,6 +43,7 @@ class Ring:
         self.capacity, self.lanes, self.stack, self.gamma = capacity, lanes, stack, gamma
         self.truncation = truncation
         self.columns = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in specs.items()}
+        self._summed = [name.removeprefix(RETURN) for name in specs if name.startswith(RETURN)]
         self.head = self.oldest = self.count = 0
         self._episodes = 0
         self._phase = np.full(lanes, FRESH, np.int8)
@@ -73,6 +74,7 @@ class Ring:
             "returns": np.full(len(lane), np.nan, np.float32),
             "rest": np.zeros(len(lane), np.float32),
             "last": np.full(len(lane), NONE),
+            **{RETURN + name: np.full(len(lane), np.nan, np.float32) for name in self._summed},
         }
 
     def append(self, lane: np.ndarray, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -118,15 +120,19 @@ class Ring:
         if self.truncation == "drop":
             ids, cut = ids[~cut], cut[~cut]
         last, value, rest = ids, np.zeros(len(ids)), np.where(cut & (self.truncation == "bootstrap"), 1.0, 0.0)
+        sums = {name: np.zeros(len(ids)) for name in self._summed}
         slots = [np.zeros(0, np.int64)]
         while len(ids):
             at = ids % self.capacity
             slots.append(at)
             value, rest = columns["reward"][at] + self.gamma * value, self.gamma * rest
             columns["returns"][at], columns["rest"][at], columns["last"][at] = value, rest, last
+            for name, total in sums.items():
+                columns[RETURN + name][at] = sums[name] = columns[SIGNAL + name][at] + self.gamma * total
             ids = columns["prev"][at]
             alive = self.alive(ids)
             ids, value, rest, last = ids[alive], value[alive], rest[alive], last[alive]
+            sums = {name: total[alive] for name, total in sums.items()}
         return np.concatenate(slots)
 
     # Evicting -------------------------------------------------------------------------------------
@@ -200,14 +206,19 @@ class Ring:
         there += [np.zeros(len(ids), bool)] * (steps - len(there))
         return np.stack(rows, axis=1), np.stack(there, axis=1)
 
-    def walk(self, ids: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Up to `steps` steps: rows reached, discounted sums of rewards, discounts (0 after termination)."""
+    def walk(self, ids: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Up to `steps` steps: rows reached, discounted sums of rewards, discounts (0 after termination), and the
+        discounted sums of each signal that is summed."""
         rows, there = self.path(ids, steps)
         at = rows[:, :-1] % self.capacity
         discount = self.gamma ** np.arange(steps + 1)
-        reward = (np.where(there, self.columns["reward"][at], 0) * discount[:-1]).sum(axis=1)
+
+        def summed(column: str) -> np.ndarray:
+            return (np.where(there, self.columns[column][at], 0) * discount[:-1]).sum(axis=1)
+
         terminated = (there & self.columns["terminated"][at]).any(axis=1)
-        return rows[:, -1], reward, np.where(terminated, 0, discount[there.sum(axis=1)])
+        signals = {name: summed(SIGNAL + name) for name in self._summed}
+        return rows[:, -1], summed("reward"), np.where(terminated, 0, discount[there.sum(axis=1)]), signals
 
     def ends(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of rows whose episodes were cut short: the last row, and its discount; 0 where the episode was not, or where
@@ -261,7 +272,8 @@ class Ring:
         self.count = int(alive.sum())
         ids = np.arange(self.oldest, self.head)
         self.columns["next"][ids % self.capacity] = np.where(alive, NONE, GONE)
-        self.columns["returns"][:] = np.nan
+        for name in ("returns", *(RETURN + each for each in self._summed)):
+            self.columns[name][:] = np.nan
         self.columns["rest"][:], self.columns["last"][:] = 0, NONE
         ids = ids[alive]
         at = ids % self.capacity

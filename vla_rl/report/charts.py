@@ -43,6 +43,11 @@ def learning_charts(metrics: Metrics, start: tuple[str, float] | None = None) ->
         axes.plot(*training, color=_SKY, linewidth=1.8, label="while exploring")
         axes.plot(*checked, color=_BLUE, linewidth=2.4, marker="o", markersize=5.5, label="greedy, on validation seeds")
         charts.append(_chart("Success while learning", axes))
+    cost = _series(metrics, "train/cost")
+    if any(cost[1]):
+        axes = _axes("cost of an episode")
+        axes.plot(*cost, color=_AMBER, linewidth=2.2, label="while exploring")
+        charts.append(_chart("What episodes cost", axes))
     value, observed = _series(metrics, "q/mean"), _series(metrics, "q/return")
     if value[0]:
         axes = _axes("discounted return")

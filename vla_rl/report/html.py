@@ -27,7 +27,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 @dataclass(frozen=True)
 class Score:
-    """One line of the success table: a policy, how it acts, and `successes` of `episodes`."""
+    """One line of the success table: a policy, how it acts, `successes` of `episodes`, and what one of them cost."""
 
     policy: str
     env: str
@@ -35,11 +35,12 @@ class Score:
     episodes: int
     note: str = ""
     invalid: int = 0
+    cost: float = 0.0
 
     @classmethod
     def of(cls, result: EvalResult, policy: str, note: str = "") -> Score:
         """The score of an evaluation."""
-        return cls(policy, result.env, result.successes, len(result.valid), note, result.n_invalid)
+        return cls(policy, result.env, result.successes, len(result.valid), note, result.n_invalid, result.mean_cost)
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,11 @@ def _table(scores: Sequence[Score]) -> str:
         rate, (low, high) = percent(score.successes, score.episodes), wilson(score.successes, score.episodes)
         note = f'<div class="soft small">{escape(score.note)}</div>' if score.note else ""
         invalid = f'<div class="soft small">{score.invalid} invalid, not counted</div>' if score.invalid else ""
+        cost = f'<div class="soft small">at a cost of {score.cost:.2f} each</div>' if score.cost else ""
         dot = "" if math.isnan(rate) else f'<i class="dot" style="left:{rate:.2f}%"></i>'
         rows.append(
             f'<tr><td>{escape(score.policy)}{note}</td><td class="env">{escape(score.env)}</td>'
-            f'<td class="right">{score.successes} of {score.episodes}{invalid}</td>'
+            f'<td class="right">{score.successes} of {score.episodes}{invalid}{cost}</td>'
             f'<td class="right"><strong>{_percent(rate)}</strong></td>'
             f'<td class="right">{low:.1f} to {high:.1f}</td><td class="chart"><div class="range" aria-hidden="true">'
             f'<i class="rail"></i><i class="span" style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'

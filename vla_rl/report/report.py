@@ -34,7 +34,8 @@ def read_score(folder: Path, policy: str, note: str = "") -> Score:
         won = sum(bool(row["success"]) for row in valid)
         acting = str(info["about"].get("acting", ""))
         invalid = len(info["per_episode"]) - len(valid)
-        return Score(policy, ", ".join(info["per_group"]), won, len(valid), note or acting, invalid)
+        cost = sum(float(row.get("cost", 0.0)) for row in valid) / max(len(valid), 1)
+        return Score(policy, ", ".join(info["per_group"]), won, len(valid), note or acting, invalid, cost)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file; run `vla-rl eval` with run_dir={folder} first") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from vla_rl.algorithms.algorithm import Decision
-from vla_rl.envs import spoilt, succeeded
+from vla_rl.envs import spent, spoilt, succeeded
 from vla_rl.envs.frame_stack import FrameHistory
 from vla_rl.envs.vector import Steps, VectorEnvs
 from vla_rl.replay import ReplayBuffer
 from vla_rl.runtime.logger import Log
-from vla_rl.specs import check_training_seed
+from vla_rl.specs import COST, EPISODE_TASK, VERIFIED, check_training_seed
 
 
 @dataclass
 class Group:
     """Lanes that are acted for together. observation: their newest. final, fresh: bool [B], whether it ends, or begins,
     an episode. spoilt: bool [B], whether the environment spoilt the episode, which is then forgotten to its end.
-    decision: what their environments are at; None where they rest."""
+    cost: float64 [B], of the episode so far. decision: what their environments are at; None where they rest."""
 
     lanes: slice
     observation: dict[str, Any]
@@ -30,6 +30,7 @@ class Group:
     fresh: np.ndarray
     spoilt: np.ndarray
     history: FrameHistory
+    cost: np.ndarray
     decision: Decision | None = None
 
 
@@ -47,10 +48,17 @@ class Collector:
         replay: with one lane for each environment.
         seed: of each lane's first reset, or of the first lane's, the next lane's is one more; all training seeds.
         groups: of lanes, in turn; at most one for each lane.
+        tasks: which of the run's tasks each lane is at; the only one, unless told.
     """
 
     def __init__(
-        self, envs: VectorEnvs, replay: ReplayBuffer, seed: int | Sequence[int], groups: int = 1, recent: int = 100
+        self,
+        envs: VectorEnvs,
+        replay: ReplayBuffer,
+        seed: int | Sequence[int],
+        groups: int = 1,
+        recent: int = 100,
+        tasks: Sequence[int] | None = None,
     ) -> None:
         self.envs, self.replay = envs, replay
         seeds = range(seed, seed + envs.count) if isinstance(seed, int) else seed
@@ -60,10 +68,12 @@ class Collector:
             some, count = slice(int(lanes[0]), int(lanes[-1]) + 1), len(lanes)
             seen = {key: value[some] for key, value in observation.items()}
             none = np.zeros(count, bool)
-            group = Group(some, seen, none, ~none, none, FrameHistory(replay.stack))
+            group = Group(some, seen, none, ~none, none, FrameHistory(replay.stack), np.zeros(count))
             self._groups.append(group)
         self._turn = self._groups[0]
+        self._tasks = np.zeros(envs.count, np.int32) if tasks is None else np.asarray(tasks, np.int32)
         self._recent: deque[bool] = deque(maxlen=recent)
+        self._costs: deque[float] = deque(maxlen=recent)
         self.episodes = self.invalid_episodes = 0
 
     @property
@@ -107,11 +117,14 @@ class Collector:
         with log.timed("remember"):
             if broke.any():
                 self.replay.discard(group.lanes.start + np.flatnonzero(broke))
-            self._remember(group, decision, steps, ~left_out)
+            signals = decision.extras | self._told(group, steps)
+            self._remember(group, decision, steps, signals, ~left_out)
+        group.cost = np.where(group.final, 0.0, group.cost + signals[COST])
         made = int((~group.final).sum())
         ended = (steps.terminated | steps.truncated) & ~group.final
         for lane in np.flatnonzero(ended & ~left_out).tolist():
             self._recent.append(succeeded(steps.infos[lane]))
+            self._costs.append(float(group.cost[lane]))
         self.episodes += int((ended & ~left_out).sum())
         self.invalid_episodes += int((ended & left_out).sum())
         # Where an episode was reset, what is said is said of the next one.
@@ -119,7 +132,23 @@ class Collector:
         group.observation, group.final, group.fresh = steps.observation, ended, group.final
         return made
 
-    def _remember(self, group: Group, decision: Decision, steps: Steps, kept: np.ndarray) -> None:
+    def _told(self, group: Group, steps: Steps) -> dict[str, np.ndarray]:
+        """The signals of the environments, [B, ...] by name, as replay declares them."""
+        told: dict[str, np.ndarray] = {
+            COST: np.array([spent(info) for info in steps.infos]),
+            VERIFIED: np.array([succeeded(info) for info in steps.infos]),
+            EPISODE_TASK: self._tasks[group.lanes],
+        }
+        for signal in self.replay.signals:
+            if signal.name in told or not any(signal.name in info for info in steps.infos):
+                continue
+            none = np.zeros(signal.shape, signal.dtype)
+            told[signal.name] = np.array([info.get(signal.name, none) for info in steps.infos])
+        return told
+
+    def _remember(
+        self, group: Group, decision: Decision, steps: Steps, signals: dict[str, np.ndarray], kept: np.ndarray
+    ) -> None:
         """Write the rows of those lanes that `kept` (bool [B]) says to replay."""
         lanes = np.arange(group.lanes.start, group.lanes.stop)
         rows: dict[str, Any] = {
@@ -131,6 +160,7 @@ class Collector:
             "final": group.final,
             "features": decision.features,
             "lanes": lanes,
+            "signals": signals,
         }
         if not kept.all():
             rows = {name: _picked(value, np.flatnonzero(kept)) for name, value in rows.items()}
@@ -141,6 +171,7 @@ class Collector:
         """Of the latest episodes, for the log; of those that the environment spoilt, their number alone."""
         return {
             "train/success_rate": self.success_rate,
+            "train/cost": float(np.mean(self._costs)) if self._costs else float("nan"),
             "train/episodes": float(self.episodes),
             "train/invalid_episodes": float(self.invalid_episodes),
         }

@@ -27,7 +27,7 @@ VIDEOS = f"videos/{{video_key}}/{PLACE}.mp4"
 ACTION, LABEL, TOKENS, LABEL_TOKENS = "action", "label", "tokens", "label_tokens"
 REWARD, DONE, SUCCESS = "next.reward", "next.done", "next.success"
 TERMINATED, TRUNCATED = "next.terminated", "next.truncated"
-FINAL, DEMO = "final", "demo"
+FINAL, DEMO, SIGNAL = "final", "demo", "signal."
 INDEX = {
     "timestamp": "float32",
     "frame_index": "int64",

@@ -18,6 +18,7 @@ from vla_rl.data.lerobot.layout import (
     LABEL,
     LABEL_TOKENS,
     REWARD,
+    SIGNAL,
     SUCCESS,
     TERMINATED,
     TOKENS,
@@ -46,8 +47,9 @@ def write_replay(
 ) -> int:
     """Write every finished episode of a replay, or of several, to a new dataset, oldest first; how many there were.
 
-    A row becomes a frame with `tokens` and `label_tokens`, and with `act` also `action` and `label`. An episode counts
-    as a success where its rewards sum up to more than 0. Cached features are left out; they can be computed again.
+    A row becomes a frame with `tokens` and `label_tokens`, and with `act` also `action` and `label`; signals are called
+    `signal.<name>`. An episode counts as a success where its rewards sum up to more than 0. Cached features are left
+    out; they can be computed again.
 
     Raises:
         FileExistsError, ValueError, SetupError: see `writing`; a ValueError where no episode has ended.
@@ -66,6 +68,7 @@ def write_replay(
                     steps |= {key: np.stack([np.ravel(act(row)) for row in tokens]) for key, tokens in acts.items()}
                 steps |= {REWARD: rows["reward"], TERMINATED: rows["terminated"], TRUNCATED: rows["truncated"]}
                 steps[DEMO] = rows["demo"]
+                steps |= {SIGNAL + signal.name: rows[signal.name] for signal in each.signals}
                 steps[SUCCESS] = (np.arange(len(ids) - 1) == len(ids) - 2) & (rows["reward"].sum() > 0)
                 writer.add(frames_of(seen, steps), tasks)
         writer.own = meta or {}
@@ -84,6 +87,8 @@ def read_replay(folder: str | Path, replay: ReplayBuffer, shape: ObservationShap
     dataset = Dataset.open(folder)
     keys = [*shape.images, *([STATE] if shape.state else [])]
     keys += [TOKENS, LABEL_TOKENS, REWARD, TERMINATED, TRUNCATED, FINAL, DEMO]
+    told = [signal for signal in replay.signals if SIGNAL + signal.name in dataset.features]
+    keys += [SIGNAL + signal.name for signal in told]
     count = 0
     for recorded in dataset.episodes(keys):
         columns, length = recorded.columns, len(recorded.tasks) - 1
@@ -94,6 +99,10 @@ def read_replay(folder: str | Path, replay: ReplayBuffer, shape: ObservationShap
             raise DemonstrationError(f"{recorded.path}: episode {count} has no end, so that no replay can hold it")
         when = np.arange(length + 1)
         decisions = Decisions(when, tokens, labels, episode.reward, episode.terminated, episode.truncated)
-        remember(replay, episode, decisions, ground, demo=columns[DEMO][:length])
+        signals = {
+            each.name: columns[SIGNAL + each.name][:length].reshape(length, *each.shape).astype(each.dtype)
+            for each in told
+        }
+        remember(replay, episode, decisions, ground, demo=columns[DEMO][:length], signals=signals)
         count += 1
     return count

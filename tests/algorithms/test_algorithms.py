@@ -12,10 +12,11 @@ import torch
 from tests.algorithms.test_pa_rl import SETTINGS, STATES, accuracy, bandit, make
 from vla_rl import config, registry, train
 from vla_rl.algorithms import losses
-from vla_rl.algorithms.configs import Awac, FilteredBc, Iql
+from vla_rl.algorithms.configs import Awac, FilteredBc, Iql, Recap
 from vla_rl.algorithms.iql import IqlAlgorithm
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.data.record import record
+from vla_rl.models.policy import Policy
 from vla_rl.rollout.actor import Actor, load_actor
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.serialization import load_state, save_state
@@ -26,8 +27,10 @@ CONFIGS: dict[str, Any] = {
     "pa_rl": SETTINGS,
     "awac": Awac(**SHARED),
     "iql": Iql(**SHARED),
+    "recap": Recap(**SHARED),
     "filtered_bc": FilteredBc(batch_size=64),
 }
+WITHOUT_Q = {"recap", "filtered_bc"}
 
 
 def seen(rows: int) -> dict[str, Any]:
@@ -44,10 +47,12 @@ def test_every_algorithm_that_is_registered_is_tested_here() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_finds_the_decision_that_pays(random_backbone: Path, name: str) -> None:
-    faster = {"actor_lr": 3e-3, **({} if name == "filtered_bc" else {"warmup_updates": 100})}
+    faster = {"actor_lr": 1e-2} if name == "recap" else {"actor_lr": 3e-3}
+    if name != "filtered_bc":
+        faster |= {"warmup_updates": 50}
     algorithm = make(random_backbone, type(CONFIGS[name])(**vars(CONFIGS[name]) | faster))
     assert accuracy(algorithm) < 0.7
-    for step in range(250):
+    for step in range(300):
         metrics = algorithm.update(bandit(algorithm, 64, seed=step))
         assert all(torch.isfinite(value).all() for value in metrics.values())
     assert accuracy(algorithm) == 1.0
@@ -97,8 +102,8 @@ def test_it_trains_by_config_alone_goes_on_and_acts_without_its_learner(
     actor = load_actor(tmp_path / "run", device="cpu")
     tokens, told = actor({**seen(2), STATE: np.zeros((2, actor.policy.state_dim), np.float32)} | pictures(actor, 2))
     assert tokens.shape == (2, len(actor.policy.slots))
-    assert set(told) == (set() if name == "filtered_bc" else {"q"})
-    if name == "filtered_bc":
+    assert set(told) == (set() if name in WITHOUT_Q else {"q"})
+    if name in WITHOUT_Q:
         with pytest.raises(ValueError, match="best_of"):
             load_actor(tmp_path / "run", device="cpu", best_of=2)
 
@@ -116,7 +121,7 @@ def test_the_value_of_a_state_is_the_expectile_of_what_was_done_there(random_bac
     batch.observation[STATE][:] = 0.0  # one state, two outcomes
     rows = LearnerBatch.of(batch, algorithm.policy, algorithm.learner.device)
     q = rows.returns
-    algorithm.target_scorer = lambda grounded, tokens: q.unsqueeze(1)  # type: ignore[assignment]
+    algorithm.target_q = lambda grounded, tokens: q.unsqueeze(1)  # type: ignore[assignment]
     for _ in range(400):
         algorithm.update_value(rows)
     v = float(algorithm.value_of(rows.grounded).detach().mean())
@@ -128,6 +133,41 @@ def test_the_value_of_a_state_is_the_expectile_of_what_was_done_there(random_bac
 def test_weights_grow_with_the_advantage_up_to_their_limit() -> None:
     weights = losses.advantage_weights(torch.tensor([-1.0, 0.0, 0.5, 100.0]), torch.tensor(0.5), 20.0)
     torch.testing.assert_close(weights, torch.tensor([np.exp(-2.0), 1.0, np.exp(1.0), 20.0], dtype=torch.float32))
+
+
+def test_a_policy_that_is_told_what_is_good_decides_as_before_until_it_learns_and_then_otherwise_for_good_and_bad(
+    random_backbone: Path, tmp_path: Path
+) -> None:
+    plain = make(random_backbone, SETTINGS)
+    algorithm = make(random_backbone, Recap(**SHARED | {"actor_lr": 1e-2, "warmup_updates": 50}))
+    rows = LearnerBatch.of(bandit(algorithm, 32, seed=5), algorithm.policy, algorithm.learner.device)
+    for told, other in zip(algorithm.policy.logits(rows.grounded), plain.policy.logits(rows.grounded), strict=True):
+        assert torch.equal(told, other)
+    for step in range(250):
+        algorithm.update(bandit(algorithm, 64, seed=step))
+    right = rows.observation[STATE].argmax(1)
+
+    def chosen(good: int) -> float:
+        logits = algorithm.policy.logits(rows.grounded, torch.full((32,), good))
+        return float((algorithm.policy.greedy(logits)[:, 0] == right).float().mean())
+
+    assert (chosen(1), chosen(0)) == (1.0, 0.0)
+    algorithm.policy.save_pretrained(tmp_path)
+    again = Policy.from_pretrained(tmp_path)
+    one, two = (each.logits(rows.grounded) for each in (algorithm.policy, again))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_the_best_of_a_batch_and_demonstrations_count_as_good(random_backbone: Path) -> None:
+    algorithm = make(random_backbone, Recap(**SHARED | {"truncation": "bootstrap"}, share=0.25))
+    batch = bandit(algorithm, 8, seed=0)
+    batch.returns = np.array([0.1, 0.9, 0.2, 0.8, 0, 0, 0.3, 1.0], np.float32)
+    batch.rest = np.array([0, 0, 0, 0, 0, 0, 0, 0.5], np.float32)  # the last was cut short
+    batch.demo = np.arange(8) == 4
+    rows = LearnerBatch.of(batch, algorithm.policy, algorithm.learner.device)
+    algorithm.next_value = lambda grounded, observation: torch.zeros(len(grounded))  # type: ignore[method-assign]
+    _, good = algorithm.advantage(rows)
+    assert good.tolist() == [0, 1, 0, 1, 1, 0, 0, 0]
 
 
 def test_cloning_leaves_out_what_went_badly_and_what_is_not_known(random_backbone: Path) -> None:
@@ -143,7 +183,13 @@ def test_cloning_leaves_out_what_went_badly_and_what_is_not_known(random_backbon
 
 @pytest.mark.parametrize(
     ("kind", "wrong"),
-    [(Iql, {"expectile": 1.0}), (Awac, {"beta": 0.0}), (Awac, {"values": 0}), (FilteredBc, {"gamma": 2})],
+    [
+        (Recap, {"share": 1.0}),
+        (Iql, {"expectile": 1.0}),
+        (Awac, {"beta": 0.0}),
+        (Awac, {"values": 0}),
+        (FilteredBc, {"gamma": 2}),
+    ],
 )
 def test_settings_out_of_range_are_named(kind: type, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -77,7 +77,7 @@ def test_the_backup_is_held_to_the_value_range(
 ) -> None:
     wide = {"mc_weight": 0.0, "value_range": value_range, "backup": backup}
     algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), **wide}))
-    algorithm.target_scorer = lambda grounded, tokens: torch.full(tokens.shape[:2], seen)  # type: ignore[assignment]
+    algorithm.target_q = lambda grounded, tokens: torch.full(tokens.shape[:2], seen)  # type: ignore[assignment]
     batch = bandit(algorithm, ROWS, 0)
     batch.discount[:] = 0.9
     rows = LearnerBatch.of(batch, algorithm.policy, algorithm.learner.device)

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.acting import Explorer
-from vla_rl.algorithms.algorithm import Decision
+from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.algorithms.augment import Augment
 from vla_rl.algorithms.configs import ActorCriticConfig
-from vla_rl.algorithms.critic import QScorer, make_critic
+from vla_rl.algorithms.critic import Critic, QScorer, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
@@ -57,14 +57,28 @@ class ActorCritic(ABC):
         self.explorer = Explorer(policy, learner, settings.epsilon, settings.greedy_share)
         # The policy's own, without weights: its normalisation is the same for actor and critic.
         self.readout = policy.readout
-        self.critic = make_critic(settings, policy).to(learner.device)
+        self.critic = self.make_critic().to(learner.device)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
-        self.scorer, self.target_scorer = QScorer(self.critic, policy), QScorer(self.target, policy)
+        self.q: Scorer = QScorer(self.critic, policy)
+        self.target_q: Scorer = QScorer(self.target, policy)
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
         self.updates = 0
         self._warned = False
         self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """What ranks decisions."""
+        return self.q
+
+    def make_critic(self) -> Critic:
+        """A fresh critic."""
+        return make_critic(self.settings, self.policy)
+
+    def judged(self, tokens: Tensor) -> Tensor:
+        """Of decisions int64 [..., K], what the critic judges: all of it."""
+        return tokens
 
     def explore(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
         """Decide while collecting; see `Explorer`."""
@@ -112,7 +126,7 @@ class ActorCritic(ABC):
         target = self.target_value(rows)
         with self.learner.autocast():
             seen = rows.grounded
-            logits = self.critic(self.readout(seen), rows.tokens.unsqueeze(1), seen).squeeze(2)
+            logits = self.critic(self.readout(seen), self.judged(rows.tokens).unsqueeze(1), seen).squeeze(2)
             histogram = losses.hl_gauss(target, self.critic.edges, self.settings.sigma)
             loss = losses.categorical_loss(logits.float(), histogram, rows.weight)
         norm = self.learner.step(loss, self.critic_optimizer, self.settings.clip)
@@ -165,7 +179,7 @@ class ActorCritic(ABC):
         settings = self.settings
         features = self.actor_features(grounded, observation)
         noise = self.noise(len(grounded), settings.backup_samples)
-        q = self.target_scorer(grounded, self.policy.sample(features, settings.backup_samples, noise))
+        q = self.target_q(grounded, self.policy.sample(features, settings.backup_samples, noise))
         return losses.backup_value(q, settings.backup, settings.value_range)
 
     @abstractmethod

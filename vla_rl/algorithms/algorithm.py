@@ -33,12 +33,15 @@ class Scorer(Protocol):
 class Algorithm(Protocol):
     """Explores, and learns from batches of replay; its config says what it needs (`AlgorithmConfig`).
 
-    settings: its config. policy: what it trains. scorer: what ranks decisions; None where nothing does.
+    settings: its config. policy: what it trains.
     """
 
     settings: Any
     policy: Policy
-    scorer: Scorer | None
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """What ranks decisions; None where nothing does."""
 
     def explore(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
         """Decide while collecting; lanes: which of all lanes the observations are of."""

@@ -30,5 +30,5 @@ class AwacAlgorithm(ActorCritic):
     def advantage(self, logits: Logits, rows: LearnerBatch) -> Tensor:
         """[B] Q(s, a) - mean Q(s, samples of the policy)."""
         samples = self.policy.sample(logits, self.settings.values, self.noise(len(rows), self.settings.values))
-        q = self.scorer(rows.grounded, torch.cat([samples, rows.tokens.unsqueeze(1)], dim=1))
+        q = self.q(rows.grounded, torch.cat([samples, rows.tokens.unsqueeze(1)], dim=1))
         return q[:, -1] - q[:, :-1].mean(1)

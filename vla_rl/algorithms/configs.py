@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vla_rl import registry
@@ -119,7 +119,7 @@ class ActorCriticConfig:
             columns=ACTED,
         )
 
-    def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer:
+    def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer | None:
         """The critic of a saved algorithm, as what ranks decisions."""
         return registry.named("vla_rl.algorithms.critic:load_scorer")(self, policy, state)
 
@@ -202,6 +202,39 @@ class Iql(ActorCriticConfig):
     def build(self, **parts: Any) -> Algorithm:
         """The algorithm on a policy; see `ActorCritic` for the parts."""
         return registry.named("vla_rl.algorithms.iql:IqlAlgorithm")(settings=self, **parts)
+
+
+@dataclass(frozen=True)
+class Recap(ActorCriticConfig):
+    """RECAP (arXiv 2511.14759): imitate everything, told how good it was; then ask for the good.
+
+    A critic of observations alone says how much better than usual a row's return was. The policy is trained to decide
+    as all rows did, and, told so by a token of its head, as the good and the bad ones did; it acts on the good one. The
+    other settings are those of every actor-critic; `backup` and `backup_samples` do nothing.
+
+    share: of a batch's rows, those that count as good: the ones of the largest advantage; demonstrations always do.
+    told_weight: of the imitation with the token, beside that without it.
+    """
+
+    share: float = 0.3
+    told_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.share < 1.0 or self.told_weight <= 0:
+            raise ValueError(f"share: in (0, 1); told_weight: above 0; got {self.share} and {self.told_weight}")
+
+    @property
+    def needs(self) -> Needs:
+        """What it asks of the run: returns, in any case."""
+        return replace(super().needs, finished_only=True)
+
+    def scorer(self, policy: Any, state: dict[str, Any]) -> None:
+        """Nothing ranks decisions."""
+
+    def build(self, **parts: Any) -> Algorithm:
+        """The algorithm on a policy; see `ActorCritic` for the parts."""
+        return registry.named("vla_rl.algorithms.recap:RecapAlgorithm")(settings=self, **parts)
 
 
 @dataclass(frozen=True)

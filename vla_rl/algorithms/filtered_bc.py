@@ -23,13 +23,15 @@ class FilteredBcAlgorithm:
     settings: the hyperparameters. policy: the actor. learner: device, precision and processes. reference: not used.
     """
 
-    scorer = None
-
     def __init__(self, settings: FilteredBc, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
         self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
         self.explorer = Explorer(policy, learner, settings.epsilon, settings.greedy_share)
         self.optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
         self._loss: Tensor | None = None  # [B], of the last batch
+
+    @property
+    def scorer(self) -> None:
+        """Nothing ranks decisions."""
 
     def explore(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
         """Decide while collecting; see `Explorer`."""

@@ -41,7 +41,7 @@ class IqlAlgorithm(ActorCritic):
 
     def update_value(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """Move V(s) towards the expectile of the target critic's Q(s, a)."""
-        q = self.target_scorer(rows.grounded, rows.tokens.unsqueeze(1)).squeeze(1)
+        q = self.target_q(rows.grounded, rows.tokens.unsqueeze(1)).squeeze(1)
         loss = losses.expectile_loss(q - self.value_of(rows.grounded), self.settings.expectile, rows.weight)
         norm = self.learner.step(loss, self.value_optimizer, self.settings.clip)
         return {"value/loss": loss.detach(), "value/grad_norm": norm}
@@ -62,7 +62,7 @@ class IqlAlgorithm(ActorCritic):
     def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """Imitate the batch by exp(A / beta), held by demonstrations and the supervised start."""
         with torch.no_grad():
-            q = self.target_scorer(rows.grounded, rows.tokens.unsqueeze(1)).squeeze(1)
+            q = self.target_q(rows.grounded, rows.tokens.unsqueeze(1)).squeeze(1)
             advantage = q - self.value_of(rows.grounded)
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))

@@ -41,7 +41,7 @@ class PaRlAlgorithm(ActorCritic):
             noise = self.noise(len(rows), settings.uniform_candidates)
             parts.append(policy.uniform(len(rows), settings.uniform_candidates, noise))
         candidates = torch.cat([*parts, rows.tokens.unsqueeze(1)], dim=1)
-        q = self.scorer(rows.grounded, candidates)
+        q = self.q(rows.grounded, candidates)
         if settings.self_imitation:
             # Whatever would have followed an episode that was cut short is worth the least there is, or more.
             replayed = losses.raise_to_return(q[:, -1], rows.returns + rows.rest * settings.value_range[0])

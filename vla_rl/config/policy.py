@@ -16,6 +16,8 @@ class HeadSettings:
         the whole token sequence of images and text ("tokens").
     width, depth: of its MLP. dropout: while the supervised start trains it.
     text_tokens: most tokens of an instruction, where it reads "tokens". words: how many words, where it reads "words".
+    advantage: whether it is told if a decision is to be a good one, see `Policy.condition`; algorithms that need it see
+        to it.
     """
 
     reads: tuple[str, ...] = ("pointers",)
@@ -24,6 +26,7 @@ class HeadSettings:
     dropout: float = 0.0
     text_tokens: int = 128
     words: int = 24
+    advantage: bool = False
 
     def __post_init__(self) -> None:
         if "pointers" not in self.reads or set(self.reads) - set(READS):

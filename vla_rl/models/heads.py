@@ -24,7 +24,12 @@ _KEY = 32
 
 
 class ActionHead(nn.Module):
-    """Readout -> MLP; + a learned query for each slot; may attend to words and tokens; -> logits of each slot."""
+    """Readout -> MLP; + a learned query for each slot; may attend to words and tokens; -> logits of each slot.
+
+    Attributes:
+        advantage: [2, W], added to the MLP's first layer where a decision is to be a bad one, or a good one; None where
+            nothing is.
+    """
 
     def __init__(
         self,
@@ -58,14 +63,29 @@ class ActionHead(nn.Module):
         )
         self.words = nn.ModuleList(WordHead(width, hidden_size, slots[k].choices) for k in self._word)
         initialise(self)
+        self.advantage: nn.Parameter | None = None
+        if settings.advantage:
+            self.condition()
 
-    def forward(self, readout_BR: torch.Tensor, features: Features) -> list[torch.Tensor]:
-        """K tensors of float32 logits [B, C_k]; in float32 under autocast too, so that it reads places precisely."""
+    def condition(self) -> None:
+        """Be told of each decision whether it is to be a good one; so far that makes no difference."""
+        self.advantage = nn.Parameter(torch.zeros(2, self.settings.width, device=self.queries.device))
+
+    def forward(
+        self, readout_BR: torch.Tensor, features: Features, good_B: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
+        """K tensors of float32 logits [B, C_k]; in float32 under autocast too, so that it reads places precisely.
+
+        good_B: int64, 1 for a good decision, 0 for a bad one, -1 for any; good ones, unless told.
+        """
         with torch.autocast(readout_BR.device.type, enabled=False):
-            return self._logits(readout_BR, features)
+            return self._logits(readout_BR, features, good_B)
 
-    def _logits(self, readout_BR: torch.Tensor, features: Features) -> list[torch.Tensor]:
-        x_BKW = self.trunk(readout_BR).unsqueeze(1) + self.queries
+    def _logits(self, readout_BR: torch.Tensor, features: Features, good_B: torch.Tensor | None) -> list[torch.Tensor]:
+        x_BW = self.trunk[0](readout_BR)
+        if self.advantage is not None:  # before anything is bent, so that what is good depends on what is seen
+            x_BW = x_BW + self._told(good_B)
+        x_BKW = self.trunk[1:](x_BW).unsqueeze(1) + self.queries
         if self.attend is not None:
             assert features.tokens is not None, "features without tokens"
             assert features.mask is not None, "features without a mask"
@@ -84,6 +104,13 @@ class ActionHead(nn.Module):
         for head, k in zip(self.words, self._word, strict=True):
             found[k] = head(x_BKW[:, k], features)
         return [found[k] for k in range(len(self.slots))]
+
+    def _told(self, good_B: torch.Tensor | None) -> torch.Tensor:
+        """What to add for good and bad decisions, [B, W], or [W] for good ones alone."""
+        assert self.advantage is not None
+        if good_B is None:
+            return self.advantage[1]
+        return self.advantage[good_B.clamp_min(0)] * (good_B >= 0).unsqueeze(-1)
 
 
 class Attend(nn.Module):
@@ -196,6 +223,7 @@ def initialise(head: ActionHead) -> None:
     |---|---|
     | MLP, attention, norms, keys of places | PyTorch's defaults |
     | queries | normal 0.02 |
+    | good and bad decisions | 0: no difference |
     | logits of bins and choices | normal 0.01 / sqrt(width), bias 0: all but uniform |
     | gate of the attention to tokens | 0: shut |
     | query of a place | normal 0.01 / sqrt(width), bias 0: the pointers decide |

@@ -9,6 +9,7 @@ Shapes: B rows, n decisions a row, K slots, Cmax choices of the largest slot, V 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -217,6 +218,16 @@ class Policy(nn.Module):
         shared = self.trunk if self.frozen_trunk else self.frozen
         return copy.deepcopy(self, {} if shared is None else {id(shared): shared}).requires_grad_(False)
 
+    def condition(self) -> None:
+        """Have the head be told whether a decision is to be a good one (an advantage token, arXiv 2511.14759).
+
+        It decides as before until it is trained so, and is saved as such a policy.
+        """
+        if not self.settings.head.advantage:
+            head = dataclasses.replace(self.settings.head, advantage=True)
+            self.settings = dataclasses.replace(self.settings, head=head)
+            self.head.condition()
+
     def set_normalization(self, features: Features) -> None:
         """Take the spread of everything that is read from features of demonstrations."""
         self.readout.set_normalization(features)
@@ -249,9 +260,13 @@ class Policy(nn.Module):
 
     # --- features to decisions ------------------------------------------------------------------------------
 
-    def logits(self, features: Features) -> Logits:
-        """K tensors [B, C_k], before any mask."""
-        return self.head(self.readout(features), features)
+    def logits(self, features: Features, good: torch.Tensor | None = None) -> Logits:
+        """K tensors [B, C_k], before any mask.
+
+        good: int64 [B], of a policy that is told so: 1 for a good decision, 0 for a bad one, -1 for any; good ones,
+            unless told.
+        """
+        return self.head(self.readout(features), features, good)
 
     # What follows takes features, or the logits that they gave, so that one pass of the head serves many questions.
 

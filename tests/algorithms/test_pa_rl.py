@@ -142,7 +142,7 @@ def test_the_greedy_share_holds_over_all_lanes_however_they_are_grouped(
 ) -> None:
     algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "greedy_share": share}))
     greedy, counts = algorithm.policy.greedy, []
-    algorithm.policy.greedy = lambda seen: (counts.append(len(seen)), greedy(seen))[1]  # type: ignore[method-assign]
+    algorithm.policy.greedy = lambda seen: (counts.append(len(seen[0])), greedy(seen))[1]  # type: ignore[method-assign]
     for lanes in np.array_split(np.arange(16), groups):
         seen = {"observation.images.front": np.zeros((len(lanes), 64, 64, 3), np.uint8), TASK: ["x"] * len(lanes)}
         seen[STATE] = np.zeros((len(lanes), STATES), np.float32)

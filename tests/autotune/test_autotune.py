@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vla_rl.actions import Binned
+from vla_rl.algorithms.needs import Needs
 from vla_rl.autotune import backbone, feature_cache
 from vla_rl.config.policy import PolicySettings
 from vla_rl.envs import ObservationShape
@@ -66,7 +67,7 @@ def test_what_is_asked_for_is_done(policy: Policy) -> None:
 
 def run(cache: str = "auto", capacity: int = 100, ram_bytes: int | None = None, augments: bool = False):
     replay = SimpleNamespace(cache=cache, capacity=capacity, ram_bytes=ram_bytes)
-    return SimpleNamespace(replay=replay, algorithm=SimpleNamespace(augments=augments))
+    return SimpleNamespace(replay=replay, algorithm=SimpleNamespace(needs=Needs(32, augments=augments)))
 
 
 @pytest.mark.parametrize(("seconds", "cached"), [((2.0, 1.0), True), ((1.0, 2.0), False)])

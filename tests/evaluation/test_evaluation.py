@@ -179,7 +179,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Evaluate a lazy walker as if it came from a checkpoint."""
     actor = Walker(lazy=True)
     actor.policy = Fitting()  # type: ignore[attr-defined]
-    monkeypatch.setattr("vla_rl.eval.load_actor", lambda folder, device, best_of, plugins: actor)
+    monkeypatch.setattr("vla_rl.eval.load_actor", lambda folder, *how: actor)
     saved = checkpoint.save(tmp_path, 100, {"pretrained_model": lambda folder: None})
 
     def run(*overrides: str) -> EvalResult:

@@ -94,7 +94,7 @@ def own_experience(overrides: list[str]) -> Own:
     [
         (["replay.hindsight={type: state_gaol}"], "replay.hindsight.type: unknown name 'state_gaol'.*'state_goal'"),
         (["replay.hindsight={type: state_goal, achieved: [0, 3]}"], "replay.hindsight.*goal"),
-        ([GOALS, "algorithm.mc_weight=1.0"], "replay.hindsight: .*mc_weight=1"),
+        ([GOALS, "algorithm.mc_weight=1.0"], "replay.hindsight: .*lower algorithm.mc_weight"),
         ([GOALS, "replay.n_step=3"], "replay.n_step is 3"),
         ([GOALS.replace("6", "60").replace("3]", "57]"), "replay.n_step=1"], "the state has 9 entries"),
         (["replay.success_share=1.5"], "replay.success_share.*less than or equal to 1"),

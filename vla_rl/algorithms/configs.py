@@ -88,8 +88,7 @@ class ActorCriticConfig:
 
     def __post_init__(self) -> None:
         for name in ("gamma", "mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+            check_share(self, name)
         for name in ("backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics"):
             check_positive(self, name)
         if self.shift < 0 or not 0 <= self.brightness < 1 or not 0 <= self.contrast < 1:
@@ -260,8 +259,7 @@ class FilteredBc:
 
     def __post_init__(self) -> None:
         for name in ("gamma", "demo_share", "final_lr", "epsilon", "greedy_share"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+            check_share(self, name)
         check_positive(self, "batch_size")
 
     @property
@@ -284,6 +282,12 @@ class FilteredBc:
     def build(self, **parts: Any) -> Algorithm:
         """The algorithm on a policy; see `FilteredBcAlgorithm` for the parts."""
         return registry.named("vla_rl.algorithms.filtered_bc:FilteredBcAlgorithm")(settings=self, **parts)
+
+
+def check_share(settings: Any, name: str) -> None:
+    """Raise ValueError unless the setting lies in [0, 1]."""
+    if not 0.0 <= getattr(settings, name) <= 1.0:
+        raise ValueError(f"{name} must lie in [0, 1], got {getattr(settings, name)}")
 
 
 def check_positive(settings: Any, name: str) -> None:

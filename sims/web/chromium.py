@@ -565,21 +565,34 @@ class Tab:
             self._check()
             return self._expired > before or None
 
-        if self._waits:
-            self._move("pauseIfNetworkFetchesPending", milliseconds)
-            with contextlib.suppress(SlowError):
-                within = min(_NETWORK, self.patience)
-                if self.browser.until(lambda: over() or (None if self._waits else False), within):
-                    return
-            milliseconds -= self.elapsed() - began
-        self._waits = False
-        self._move("advance", milliseconds)
+        if not self._waits:
+            self._move("advance", milliseconds)
+            self.browser.until(over, self.patience)
+            return
+        self._move("pauseIfNetworkFetchesPending", milliseconds)
+        with contextlib.suppress(SlowError):
+            within = min(_NETWORK, self.patience)
+            if self.browser.until(lambda: over() or (None if self._waits else False), within):
+                return
+        self._waits, base = False, self._base
+        self._move("advance", milliseconds - (self.elapsed() - began))
         self.browser.until(over, self.patience)
+        # What was granted first holds still, unless another page has come in a process of its own: it would cut the
+        # next step short.
+        self._move("pause")
+        if self._base == base and self._expired == before + 1:
+            before = self._expired
+            self._move("advance")
+            self.browser.until(over, self.patience)
 
-    def _move(self, policy: str, milliseconds: float) -> None:
-        """Begin to let the clock move, also that of a page that comes meanwhile in a process of its own."""
-        turn = {"policy": policy, "budget": max(milliseconds, _INSTANT), "initialVirtualTime": EPOCH}
-        turn["maxVirtualTimeTaskStarvationCount"] = _STARVED
+    def _move(self, policy: str, milliseconds: float | None = None) -> None:
+        """Begin to let the clock move, also that of a page that comes meanwhile in a process of its own.
+
+        None: until what has been granted before is used up.
+        """
+        turn: dict[str, Any] = {"policy": policy, "initialVirtualTime": EPOCH}
+        if milliseconds is not None:
+            turn |= {"budget": max(milliseconds, _INSTANT), "maxVirtualTimeTaskStarvationCount": _STARVED}
         (answer,) = self._calls(("Emulation.setVirtualTimePolicy", turn))
         self._rebase(answer["virtualTimeTicksBase"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,27 @@ def test_a_link_that_leads_nowhere_leaves_the_page_usable(tmp_path: Path, html: 
     env = make(tmp_path, html + "<script>let n = 0; setInterval(() => { n++; }, 100);</script>")
     env.reset(seed=0)
     click(env)
-    do(env, "wait")
+    counts = []
+    for _ in range(4):
+        do(env, "wait")
+        counts.append(env.world.tab.run("n"))
     assert title(env) == "first"
-    assert env.world.tab.run("n") == 15
+    assert counts == [15, 20, 25, 30]
     env.close()
+
+
+def test_what_is_never_answered_holds_the_clock_up_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        fetching = f"fetch('http://127.0.0.1:{silent.getsockname()[1]}').catch(() => {{}});"
+        counting = "let n = 0; setInterval(() => { n++; }, 100);"
+        env = make(tmp_path, f"<script>{fetching} {counting}</script>", online=True, patience=1.0)
+        env.reset(seed=0)
+        counts = []
+        for _ in range(4):
+            do(env, "wait")
+            counts.append(env.world.tab.run("n"))
+        assert counts == [10, 15, 20, 25]
+        env.close()
 
 
 def test_pictures_that_the_browser_does_not_load_are_not_waited_for(tmp_path: Path) -> None:

@@ -168,6 +168,17 @@ def test_two_runs_of_one_second_get_two_folders(monkeypatch: pytest.MonkeyPatch)
     assert len({config.load().run_dir for _ in range(3)}) == 3
 
 
+def test_an_experiments_algorithm_gives_way_to_another_one() -> None:
+    with pytest.warns(UserWarning, match="algorithm=awac: has no temperature, which experiment=reach sets"):
+        run = config.load(["experiment=reach", "algorithm=awac"])
+    chosen = registry.describe(run.algorithm, "algorithms")
+    assert (chosen["type"], chosen["backup"], chosen["mc_weight"], chosen["critic_width"]) == ("awac", "mean", 1.0, 128)
+    with pytest.warns(UserWarning, match="left out"):
+        assert "algorithm.temperature: unknown key" in refusal(
+            "experiment=reach", "algorithm=awac", "algorithm.temperature=1"
+        )
+
+
 def test_no_experiment_is_the_default_and_undoes_an_earlier_one() -> None:
     without = config.load()
     for overrides in (["experiment=null"], ["experiment=push", "experiment=null"]):

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import BaseModel, ValidationError
 
@@ -60,7 +61,7 @@ def load(
     elif base is None and command == "eval":
         base = compose.beside(given.get("eval.checkpoint"))
     kept = None if groups or base is None else compose.read(base, given.get("plugins"))
-    tree = compose.compose(groups, config_dir) if kept is None else _completed(kept, base)
+    tree = _composed(groups, config_dir, given.get("plugins") or ()) if kept is None else _completed(kept, base)
     for override in values:
         compose.assign(tree, override)
     for override in {override.key_or_group: override for override in values}.values():
@@ -83,6 +84,34 @@ def validate(values: Mapping[str, Any], command: str = "train") -> RunConfig:
     run_dir = run.run_dir or Path("outputs", command, time.strftime("%Y-%m-%d"), f"{moment}_{name}")
     demos = run.demos.model_copy(update={"path": run.demos.path or Path("outputs", "demos", run.env.name)})
     return run.model_copy(update={"run_dir": run_dir, "demos": demos})
+
+
+def _composed(groups: Sequence[Override], config_dir: Path | None, plugins: Any) -> DictConfig:
+    """The chosen groups' files as one config, where an experiment's algorithm may give way to another one.
+
+    What the experiment sets for its own algorithm, and another one lacks, is left out with a warning.
+    """
+    tree = compose.compose(groups, config_dir)
+    chosen = {each.key_or_group: each for each in groups}
+    if not {"algorithm", compose.OPTIONAL} <= chosen.keys() or not isinstance(tree.get("algorithm"), DictConfig):
+        return tree
+    try:
+        component = registry.resolve("algorithms", tree.algorithm.get("type"), plugins)
+    except ConfigError:  # which `validate` tells with its path
+        return tree
+    foreign = set(tree.algorithm) - {"type", *get_type_hints(component)}
+    if foreign:
+        alone = compose.compose([each for each in groups if each.key_or_group != compose.OPTIONAL], config_dir)
+        foreign -= set(alone.algorithm)
+        for key in foreign:
+            del tree.algorithm[key]
+        named = f"algorithm={chosen['algorithm'].value()}"
+        warnings.warn(
+            f"{named}: has no {', '.join(sorted(foreign))}, which experiment={chosen[compose.OPTIONAL].value()} sets; "
+            "left out",
+            stacklevel=3,
+        )
+    return tree
 
 
 def _completed(tree: DictConfig, file: Path | None) -> DictConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vla_rl.replay.buffer import Following
+from vla_rl.replay.reader import Following
 from vla_rl.specs import Signal, Truncation
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,3 +86,20 @@ def memory_plan(
         "overhead": (row - features) / frames if frames else float("nan"),
         "columns": columns,
     }
+
+
+def plan_line(plan: Mapping[str, Any], budget: Budget, folder: Path | None) -> str:
+    """A `memory_plan` in a line for people. folder: where coded frames lie, or None for RAM."""
+    line = (
+        f"replay: {plan['rows']} rows x {plan['row_bytes']} bytes = {plan['bytes'] / 2**20:.0f} MiB when full "
+        f"(frames {plan['frame_bytes']}, cached features {plan['feature_bytes']}, "
+        f"all else {plan['row_bytes'] - plan['frame_bytes'] - plan['feature_bytes']} bytes a row)"
+    )
+    if plan["raw_rows"] == plan["rows"]:
+        return line
+    where = f"on disk in {folder}" if folder else "in RAM"
+    return (
+        f"replay: {plan['rows']} rows in at most {plan['bytes'] / 2**20:.0f} MiB of RAM; the frames of "
+        f"{plan['raw_rows']} rows raw, older ones coded in {(budget.coded or 0) / 2**20:.0f} MiB {where} "
+        f"(raw: frames {plan['frame_bytes']}, cached features {plan['feature_bytes']} bytes a row)"
+    )

@@ -6,42 +6,22 @@ A row is one observation of one lane, and what was done there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from vla_rl.buffer_pool import Allocate, Recycler
 from vla_rl.replay import journal
 from vla_rl.replay.batch import Batch
-from vla_rl.replay.budget import Budget, memory_plan
-from vla_rl.replay.checks import Given, checked_rows
+from vla_rl.replay.budget import Budget, memory_plan, plan_line
+from vla_rl.replay.checks import Given, checked_lanes, checked_rows
 from vla_rl.replay.columns import RETURN, SIGNAL, FeatureSpecs, column_specs, image_shapes
 from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
+from vla_rl.replay.reader import Chunks, Following, Reader
 from vla_rl.replay.ring import Ring
 from vla_rl.replay.samplers import Priority, Sampler
 from vla_rl.specs import IMAGES, Signal, Truncation
-
-Following = bool | Literal["cut"]
-"""Of which rows the next observation is wanted: of all, of none, or of those whose episodes were cut short."""
-PIECES = 8
-"""So many different counts of rows, at most, have their next observations fetched alone: arrays of one size are used
-again, and each new size costs memory."""
-
-
-@dataclass(frozen=True)
-class Chunks:
-    """What was done in H steps from each of B rows on.
-
-    index int64 [B, H]: the rows. tokens int64 [B, H, K]; reward float32 [B, H]. mask bool [B, H]: which steps there
-    were before the episode's end; what lies beyond repeats the last row, and its reward is 0.
-    """
-
-    index: np.ndarray
-    tokens: np.ndarray
-    reward: np.ndarray
-    mask: np.ndarray
 
 
 class ReplayBuffer:
@@ -109,6 +89,7 @@ class ReplayBuffer:
         where = shard_folder(folder, disk_bytes)
         layout = Layout(capacity, lanes, stack, self.gamma, choices, shapes, specs, budget, where, truncation)
         self._memory = Memory(layout, digest, allocate)
+        self._reader = Reader(self._memory, self.signals, n_step)
         self._sampler = Sampler(self._memory.ring)
 
     def __len__(self) -> int:
@@ -156,21 +137,8 @@ class ReplayBuffer:
 
     def describe(self) -> str:
         """The plan in a line for people."""
-        plan = self.plan()
-        line = (
-            f"replay: {plan['rows']} rows x {plan['row_bytes']} bytes = {plan['bytes'] / 2**20:.0f} MiB when full "
-            f"(frames {plan['frame_bytes']}, cached features {plan['feature_bytes']}, "
-            f"all else {plan['row_bytes'] - plan['frame_bytes'] - plan['feature_bytes']} bytes a row)"
-        )
-        if plan["raw_rows"] == self.capacity:
-            return line
         layout = self._memory.layout
-        where = f"on disk in {layout.folder}" if layout.folder else "in RAM"
-        return (
-            f"replay: {plan['rows']} rows in at most {plan['bytes'] / 2**20:.0f} MiB of RAM; the frames of "
-            f"{plan['raw_rows']} rows raw, older ones coded in {(layout.budget.coded or 0) / 2**20:.0f} MiB {where} "
-            f"(raw: frames {plan['frame_bytes']}, cached features {plan['feature_bytes']} bytes a row)"
-        )
+        return plan_line(self.plan(), layout.budget, layout.folder)
 
     # Adding ---------------------------------------------------------------------------------------
 
@@ -203,7 +171,7 @@ class ReplayBuffer:
             ValueError: a wrong key, shape, dtype, token or order of rows, NaN or infinity. Nothing is
                 stored then.
         """
-        lane = self._checked_lanes(lanes)
+        lane = checked_lanes(lanes, self.lanes)
         given = Given(
             observation, tokens, reward, terminated, truncated, final, features or {}, labels, demo, signals or {}
         )
@@ -224,14 +192,14 @@ class ReplayBuffer:
         transition, targets stop (and bootstrap) at it, and `returns` of the episode stay NaN. The
         next row of the lane starts a new episode.
         """
-        lane = self._checked_lanes(lanes)
+        lane = checked_lanes(lanes, self.lanes)
         self._ring.interrupt(lane)
 
     def discard(self, lanes: np.ndarray | Sequence[int] | None = None) -> None:
         """Forget the running episodes of `lanes` (all by default), as if they had never been: the environment spoilt
         them. One that ended counts as running until its final row is there. The next row of a lane starts a new one.
         """
-        lane = self._checked_lanes(lanes)
+        lane = checked_lanes(lanes, self.lanes)
         # Long episodes are forgotten piece by piece.
         while len(begun := self._ring.begun(lane)):
             self._sampler.forget(self._memory.forget(begun))
@@ -270,7 +238,7 @@ class ReplayBuffer:
         far = None
         if to_end > 0 and self._memory.layout.truncation == "bootstrap":
             far = rng.random(batch_size) < to_end
-        batch = self._transitions(ids, images, following, far)
+        batch = self._reader.transitions(ids, images, following, far)
         if by == "priority":
             priority = self._sampler.tree(by).weights[ids % self.capacity]
             batch.weight = ((priority.min() / priority) ** correction).astype(np.float32)
@@ -300,60 +268,18 @@ class ReplayBuffer:
         Raises:
             ValueError: a row that is not sampleable (evicted, final, or without a next row).
         """
-        return self._transitions(self._checked_ids(ids), images, following)
-
-    def _transitions(self, ids: np.ndarray, images: bool, following: Following, far: np.ndarray | None = None) -> Batch:
-        """The transitions from rows `ids`; to their episode's last row where it was cut short, and `far` says so."""
-        reached, reward, discount, sums = self._ring.walk(ids, self.n_step)
-        at = ids % self.capacity
-        columns = self._ring.columns
-        if far is not None:
-            final, rest = self._ring.ends(ids)
-            far = far & (rest > 0)
-            reached, discount = np.where(far, final, reached), np.where(far, rest, discount)
-            reward = np.where(far, columns["returns"][at], reward)
-            sums = {name: np.where(far, columns[RETURN + name][at], total) for name, total in sums.items()}
-        told = {each.name: columns[SIGNAL + each.name][at] for each in self.signals if not each.summed}
-        followed = _few_counts(columns["rest"][at] > 0) if following == "cut" else None
-        later = reached if followed is None else reached[followed]
-        # All at once: a frame that is coded, and wanted twice, is decoded once.
-        shown = self._memory.observations(np.concatenate([ids, later]) if following else ids, images)
-        return Batch(
-            observation={key: each[: len(ids)] for key, each in shown.items()},
-            next_observation={key: each[len(ids) :] for key, each in shown.items()} if following else {},
-            tokens=columns["tokens"][at].astype(np.int64),
-            labels=columns["labels"][at].astype(np.int64),
-            reward=reward.astype(np.float32),
-            discount=discount.astype(np.float32),
-            returns=columns["returns"][at],
-            features=self._memory.features(at),
-            next_features=self._memory.features(later % self.capacity) if following else {},
-            demo=columns["demo"][at],
-            weight=np.ones(len(ids), np.float32),
-            index=ids,
-            shown=self._memory.shown(np.stack([ids, reached] if following else [ids], 1)) if images else None,
-            rest=columns["rest"][at],
-            followed=followed,
-            extra=told | {name: total.astype(np.float32) for name, total in sums.items()},
-            extra_returns={name: columns[RETURN + name][at] for name in sums},
-        )
+        return self._reader.transitions(self._checked_ids(ids), images, following)
 
     def chunks(self, ids: np.ndarray, length: int) -> Chunks:
         """What was done in `length` steps from rows `ids` int64 [B] on. Raises ValueError as `transitions` does."""
-        rows, mask = self._ring.path(self._checked_ids(ids), length)
-        index = rows[:, :-1]
-        at = index % self.capacity
-        reward = np.where(mask, self._ring.columns["reward"][at], np.float32(0))
-        return Chunks(index, self._ring.columns["tokens"][at].astype(np.int64), reward, mask)
+        return self._reader.chunks(self._checked_ids(ids), length)
 
     def futures(self, ids: np.ndarray, rng: np.random.Generator, horizon: int) -> tuple[np.ndarray, np.ndarray]:
         """A later row of the same episode for each of rows `ids` int64 [B], and how many steps later, int64 [B].
 
         Uniform among the up to `horizon` next ones. Raises ValueError as `transitions` does.
         """
-        rows, mask = self._ring.path(self._checked_ids(ids), horizon)
-        steps = 1 + (rng.random(len(ids)) * mask.sum(axis=1)).astype(np.int64)
-        return rows[np.arange(len(ids)), steps], steps
+        return self._reader.futures(self._checked_ids(ids), rng, horizon)
 
     def returns_so_far(self, ids: np.ndarray) -> np.ndarray:
         """Discounted sums of the rewards from rows `ids` int64 [B] on, as far as they are known, float64 [B].
@@ -368,9 +294,7 @@ class ReplayBuffer:
 
     def recorded(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         """What was done at rows `ids` int64 [B], which are alive, and what came of it; as `add` was told, by name."""
-        names = ("tokens", "labels", "reward", "terminated", "truncated", "demo")
-        columns = {name: name for name in names} | {each.name: SIGNAL + each.name for each in self.signals}
-        return {name: self._ring.columns[column][ids % self.capacity] for name, column in columns.items()}
+        return self._reader.recorded(ids)
 
     def observations(self, ids: np.ndarray, images: bool = True) -> dict[str, Any]:
         """What was seen at rows `ids` int64 [B], which are alive with their stacks; see `Batch.observation`."""
@@ -384,14 +308,6 @@ class ReplayBuffer:
         if not good.all():
             raise ValueError(f"rows {ids[~good][:5].tolist()} are not transitions that replay holds")
         return ids
-
-    def _checked_lanes(self, lanes: np.ndarray | Sequence[int] | None) -> np.ndarray:
-        if lanes is None:
-            return np.arange(self.lanes)
-        lane = np.asarray(lanes, np.int64)
-        if lane.ndim != 1 or len(np.unique(lane)) != len(lane) or ((lane < 0) | (lane >= self.lanes)).any():
-            raise ValueError(f"lanes: expected distinct lanes in [0, {self.lanes}), got {lane.tolist()}")
-        return lane
 
     def _check_order(self, lane: np.ndarray, final: np.ndarray) -> None:
         wrong = self._ring.wrong(lane, final)
@@ -462,11 +378,3 @@ class ReplayBuffer:
         ground: makes those of at most `memory.GROUNDED` observations at a time.
         """
         return self._memory.renew(ground, digest)
-
-
-def _few_counts(wanted: np.ndarray) -> np.ndarray:
-    """The mask with as many rows more as bring their number to one of `PIECES`, or with none where it has none."""
-    step = -(-len(wanted) // PIECES)
-    filled = wanted.copy()
-    filled[np.flatnonzero(~wanted)[: -int(wanted.sum()) % step]] = True
-    return filled

@@ -1,8 +1,8 @@
-"""What may enter replay: every value of new rows is checked here before any is stored."""
+"""What may enter replay: the lanes and every value of new rows are checked here before any is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,20 @@ class Rows(NamedTuple):
     columns: dict[str, np.ndarray]
     frames: dict[str, np.ndarray]
     texts: list[str]
+
+
+def checked_lanes(lanes: np.ndarray | Sequence[int] | None, count: int) -> np.ndarray:
+    """`lanes` as int64 [L], all of the `count` there are for None.
+
+    Raises:
+        ValueError: a lane twice, or one that there is not.
+    """
+    if lanes is None:
+        return np.arange(count)
+    lane = np.asarray(lanes, np.int64)
+    if lane.ndim != 1 or len(np.unique(lane)) != len(lane) or ((lane < 0) | (lane >= count)).any():
+        raise ValueError(f"lanes: expected distinct lanes in [0, {count}), got {lane.tolist()}")
+    return lane
 
 
 def checked_rows(

@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 
 from vla_rl.replay.batch import Batch
-from vla_rl.replay.buffer import Following, ReplayBuffer
+from vla_rl.replay.buffer import ReplayBuffer
 from vla_rl.replay.hindsight import Hindsight
+from vla_rl.replay.reader import Following
 from vla_rl.replay.samplers import NothingToSampleError, Priority
 
 

@@ -1,0 +1,116 @@
+"""What a learner is given of rows that were drawn: transitions, stretches of steps, later rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vla_rl.replay.batch import Batch
+from vla_rl.replay.columns import RETURN, SIGNAL
+from vla_rl.replay.memory import Memory
+from vla_rl.specs import Signal
+
+Following = bool | Literal["cut"]
+"""Of which rows the next observation is wanted: of all, of none, or of those whose episodes were cut short."""
+PIECES = 8
+"""So many different counts of rows, at most, have their next observations fetched alone: arrays of one size are used
+again, and each new size costs memory."""
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """What was done in H steps from each of B rows on.
+
+    index int64 [B, H]: the rows. tokens int64 [B, H, K]; reward float32 [B, H]. mask bool [B, H]: which steps there
+    were before the episode's end; what lies beyond repeats the last row, and its reward is 0.
+    """
+
+    index: np.ndarray
+    tokens: np.ndarray
+    reward: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads rows of a memory, and what came of them. Rows are asked for by ids int64 [B], and must be there.
+
+    signals: what else rows hold. n_step: steps of a transition.
+    """
+
+    memory: Memory
+    signals: Sequence[Signal]
+    n_step: int
+
+    def transitions(self, ids: np.ndarray, images: bool, following: Following, far: np.ndarray | None = None) -> Batch:
+        """The transitions from rows `ids`; see `ReplayBuffer.sample`.
+
+        far: bool [B], those that lead to their episode's last observation, where it was cut short; None for no row.
+        """
+        memory, ring = self.memory, self.memory.ring
+        reached, reward, discount, sums = ring.walk(ids, self.n_step)
+        at = ids % ring.capacity
+        columns = ring.columns
+        if far is not None:
+            final, rest = ring.ends(ids)
+            far = far & (rest > 0)
+            reached, discount = np.where(far, final, reached), np.where(far, rest, discount)
+            reward = np.where(far, columns["returns"][at], reward)
+            sums = {name: np.where(far, columns[RETURN + name][at], total) for name, total in sums.items()}
+        told = {each.name: columns[SIGNAL + each.name][at] for each in self.signals if not each.summed}
+        followed = _few_counts(columns["rest"][at] > 0) if following == "cut" else None
+        later = reached if followed is None else reached[followed]
+        # All at once: a frame that is coded, and wanted twice, is decoded once.
+        shown = memory.observations(np.concatenate([ids, later]) if following else ids, images)
+        return Batch(
+            observation={key: each[: len(ids)] for key, each in shown.items()},
+            next_observation={key: each[len(ids) :] for key, each in shown.items()} if following else {},
+            tokens=columns["tokens"][at].astype(np.int64),
+            labels=columns["labels"][at].astype(np.int64),
+            reward=reward.astype(np.float32),
+            discount=discount.astype(np.float32),
+            returns=columns["returns"][at],
+            features=memory.features(at),
+            next_features=memory.features(later % ring.capacity) if following else {},
+            demo=columns["demo"][at],
+            weight=np.ones(len(ids), np.float32),
+            index=ids,
+            shown=memory.shown(np.stack([ids, reached] if following else [ids], 1)) if images else None,
+            rest=columns["rest"][at],
+            followed=followed,
+            extra=told | {name: total.astype(np.float32) for name, total in sums.items()},
+            extra_returns={name: columns[RETURN + name][at] for name in sums},
+        )
+
+    def chunks(self, ids: np.ndarray, length: int) -> Chunks:
+        """What was done in `length` steps from rows `ids` on."""
+        ring = self.memory.ring
+        rows, mask = ring.path(ids, length)
+        index = rows[:, :-1]
+        at = index % ring.capacity
+        reward = np.where(mask, ring.columns["reward"][at], np.float32(0))
+        return Chunks(index, ring.columns["tokens"][at].astype(np.int64), reward, mask)
+
+    def futures(self, ids: np.ndarray, rng: np.random.Generator, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+        """A row up to `horizon` steps later in the episode of each of rows `ids`, and how many steps, int64 [B]."""
+        rows, mask = self.memory.ring.path(ids, horizon)
+        steps = 1 + (rng.random(len(ids)) * mask.sum(axis=1)).astype(np.int64)
+        return rows[np.arange(len(ids)), steps], steps
+
+    def recorded(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        """What was done at rows `ids`, and what came of it; as `ReplayBuffer.add` was told, by name."""
+        ring = self.memory.ring
+        names = ("tokens", "labels", "reward", "terminated", "truncated", "demo")
+        columns = {name: name for name in names} | {each.name: SIGNAL + each.name for each in self.signals}
+        return {name: ring.columns[column][ids % ring.capacity] for name, column in columns.items()}
+
+
+def _few_counts(wanted: np.ndarray) -> np.ndarray:
+    """The mask with as many rows more as bring their number to one of `PIECES`, or with none where it has none."""
+    step = -(-len(wanted) // PIECES)
+    filled = wanted.copy()
+    filled[np.flatnonzero(~wanted)[: -int(wanted.sum()) % step]] = True
+    return filled

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,41 +15,39 @@ from vla_rl.actions import horizon
 from vla_rl.config import RunConfig
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
-from vla_rl.envs import ObservationShape, Past
+from vla_rl.envs import EnvSpec, ObservationShape, Past
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
-from vla_rl.replay import Hindsight, Own, Priority, ReplayBuffer
+from vla_rl.replay import EpisodeListener, Hindsight, Own, Priority, ReplayBuffer
 from vla_rl.runtime.learner import Learner, host_memory
-from vla_rl.specs import SIGNALS, ActionSpace, Mark, Signal
-
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """What the policy meets: the observations' shapes, decisions fitted to the environment's actions, marks, the bounds
-    of an episode's discounted return, and whether the world shifts in mid-run."""
-
-    observation: ObservationShape
-    actions: gymnasium.Space
-    tokens: ActionSpace
-    marks: tuple[Mark, ...] = ()
-    returns: tuple[float, float] = (-np.inf, np.inf)
-    shifts: bool = False
+from vla_rl.specs import SIGNALS, Signal
 
 
 def env_factory(
     run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None
 ) -> partial[gymnasium.Env]:
-    """A picklable maker of the run's environment, which takes decisions."""
+    """A picklable maker of the run's only, or first, environment, which takes decisions."""
     return envs.token_factory(envs.factory(run, render_mode, past), spec.tokens)
 
 
+def env_factories(
+    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None
+) -> dict[str, partial[gymnasium.Env]]:
+    """A maker of each of the run's environments, by name."""
+    return {one.env.name: env_factory(one, spec, render_mode, past) for one in run.each()}
+
+
 def env_spec(run: RunConfig) -> EnvSpec:
-    """Look at one environment of the run.
+    """Look at each environment of the run once.
 
     Raises:
-        ConfigError: its observations or actions do not suit the config.
+        ConfigError: its observations or actions do not suit the config, or those of several are not alike.
     """
+    return envs.joint({one.env.name: _env_spec(one) for one in run.each()})
+
+
+def _env_spec(run: RunConfig) -> EnvSpec:
     env = envs.factory(run)()
     try:
         tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
@@ -77,7 +74,7 @@ def learner(run: RunConfig, folder: Path | None = None) -> Learner:
     return Learner(run.device, run.mixed_precision, run.seed, tracker=tracker, folder=folder)
 
 
-def fresh_policy(run: RunConfig, spec: EnvSpec, episodes: Demonstrations | None = None) -> Policy:
+def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] = ()) -> Policy:
     """A policy of the config, its head untrained; it normalises what it reads as the demonstrations spread."""
     policy = Policy.build(
         run.policy.settings(run.plugins, run.replay.stack),
@@ -87,6 +84,7 @@ def fresh_policy(run: RunConfig, spec: EnvSpec, episodes: Demonstrations | None 
         seed=run.seed,
         marks=spec.marks,
     )
+    episodes = [episode for demonstrations in tasks for episode in demonstrations]
     if episodes:
         stack = run.replay.stack
         seen = [policy.ground(episode.observation(np.arange(len(episode)), stack)) for episode in episodes]
@@ -140,6 +138,7 @@ def _replay(
         gamma=run.algorithm.needs.gamma,
         truncation=run.algorithm.needs.truncation,
         signals=signals(run),
+        listeners=listeners(run),
         n_step=run.replay.n_step,
         stack=run.replay.stack,
         allocate=host_memory(policy.device),
@@ -159,6 +158,20 @@ def signals(run: RunConfig) -> tuple[Signal, ...]:
     if twice:
         raise ConfigError(f"replay.signals: {twice!r} is one already; call it something else")
     return found
+
+
+def listeners(run: RunConfig) -> list[EpisodeListener]:
+    """What hears of every episode that ends, made anew.
+
+    Raises:
+        ConfigError: a column of the name of another one, or of a signal.
+    """
+    made = [registry.build("listeners", each, run.plugins, "replay.on_episode") for each in run.replay.on_episode]
+    names = [signal.name for signal in (*signals(run), *(column for each in made for column in each.columns))]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ConfigError(f"replay.on_episode: {twice!r} is a column already")
+    return made
 
 
 def own_experience(run: RunConfig, spec: EnvSpec) -> Own:
@@ -196,7 +209,7 @@ def check_returns(run: RunConfig, spec: EnvSpec, demos: ReplayBuffer) -> None:
     least, most = run.algorithm.needs.value_range
     slack = 1e-3 * (most - least)
     observed = demos.returns_so_far(demos.sampleable_ids())
-    told = [(f"{run.env.id} may bring", *spec.returns)]
+    told = [(f"{run.env_name} may bring", *spec.returns)]
     if len(observed):
         told.append(("the demonstrations bring", float(observed.min()), float(observed.max())))
     for who, low, high in told:
@@ -214,8 +227,12 @@ def grounding(policy: Policy) -> Callable[[dict[str, Any]], dict[str, np.ndarray
     return lambda seen: policy.ground(seen).pack()
 
 
-def demonstrations(run: RunConfig, spec: EnvSpec) -> Demonstrations:
-    """Those of `run.demos.path`, checked to hold the run's observations; none where the run wants none."""
+def demonstrations(run: RunConfig, spec: EnvSpec) -> tuple[Demonstrations, ...]:
+    """Those of each environment, checked to hold the run's observations; none where the run wants none."""
+    return tuple(_demonstrations(one, spec) for one in run.each())
+
+
+def _demonstrations(run: RunConfig, spec: EnvSpec) -> Demonstrations:
     if run.demos.episodes == 0:
         return Demonstrations((), spec.observation)
     if lerobot.is_dataset(run.demos.folder):
@@ -224,10 +241,12 @@ def demonstrations(run: RunConfig, spec: EnvSpec) -> Demonstrations:
 
 
 def demo_replay(
-    run: RunConfig, spec: EnvSpec, policy: Policy, episodes: Demonstrations, cached: bool = True
+    run: RunConfig, spec: EnvSpec, policy: Policy, tasks: Sequence[Demonstrations], cached: bool = True
 ) -> ReplayBuffer:
-    """Demonstrations as decisions, in a replay of their own."""
-    rows = max(episodes.steps + len(episodes), run.replay.stack + 1)
+    """Demonstrations of each task as decisions, in a replay of their own."""
+    rows = max(sum(each.steps + len(each) for each in tasks), run.replay.stack + 1)
     buffer = replay(run, spec, policy, capacity=rows, lanes=1, cached=cached)
-    demos.fill(buffer, episodes, spec.tokens, grounding(policy) if cached else None, actions=spec.actions)
+    ground = grounding(policy) if cached else None
+    for task, episodes in enumerate(tasks):
+        demos.fill(buffer, episodes, spec.tokens, ground, actions=spec.actions, task=task)
     return buffer

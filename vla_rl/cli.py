@@ -20,11 +20,22 @@ COMMANDS = {
     "demos": ("vla_rl.data.record:record", "record demonstrations of the environment's scripted expert"),
     "sft": ("vla_rl.sft:sft", "start a policy: imitate the demonstrations"),
     "train": ("vla_rl.train:train", "fine-tune a policy from its own outcomes"),
-    "eval": ("vla_rl.eval:evaluate_checkpoint", "measure a checkpoint on held-out seeds, with videos and a report"),
+    "eval": ("vla_rl.eval:evaluate_tasks", "measure a checkpoint on held-out seeds, with videos and a report"),
 }
 """Each command of a run: the function that carries it out, given the RunConfig, and what it does."""
 
-GROUPS = ("envs", "sensors", "controls", "experts", "tools", "action_spaces", "backbones", "goals", "algorithms")
+GROUPS = (
+    "envs",
+    "sensors",
+    "controls",
+    "experts",
+    "tools",
+    "action_spaces",
+    "backbones",
+    "goals",
+    "listeners",
+    "algorithms",
+)
 DEBUG = "VLA_RL_TRACEBACK"
 """Set this environment variable (or give --traceback) to see where an error came from."""
 AUDIT_FAILED = 1

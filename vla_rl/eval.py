@@ -20,10 +20,17 @@ from vla_rl.specs import HELD_OUT_SEEDS
 
 
 def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequence[Score] = ()) -> EvalResult:
+    """As `evaluate_tasks`, of a run that has one environment. Raises ConfigError where it has several."""
+    (result,) = evaluate_tasks(run.only("evaluate_checkpoint"), label, before)
+    return result
+
+
+def evaluate_tasks(run: RunConfig, label: str | None = None, before: Sequence[Score] = ()) -> tuple[EvalResult, ...]:
     """Evaluate `run.eval.checkpoint` on held-out seeds, print a table, and write what a person looks at.
 
     `eval_info.json`, `videos/` and `report.html` go into `run.run_dir`. The report calls the policy `label`,
-    and shows the scores `before`, of other policies on the same seeds, first.
+    and shows the scores `before`, of other policies on the same seeds, first. Of several environments, each has
+    `eval.episodes`, one after another.
 
     Raises:
         ConfigError: no checkpoint is given, or the environment does not suit the config.
@@ -40,28 +47,28 @@ def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequen
     spec = build.env_spec(run)
     actor.policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     past = Past(_episodes_before(place) if run.eval.after_episodes is None else run.eval.after_episodes)
-    make = build.env_factory(run, spec, past=past)
-    seeds = HELD_OUT_SEEDS[run.eval.seed : run.eval.seed + run.eval.episodes]
-    with eval_info.episode_bar(run.env.id, len(seeds)) as on_episode:
-        result = evaluate(
-            actor,
-            make,
-            seeds,
-            num_envs=run.eval.num_envs,
-            films=run.eval.videos,
-            on_episode=on_episode,
-            stack=run.replay.stack,
-            workers=workers_of(run),
-            timeout=run.train.step_timeout,
-        )
-    make_rendering = build.env_factory(run, spec, "rgb_array", past)
-    result = refilmed(keep_films(result, run.eval.videos), make_rendering)
+    rendering = build.env_factories(run, spec, "rgb_array", past)
+    results = []
+    for name, make in build.env_factories(run, spec, past=past).items():
+        with eval_info.episode_bar(name, run.eval.episodes) as on_episode:
+            result = evaluate(
+                actor,
+                make,
+                HELD_OUT_SEEDS[run.eval.seed : run.eval.seed + run.eval.episodes],
+                num_envs=run.eval.num_envs,
+                films=run.eval.videos,
+                on_episode=on_episode,
+                stack=run.replay.stack,
+                workers=workers_of(run),
+                timeout=run.train.step_timeout,
+            )
+        results.append(refilmed(keep_films(result, run.eval.videos), rendering[name]))
     acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
     about = {"checkpoint": str(run.eval.checkpoint), "acting": acting, "after_episodes": past.episodes}
-    eval_info.write(result, run.run_dir, about)
-    eval_info.print_table([result])
-    print(f"report: {report.write_evaluation(run, result, place, acting, label, before)}")
-    return result
+    eval_info.write(results, run.run_dir, about)
+    eval_info.print_table(results)
+    print(f"report: {report.write_evaluation(run, results, place, acting, label, before)}")
+    return tuple(results)
 
 
 def _episodes_before(place: Place) -> int:

@@ -74,7 +74,9 @@ def _export_run(
             ReplayBuffer.of_saved(saved, **limits, folder=Path(scratch, saved.parent.name))
             for saved in sorted(generation.folder.glob("training_state*/replay"))  # one of each process
         ]
-        return lerobot.write_replay(replays, out, _act(build.env_spec(run)), mode, fps, meta={"env": run.env.id})
+        return lerobot.write_replay(
+            replays, out, _act(build.env_spec(run)), mode, fps, meta={"env": ", ".join(env.id for env in run.envs)}
+        )
 
 
 def _act(spec: EnvSpec) -> Act:

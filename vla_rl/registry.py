@@ -23,7 +23,18 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-GROUPS = ("envs", "sensors", "controls", "experts", "tools", "action_spaces", "backbones", "goals", "algorithms")
+GROUPS = (
+    "envs",
+    "sensors",
+    "controls",
+    "experts",
+    "tools",
+    "action_spaces",
+    "backbones",
+    "goals",
+    "listeners",
+    "algorithms",
+)
 ADAPTER = "vla_rl/Adapter-v0"
 """The environment, registered among `envs`, that shows another package's as one of ours."""
 

@@ -35,10 +35,10 @@ def sft(run: RunConfig) -> Path:
     checkpoint.seed_all(run.seed)
     spec = build.env_spec(run)
     learner = build.learner(run)
-    episodes = build.demonstrations(run, spec)
-    policy = learner.prepare(build.fresh_policy(run, spec, episodes))
+    shown = build.demonstrations(run, spec)
+    policy = learner.prepare(build.fresh_policy(run, spec, shown))
     with starting(run) as folder:
-        demos = build.demo_replay(run, spec, policy, episodes, cached=policy.frozen_trunk)
+        demos = build.demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk)
     with Log(folder, None, run.sft.steps, "supervised start", learner.rank == 0) as log:
         imitate(policy, demos, learner, run, log)
     return checkpoint.save(folder, run.sft.steps, {"pretrained_model": policy.save_pretrained})

@@ -38,7 +38,7 @@ def train(run: RunConfig) -> Path:
             describe(state)
             cut(folder, begin)
             count_lanes(folder, state)
-        log = Log(folder, state.learner.accelerator, run.train.steps, run.env.id, state.learner.rank == 0)
+        log = Log(folder, state.learner.accelerator, run.train.steps, run.env_name, state.learner.rank == 0)
         try:
             with log:
                 stopped = loop(folder, state, log, stop)

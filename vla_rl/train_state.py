@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,7 +18,7 @@ from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
 from vla_rl.config import RunConfig
 from vla_rl.data.demos import Demonstrations
-from vla_rl.envs import Past
+from vla_rl.envs import EnvSpec, Past, lanes
 from vla_rl.envs.vector import VectorEnvs, spare_cores
 from vla_rl.evaluation.episodes import Evaluator, workers_of
 from vla_rl.evaluation.outcome import percent
@@ -76,7 +76,7 @@ class TrainState:
     collector: Collector
     replay: ReplayBuffer
     demos: ReplayBuffer
-    spec: build.EnvSpec
+    spec: EnvSpec
     cache: feature_cache.CacheChoice
     backbone: str
     own: Own
@@ -136,8 +136,8 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
     spec = build.env_spec(run)
     learner = build.learner(run, folder)
-    episodes = build.demonstrations(run, spec)
-    policy = learner.prepare(start_policy(run, spec, episodes))
+    shown = build.demonstrations(run, spec)
+    policy = learner.prepare(start_policy(run, spec, shown))
     seen = feature_cache.any_observation(policy, spec.observation, run.train.num_envs)
     backbone = tune(policy, run.policy.precision, run.policy.compile, seen)
     if run.algorithm.needs.reference and run.train.checkpoint is None:
@@ -154,11 +154,12 @@ def make(run: RunConfig, folder: Path) -> TrainState:
         folder=folder / "replay" / str(learner.rank),
         cached=cache.cached,
     )
-    demos = build.demo_replay(run, spec, policy, episodes, cache.cached)
+    demos = build.demo_replay(run, spec, policy, shown, cache.cached)
     build.check_returns(run, spec, demos)
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
-    make_env = build.env_factory(run, spec, past=past(run, learner, folder))
-    envs = VectorEnvs(make_env, run.train.num_envs, workers, run.train.step_timeout)
+    makers = build.env_factories(run, spec, past=past(run, learner, folder))
+    dealt = lanes(makers, run.train.num_envs)
+    envs = VectorEnvs([lane.make for lane in dealt], run.train.num_envs, workers, run.train.step_timeout)
     seeds = lane_seeds(run, learner, folder)
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return TrainState(
@@ -166,7 +167,7 @@ def make(run: RunConfig, folder: Path) -> TrainState:
         learner=learner,
         policy=policy,
         algorithm=algorithm,
-        collector=Collector(envs, replay, seeds, groups=run.train.groups),
+        collector=Collector(envs, replay, seeds, groups=run.train.groups, tasks=[lane.task for lane in dealt]),
         replay=replay,
         demos=demos,
         spec=spec,
@@ -174,7 +175,7 @@ def make(run: RunConfig, folder: Path) -> TrainState:
         backbone=backbone,
         own=build.own_experience(run, spec),
         evaluator=Evaluator(
-            build.env_factory(run, spec, past=Past()),
+            build.env_factories(run, spec, past=Past()),
             run.eval.num_envs,
             workers_of(run, learner.processes),
             run.train.step_timeout,
@@ -218,14 +219,14 @@ def past(run: RunConfig, learner: Learner, folder: Path) -> Past:
     return Past(learner.processes * episodes, learner.processes * run.train.num_envs)
 
 
-def start_policy(run: RunConfig, spec: build.EnvSpec, episodes: Demonstrations) -> Policy:
+def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations]) -> Policy:
     """The policy of `train.checkpoint`, or a fresh one.
 
     Raises:
         ConfigError: the checkpoint's policy does not fit the run's observations or actions.
     """
     if run.train.checkpoint is None:
-        return build.fresh_policy(run, spec, episodes)
+        return build.fresh_policy(run, spec, tasks)
     policy = Policy.from_pretrained(checkpoint.policy_folder(run.train.checkpoint), plugins=run.plugins)
     policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     return policy
@@ -234,22 +235,31 @@ def start_policy(run: RunConfig, spec: build.EnvSpec, episodes: Demonstrations) 
 def validate(state: TrainState) -> dict[str, float]:
     """Greedy success on seeds that neither training nor the final evaluation uses, in the world as it is by now.
 
-    The seeds are dealt out to the processes.
+    The episodes are dealt out to the tasks, and of each its seeds to the processes; where there are several tasks, the
+    success of each is told, too.
     """
-    count, learner = state.run.train.eval_episodes, state.learner
+    learner, tasks = state.learner, [env.name for env in state.run.envs]
+    count = max(state.run.train.eval_episodes // len(tasks), 1)
     if state.spec.shifts:
         past = Past(learner.processes * state.collector.episodes)
-        state.evaluator.renew(build.env_factory(state.run, state.spec, past=past))
+        state.evaluator.renew(build.env_factories(state.run, state.spec, past=past))
     seeds = VALIDATION_SEEDS[:count][learner.rank :: learner.processes]
 
-    def own() -> tuple[int, int]:
+    def own() -> list[int]:
         if not seeds:
-            return 0, 0
-        result = state.evaluator(Actor(state.policy, state.algorithm.scorer), seeds, stack=state.run.replay.stack)
-        return result.successes, len(result.valid)
+            return [0] * 2 * len(tasks)
+        actor = Actor(state.policy, state.algorithm.scorer)
+        results = state.evaluator.tasks(actor, seeds, stack=state.run.replay.stack)
+        return [count for name in tasks for count in (results[name].successes, len(results[name].valid))]
 
-    successes, valid = learner.total(*together(state, own))
-    return {"eval/pc_success": percent(int(successes), int(valid)), "eval/episodes": valid}
+    totals = np.array(learner.total(*together(state, own)), int).reshape(-1, 2)
+    successes, valid = totals.sum(axis=0).tolist()
+    found = {"eval/pc_success": percent(successes, valid), "eval/episodes": float(valid)}
+    if len(tasks) > 1:
+        found |= {
+            f"eval/pc_success/{task}": percent(*counts) for task, counts in zip(tasks, totals.tolist(), strict=True)
+        }
+    return found
 
 
 def save(folder: Path, step: int, state: TrainState) -> Path:

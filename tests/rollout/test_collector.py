@@ -17,7 +17,7 @@ from vla_rl.envs.vector import VectorEnvs
 from vla_rl.replay import ReplayBuffer
 from vla_rl.rollout.collector import Collector
 from vla_rl.runtime.logger import Log
-from vla_rl.specs import STATE
+from vla_rl.specs import SIGNALS, STATE
 
 LANES, SEED = 5, 100_000
 
@@ -67,9 +67,17 @@ def act(observation: dict[str, Any]) -> Decision:
     return Decision(tokens, {})
 
 
+def remembering(capacity: int, lanes: int) -> ReplayBuffer:
+    """An empty replay of the line."""
+    cameras = {fakes.CAMERA: (8, 8, 3)}
+    return ReplayBuffer(capacity, cameras, state_dim=1, slots=1, lanes=lanes, choices=5, signals=SIGNALS)
+
+
 def collected(folder: Path, steps: int, workers: int = 0, groups: int = 1, settle_every: int = 0) -> Any:
     """The episodes of each lane as they were remembered, the count of transitions, and of episodes."""
-    replay = ReplayBuffer(2000, {fakes.CAMERA: (8, 8, 3)}, state_dim=1, slots=1, lanes=LANES, choices=5)
+    replay = ReplayBuffer(
+        2000, {fakes.CAMERA: (8, 8, 3)}, state_dim=1, slots=1, lanes=LANES, choices=5, signals=SIGNALS
+    )
     collector = Collector(VectorEnvs(make, LANES, workers), replay, SEED, groups)
     log, made = Log(folder, None, 1, "", show=False), 0
     for turn in range(steps * min(groups, LANES)):
@@ -102,7 +110,7 @@ def test_it_is_the_same_stream(tmp_path: Path, workers: int, groups: int, settle
 
 @pytest.mark.parametrize("groups", [1, 2, 9])
 def test_whoever_acts_can_tell_for_which_lanes(tmp_path: Path, groups: int) -> None:
-    replay = ReplayBuffer(200, {fakes.CAMERA: (8, 8, 3)}, state_dim=1, slots=1, lanes=LANES, choices=5)
+    replay = remembering(200, LANES)
     collector = Collector(VectorEnvs(make, LANES), replay, SEED, groups)
     first = {lane: VectorEnvs(make, 1).reset(SEED + lane).observation[STATE][0] for lane in range(LANES)}
     seen = []
@@ -120,7 +128,7 @@ def test_whoever_acts_can_tell_for_which_lanes(tmp_path: Path, groups: int) -> N
 
 
 def test_the_log_says_what_the_loop_waited_for(tmp_path: Path) -> None:
-    replay = ReplayBuffer(100, {fakes.CAMERA: (8, 8, 3)}, state_dim=1, slots=1, lanes=2, choices=5)
+    replay = remembering(100, 2)
     collector = Collector(VectorEnvs(make, 2), replay, SEED)
     log = Log(tmp_path, None, 1, "", show=False)
     assert collector.step(act, log) == 0  # nothing has come of it yet
@@ -143,7 +151,7 @@ def test_an_episode_that_the_environment_spoilt_teaches_nothing_and_counts_neith
         env = Places(key, notes[-1])
         return TokenEnv(env, Binned(5).bind(env.action_space))
 
-    replay = ReplayBuffer(2000, {fakes.CAMERA: (8, 8, 3)}, state_dim=1, slots=1, lanes=2, choices=5)
+    replay = remembering(2000, 2)
     replay.can_sample(by="success")
     collector = Collector(VectorEnvs(breaking, 2), replay, SEED, groups)
     log = Log(tmp_path, None, 1, "", show=False)

@@ -151,6 +151,7 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
     Raises:
         ConfigError: no episodes, or an environment that cannot be made.
     """
+    run = run.only("audit")
     if episodes < 1:
         raise ConfigError(f"--episodes: at least 1, got {episodes}")
     room = specs.TRAINING_SEEDS.stop - FIRST_SEED - episodes + 1

@@ -93,7 +93,9 @@ def all_names() -> list[str]:
     """The configs of the group `env`, and our registered ids with a task that none of them is about."""
     envs.register_installed()
     named = list(paths.named_configs(paths.shipped("configs") / "env"))
-    ids = {config.load([f"env={name}"], command="bench").env.id for name in named}
+    runs = {name: config.load([f"env={name}"], command="bench") for name in named}
+    named = [name for name in named if not runs[name].more_envs]
+    ids = {runs[name].env.id for name in named}
     ours = [name for name in registry.entries("envs") if name in gymnasium.registry and name != registry.ADAPTER]
     return named + [env_id for env_id in ours if env_id not in ids]
 

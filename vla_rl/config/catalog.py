@@ -14,6 +14,7 @@ import gymnasium
 import yaml
 
 from vla_rl import paths, registry
+from vla_rl.config import compose
 from vla_rl.registry import ADAPTER, ConfigError
 
 
@@ -22,7 +23,7 @@ class Entry(TypedDict):
 
     An environment's name is what `env=` takes; `id` is Gymnasium's, `suite` the family that it belongs to, `sensors`
     what is observed, `actions` a name for each of an action's numbers, null where they have none. `installed` says
-    whether it can be made here.
+    whether it can be made here. `tasks`: of a name that stands for several environments, theirs; it has no `id`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Entry(TypedDict):
     id: NotRequired[str]
     suite: NotRequired[str]
     sensors: NotRequired[list[str]]
+    tasks: NotRequired[list[str]]
     actions: NotRequired[list[str] | None]
     installed: NotRequired[bool]
 
@@ -49,7 +51,7 @@ def describe_group(group: str) -> list[Entry]:
 def describe_envs(folder: Path) -> list[Entry]:
     """Every `<name>.yaml` of a folder (but for `_<name>.yaml`, which others build on), then the tasks without one."""
     found = [_described_env(name, file) for name, file in paths.named_configs(folder).items()]
-    known = {entry["id"] for entry in found} | {ADAPTER}
+    known = {entry["id"] for entry in found if "id" in entry} | {ADAPTER}
     bare = {"sensors": None, "actions": None}
     return found + [_task(name, {"id": name, **bare}) for name in registry.entries("envs") if name not in known]
 
@@ -64,7 +66,10 @@ def _described(name: str, point: Any) -> Entry:
 
 def _described_env(name: str, file: Path) -> Entry:
     config = _composed(file)
-    entry = _task(name, config) if config.get("adapter") is None else _adapted(name, config)
+    if compose.TASKS in config:
+        entry = Entry(name=name, summary="", parameters=[], error=None, tasks=list(config[compose.TASKS]))
+    else:
+        entry = _task(name, config) if config.get("adapter") is None else _adapted(name, config)
     first = file.read_text("utf-8").partition("\n")[0]
     return {**entry, "summary": first.removeprefix("#").strip()} if first.startswith("#") else entry
 
@@ -141,6 +146,7 @@ def to_text(groups: Mapping[str, Sequence[Entry]]) -> str:
         for entry in members:
             lines.append(f"  {entry['name']}  {entry['summary']}")
             lines += [f"      {_where(entry)}"] if "id" in entry else []
+            lines += [f"      {', '.join(entry['tasks'])}"] if "tasks" in entry else []
             own = [each for each in entry["parameters"] if not each["name"].startswith("adapter.")]
             lines += [f"      {_line(parameter)}" for parameter in own]
             lines += [f"      {entry['error']}"] if entry["error"] else []

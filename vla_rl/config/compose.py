@@ -13,7 +13,7 @@ from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, KeyValidationError, OmegaConfBaseException
 from yaml import YAMLError
 
@@ -26,6 +26,8 @@ CONFIG_FILE = "config.yaml"
 
 OPTIONAL = "experiment"
 """The group that may be left out: `null` is its default."""
+ENV, MORE, TASKS = "env", "more_envs", "tasks"
+"""The group of which a run may have several: the first, the key of the others, and what lists them in a file of it."""
 
 
 def split(
@@ -44,7 +46,7 @@ def split(
     values: list[Override] = []
     for text in overrides:
         override = _parse(text, texts)
-        names_file = isinstance(override.value(), str | None)
+        names_file = isinstance(override.value(), str | None) or bool(_listed(override))
         is_group = any((folder / override.key_or_group).is_dir() for folder in folders)
         if is_group and override.value() is None:
             left_out = _optional(override, folders)
@@ -117,8 +119,53 @@ def _hydra(text: str) -> Override:
     return OverridesParser.create().parse_overrides([text])[0]
 
 
+def _listed(override: Override) -> list[str]:
+    """The names of several environments that an override lists; none where it does not."""
+    value = override.value()
+    if override.key_or_group != ENV or not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        return []
+    return [str(each) for each in value]
+
+
 def compose(groups: Sequence[Override], config_dir: Path | None) -> DictConfig:
-    """The shipped `config.yaml` with the chosen groups' files, the user's own among them."""
+    """The shipped `config.yaml` with the chosen groups' files, the user's own among them.
+
+    Of several environments, listed by `env=[reach,push]` or as `tasks` in a file of the group, the first is `env` and
+    the others are `more_envs`. What else such a file says holds for each of them.
+    """
+    rest = [each for each in groups if each.key_or_group != ENV]
+    chosen = [each for each in groups if each.key_or_group == ENV][-1:]
+    names, common = _listed(chosen[0]) if chosen else [], OmegaConf.create()
+    if not names:
+        tree = _composed([*rest, *chosen], config_dir)
+        if not _is_group(tree):
+            return tree
+        common = tree.env
+        names = _task_names(common.pop(TASKS))
+    trees = [_composed([*rest, _hydra(f"{ENV}={name}")], config_dir) for name in names]
+    within = next((name for name, tree in zip(names, trees, strict=True) if _is_group(tree)), None)
+    if within is not None:
+        raise ConfigError(f"env.tasks: {within!r} lists several environments itself; list them here instead")
+    tree = trees[0]
+    tree[MORE] = [OmegaConf.merge(each.env, common) for each in trees[1:]]
+    tree.env = OmegaConf.merge(tree.env, common)
+    return tree
+
+
+def _is_group(tree: DictConfig) -> bool:
+    return isinstance(tree.get(ENV), DictConfig) and TASKS in tree.env
+
+
+def _task_names(value: Any) -> list[str]:
+    """What `tasks` lists. Raises ConfigError where that is not at least one name."""
+    names = list(value) if isinstance(value, ListConfig) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"env.tasks: expected a list of files of the group env, such as [reach, push]; got {value}")
+    return names
+
+
+def _composed(groups: Sequence[Override], config_dir: Path | None) -> DictConfig:
+    """As `compose`, with one file of each group."""
     chosen = [f"{override.key_or_group}={override.get_value_element_as_str()}" for override in groups]
     if config_dir is not None:
         if not config_dir.is_dir():
@@ -177,8 +224,18 @@ def read(file: Path, plugins: Any) -> DictConfig:
 
 
 def assign(tree: DictConfig, override: Override) -> None:
-    """Set one value; a mapping merges into what is there, but a component (with `type`) takes its place."""
+    """Set one value; a mapping merges into what is there, but a component (with `type`) takes its place.
+
+    What is set of `env` is set of each of several environments.
+    """
     key, value = override.key_or_group, override.value()
+    _assign(tree, key, value)
+    if key.startswith(f"{ENV}."):
+        for index in range(len(tree.get(MORE) or ())):
+            _assign(tree, f"{MORE}.{index}{key.removeprefix(ENV)}", value)
+
+
+def _assign(tree: DictConfig, key: str, value: Any) -> None:
     replaces = isinstance(value, dict) and "type" in value
     try:
         OmegaConf.update(tree, key, value, merge=not replaces, force_add=True)

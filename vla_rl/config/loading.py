@@ -32,6 +32,7 @@ _GROUPS = {
     "env.sensors": "sensors",
     "env.adapter.expert": "experts",
     "replay.hindsight": "goals",
+    "replay.on_episode": "listeners",
 }
 """Where components stand, and of which group they are."""
 
@@ -78,12 +79,17 @@ def validate(values: Mapping[str, Any], command: str = "train") -> RunConfig:
         raise ConfigError(_message(error)) from error
     if run.run_dir is None and os.environ.get("WORLD_SIZE", "1") != "1":
         raise ConfigError("run_dir: null; give it where several processes work together, so that they share a folder")
-    name = f"{run.env.name}_{run.policy.name}"
+    name = f"{run.env_name}_{run.policy.name}"
     # Runs that are started by a script in one second get folders of their own.
     moment = f"{time.strftime('%H-%M-%S')}-{secrets.token_hex(2)}"
     run_dir = run.run_dir or Path("outputs", command, time.strftime("%Y-%m-%d"), f"{moment}_{name}")
-    demos = run.demos.model_copy(update={"path": run.demos.path or Path("outputs", "demos", run.env.name)})
+    demos = run.demos.model_copy(update={"path": run.demos.path or _demos(run)})
     return run.model_copy(update={"run_dir": run_dir, "demos": demos})
+
+
+def _demos(run: RunConfig) -> Path:
+    """Where demonstrations lie by default: in a folder of each environment's name."""
+    return Path("outputs", "demos") if run.more_envs else Path("outputs", "demos", run.env.name)
 
 
 def _composed(groups: Sequence[Override], config_dir: Path | None, plugins: Any) -> DictConfig:

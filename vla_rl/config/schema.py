@@ -121,6 +121,7 @@ class ReplayConfig(_Part):
     hindsight: a registered way to give rows other goals (arXiv 1707.01495), or null.
     signals: what else of an environment's `info` rows keep, beside what it costs and whether the task is done: a list
     of {name, dtype, shape, summed}, see `vla_rl.specs.Signal`.
+    on_episode: what hears of every episode that ends: a list of listeners, see `vla_rl.replay.EpisodeListener`.
     """
 
     capacity: PositiveInt
@@ -136,6 +137,7 @@ class ReplayConfig(_Part):
     correction: Fraction
     hindsight: Component | None
     signals: tuple[Signal, ...]
+    on_episode: list[Component]
 
 
 class DemosConfig(_Part):
@@ -236,6 +238,7 @@ class RunConfig(_Part):
     mixed_precision: what a training computes in, acting as well as learning; a policy's pointers and head stay exact.
     plugins: the modules (or packages) whose classes the config may name as `module:Class`; imported first, so that
     environments and else that they register are known.
+    more_envs: further environments that one policy learns to act in, beside `env`; see `envs`.
     action_space, algorithm: the components themselves, built and checked.
     """
 
@@ -247,6 +250,7 @@ class RunConfig(_Part):
     resume: bool
     tracker: str | None
     env: EnvConfig
+    more_envs: tuple[EnvConfig, ...]
     action_space: Any
     policy: PolicyConfig
     algorithm: Any
@@ -276,19 +280,61 @@ class RunConfig(_Part):
     @model_validator(mode="after")
     def _check_components(self) -> RunConfig:
         """Name what is wrong in a sensor or the policy before anything is built from it."""
-        for index, sensor in enumerate(self.env.sensors or ()):
-            registry.build("sensors", sensor, self.plugins, f"env.sensors[{index}]")
-        if self.env.adapter is not None:
-            settings = registry.validated(registry.resolve("envs", ADAPTER), self.env.adapter, "env.adapter")
-            if settings.expert is not None:
-                registry.build("experts", settings.expert, self.plugins, "env.adapter.expert")
-            if self.env.sensors is None:
-                raise ConfigError(
-                    "env.sensors: null, but an adapted environment shows what its sensors read; list some"
-                )
+        for number, env in enumerate(self.envs):
+            self._check_env(env, f"more_envs[{number - 1}]" if number else "env")
+        names = [env.name for env in self.envs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ConfigError(f"more_envs: {twice!r} is listed twice; success is told by name")
         self.policy.settings(self.plugins)
         if self.replay.hindsight is not None:
             registry.build("goals", self.replay.hindsight, self.plugins, "replay.hindsight")
+        for index, listener in enumerate(self.replay.on_episode):
+            registry.build("listeners", listener, self.plugins, f"replay.on_episode[{index}]")
+        return self
+
+    def _check_env(self, env: EnvConfig, path: str) -> None:
+        for index, sensor in enumerate(env.sensors or ()):
+            registry.build("sensors", sensor, self.plugins, f"{path}.sensors[{index}]")
+        if env.adapter is None:
+            return
+        settings = registry.validated(registry.resolve("envs", ADAPTER), env.adapter, f"{path}.adapter")
+        if settings.expert is not None:
+            registry.build("experts", settings.expert, self.plugins, f"{path}.adapter.expert")
+        if env.sensors is None:
+            raise ConfigError(
+                f"{path}.sensors: null, but an adapted environment shows what its sensors read; list some"
+            )
+
+    @property
+    def envs(self) -> tuple[EnvConfig, ...]:
+        """All environments of the run; the place of one is its task's number."""
+        return (self.env, *self.more_envs)
+
+    @property
+    def env_name(self) -> str:
+        """What it acts in, in short, as folders are named."""
+        return f"{self.env.name}_and_{len(self.more_envs)}_more" if self.more_envs else self.env.name
+
+    def each(self) -> tuple[RunConfig, ...]:
+        """A run of each environment alone; of several, each has demonstrations of its own, in a folder of its name."""
+        if not self.more_envs:
+            return (self,)
+        return tuple(
+            self.model_copy(
+                update={
+                    "env": env,
+                    "more_envs": (),
+                    "demos": self.demos.model_copy(update={"path": self.demos.folder / env.name}),
+                }
+            )
+            for env in self.envs
+        )
+
+    def only(self, command: str) -> RunConfig:
+        """The run, for a command that takes one environment. Raises ConfigError where it has several."""
+        if self.more_envs:
+            raise ConfigError(f"env: {command} takes one environment, got {len(self.envs)}; choose env={self.env.name}")
         return self
 
     def to_yaml(self) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from vla_rl.actions import horizon
 from vla_rl.data.files import Episode
 from vla_rl.data.flat import unpack
-from vla_rl.specs import ActionSpace
+from vla_rl.specs import EPISODE_TASK, ActionSpace
 
 if TYPE_CHECKING:
     import gymnasium
@@ -78,6 +78,7 @@ def fill(
     ground: Ground | None = None,
     batch_size: int = 64,
     actions: gymnasium.Space | None = None,
+    task: int = 0,
 ) -> int:
     """Put every decision of the episodes into a replay buffer of one lane, as demonstrations with labels.
 
@@ -88,6 +89,7 @@ def fill(
         ground: computes the features that replay caches with each frame; called on at most
             `batch_size` observations at a time.
         actions: the environment's, where they have several parts.
+        task: which of the run's environments they are of.
 
     Returns:
         The number of decisions added.
@@ -95,7 +97,8 @@ def fill(
     added = 0
     for episode in episodes:
         decisions = to_decisions(episode, action_space, actions)
-        remember(replay, episode, decisions, ground, batch_size)
+        told = {EPISODE_TASK: np.full(len(decisions), task, np.int32)} if task else {}
+        remember(replay, episode, decisions, ground, batch_size, signals=told)
         added += len(decisions)
     return added
 

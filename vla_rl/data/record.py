@@ -35,6 +35,8 @@ DRAWS = 1000
 def record(run: RunConfig) -> Path:
     """Record `run.demos.episodes` successful episodes of the scripted expert into `run.demos.path`.
 
+    Of several environments, so many of each, in folders of their names there.
+
     Warns of words and kinds of instruction that the environment asks for and none of them has.
 
     Raises:
@@ -43,9 +45,17 @@ def record(run: RunConfig) -> Path:
         FileExistsError: the folder exists already.
         ValueError: a seed is held out for evaluation.
     """
-    path = run.demos.folder
-    if path.exists():
-        raise FileExistsError(f"demos.path: {path} exists already; name another folder, or remove it first")
+    each = run.each()
+    there = next((one.demos.folder for one in each if one.demos.folder.exists()), None)
+    if there is not None:
+        raise FileExistsError(f"demos.path: {there} exists already; name another folder, or remove it first")
+    for one in each:
+        _record(one)
+    return run.demos.folder
+
+
+def _record(run: RunConfig) -> None:
+    """Record one environment's."""
     env = envs.factory(run, past=envs.Past())()
     try:
         tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
@@ -55,7 +65,7 @@ def record(run: RunConfig) -> Path:
         env.close()
     for lack in coverage.lacking([text for episode in demonstrations for text in episode.tasks], wanted):
         print(f"warning: {lack}; record more with demos.episodes", file=sys.stderr)
-    return save(demonstrations, path)
+    save(demonstrations, run.demos.folder)
 
 
 def demonstrate(

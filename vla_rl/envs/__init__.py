@@ -19,10 +19,13 @@ from vla_rl.envs.make import (
     still,
     succeeded,
 )
+from vla_rl.envs.spec import EnvSpec, Lane, joint, lanes
 from vla_rl.envs.token_env import TokenEnv, bind_tokens, token_factory
 
 __all__ = [
     "SUCCESS",
+    "EnvSpec",
+    "Lane",
     "ObservationShape",
     "Past",
     "TokenEnv",
@@ -31,6 +34,8 @@ __all__ = [
     "check_finite",
     "earned",
     "factory",
+    "joint",
+    "lanes",
     "make_env",
     "marks",
     "name_of",

@@ -26,6 +26,7 @@ from vla_rl.buffer_pool import Recycler
 from vla_rl.envs.worker import OUTCOME, REWARD, TERMINATED, TRUNCATED, Failure, Host, Shown, mapped, padded, sizes
 
 Lanes = slice | Sequence[int]
+Make = Callable[[], gymnasium.Env]
 SHARED = Path("/dev/shm")
 """A folder in memory, where the system has it."""
 GRACE = 5.0
@@ -51,11 +52,12 @@ class Steps:
 
 
 class VectorEnvs:
-    """`count` environments of one kind, each a lane, with Dict observations.
+    """`count` environments, each a lane, whose Dict observations and actions are alike.
 
     The step after an episode's end resets, and its action is ignored (Gymnasium's `AutoresetMode.NEXT_STEP`).
 
-    make: makes one; picklable where there are workers. workers: processes that they are dealt out to; 0 for this one.
+    make: makes one; or the makers of each, in order; picklable where there are workers. workers: processes that they
+    are dealt out to; 0 for this one.
     Any number of workers gives the same observations. timeout: seconds that a worker has for its environments' step
     or reset, and for making each; None for any.
 
@@ -67,10 +69,11 @@ class VectorEnvs:
         RuntimeError: a worker cannot be started, or ended. TimeoutError: it took too long, and was ended.
     """
 
-    def __init__(
-        self, make: Callable[[], gymnasium.Env], count: int, workers: int = 0, timeout: float | None = None
-    ) -> None:
+    def __init__(self, make: Make | Sequence[Make], count: int, workers: int = 0, timeout: float | None = None) -> None:
         self.count = count
+        makers = [make] * count if callable(make) else list(make)
+        if len(makers) != count:
+            raise ValueError(f"make: {len(makers)} makers for {count} environments")
         hosts = min(workers, count)
         dealt = [range(i, count, max(hosts, 1)) for i in range(max(hosts, 1))]
         self._hosts: list[_Host] = []
@@ -78,7 +81,8 @@ class VectorEnvs:
         self._recycler = Recycler()
         try:
             for lanes in dealt:
-                self._hosts.append(_Remote(lanes, make, timeout) if hosts else _Local(lanes, make))
+                mine = [makers[lane] for lane in lanes]
+                self._hosts.append(_Remote(lanes, mine, timeout) if hosts else _Local(lanes, mine))
             self.observation_space, self.action_space, self.name = self._about()
             if not isinstance(self.observation_space, gymnasium.spaces.Dict):
                 raise ValueError(f"expected a Dict observation space, got {self.observation_space}")
@@ -212,9 +216,9 @@ class _Host(Protocol):
 class _Local:
     """This process, which does what was sent when it is asked for."""
 
-    def __init__(self, lanes: Sequence[int], make: Callable[[], gymnasium.Env]) -> None:
+    def __init__(self, lanes: Sequence[int], makers: Sequence[Make]) -> None:
         self.lanes = lanes
-        self._host = Host(lanes, make)
+        self._host = Host(lanes, makers)
         self._sent: deque[tuple[str, list[int], np.ndarray]] = deque()
 
     def about(self) -> tuple[gymnasium.Space, gymnasium.Space, str]:
@@ -239,7 +243,7 @@ class _Remote:
     It is a program of its own, not a fork: the trainer's threads, device and main script do not come along.
     """
 
-    def __init__(self, lanes: Sequence[int], make: Callable[[], gymnasium.Env], timeout: float | None) -> None:
+    def __init__(self, lanes: Sequence[int], makers: Sequence[Make], timeout: float | None) -> None:
         self.lanes, self._timeout = lanes, timeout
         self._asked: deque[str] = deque(["start"])
         self._since = 0.0
@@ -256,7 +260,7 @@ class _Remote:
             self._connection.close()
             raise
         try:
-            self._tell("make", lanes, (lanes, make))
+            self._tell("make", lanes, (lanes, makers))
         except BaseException:
             self._process.kill()
             self.close()

@@ -57,17 +57,17 @@ class _Lane:
 class Host:
     """The environments of some lanes.
 
-    lanes: their numbers among all. make: makes the environment of one.
+    lanes: their numbers among all. makers: what makes the environment of each.
 
     Attributes:
         columns: where to write what the lanes show, [all lanes, ...] by name; given once it is known how much that is.
     """
 
-    def __init__(self, lanes: Sequence[int], make: Callable[[], gymnasium.Env]) -> None:
+    def __init__(self, lanes: Sequence[int], makers: Sequence[Callable[[], gymnasium.Env]]) -> None:
         self.columns: dict[str, np.ndarray] = {}
         self._lanes: dict[int, _Lane] = {}
         try:
-            for lane in lanes:
+            for lane, make in zip(lanes, makers, strict=True):
                 self._lanes[lane] = _Lane(make())
         except BaseException:
             self.close()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from vla_rl.envs import earned, spent, spoilt, succeeded
+from vla_rl.envs import Lane, earned, lanes, spent, spoilt, succeeded
 from vla_rl.envs.frame_stack import FrameHistory
 from vla_rl.envs.vector import Steps, VectorEnvs, spare_cores
 from vla_rl.evaluation.outcome import EvalResult, Outcome
@@ -24,6 +24,7 @@ from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, TASK, VALIDATION_SEEDS
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
 
+Make = Callable[[], gymnasium.Env]
 Decider = Callable[[dict[str, Any]], tuple[np.ndarray, dict[str, Any]]]
 """A batched observation -> tokens int64 [B, K] and what is known of them, such as {"q": float [B]}."""
 
@@ -58,8 +59,9 @@ class Evaluator:
     scores depends neither on `num_envs` nor on `workers`.
 
     Args:
-        make_env: makes an environment that takes tokens int64 [K]; picklable where there are workers.
-        num_envs: episodes that run together, at least 1.
+        make_env: makes an environment that takes tokens int64 [K]; picklable where there are workers. Of several tasks,
+            the maker of each by name; all are stepped together.
+        num_envs: episodes that run together, at least 1, and at least one of each task.
         workers: processes that step them, several in each; 0 for this one.
         timeout: seconds that a worker has, see `VectorEnvs`.
 
@@ -68,13 +70,18 @@ class Evaluator:
     """
 
     def __init__(
-        self, make_env: Callable[[], gymnasium.Env], num_envs: int = 8, workers: int = 0, timeout: float | None = None
+        self,
+        make_env: Make | Mapping[str, Make],
+        num_envs: int = 8,
+        workers: int = 0,
+        timeout: float | None = None,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-        self._make_env, self._num_envs = make_env, num_envs
+        self._makers, self._num_envs = _by_name(make_env), num_envs
         self._make = partial(VectorEnvs, workers=workers, timeout=timeout)
         self._envs: VectorEnvs | None = None
+        self._lanes: list[Lane] = []
 
     def __call__(
         self,
@@ -84,7 +91,7 @@ class Evaluator:
         on_episode: Callable[[Outcome], None] | None = None,
         stack: int = 1,
     ) -> EvalResult:
-        """The episodes of these seeds.
+        """The episodes of these seeds, where there is one task.
 
         Args:
             actor: called on the observations of all running episodes, batched.
@@ -97,33 +104,60 @@ class Evaluator:
             ValueError: a seed that training may use, or no seeds. What an environment raises has a note of its seed
                 and step.
         """
+        (result,) = self.tasks(actor, seeds, films, on_episode, stack).values()
+        return result
+
+    def tasks(
+        self,
+        actor: Decider,
+        seeds: Iterable[int],
+        films: int = 0,
+        on_episode: Callable[[Outcome], None] | None = None,
+        stack: int = 1,
+    ) -> dict[str, EvalResult]:
+        """The episodes of these seeds in each task, by its name; see above."""
         seeds = check_seeds(seeds)
         started = time.monotonic()
         if self._envs is None:
-            self._envs = self._make(self._make_env, min(self._num_envs, len(seeds)))
-        envs, waiting, done = self._envs, deque(seeds), dict[int, Outcome]()
-        running: dict[int, _Episode] = {}
-        while len(done) < len(seeds):
-            free = [lane for lane in range(envs.count) if lane not in running]
-            begun = {lane: _Episode(waiting.popleft(), films > 0, stack) for lane in free[: len(waiting)]}
+            count = min(self._num_envs, len(self._makers) * len(seeds))
+            self._lanes = lanes(self._makers, max(count, len(self._makers)))
+            self._envs = self._make([lane.make for lane in self._lanes], len(self._lanes))
+        envs, running = self._envs, dict[int, _Episode]()
+        waiting = {task: deque(seeds) for task in self._makers}
+        done = {task: dict[int, Outcome]() for task in self._makers}
+        while running or any(waiting.values()):
+            begun = {}
+            for number, lane in enumerate(self._lanes):
+                if number not in running and waiting[lane.task]:
+                    begun[number] = _Episode(waiting[lane.task].popleft(), films > 0, stack)
             _turn(actor, envs, running, begun)
-            for lane, episode in [(lane, episode) for lane, episode in running.items() if episode.ended]:
-                outcome = done[episode.seed] = running.pop(lane).outcome()
+            for number, episode in [(number, episode) for number, episode in running.items() if episode.ended]:
+                ended = done[self._lanes[number].task]
+                outcome = ended[episode.seed] = running.pop(number).outcome()
                 if on_episode:
                     on_episode(outcome)
-                _forget_frames(done, seeds, films)
+                _forget_frames(ended, seeds, films)
             running |= begun
-        return EvalResult(envs.name, tuple(done[seed] for seed in seeds), time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return {
+            task: EvalResult(task or envs.name, tuple(ended[seed] for seed in seeds), seconds)
+            for task, ended in done.items()
+        }
 
-    def renew(self, make_env: Callable[[], gymnasium.Env]) -> None:
+    def renew(self, make_env: Make | Mapping[str, Make]) -> None:
         """Have the next episodes run in environments that this makes, because the world is another by now."""
         self.close()
-        self._make_env, self._envs = make_env, None
+        self._makers, self._envs = _by_name(make_env), None
 
     def close(self) -> None:
         """End the environments."""
         if self._envs is not None:
             self._envs.close()
+
+
+def _by_name(make_env: Make | Mapping[str, Make]) -> Mapping[str, Make]:
+    """Makers by the name of their task; a single one has none."""
+    return make_env if isinstance(make_env, Mapping) else {"": make_env}
 
 
 def evaluate(

@@ -49,7 +49,7 @@ def eval_info(results: Sequence[EvalResult], videos: Sequence[Mapping[int, str]]
     pairs = list(zip(results, videos, strict=True))
     rows = [_row(outcome, films.get(outcome.seed)) for result, films in pairs for outcome in result.outcomes]
     return {
-        "per_task": [_task(result, list(films.values())) for result, films in pairs],
+        "per_task": [_task(number, result, list(films.values())) for number, (result, films) in enumerate(pairs)],
         "per_group": {result.env: _aggregate(result.outcomes, list(films.values())) for result, films in pairs},
         "per_episode": [{"episode_ix": index} | row for index, row in enumerate(rows)],
         "overall": _aggregate(outcomes, paths) | {"eval_s": seconds, "eval_ep_s": seconds / max(1, len(outcomes))},
@@ -126,7 +126,7 @@ def _aggregate(outcomes: Sequence[Outcome], videos: Sequence[str]) -> dict[str, 
     }
 
 
-def _task(result: EvalResult, videos: Sequence[str]) -> dict[str, Any]:
+def _task(number: int, result: EvalResult, videos: Sequence[str]) -> dict[str, Any]:
     metrics = {
         "sum_rewards": [outcome.sum_reward for outcome in result.valid],
         "max_rewards": [outcome.max_reward for outcome in result.valid],
@@ -134,7 +134,7 @@ def _task(result: EvalResult, videos: Sequence[str]) -> dict[str, Any]:
         "video_paths": list(videos),
     }
     shares = {k: v for k, v in _aggregate(result.outcomes, videos).items() if k.startswith(("pc_", "n_"))}
-    return {"task_group": result.env, "task_id": 0, "metrics": metrics, **shares}
+    return {"task_group": result.env, "task_id": number, "metrics": metrics, **shares}
 
 
 def _row(outcome: Outcome, video: str | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def play(run: RunConfig, lines: bool = False, append: bool = False) -> None:
         ConfigError: an environment that a person cannot play, or that cannot be recorded.
         FileExistsError: the folder exists already, and `append` is not set.
     """
+    run = run.only("play")
     folder, first_seed = run.demos.folder, run.demos.seed
     assert run.run_dir is not None, "a config is made by load()"
     if folder.exists() and not append:

@@ -2,6 +2,7 @@
 
 from vla_rl.replay.batch import Batch
 from vla_rl.replay.buffer import ReplayBuffer
+from vla_rl.replay.episodes import EndedEpisode, EpisodeListener
 from vla_rl.replay.hindsight import Hindsight, Relabel
 from vla_rl.replay.memory import Ground
 from vla_rl.replay.prefetch import Prefetcher
@@ -12,6 +13,8 @@ from vla_rl.replay.sampling import Own, sample_mixed
 __all__ = [
     "Batch",
     "Chunks",
+    "EndedEpisode",
+    "EpisodeListener",
     "Ground",
     "Hindsight",
     "NothingToSampleError",

@@ -38,7 +38,8 @@ class Batch:
     `shown` int64 [B, 2, F], where there are images: numbers of the buffer, and of what the observation and the next one
     show, frames and instruction; two that have the same numbers need encoding only once, whatever a batch was joined
     from. [B, 1, F] without a next one.
-    `extra`: each signal by name, [B, ...]; of those that are summed, over the m steps as the reward is.
+    `extra`: each signal by name, [B, ...]; of those that are summed, over the m steps as the reward is; and what
+    listeners have worked out, see `EpisodeListener`.
     `extra_returns`: of those, the discounted sum to the episode's end, float32 [B], as `returns` is.
     """
 

@@ -17,6 +17,7 @@ from vla_rl.replay.batch import Batch
 from vla_rl.replay.budget import Budget, memory_plan, plan_line
 from vla_rl.replay.checks import Given, checked_lanes, checked_rows
 from vla_rl.replay.columns import RETURN, SIGNAL, FeatureSpecs, column_specs, image_shapes
+from vla_rl.replay.episodes import EpisodeListener, ended_episode, told
 from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
 from vla_rl.replay.reader import Chunks, Following, Reader
 from vla_rl.replay.ring import Ring
@@ -41,6 +42,7 @@ class ReplayBuffer:
     ram_bytes: limit of everything in RAM; the newest frames stay there as they are, older ones are coded without loss.
     disk_bytes: limit of the coded frames, which then lie in `folder`, a folder for them alone, instead of in RAM.
     Where a limit is passed, the oldest episodes go. Without limits all frames stay in RAM as they are.
+    listeners: hear of every episode that ends, and may add to its rows or have it forgotten.
     allocate: gives the memory of batches, which is used again and again; page-locked where they go to a GPU.
 
     Memory is committed by the operating system as rows are first written; `plan` tells the whole.
@@ -68,6 +70,7 @@ class ReplayBuffer:
         allocate: Allocate = bytearray,
         truncation: Truncation = "fail",
         signals: Sequence[Signal] = (),
+        listeners: Sequence[EpisodeListener] = (),
     ) -> None:
         if lanes < 1 or n_step < 1 or stack < 1 or not 0 < gamma <= 1:
             raise ValueError(
@@ -84,12 +87,14 @@ class ReplayBuffer:
         self.gamma, self.n_step, self.choices = float(gamma), n_step, choices
         shapes = image_shapes(images)
         self.signals = tuple(signals)
-        specs = column_specs(shapes, state_dim, slots, choices, features or {}, self.signals)
+        self._listeners = list(listeners)
+        derived = [column for listener in listeners for column in listener.columns]
+        specs = column_specs(shapes, state_dim, slots, choices, features or {}, self.signals, derived)
         budget = Budget.split(capacity, lanes, specs, shapes, ram_bytes, disk_bytes)
         where = shard_folder(folder, disk_bytes)
         layout = Layout(capacity, lanes, stack, self.gamma, choices, shapes, specs, budget, where, truncation)
         self._memory = Memory(layout, digest, allocate)
-        self._reader = Reader(self._memory, self.signals, n_step)
+        self._reader = Reader(self._memory, self.signals, derived, n_step)
         self._sampler = Sampler(self._memory.ring)
 
     def __len__(self) -> int:
@@ -181,9 +186,34 @@ class ReplayBuffer:
         self._sampler.forget(self._memory.forget(self._ring.due(len(lane))))
         ids, returned = self._memory.put(lane, rows, frames, texts)
         self._sampler.weigh(rows["prev"], returned)
+        if self._listeners:
+            self._tell(ids[rows["terminated"] | rows["truncated"]])
         while self._memory.too_much:
             self._sampler.forget(self._memory.forget(np.array([self._ring.oldest])))
         return ids
+
+    def listen(self, listener: EpisodeListener) -> None:
+        """Have a listener hear of the episodes from now on.
+
+        Raises:
+            ValueError: it has columns, for which rows have no place any more; give it to the constructor.
+        """
+        if listener.columns:
+            raise ValueError(f"{type(listener).__name__}: has columns; give it as one of the replay's `listeners`")
+        self._listeners.append(listener)
+
+    def statistics(self) -> dict[str, float]:
+        """What the listeners have for the log."""
+        return {name: value for listener in self._listeners for name, value in listener.statistics().items()}
+
+    def _tell(self, last: np.ndarray) -> None:
+        """Let listeners hear of the episodes whose last decisions are rows `last`; forget those that they tell to."""
+        for row in last.tolist():
+            episode = ended_episode(self._ring, row, self.signals)
+            if not told(self._listeners, self._ring, episode):
+                # A long episode is forgotten piece by piece.
+                while len(there := episode.ids[self._ring.alive(episode.ids)]):
+                    self._sampler.forget(self._memory.forget(there[:1]))
 
     def interrupt(self, lanes: np.ndarray | Sequence[int] | None = None) -> None:
         """End the running episodes of `lanes` (all by default), because their environments restarted.
@@ -370,6 +400,8 @@ class ReplayBuffer:
         """
         anew = self._memory.load(folder, ground)
         self._sampler = Sampler(self._memory.ring)
+        if self._listeners:
+            self._tell(self._ring.ended())
         return anew
 
     def renew(self, ground: Ground, digest: str) -> bool:

@@ -15,15 +15,16 @@ ColumnSpecs = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 """Name -> (shape, dtype) of one row's entry in a column."""
 
 LINKS = ("next", "prev", "history", "episode", "last")
-FRAME, FEATURE, SIGNAL, RETURN = "frame.", "feature.", "signal.", "return."
-"""How columns of a name of their own begin; `RETURN` of those that sum up a signal to the episode's end."""
+FRAME, FEATURE, SIGNAL, RETURN, DERIVED = "frame.", "feature.", "signal.", "return.", "derived."
+"""How columns of a name of their own begin; `RETURN` of those that sum up a signal to the episode's end, `DERIVED` of
+those that are worked out when it has ended."""
 LATER = ("next", "returns", "rest", "last")
 """Columns that are known only after a row was recorded; they follow from the others."""
 
 
 def is_later(column: str) -> bool:
     """Whether a column is known only after its row was recorded."""
-    return column in LATER or column.startswith(RETURN)
+    return column in LATER or column.startswith((RETURN, DERIVED))
 
 
 def camera_key(name: str) -> str:
@@ -50,6 +51,7 @@ def column_specs(
     choices: int,
     features: FeatureSpecs,
     signals: Sequence[Signal] = (),
+    derived: Sequence[Signal] = (),
 ) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Every column of one row: name -> (shape, dtype); of a camera's frame (`cameras` are keys), its id.
 
@@ -80,6 +82,7 @@ def column_specs(
         specs[SIGNAL + signal.name] = (tuple(signal.shape), np.dtype(signal.dtype))
         if signal.summed:
             specs[RETURN + signal.name] = ((), np.dtype(np.float32))
+    specs |= {DERIVED + each.name: (tuple(each.shape), np.dtype(each.dtype)) for each in derived}
     return specs
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from vla_rl.replay.batch import Batch
-from vla_rl.replay.columns import RETURN, SIGNAL
+from vla_rl.replay.columns import DERIVED, RETURN, SIGNAL
 from vla_rl.replay.memory import Memory
 from vla_rl.specs import Signal
 
@@ -38,11 +38,13 @@ class Chunks:
 class Reader:
     """Reads rows of a memory, and what came of them. Rows are asked for by ids int64 [B], and must be there.
 
-    signals: what else rows hold. n_step: steps of a transition.
+    signals: what else rows hold. derived: and what of that was worked out when their episode had ended. n_step: steps
+    of a transition.
     """
 
     memory: Memory
     signals: Sequence[Signal]
+    derived: Sequence[Signal]
     n_step: int
 
     def transitions(self, ids: np.ndarray, images: bool, following: Following, far: np.ndarray | None = None) -> Batch:
@@ -61,6 +63,7 @@ class Reader:
             reward = np.where(far, columns["returns"][at], reward)
             sums = {name: np.where(far, columns[RETURN + name][at], total) for name, total in sums.items()}
         told = {each.name: columns[SIGNAL + each.name][at] for each in self.signals if not each.summed}
+        told |= {each.name: columns[DERIVED + each.name][at] for each in self.derived}
         followed = _few_counts(columns["rest"][at] > 0) if following == "cut" else None
         later = reached if followed is None else reached[followed]
         # All at once: a frame that is coded, and wanted twice, is decoded once.

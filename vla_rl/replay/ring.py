@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_rl.replay.columns import RETURN, SIGNAL, ColumnSpecs
+from vla_rl.replay.columns import DERIVED, RETURN, SIGNAL, ColumnSpecs
 from vla_rl.specs import Truncation
 
 FRESH, RUNNING, ENDED = 0, 1, 2
@@ -44,6 +44,7 @@ class Ring:
         self.truncation = truncation
         self.columns = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in specs.items()}
         self._summed = [name.removeprefix(RETURN) for name in specs if name.startswith(RETURN)]
+        self._derived = [name for name in specs if name.startswith(DERIVED)]
         self.head = self.oldest = self.count = 0
         self._episodes = 0
         self._phase = np.full(lanes, FRESH, np.int8)
@@ -75,6 +76,7 @@ class Ring:
             "rest": np.zeros(len(lane), np.float32),
             "last": np.full(len(lane), NONE),
             **{RETURN + name: np.full(len(lane), np.nan, np.float32) for name in self._summed},
+            **{name: np.zeros_like(self.columns[name][: len(lane)]) for name in self._derived},
         }
 
     def append(self, lane: np.ndarray, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -107,6 +109,21 @@ class Ring:
             if not further.any():
                 return ids
             ids = np.where(further, prev, ids)
+
+    def until(self, last: int) -> np.ndarray:
+        """The rows of an episode up to row `last`, in order, as far as they are there, int64 [T]."""
+        prev, following, ids = self.columns["prev"], self.columns["next"], [last]
+        while (before := int(prev[ids[-1] % self.capacity])) >= self.oldest:
+            if following[before % self.capacity] == GONE:
+                break
+            ids.append(before)
+        return np.array(ids[::-1], np.int64)
+
+    def ended(self) -> np.ndarray:
+        """The last decisions of all episodes that have ended, int64 [N], in the order in which they were recorded."""
+        ids = np.arange(self.oldest, self.head)
+        at = ids % self.capacity
+        return ids[self.alive(ids) & (self.columns["terminated"][at] | self.columns["truncated"][at])]
 
     def _link(self, prev: np.ndarray, ids: np.ndarray) -> None:
         # A previous row that is evicted by now (its lane rested for long) must not be written to.
@@ -276,6 +293,5 @@ class Ring:
             self.columns[name][:] = np.nan
         self.columns["rest"][:], self.columns["last"][:] = 0, NONE
         ids = ids[alive]
-        at = ids % self.capacity
-        self._link(self.columns["prev"][at], ids)
-        self._write_returns(ids[self.columns["terminated"][at] | self.columns["truncated"][at]])
+        self._link(self.columns["prev"][ids % self.capacity], ids)
+        self._write_returns(self.ended())

@@ -52,7 +52,7 @@ def write_report(path: Path, report: Report) -> Path:
 
 def write_evaluation(
     run: RunConfig,
-    result: EvalResult,
+    results: Sequence[EvalResult],
     place: Place,
     acting: str,
     label: str | None = None,
@@ -65,13 +65,15 @@ def write_evaluation(
     """
     assert run.run_dir is not None, "a config is made by load()"
     step = f", step {place.generation.step}" if place.generation else ""
-    score = Score.of(result, label or f"{run.policy.name}{step}", acting)
+    policy = label or f"{run.policy.name}{step}"
+    scores = [Score.of(result, policy, acting) for result in results]
+    episodes = sum(len(result.outcomes) for result in results)
     report = Report(
-        title=f"{run.env.name.replace('_', ' ').capitalize()}: {score.policy}",
-        subtitle=f"{run.env.id}, {len(result.outcomes)} episodes, {acting}",
-        scores=[*before, score],
+        title=f"{run.env_name.replace('_', ' ').capitalize()}: {policy}",
+        subtitle=f"{', '.join(env.id for env in run.envs)}, {episodes} episodes, {acting}",
+        scores=[*before, *scores],
         summary=settings(run) | {"checkpoint": place.policy},
-        films=films_of(result),
+        films=[film for result in results for film in films_of(result)],
         metrics=read_metrics(place.run_dir / METRICS_FILE) if place.run_dir else (),
     )
     return write_report(run.run_dir / REPORT_FILE, report)
@@ -119,7 +121,7 @@ def settings(run: RunConfig) -> dict[str, str]:
     """What a reader wants to know of a run, in words."""
     sensors = [sensor.get("name") or sensor["type"] for sensor in run.env.sensors or ()]
     return {
-        "environment": run.env.id,
+        "environment": ", ".join(env.id for env in run.envs),
         "sensors": ", ".join(map(str, sensors)) or "the environment's own",
         "backbone": run.policy.name,
         "trained": {"head": "the head", "lora": "the head and LoRA", "all": "everything"}[run.policy.train],

@@ -14,6 +14,7 @@ from vla_rl.envs import spent, spoilt, succeeded
 from vla_rl.envs.frame_stack import FrameHistory
 from vla_rl.envs.vector import Steps, VectorEnvs
 from vla_rl.replay import ReplayBuffer
+from vla_rl.rollout.task_statistics import TaskStatistics
 from vla_rl.runtime.logger import Log
 from vla_rl.specs import COST, EPISODE_TASK, VERIFIED, check_training_seed
 
@@ -22,7 +23,7 @@ from vla_rl.specs import COST, EPISODE_TASK, VERIFIED, check_training_seed
 class Group:
     """Lanes that are acted for together. observation: their newest. final, fresh: bool [B], whether it ends, or begins,
     an episode. spoilt: bool [B], whether the environment spoilt the episode, which is then forgotten to its end.
-    cost: float64 [B], of the episode so far. decision: what their environments are at; None where they rest."""
+    decision: what their environments are at; None where they rest."""
 
     lanes: slice
     observation: dict[str, Any]
@@ -30,7 +31,6 @@ class Group:
     fresh: np.ndarray
     spoilt: np.ndarray
     history: FrameHistory
-    cost: np.ndarray
     decision: Decision | None = None
 
 
@@ -45,10 +45,11 @@ class Collector:
 
     Args:
         envs: environments that take tokens int64 [K].
-        replay: with one lane for each environment.
+        replay: with one lane for each environment, and with `specs.SIGNALS`.
         seed: of each lane's first reset, or of the first lane's, the next lane's is one more; all training seeds.
         groups: of lanes, in turn; at most one for each lane.
-        tasks: which of the run's tasks each lane is at; the only one, unless told.
+        tasks: the name of each lane's task; of several, success is told of each, too. A row's signal `task` is the
+            place of its task among those that are named, in the order of their first lanes.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Collector:
         seed: int | Sequence[int],
         groups: int = 1,
         recent: int = 100,
-        tasks: Sequence[int] | None = None,
+        tasks: Sequence[str] = (),
     ) -> None:
         self.envs, self.replay = envs, replay
         seeds = range(seed, seed + envs.count) if isinstance(seed, int) else seed
@@ -68,12 +69,13 @@ class Collector:
             some, count = slice(int(lanes[0]), int(lanes[-1]) + 1), len(lanes)
             seen = {key: value[some] for key, value in observation.items()}
             none = np.zeros(count, bool)
-            group = Group(some, seen, none, ~none, none, FrameHistory(replay.stack), np.zeros(count))
+            group = Group(some, seen, none, ~none, none, FrameHistory(replay.stack))
             self._groups.append(group)
         self._turn = self._groups[0]
-        self._tasks = np.zeros(envs.count, np.int32) if tasks is None else np.asarray(tasks, np.int32)
-        self._recent: deque[bool] = deque(maxlen=recent)
-        self._costs: deque[float] = deque(maxlen=recent)
+        self.tasks = list(dict.fromkeys(tasks))
+        self._tasks = np.array([self.tasks.index(task) for task in tasks] or [0] * envs.count, np.int32)
+        self._latest = TaskStatistics(self.tasks, recent)
+        replay.listen(self._latest)
         self.episodes = self.invalid_episodes = 0
 
     @property
@@ -84,7 +86,7 @@ class Collector:
     @property
     def success_rate(self) -> float:
         """Share of successes among the latest episodes; NaN before the first."""
-        return float(np.mean(self._recent)) if self._recent else float("nan")
+        return self._latest.success_rate
 
     def step(self, act: Callable[[dict[str, Any]], Decision], log: Log) -> int:
         """Take in what came of the decisions of the group whose turn it is, decide anew, and leave it at work.
@@ -119,12 +121,8 @@ class Collector:
                 self.replay.discard(group.lanes.start + np.flatnonzero(broke))
             signals = decision.extras | self._told(group, steps)
             self._remember(group, decision, steps, signals, ~left_out)
-        group.cost = np.where(group.final, 0.0, group.cost + signals[COST])
         made = int((~group.final).sum())
         ended = (steps.terminated | steps.truncated) & ~group.final
-        for lane in np.flatnonzero(ended & ~left_out).tolist():
-            self._recent.append(succeeded(steps.infos[lane]))
-            self._costs.append(float(group.cost[lane]))
         self.episodes += int((ended & ~left_out).sum())
         self.invalid_episodes += int((ended & left_out).sum())
         # Where an episode was reset, what is said is said of the next one.
@@ -168,10 +166,9 @@ class Collector:
             self.replay.add(**rows)
 
     def statistics(self) -> dict[str, float]:
-        """Of the latest episodes, for the log; of those that the environment spoilt, their number alone."""
+        """What the log shows of the episodes; of those that the environment spoilt, their number alone."""
         return {
-            "train/success_rate": self.success_rate,
-            "train/cost": float(np.mean(self._costs)) if self._costs else float("nan"),
+            **self.replay.statistics(),
             "train/episodes": float(self.episodes),
             "train/invalid_episodes": float(self.invalid_episodes),
         }

@@ -13,8 +13,8 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sims.mujoco import rotations, scenes
-from sims.mujoco.render import Renderer
+from sims.mujoco import rotations, scenes, slots
+from sims.mujoco.cameras import Cameras
 from sims.mujoco.robots import ROBOTS, Robot
 from sims.mujoco.table import SUBSTEPS
 from sims.mujoco.things import Thing
@@ -23,7 +23,6 @@ from vla_rl.registry import nearest
 _BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC")]
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 _SHOWN, _HIDDEN = 0, 4  # geom groups; MuJoCo draws 0 to 2
-_SLOTS = ("thing", "block", "mark", "object", "container", "button", "cabinet", "peg", "socket")
 
 
 class World:
@@ -63,14 +62,11 @@ class World:
         self.memory: dict[str, Any] = {}
         self.previous_action = np.zeros(0, np.float32)
         self.looked = False
-        self.cameras = tuple(self.model.camera(i).name for i in range(self.model.ncam))
-        names = [self.model.body(i).name for i in range(self.model.nbody)]
-        self._bodies = {name: i for i, name in enumerate(names) if name.rstrip("0123456789") in _SLOTS}
-        self.slots = tuple(self._bodies)
-        self._slot_geoms = {slot: self._geoms_under(body) for slot, body in self._bodies.items()}
-        self._geoms = {slot: self._geoms_of(slot) for slot in self.slots}
-        self._travels = {slot: self._part_joint(body) for slot, body in self._bodies.items()}
-        self._fingers = [self._geoms_under(self.model.body(name).id) for name in self.robot.fingers]
+        self._cameras = Cameras(self.model, self.data)
+        self.cameras = self._cameras.names
+        self._slots = slots.of_model(self.model)
+        self.slots = tuple(self._slots)
+        self._fingers = [slots.geoms_under(self.model, self.model.body(name).id) for name in self.robot.fingers]
         bodies = [self.model.body(name).id for name in self.robot.parts]
         self._robot_geoms = np.flatnonzero(np.isin(self.model.geom_bodyid, bodies))
         self._joint_qpos = [self.model.joint(name).qposadr[0] for name in self.robot.joints]
@@ -80,35 +76,9 @@ class World:
         self._measured = {each.name: slice(each.adr[0], each.adr[0] + each.dim[0]) for each in measured}
         self._tip = self.model.site("tip").id
         self._contype, self._conaffinity = self.model.geom_contype.copy(), self.model.geom_conaffinity.copy()
-        self._renderers: dict[tuple[int, int], Renderer] = {}
         self._before = np.empty(mujoco.mj_stateSize(self.model, _STATE))
         self._stepped = False
         self.reset()
-
-    def _geoms_under(self, body: int) -> np.ndarray:
-        """Indices of the geoms of a body and of all that hangs on it."""
-        root = self.model.body_parentid
-        inside = {body}
-        for child in range(body + 1, self.model.nbody):
-            if int(root[child]) in inside:
-                inside.add(child)
-        return np.flatnonzero(np.isin(self.model.geom_bodyid, list(inside)))
-
-    def _geoms_of(self, slot: str) -> dict[str, list[int]]:
-        """Shape -> geoms of a slot, a part with its trim last; the scene numbers its names ("cube3")."""
-        found: dict[str, list[int]] = {}
-        for geom in self._slot_geoms[slot]:
-            found.setdefault(self._name(geom).partition("_")[0], []).append(int(geom))
-        return found
-
-    def _name(self, geom: int) -> str:
-        return self.model.geom(geom).name.rstrip("0123456789")
-
-    def _part_joint(self, body: int) -> int | None:
-        """The joint of a slot's moving part (a drawer, a button's cap): not of the slot's own body."""
-        bodies = set(self.model.geom_bodyid[self._geoms_under(body)].tolist()) - {body}
-        joints = [joint for joint in range(self.model.njnt) if int(self.model.jnt_bodyid[joint]) in bodies]
-        return joints[0] if joints else None
 
     # Placing things
 
@@ -135,12 +105,12 @@ class World:
             ValueError: the slot cannot show the shape.
         """
         self.hide(slot)
-        body, geoms = self._bodies[slot], self._geoms[slot]
-        if thing.shape not in geoms:
-            raise ValueError(f"{slot} cannot show a {thing.shape!r}; {nearest(thing.shape, geoms)}")
-        self.model.geom_group[geoms[thing.shape]] = _SHOWN
+        body, shapes = self._slots[slot].body, self._slots[slot].shapes
+        if thing.shape not in shapes:
+            raise ValueError(f"{slot} cannot show a {thing.shape!r}; {nearest(thing.shape, shapes)}")
+        self.model.geom_group[shapes[thing.shape]] = _SHOWN
         self.paint(slot, colour, thing.shape)
-        self._set_solid(geoms[thing.shape], True)
+        self._set_solid(shapes[thing.shape], True)
         self.model.body_gravcomp[body] = 0.0
         x, y = np.asarray(position, np.float64)
         turned = rotations.about_z(yaw)
@@ -157,16 +127,16 @@ class World:
 
     def hide(self, slot: str) -> None:
         """Let `slot` show nothing, touch nothing, and stay where it is."""
-        geoms = self._slot_geoms[slot]
-        self.model.geom_group[geoms] = _HIDDEN
-        self._set_solid(geoms, False)
-        self.model.body_gravcomp[self._bodies[slot]] = 1.0
+        hidden = self._slots[slot]
+        self.model.geom_group[hidden.geoms] = _HIDDEN
+        self._set_solid(hidden.geoms, False)
+        self.model.body_gravcomp[hidden.body] = 1.0
         self.shown.pop(slot, None)
 
     def paint(self, slot: str, colour: ArrayLike, shape: str | None = None) -> None:
         """Give what `slot` shows (or its `shape`) a `colour` [3] in [0, 1]; its trim keeps its own."""
-        for geom in self._geoms[slot][shape or self.shown[slot].shape]:
-            if "_trim" not in self._name(geom):
+        for geom in self._slots[slot].shapes[shape or self.shown[slot].shape]:
+            if "_trim" not in slots.geom_name(self.model, geom):
                 self.model.geom_rgba[geom, :3] = colour
 
     def _set_solid(self, geoms: list[int] | np.ndarray, solid: bool) -> None:
@@ -299,29 +269,29 @@ class World:
 
     def part_position(self, slot: str, part: str) -> np.ndarray:
         """The centre of the geom `<shape>_<part>` of what `slot` shows [3], metres."""
-        names = {self._name(geom): geom for geom in self._shown_geoms(slot)}
+        names = {slots.geom_name(self.model, geom): geom for geom in self._shown_geoms(slot)}
         return self.data.geom_xpos[names[f"{self.shown[slot].shape}_{part}"]].copy()
 
     def footprint(self, slot: str) -> np.ndarray:
         """The origin of the slot's body [3], metres: the centre of what touches the table when it stands there."""
-        return self.data.xpos[self._bodies[slot]].copy()
+        return self.data.xpos[self._slots[slot].body].copy()
 
     def object_yaw(self, slot: str) -> float:
         """How `slot` is turned about the vertical, radians in (-pi, pi]."""
-        return rotations.yaw_of(self.data.xmat[self._bodies[slot]].reshape(3, 3))
+        return rotations.yaw_of(self.data.xmat[self._slots[slot].body].reshape(3, 3))
 
     def upright(self, slot: str) -> float:
         """The cosine of the angle between the slot's own upward axis and the vertical."""
-        return float(self.data.xmat[self._bodies[slot], 8])
+        return float(self.data.xmat[self._slots[slot].body, 8])
 
     def speed(self, slot: str) -> float:
         """How fast the slot's body moves, m/s."""
-        body = self._bodies[slot]
+        body = self._slots[slot].body
         return float(np.linalg.norm(self.data.cvel[body, 3:])) if self.model.body_dofnum[body] else 0.0
 
     def travel(self, slot: str) -> float:
         """How far the moving part of `slot` (a drawer, a button's cap) has gone, metres."""
-        joint = self._travels[slot]
+        joint = self._slots[slot].joint
         assert joint is not None, slot
         return float(self.data.qpos[self.model.jnt_qposadr[joint]])
 
@@ -359,18 +329,13 @@ class World:
         return self.data.sensordata[self._measured[name]].copy()
 
     def _shown_geoms(self, slot: str) -> list[int]:
-        return self._geoms[slot][self.shown[slot].shape]
+        return self._slots[slot].shapes[self.shown[slot].shape]
 
     # Looking
 
     def camera_id(self, camera: str) -> int:
         """The model's index of a camera. Raises ValueError, naming those there are."""
-        if camera not in self.cameras:
-            raise ValueError(
-                f"no camera {camera!r} in this world; {nearest(camera, self.cameras)} "
-                f"(cameras: {', '.join(self.cameras)})"
-            )
-        return self.cameras.index(camera)
+        return self._cameras.index(camera)
 
     def render(self, camera: str, width: int, height: int) -> np.ndarray:
         """What `camera` sees: uint8 [height, width, 3].
@@ -379,48 +344,32 @@ class World:
             ValueError: no such camera.
             MissingGLError: nothing to draw with.
         """
-        return self._renderer(width, height).image(self.data, self.camera_id(camera))
+        return self._cameras.image(camera, width, height)
 
     def depth(self, camera: str, width: int, height: int) -> np.ndarray:
         """How far what `camera` sees lies before it, along its axis: float32 [height, width], metres."""
-        return self._renderer(width, height).depth(self.data, self.camera_id(camera))
+        return self._cameras.depth(camera, width, height)
 
     def pixels_of(self, camera: str, width: int, height: int) -> dict[str, np.ndarray]:
         """Which pixels of `camera` each filled slot, and the "gripper", cover: bool [height, width] each."""
-        geoms = self._renderer(width, height).geoms(self.data, self.camera_id(camera))
+        geoms = self._cameras.geoms(camera, width, height)
         masks = {slot: np.isin(geoms, self._shown_geoms(slot)) for slot in self.shown}
         return masks | {"gripper": np.isin(geoms, self._robot_geoms)}
 
-    def _renderer(self, width: int, height: int) -> Renderer:
-        if (width, height) not in self._renderers:
-            self._renderers[width, height] = Renderer(self.model, width, height)
-        return self._renderers[width, height]
-
     def aim(self, camera: str, position: ArrayLike, target: ArrayLike, fovy: float) -> None:
         """Put `camera` at `position` [3], looking at `target` [3], level, with a vertical view of `fovy` degrees."""
-        index = self.camera_id(camera)
-        self.model.cam_pos[index] = position
-        self.model.cam_fovy[index] = fovy
-        mujoco.mju_mat2Quat(self.model.cam_quat[index], rotations.looking(position, target).ravel())
-        mujoco.mj_camlight(self.model, self.data)
+        self._cameras.aim(camera, position, target, fovy)
 
     def project(self, camera: str, points: np.ndarray, aspect: float = 1.0) -> np.ndarray:
         """Where `camera` shows world points [..., 3]: [..., 2], x right and y down, [-1, 1] over the image.
 
         `aspect` is the image's width over its height. NaN for points behind the camera.
         """
-        index = self.camera_id(camera)
-        axes = self.data.cam_xmat[index].reshape(3, 3)  # columns: right, up, backward
-        seen = (np.asarray(points, np.float64) - self.data.cam_xpos[index]) @ axes
-        depth = np.where(seen[..., 2] < 0, -seen[..., 2], np.nan)
-        half = depth * np.tan(np.radians(self.model.cam_fovy[index]) / 2)
-        return np.stack([seen[..., 0] / (half * aspect), -seen[..., 1] / half], axis=-1)
+        return self._cameras.project(camera, points, aspect)
 
     def close(self) -> None:
         """Free the pictures' buffers. Drawing again makes new ones."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
+        self._cameras.close()
 
 
 def _arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:

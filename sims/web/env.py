@@ -17,10 +17,11 @@ from sims.observe import Observer
 from sims.screen.interaction import KEYS, Gesture, Interaction
 from sims.tasks import settings_of, task_of
 from sims.web import bench, chromium, experts
-from sims.web.chromium import ClosedError, PageError, ScriptError, Tab
+from sims.web.chromium import ClosedError, PageError, ScriptError
 from sims.web.hand import Event, away, events
 from sims.web.page import Page, statement
 from sims.web.pointer import draw_arrow
+from sims.web.tab import Tab
 from vla_rl import registry
 from vla_rl.registry import ConfigError
 from vla_rl.specs import TASK, Observation
@@ -217,7 +218,7 @@ class PageEnv(gymnasium.Env):
         if world.tab is None:
             world.tab = Tab(chromium.shared(page.online), page.size, self._patience)
         self._seed, world.tab.scripts = seed, self._scripts
-        world.tab.open(page.address, *self._scripts(world.tab.elapsed()))
+        world.tab.open(page.address, *self._scripts(world.tab.clock.elapsed()))
         if page.setup:
             self._evaluate("setup", statement(page.setup, seed=seed))
         if not self._known:  # whoever mistypes hears of it at once; later every frame evaluates them
@@ -254,7 +255,7 @@ class PageEnv(gymnasium.Env):
                 raise
         self._tab_change = ""
         if tab.closed and tab.opener:
-            tab.opener.rejoin()
+            tab.opener.clock.rejoin()
             self._show(tab.opener, "back")
         elif opened := tab.popup():
             self._show(opened, self.page.new_tab)

@@ -96,7 +96,7 @@ class Page:
     def script(self, seed: int, start: float = 0.0, closes: bool = False) -> str:
         """What runs in the page and its frames before anything of their own.
 
-        seed: the episode's. start: when it began on the browser's clock, see `Tab.elapsed`, in milliseconds. closes:
+        seed: the episode's. start: when it began on the browser's clock, see `Clock.elapsed`, in milliseconds. closes:
         whether the page may close itself.
         """
         clock = f"() => ({_CLOCK})({json.dumps({'seed': seed, 'start': start})})"

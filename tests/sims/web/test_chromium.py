@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from sims.web import chromium
-from sims.web.chromium import Browser, PageError, Tab
+from sims.web.chromium import Browser, PageError
+from sims.web.tab import Tab
 from tests.sims.web.browsers import alive, form, needs_browser
 from vla_rl.specs import IMAGES
 
@@ -25,7 +26,8 @@ SCREEN = IMAGES + "screen"
 ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
 import sys, time
-from sims.web.chromium import Browser, Tab
+from sims.web.chromium import Browser
+from sims.web.tab import Tab
 browser = Browser()
 tab = Tab(browser, (100, 100))
 print(browser.group, browser.profile, flush=True)
@@ -99,9 +101,9 @@ def test_closing_ends_every_process_and_the_last_tab_closes_the_browser(monkeypa
 def test_a_crash_a_hang_and_a_killed_browser_are_errors_and_other_tabs_live_on() -> None:
     browser = Browser()
     fine, crashing, hanging = (Tab(browser, (100, 100)) for _ in range(3))
-    hanging.patience = 0.5
+    hanging.session.patience = 0.5
     with pytest.raises(PageError, match="crashed"):
-        crashing._calls(("Page.crash", {}))
+        crashing.session.calls(("Page.crash", {}))
     with pytest.raises(PageError, match=r"no answer within 0\.5 s"):
         hanging.run("while (true) {}")
     crashing.close(), hanging.close()

@@ -111,7 +111,7 @@ def test_a_link_is_followed_before_the_next_picture(env: Any) -> None:
 
 def spin(env: Any) -> tuple:
     """Press the button whose script does not end, with little patience."""
-    env.world.tab.patience = 0.5
+    env.world.tab.session.patience = 0.5
     return do(env, "click", on="#spin")
 
 
@@ -119,7 +119,7 @@ def spin(env: Any) -> tuple:
     ("harm", "said"),
     [
         (spin, "no answer within 0.5 s"),
-        (lambda env: env.world.tab.browser.send([("Page.crash", {})], env.world.tab._session), "crashed"),
+        (lambda env: env.world.tab.browser.send([("Page.crash", {})], env.world.tab.session.name), "crashed"),
         (lambda env: env.world.tab.browser.close(), "gone"),
         (lambda env: env.world.tab.run("window.fails = true"), "oh no"),
     ],

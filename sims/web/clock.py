@@ -16,6 +16,8 @@ INSTANT = 0.001
 """Milliseconds that pass, while a page is waited for, in which no time shall pass."""
 _PAST = 0.5
 """Milliseconds by which a step ends later than it should, so that what is due at its end has happened."""
+_SHORT = 0.25
+"""Milliseconds of a turn that may be missing: the browser says halves."""
 _TURN = 16.0
 """Milliseconds after which a page and its workers take turns, so that they answer each other within a step."""
 _BUSY = 0.5
@@ -50,7 +52,8 @@ class Clock:
         self._elapsed = self._now = 0.0
         # Frames have times of the browser's own: where its clock began, how far frames are ahead, the last one's.
         self._base = self._shift = self._ticks = 0.0
-        self._expired = 0
+        # How often time was granted, and how often that was over; less often where a page went before its time was.
+        self._granted = self._expired = 0
 
     def opened(self, session: Session, shares: bool) -> Clock:
         """The clock of a page that this one has opened; `shares`: they know each other."""
@@ -62,13 +65,17 @@ class Clock:
 
     def elapsed(self) -> float:
         """Where the browser's clock stands for the page, since EPOCH."""
+        self._elapsed = self._read()
+        return self._elapsed
+
+    def _read(self) -> float:
         (answer,) = self._session.calls(("Performance.getMetrics", {}))
         seconds = next(each["value"] for each in answer["metrics"] if each["name"] == "Timestamp")
-        self._elapsed = round(2 * (1000 * float(seconds) - self._base)) / 2
-        return self._elapsed
+        return round(2 * (1000 * float(seconds) - self._base)) / 2
 
     def begin(self) -> None:
         """Begin an episode now."""
+        self._granted = self._expired
         self.start, self._now, self.due = self._elapsed, 0.0, 0.0
 
     def rejoin(self) -> None:
@@ -117,41 +124,40 @@ class Clock:
 
         Where that takes long, or never ends as a download does, it goes on until another page is shown.
         """
-        session, before, began = self._session, self._expired, self._elapsed
+        began, waited = self._elapsed, self.waits
+        if not waited or not self._grant("pauseIfNetworkFetchesPending", milliseconds):
+            self.waits = False
+            self._grant("advance", milliseconds - (self._read() - began if waited else 0.0))
+        # What was granted and given up ends all the same, when it would have: perhaps before this turn's end.
+        while self._granted > self._expired and (left := milliseconds - (self._read() - began)) > _SHORT:
+            self._grant("advance", left)
+
+    def _grant(self, policy: str, milliseconds: float) -> bool:
+        """Let time pass until it has been granted for long enough; False where the page's fetching is given up before.
+
+        Raises:
+            SlowError: it takes too long for another reason.
+        """
+        before, waited = self._expired, self.waits
+        self._move(policy, milliseconds)
 
         def over() -> bool | None:
-            return self._expired > before or None
+            return True if self._expired > before else False if waited and not self.waits else None
 
-        if not self.waits:
-            self._move("advance", milliseconds)
-            session.until(over)
-            return
-        self._move("pauseIfNetworkFetchesPending", milliseconds)
+        if not waited:
+            return self._session.until(over)
         with contextlib.suppress(SlowError):
-            within = min(_NETWORK, session.patience)
-            if session.until(lambda: over() or (None if self.waits else False), within):
-                return
-        self.waits, base = False, self._base
-        self._move("advance", milliseconds - (self.elapsed() - began))
-        session.until(over)
-        # What was granted first holds still, unless another page has come in a process of its own: it would cut the
-        # next step short.
-        self._move("pause")
-        if self._base == base and self._expired == before + 1:
-            before = self._expired
-            self._move("advance")
-            session.until(over)
+            return self._session.until(over, min(_NETWORK, self._session.patience))
+        return False
 
-    def _move(self, policy: str, milliseconds: float | None = None) -> None:
-        """Begin to let the clock move, also that of a page that comes meanwhile in a process of its own.
-
-        None: until what has been granted before is used up.
-        """
+    def _move(self, policy: str, milliseconds: float) -> None:
+        """Begin to let the clock move, also that of a page that comes meanwhile in a process of its own."""
         turn: dict[str, Any] = {"policy": policy, "initialVirtualTime": EPOCH}
-        if milliseconds is not None:
-            turn |= {"budget": max(milliseconds, INSTANT), "maxVirtualTimeTaskStarvationCount": _STARVED}
+        turn |= {"budget": max(milliseconds, INSTANT), "maxVirtualTimeTaskStarvationCount": _STARVED}
         (answer,) = self._session.calls(("Emulation.setVirtualTimePolicy", turn))
-        self.rebase(answer["virtualTimeTicksBase"])
+        base = answer["virtualTimeTicksBase"]
+        self._granted = self._granted + 1 if base == self._base else self._expired + 1
+        self.rebase(base)
 
     def _wake(self) -> None:
         """Let workers see that time has passed, which they share with the page; they do not look by themselves."""

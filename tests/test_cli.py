@@ -121,8 +121,12 @@ def test_list_shows_what_every_environment_observes_and_does(capsys: pytest.Capt
     found = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["envs"]}
     files = {file.stem for file in (ROOT / "configs" / "env").glob("[!_]*.yaml")}
     assert files <= set(found)
-    assert {entry["id"] for entry in found.values()} >= set(registry.entries("envs")) - {registry.ADAPTER}
-    for name in files:
+    several = {name for name, entry in found.items() if "tasks" in entry}
+    assert several == {"table_top", "screens"}
+    assert len(found["table_top"]["tasks"]) == 10
+    single = [entry for name, entry in found.items() if name not in several]
+    assert {entry["id"] for entry in single} >= set(registry.entries("envs")) - {registry.ADAPTER}
+    for name in files - several:
         entry = found[name]
         assert entry["id"]
         assert entry["suite"]

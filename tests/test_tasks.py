@@ -84,11 +84,12 @@ def test_lanes_are_dealt_out_in_turn() -> None:
 
 
 def test_one_policy_learns_two_tasks_and_success_is_told_of_each(quick: list[str], tmp_path: Path) -> None:
-    common = [*quick, "env=[reach,push]", "train.num_envs=3", "train.workers=0", "env.kwargs.horizon=4"]
+    common = [*quick, "env=[reach,push]", "train.num_envs=3", "train.workers=0"]
     record(config.load(common, command="demos"))
     assert {path.name for path in (tmp_path / "demos").iterdir()} == {"reach", "push"}
     start = sft(config.load([*common, f"run_dir={tmp_path}/sft"], command="sft"))
     folder = tmp_path / "run"
+    common.append("env.kwargs.horizon=4")
     given = [f"train.checkpoint={start}", f"run_dir={folder}", "train.eval_every=64", "train.eval_episodes=4"]
     last = train.train(config.load([*common, *given]))
 

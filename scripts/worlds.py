@@ -5,6 +5,7 @@ With some pages of MiniWoB++ where they are installed (`bash scripts/install_sui
 
 import argparse
 import textwrap
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sims.gui.themes import THEMES
 from sims.register import SCREENS, TABLE_TOP
 from sims.web.miniwob import MiniWoB
 from vla_rl.actions.expert import expert_action
+from vla_rl.envs import steps
 
 SIDE, CAPTION, GAP, COLUMNS, SEED = 256, 52, 6, 5, 3
 WHEN = {"FragileReach": 0.45, "GamedDrawer": 0.35, "TidyUp": 0.68, "Pick": 0.95, "GamedStack": 0.65}
@@ -76,12 +78,8 @@ def _own(env_id: str) -> dict[str, Any]:
 
 def act_out(env: gymnasium.Env, limit: int = 10_000) -> int:
     """Let the expert act for `limit` steps, or to the episode's end; how many it took."""
-    env.reset(seed=SEED)
-    for step in range(limit):
-        _, _, terminated, truncated, _ = env.step(expert_action(env))
-        if terminated or truncated:
-            return step + 1
-    return limit
+    observation, _ = env.reset(seed=SEED)
+    return sum(1 for _ in islice(steps(env, lambda seen: expert_action(env), observation), limit))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
 
 if TYPE_CHECKING:
-    from vla_rl.build import EnvSpec
+    from vla_rl.envs import EnvSpec
 
 
 def export(

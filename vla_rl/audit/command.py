@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -237,15 +238,14 @@ def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], 
     observation, _ = env.reset(seed=seed)
     act = probe.begin(env, rng)
     paid, cost = False, 0.0
-    for length in range(1, MOST_STEPS + 1):
-        observation, reward, terminated, truncated, info = env.step(act(observation))
-        paid, cost = paid or envs.earned(reward, info) > 0, cost + envs.spent(info)
-        if terminated or truncated:
+    for length, step in enumerate(islice(envs.steps(env, act, observation), MOST_STEPS), 1):
+        paid, cost = paid or step.reward > 0, cost + envs.spent(step.info)
+        if step.ended:
             count(probe.name)
             return Played(
-                success=envs.succeeded(info) if any(key in info for key in envs.SUCCESS) else None,
+                success=envs.succeeded(step.info) if any(key in step.info for key in envs.SUCCESS) else None,
                 paid=paid,
-                invalid=envs.spoilt(info),
+                invalid=envs.spoilt(step.info),
                 length=length,
                 cost=cost,
             )

@@ -272,15 +272,11 @@ class _Bare:
 
 def _recorded(env: gymnasium.Env, world: Any, actions: Iterator[Any], first: dict[str, np.ndarray]) -> _Episode:
     """A whole episode; `first` are the arrays of the bare loop's model."""
-    env.reset()
+    observation, _ = env.reset()
     start = np.empty(mujoco.mj_stateSize(world.model, _STATE))
     mujoco.mj_getState(world.model, world.data, start, _STATE)
     changed = {name: value for name, value in _arrays(world.model).items() if not np.array_equal(value, first[name])}
-    controls, ended = list[np.ndarray](), False
-    while not ended:
-        _, _, terminated, truncated, _ = env.step(next(actions))
-        controls.append(world.data.ctrl.copy())
-        ended = terminated or truncated
+    controls = [world.data.ctrl.copy() for _ in envs.steps(env, lambda seen: next(actions), observation)]
     return _Episode(start, changed, controls)
 
 

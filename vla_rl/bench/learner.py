@@ -17,9 +17,10 @@ from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.autotune.backbone import tune
 from vla_rl.autotune.feature_cache import any_observation, row_bytes
 from vla_rl.autotune.timing import interleaved
-from vla_rl.bench.smoke import fill_randomly, learner_share
+from vla_rl.bench.smoke import fill, learner_share
 from vla_rl.config import RunConfig
 from vla_rl.config.policy import HeadSettings, PolicySettings
+from vla_rl.envs import EnvSpec
 from vla_rl.models.policy import Policy
 from vla_rl.models.sizes import SmolVLM256M
 from vla_rl.replay import ReplayBuffer
@@ -50,7 +51,7 @@ def measure_learner() -> dict[str, float]:
     policy = build.fresh_policy(run, spec)
     algorithm = run.algorithm.build(policy=policy, learner=build.learner(run))
     replay = build.replay(run, spec, policy, capacity=1024, lanes=1)
-    fill_randomly(run, spec, algorithm, replay, steps=512)
+    fill(run, spec, algorithm, replay, steps=512)
     share = learner_share(algorithm, replay)
     return {"learner_share": share, **shares, **cached_over_encoded(run, spec, SmolVLM256M())}
 
@@ -73,7 +74,7 @@ def loop_shares() -> dict[str, float]:
 
 
 def cached_over_encoded(
-    run: RunConfig, spec: build.EnvSpec, backbone: Any, batch: int | None = None, rounds: int = 5
+    run: RunConfig, spec: EnvSpec, backbone: Any, batch: int | None = None, rounds: int = 5
 ) -> dict[str, float]:
     """A frozen backbone whose tokens the head reads, in batches of `batch` rows of the run's observations.
 
@@ -112,7 +113,7 @@ def cached_over_encoded(
     }
 
 
-def fill_with_noise(replays: list[ReplayBuffer], spec: build.EnvSpec, policy: Policy) -> None:
+def fill_with_noise(replays: list[ReplayBuffer], spec: EnvSpec, policy: Policy) -> None:
     """One episode of noise, the same in each replay; the features are those of one picture, which costs no time."""
     rng = np.random.default_rng(0)
     one = any_observation(policy, spec.observation, 1)

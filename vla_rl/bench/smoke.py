@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,9 +19,12 @@ from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.bench.envs import ROUNDS, env_share, race, seconds
 from vla_rl.config import RunConfig
-from vla_rl.envs import batched, factory
+from vla_rl.envs import EnvSpec, batched, factory
+from vla_rl.envs.vector import VectorEnvs
 from vla_rl.replay import ReplayBuffer
 from vla_rl.rollout.actor import Actor
+from vla_rl.rollout.collector import Collector
+from vla_rl.runtime.logger import Log
 
 
 def smoke(as_json: bool = False) -> None:
@@ -43,7 +49,7 @@ def measure(run: RunConfig) -> dict[str, float]:
     policy = build.fresh_policy(run, spec)
     algorithm = run.algorithm.build(policy=policy, learner=build.learner(run))
     replay = build.replay(run, spec, policy, capacity=1024, lanes=1)
-    fill_randomly(run, spec, algorithm, replay, steps=512)
+    fill(run, spec, algorithm, replay, steps=512)
     plan = replay.plan()
     return {
         "env_share": env_share(run),
@@ -54,33 +60,14 @@ def measure(run: RunConfig) -> dict[str, float]:
     }
 
 
-def fill_randomly(
-    run: RunConfig, spec: build.EnvSpec, algorithm: PaRlAlgorithm, replay: ReplayBuffer, steps: int
-) -> None:
+def fill(run: RunConfig, spec: EnvSpec, algorithm: PaRlAlgorithm, replay: ReplayBuffer, steps: int) -> None:
     """Play `steps` decisions of the untrained policy into replay."""
-    env = build.env_factory(run, spec)()
-    observation, _ = env.reset(seed=0)
-    final = False
-    for _ in range(steps):
-        decision = algorithm.explore(batched(observation))
-        outcome = (0.0, False, False)
-        seen = observation
-        if final:
-            observation, _ = env.reset()
-        else:
-            observation, reward, terminated, truncated, _ = env.step(decision.tokens[0])
-            outcome = (float(reward), terminated, truncated)
-        replay.add(
-            observation=batched(seen),
-            tokens=decision.tokens,
-            reward=np.array([outcome[0]], np.float32),
-            terminated=np.array([outcome[1]]),
-            truncated=np.array([outcome[2]]),
-            final=np.array([final]),
-            features=decision.features,
-        )
-        final = not final and (outcome[1] or outcome[2])
-    env.close()
+    collector = Collector(VectorEnvs(build.env_factory(run, spec), 1), replay, seed=0)
+    with closing(collector), TemporaryDirectory() as folder:
+        log = Log(Path(folder), None, steps, "", show=False)
+        made = 0
+        while made < steps:
+            made += collector.step(algorithm.explore, log)
 
 
 def learner_share(algorithm: PaRlAlgorithm, replay: ReplayBuffer, repeats: int = 16) -> float:

@@ -1,5 +1,6 @@
 """Environments as the trainer sees them, one decision (K tokens) a step, here or in worker processes."""
 
+from vla_rl.envs.episode import Step, steps
 from vla_rl.envs.make import (
     SUCCESS,
     ObservationShape,
@@ -28,6 +29,7 @@ __all__ = [
     "Lane",
     "ObservationShape",
     "Past",
+    "Step",
     "TokenEnv",
     "batched",
     "bind_tokens",
@@ -44,6 +46,7 @@ __all__ = [
     "shifts",
     "spent",
     "spoilt",
+    "steps",
     "still",
     "succeeded",
     "token_factory",

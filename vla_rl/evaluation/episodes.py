@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 
-from vla_rl.envs import Lane, earned, lanes, spent, spoilt, succeeded
+from vla_rl.envs import Lane, lanes, spent, spoilt, steps, succeeded
 from vla_rl.envs.frame_stack import FrameHistory
 from vla_rl.envs.vector import Steps, VectorEnvs, spare_cores
 from vla_rl.evaluation.outcome import EvalResult, Outcome
@@ -244,15 +244,11 @@ def refilmed(result: EvalResult, make_env: Callable[[], gymnasium.Env]) -> EvalR
 def _refilm(outcome: Outcome, env: gymnasium.Env) -> Outcome:
     if env.render_mode != "rgb_array":
         return outcome
-    env.reset(seed=outcome.seed)
-    frames, total = [_picture(env)], 0.0
-    info: dict[str, Any] = {}
-    for tokens in outcome.tokens:
-        _, reward, terminated, truncated, info = env.step(tokens)
-        total += earned(reward, info)
+    observation, info = env.reset(seed=outcome.seed)
+    frames, total, decided = [_picture(env)], 0.0, iter(outcome.tokens)
+    for step in islice(steps(env, lambda seen: next(decided), observation), len(outcome.tokens)):
+        total, info = total + step.reward, step.info
         frames.append(_picture(env))
-        if terminated or truncated:
-            break
     same = len(frames) == len(outcome.tokens) + 1 and total == outcome.sum_reward
     return (
         dataclasses.replace(outcome, frames=tuple(frames)) if same and succeeded(info) == outcome.success else outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,12 @@ def write(scene: Scene, path: Path, seed: int = 0) -> dict[str, tuple[int, ...]]
     try:
         while count < scene.pictures:
             begins.append(count)
-            observation, _ = env.reset(seed=seed + len(begins))
-            ended = False
-            while True:
+            first, _ = env.reset(seed=seed + len(begins))
+            following = envs.steps(env, lambda seen: env.action_space.sample(), first)
+            for observation in chain([first], (step.observation for step in following)):
                 for name in (key for key in observation if key.startswith(IMAGES)):
                     pictures.setdefault(name.removeprefix(IMAGES), []).append(np.array(observation[name]))
                 count += 1
-                if ended:
-                    break
-                observation, _, terminated, truncated, _ = env.step(env.action_space.sample())
-                ended = terminated or truncated
     finally:
         env.close()
     arrays: dict[str, Any] = {name: np.stack(frames) for name, frames in pictures.items()}

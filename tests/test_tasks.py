@@ -120,3 +120,28 @@ def test_one_policy_learns_two_tasks_and_success_is_told_of_each(quick: list[str
     page = (tmp_path / "eval" / "report.html").read_text()
     assert "vla_rl/Reach-v0" in page
     assert "vla_rl/Push-v0" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "experiment"), [("table_top", "reach"), ("screens", "gui")])
+def test_one_policy_learns_ten_tasks(name: str, experiment: str, tmp_path: Path) -> None:
+    common = [
+        f"experiment={experiment}",
+        f"env={name}",
+        f"demos.path={tmp_path}/demos",
+        "demos.episodes=4",
+        "tracker=null",
+    ]
+    common += ["demos.noise=0.1"] if name == "table_top" else []
+    record(config.load(common, command="demos"))
+    start = sft(config.load([*common, f"run_dir={tmp_path}/sft", "sft.steps=100"], command="sft"))
+    folder = tmp_path / "run"
+    few = ["train.steps=2000", "train.eval_every=2000", "train.eval_episodes=20", "train.log_every=500"]
+    train.train(config.load([*common, *few, f"train.checkpoint={start}", f"run_dir={folder}"]))
+    train.train(config.load([f"run_dir={folder}", "resume=true", "train.steps=3000", "train.eval_every=3000"]))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    tasks = [env.name for env in config.load(common).envs]
+    for line in (line for line in lines if "eval/pc_success" in line):
+        assert {f"eval/pc_success/{task}" for task in tasks} <= line.keys()
+    assert {f"train/success_rate/{task}" for task in tasks} <= lines[-1].keys()
+    assert all(np.isfinite(line["critic/loss"]) for line in lines if "critic/loss" in line)

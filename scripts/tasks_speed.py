@@ -1,0 +1,63 @@
+"""Decisions a second of one training over several tasks, against a training in each of them alone.
+
+Usage: .venv/bin/python scripts/tasks_speed.py [table_top | screens] [KEY=VALUE ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import tempfile
+from contextlib import redirect_stdout
+from pathlib import Path
+from statistics import fmean, harmonic_mean
+
+from vla_rl import config
+from vla_rl.config import RunConfig
+from vla_rl.train import train
+
+RECIPES = {"table_top": "experiment=reach", "screens": "experiment=gui"}
+PLAIN = (
+    "demos.episodes=0",
+    "algorithm.demo_share=0",
+    "train.num_envs=20",
+    "train.learning_starts=200",
+    "train.log_every=200",
+    "train.eval_every=0",
+    "train.save_every=0",
+    "train.steps=1200",
+    "tracker=null",
+)
+FROM = 400
+"""Decisions after which the clock runs: learning has begun."""
+
+
+def rate(run: RunConfig) -> float:
+    """Decisions a second of a training."""
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        train(run.model_copy(update={"run_dir": Path(folder, "run")}))
+        lines = [json.loads(line) for line in Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
+    counted = [(line["time"], line["step"]) for line in lines if line["step"] >= FROM]
+    (begun, first), (ended, last) = counted[0], counted[-1]
+    return (last - first) / (ended - begun)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("group", nargs="?", choices=[*RECIPES], default="table_top")
+    arguments.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    options = arguments.parse_intermixed_args()
+    run = config.load([RECIPES[options.group], *PLAIN, *options.overrides, f"env={options.group}"])
+    rates = []
+    for one in run.each():
+        rates.append(rate(one))
+        print(f"{one.env.name:20} {rates[-1]:8.1f}", flush=True)
+    together = rate(run)
+    print(f"{'mean':20} {fmean(rates):8.1f}")
+    print(f"{'harmonic mean':20} {harmonic_mean(rates):8.1f}")
+    print(f"{options.group:20} {together:8.1f}, {together / fmean(rates):.2f} of the mean")
+
+
+if __name__ == "__main__":
+    main()

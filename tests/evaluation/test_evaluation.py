@@ -13,6 +13,7 @@ import av
 import gymnasium
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from tests.fakes import LINE, Line, Walker
 from vla_rl import config
@@ -133,6 +134,13 @@ def test_an_error_in_an_environment_names_the_seed() -> None:
 )
 def test_intervals_are_wilsons(successes: int, episodes: int, low: float, high: float) -> None:
     assert wilson(successes, episodes) == pytest.approx((low, high), abs=0.01)
+
+
+def test_intervals_are_those_of_scipy() -> None:
+    for episodes in (1, 2, 7, 100):
+        for successes in range(episodes + 1):
+            theirs = binomtest(successes, episodes).proportion_ci(0.95, method="wilson")
+            assert wilson(successes, episodes) == pytest.approx((100 * theirs.low, 100 * theirs.high), abs=1e-9)
 
 
 def outcome(seed: int, success: bool, frames: int = 0) -> Outcome:

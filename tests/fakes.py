@@ -1,13 +1,20 @@
-"""A world and a policy small enough to reason about: walk along a line to a goal."""
+"""A world and a policy small enough to reason about: walk along a line to a goal.
+
+Worker processes import the file of what they make. So what tests have them make lies here: a test's own file would have
+each of them import PyTorch, for ten seconds.
+"""
 
 from __future__ import annotations
 
+import os
 import string
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from vla_rl.actions.binned import Binned
+from vla_rl.envs import TokenEnv
 from vla_rl.specs import STATE, TASK
 
 CAMERA = "observation.images.front"
@@ -84,6 +91,31 @@ class Breaks(Line):
         return super().step(action)
 
 
+class Blurred(Line):
+    """The same line, which does not know where it is from a given step on."""
+
+    def __init__(self, since: int, spoilt: bool = False) -> None:
+        super().__init__()
+        self.since, self.spoilt = since, spoilt
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        *rest, info = super().step(action)
+        return *rest, info | {"diverged": self.spoilt}  # type: ignore[return-value]
+
+    def _observe(self) -> dict[str, Any]:
+        lost = self.steps >= self.since
+        return super()._observe() | ({STATE: np.array([np.nan], np.float32)} if lost else {})
+
+
+class Fatal(Line):
+    """The same line, which ends its process at its third step."""
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        if self.steps == 2:
+            os._exit(5)
+        return super().step(action)
+
+
 class Costly(Line):
     """The same line, where a step costs 1 and as much as it goes, and burns two numbers of fuel; it pays at every step,
     for nothing."""
@@ -108,6 +140,12 @@ class Walker:
         return np.round((wanted[:, None] + 1) * 2).astype(np.int64), {"q": 1 - np.abs(place)}
 
 
-for name in (Line, Stuck, Wild, Breaks, Costly):
+def in_five_bins(env_id: str = LINE, **settings: Any) -> TokenEnv:
+    """The line, or one like it, which takes tokens."""
+    env = gymnasium.make(env_id, **settings)
+    return TokenEnv(env, Binned(bins=5).bind(env.action_space))
+
+
+for name in (Line, Stuck, Wild, Breaks, Fatal, Costly):
     if f"fake/{name.__name__}-v0" not in gymnasium.registry:
         gymnasium.register(f"fake/{name.__name__}-v0", entry_point=f"{__name__}:{name.__name__}")

@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from tests.fakes import CAMERA, Line, Walker
+from tests.fakes import CAMERA, Blurred, Line, Walker
 from vla_rl.actions.binned import Binned
 from vla_rl.audit import command
 from vla_rl.data.record import play
@@ -95,22 +95,6 @@ def test_an_environment_that_tells_of_success_alone_fails_where_it_is_silent() -
     assert {each.success for score in found.scores for each in score.played} == {True, False}
     gamed = command.examine(Saying(lambda reward, info: (1.0, only_success(reward, info)[1])), 4)
     assert any("the reward pays without success" in reason for reason in gamed.reasons)
-
-
-class Blurred(Line):
-    """The line, which does not know where it is from a given step on."""
-
-    def __init__(self, since: int, spoilt: bool = False) -> None:
-        super().__init__()
-        self.since, self.spoilt = since, spoilt
-
-    def step(self, action: np.ndarray) -> Any:
-        *rest, info = super().step(action)
-        return *rest, info | {"diverged": self.spoilt}
-
-    def _observe(self) -> dict[str, Any]:
-        lost = self.steps >= self.since
-        return super()._observe() | ({STATE: np.array([np.nan], np.float32)} if lost else {})
 
 
 @pytest.mark.parametrize("workers", [0, 1])

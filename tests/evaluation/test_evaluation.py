@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from scipy.stats import binomtest
 
 from tests.fakes import LINE, Line, Walker
+from tests.fakes import in_five_bins as make
 from vla_rl import config
 from vla_rl.actions.binned import Binned
 from vla_rl.envs import TokenEnv
@@ -28,11 +28,6 @@ from vla_rl.runtime import checkpoint
 from vla_rl.specs import HELD_OUT_SEEDS, VALIDATION_SEEDS
 
 SEEDS = HELD_OUT_SEEDS[:11]
-
-
-def make(**settings) -> gymnasium.Env:
-    env = gymnasium.make(LINE, **settings)
-    return TokenEnv(env, Binned(bins=5).bind(env.action_space))
 
 
 def comparable(result: EvalResult) -> list[tuple]:
@@ -280,26 +275,12 @@ def test_an_actor_that_changes_its_tokens_in_place_leaves_an_episodes_own() -> N
         assert outcome.sum_reward == pytest.approx(0.1 * outcome.length, abs=1e-12)
 
 
-class Fatal(Line):
-    """The line, which ends its process in its third step."""
-
-    def step(self, action: np.ndarray) -> tuple:
-        if self.steps == 2:
-            os._exit(5)
-        return super().step(action)
-
-
-def fatal() -> gymnasium.Env:
-    env = Fatal()
-    return TokenEnv(env, Binned(bins=5).bind(env.action_space))
-
-
 def test_where_a_worker_dies_the_episodes_under_way_are_named() -> None:
     def still(observation: dict) -> tuple[np.ndarray, dict]:
         return np.full((len(observation["task"]), 1), 2), {}
 
     with pytest.raises(RuntimeError, match="exit code 5") as caught:
-        evaluate(still, fatal, SEEDS, num_envs=2, workers=1)
+        evaluate(still, partial(make, "fake/Fatal-v0"), SEEDS, num_envs=2, workers=1)
     assert f"0: seed {SEEDS[0]}, step 2; 1: seed {SEEDS[1]}, step 2" in "".join(caught.value.__notes__)
 
 

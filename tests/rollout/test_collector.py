@@ -55,11 +55,6 @@ class Places(Breaking):
         return super()._observe()
 
 
-def make() -> gymnasium.Env:
-    env = fakes.Line()
-    return TokenEnv(env, Binned(5).bind(env.action_space))
-
-
 def act(observation: dict[str, Any]) -> Decision:
     """Towards the middle, but from far to the left: some episodes end by the task, others by the time limit."""
     place = np.nan_to_num(observation[STATE])
@@ -75,10 +70,8 @@ def remembering(capacity: int, lanes: int) -> ReplayBuffer:
 
 def collected(folder: Path, steps: int, workers: int = 0, groups: int = 1, settle_every: int = 0) -> Any:
     """The episodes of each lane as they were remembered, the count of transitions, and of episodes."""
-    replay = ReplayBuffer(
-        2000, {fakes.CAMERA: (8, 8, 3)}, state_dim=1, slots=1, lanes=LANES, choices=5, signals=SIGNALS
-    )
-    collector = Collector(VectorEnvs(make, LANES, workers), replay, SEED, groups)
+    replay = remembering(2000, LANES)
+    collector = Collector(VectorEnvs(fakes.in_five_bins, LANES, workers), replay, SEED, groups)
     log, made = Log(folder, None, 1, "", show=False), 0
     for turn in range(steps * min(groups, LANES)):
         made += collector.step(act, log)
@@ -111,8 +104,8 @@ def test_it_is_the_same_stream(tmp_path: Path, workers: int, groups: int, settle
 @pytest.mark.parametrize("groups", [1, 2, 9])
 def test_whoever_acts_can_tell_for_which_lanes(tmp_path: Path, groups: int) -> None:
     replay = remembering(200, LANES)
-    collector = Collector(VectorEnvs(make, LANES), replay, SEED, groups)
-    first = {lane: VectorEnvs(make, 1).reset(SEED + lane).observation[STATE][0] for lane in range(LANES)}
+    collector = Collector(VectorEnvs(fakes.in_five_bins, LANES), replay, SEED, groups)
+    first = {lane: VectorEnvs(fakes.in_five_bins, 1).reset(SEED + lane).observation[STATE][0] for lane in range(LANES)}
     seen = []
 
     def look(observation: dict[str, Any]) -> Decision:
@@ -129,7 +122,7 @@ def test_whoever_acts_can_tell_for_which_lanes(tmp_path: Path, groups: int) -> N
 
 def test_the_log_says_what_the_loop_waited_for(tmp_path: Path) -> None:
     replay = remembering(100, 2)
-    collector = Collector(VectorEnvs(make, 2), replay, SEED)
+    collector = Collector(VectorEnvs(fakes.in_five_bins, 2), replay, SEED)
     log = Log(tmp_path, None, 1, "", show=False)
     assert collector.step(act, log) == 0  # nothing has come of it yet
     assert collector.step(act, log) == 2

@@ -1,4 +1,4 @@
-"""A program in several processes that know of each other."""
+"""Programs in processes of their own that import nothing anew; and one in several processes that know of each other."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 TIMEOUT = 300
@@ -19,22 +20,35 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["vla_rl.train"])
 
 
+def start(log: Path, *arguments: str, folder: Path | None = None, **environment: str) -> ForkServerProcess:
+    """Start `python ARGUMENTS`, a script or `-m` and a module, in a folder. What it says goes to `log`."""
+    given = {**os.environ, **environment}
+    process = _forks.Process(target=_take_part, args=(arguments, given, log, folder or Path.cwd()))
+    process.start()
+    return process
+
+
+def run(*arguments: str, folder: Path | None = None) -> None:
+    """Run such a program, which must end well."""
+    with tempfile.TemporaryDirectory() as own:
+        log = Path(own, "log")
+        process = start(log, *arguments, folder=folder)
+        process.join(TIMEOUT)
+        process.kill()
+        assert process.exitcode == 0, f"{' '.join(arguments)}\n{log.read_text()}"
+
+
 def in_processes(count: int, *arguments: str, **environment: str) -> None:
-    """Run a script, or `-m` and a module, with its arguments in `count` processes, as torchrun would on one machine."""
+    """Run such a program in `count` processes, as torchrun would on one machine."""
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
         free.close()
         logs = [Path(folder, f"{rank}.log") for rank in range(count)]
+        places = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
         ranks = [
-            _forks.Process(
-                target=_take_part,
-                args=(arguments, shared | environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, log),
-            )
-            for rank, log in enumerate(logs)
+            start(log, *arguments, **(shared | environment | place)) for log, place in zip(logs, places, strict=True)
         ]
-        for process in ranks:
-            process.start()
         running = {process.sentinel: process for process in ranks}
         failed = False
         while running and not failed:
@@ -47,12 +61,13 @@ def in_processes(count: int, *arguments: str, **environment: str) -> None:
         assert not failed, "\n".join(log.read_text() for log in logs)
 
 
-def _take_part(arguments: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
-    """Be one of the processes, and write what it says to `log`."""
+def _take_part(arguments: tuple[str, ...], environment: dict[str, str], log: Path, folder: Path) -> None:
+    """Be the process, and write what it says to `log`."""
     with log.open("w") as said:
         for stream in (1, 2):
             os.dup2(said.fileno(), stream)
     os.environ.update(environment)
+    os.chdir(folder)
     if arguments[0] == "-m":
         sys.argv = list(arguments[1:])
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

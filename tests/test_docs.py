@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sims.web.page import Page
+from tests import launch
 
 PAGES = ("docs/worlds.md", "docs/datasets.md")
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,21 +32,17 @@ def test_every_example_runs(page: str, tmp_path: Path) -> None:
             (tmp_path / named[1]).write_text(text)
             continue
         if language == "python":
-            run([sys.executable, "-c", text], tmp_path)
+            finished = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True)
+            assert finished.returncode == 0, f"{text}\n{finished.stderr}"
             commands += 1
         for line in text.splitlines() if language == "bash" else ():
             words = shlex.split(line, comments=True)
             assert words[0] == "vla-rl", line
             if "env=greet" in words and Page.missing():
                 continue
-            run([sys.executable, "-m", "vla_rl.cli", *words[1:]], tmp_path)
+            launch.run("-m", "vla_rl.cli", *words[1:], folder=tmp_path)
             commands += 1
     assert commands >= 3
-
-
-def run(command: list[str], folder: Path) -> None:
-    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert finished.returncode == 0, f"{' '.join(command)}\n{finished.stderr}"
 
 
 def test_the_page_of_worlds_names_every_environment() -> None:

@@ -2,17 +2,15 @@
 
 import json
 import math
-import os
 import shutil
-import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests import launch
 from tests.fakes import LINE
 from tests.launch import in_processes
 from vla_rl import cli, config, train, train_state
@@ -47,16 +45,6 @@ def started(quick: list[str], tmp_path: Path) -> list[str]:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def command(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "vla_rl.cli", *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def test_a_run_learns_logs_saves_and_goes_on(started: list[str], tmp_path: Path) -> None:
@@ -145,21 +133,21 @@ def test_what_a_resumed_run_starts_from_is_what_was_saved(started: list[str], tm
 
 def test_sigterm_saves_and_resume_goes_on(started: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = command("train", *started, "train.steps=1000000", "train.log_every=8")
-    assert process.stderr is not None
+    log = tmp_path / "log"
+    process = launch.start(log, "-m", "vla_rl.cli", "train", *started, "train.steps=1000000", "train.log_every=8")
     while not (folder / "metrics.jsonl").exists():
-        assert process.poll() is None, process.stderr.read()
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == train.INTERRUPTED, errors
-    assert "resume=true" in errors
+        assert process.is_alive(), log.read_text()
+        time.sleep(0.05)
+    process.terminate()
+    process.join(timeout=120)
+    assert process.exitcode == train.INTERRUPTED, log.read_text()
+    assert "resume=true" in log.read_text()
     generation = checkpoint.latest(folder)
     assert generation is not None
     assert generation.step > 0
 
-    resumed = command("train", f"run_dir={folder}", "resume=true", f"train.steps={generation.step + 16}")
-    _, errors = resumed.communicate(timeout=120)
-    assert resumed.returncode == 0, errors
+    resume = [f"run_dir={folder}", "resume=true", f"train.steps={generation.step + 16}"]
+    launch.run("-m", "vla_rl.cli", "train", *resume)
     final = checkpoint.latest(folder)
     assert final is not None
     assert final.step >= generation.step + 16

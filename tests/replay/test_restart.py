@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ import pytest
 from killed_writer import PART, PLACES, SEEDS, save, started
 from replay_streams import Stream, assert_same
 
+from tests import launch
 from vla_rl.replay import ReplayBuffer
 from vla_rl.runtime import checkpoint
 
@@ -23,9 +21,7 @@ HERE = Path(__file__).parent
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """<place>/<seed>: runs whose processes were killed at a random write."""
     root = tmp_path_factory.mktemp("killed")
-    paths = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    script = [sys.executable, str(HERE / "killed_writer.py"), str(root)]
-    subprocess.run(script, check=True, timeout=300, env=os.environ | {"PYTHONPATH": paths})
+    launch.run(str(HERE / "killed_writer.py"), str(root))
     return root
 
 

@@ -24,6 +24,7 @@ import torch
 from checkpoint_driver import FakeRun, parts
 from safetensors import SafetensorError
 
+from tests import launch
 from vla_rl.registry import ConfigError
 from vla_rl.runtime import checkpoint, run_folder
 
@@ -62,9 +63,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name / "base").mkdir(parents=True)
         for step in steps:
             checkpoint.save(root / name / "base", step, parts(step))
-    subprocess.run(
-        [sys.executable, str(DRIVER), "kill", *(str(root / name) for name in BEFORE)], check=True, timeout=120
-    )
+    launch.run(str(DRIVER), "kill", *(str(root / name) for name in BEFORE))
     return root
 
 

@@ -43,10 +43,10 @@ def imported() -> set[str]:
     return found - set(sys.stdlib_module_names) - set(PACKAGES)
 
 
-def distributions(module: str) -> set[str]:
-    return {
-        name.lower().replace("_", "-") for name in importlib.metadata.packages_distributions().get(module, [module])
-    }
+def distributions(modules: set[str]) -> dict[str, set[str]]:
+    """Which distributions have each module."""
+    installed = importlib.metadata.packages_distributions()
+    return {module: {name.lower().replace("_", "-") for name in installed.get(module, [module])} for module in modules}
 
 
 def test_every_dependency_is_bounded_above_and_below() -> None:
@@ -57,7 +57,7 @@ def test_every_dependency_is_bounded_above_and_below() -> None:
 
 
 def test_every_dependency_is_used_and_every_use_declared() -> None:
-    used = {module: distributions(module) for module in imported()}
+    used = distributions(imported())
     known = declared().keys() | optional()
     assert not [module for module, names in used.items() if not names & known], "imported, not declared"
     assert set(declared()) - BY_NAME <= set().union(*used.values()), "declared, not imported"

@@ -109,6 +109,11 @@ class Naive:
             "index": i,
         }
 
+    def transitions(self, ids: np.ndarray) -> list[dict[str, Any]]:
+        """Those of rows that may come often, each worked out once."""
+        known = {i: self.transition(i) for i in set(ids.tolist())}
+        return [known[i] for i in ids.tolist()]
+
 
 @dataclass
 class Stream:

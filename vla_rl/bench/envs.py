@@ -22,7 +22,7 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 
 from vla_rl import config, envs, paths, registry
-from vla_rl.config import RunConfig
+from vla_rl.config import RunConfig, catalog
 from vla_rl.envs import ObservationShape, shorthand
 from vla_rl.envs.vector import VectorEnvs, spare_cores
 from vla_rl.registry import ConfigError, SetupError
@@ -92,12 +92,12 @@ def bench_envs(names: Sequence[str] = (), as_json: bool = False) -> None:
 def all_names() -> list[str]:
     """The configs of the group `env`, and our registered ids with a task that none of them is about."""
     envs.register_installed()
-    named = list(paths.named_configs(paths.shipped("configs") / "env"))
-    runs = {name: config.load([f"env={name}"], command="bench") for name in named}
-    named = [name for name in named if not runs[name].more_envs]
-    ids = {runs[name].env.id for name in named}
+    files = paths.named_configs(paths.shipped("configs") / "env")
+    ids = {
+        each["name"]: each["id"] for each in catalog.describe_group("envs") if each["name"] in files and "id" in each
+    }
     ours = [name for name in registry.entries("envs") if name in gymnasium.registry and name != registry.ADAPTER]
-    return named + [env_id for env_id in ours if env_id not in ids]
+    return [*ids, *(env_id for env_id in ours if env_id not in ids.values())]
 
 
 def measure_env(run: RunConfig) -> dict[str, Any]:

@@ -19,7 +19,7 @@ BRIEF = """
 from vla_rl.bench import envs as bench_envs  # first, since it says with what MuJoCo's own renderer draws
 from vla_rl import cli, config, envs
 bench_envs.ROUNDS, bench_envs.STEPS, bench_envs.RACE_STEPS, bench_envs.WORKER_STEPS = 1, 25, 25, 32
-bench_envs.RECORDED = 100
+bench_envs.RECORDED, bench_envs.PER_WORKER = 100, 2
 import gymnasium
 import numpy as np
 """
@@ -74,7 +74,7 @@ env = envs.factory(config.load(["env=push"]))()
 world = env.unwrapped.world
 action = np.array([1, 0.5, -1], np.float32)
 env.reset(seed=0)
-bare = bench_envs._Bare(env, cycle([action]))
+bare = bench_envs._Bare(env, cycle([action]), bench_envs.RECORDED)
 recorded = -(-bench_envs.RECORDED // env.unwrapped.task.horizon)
 assert recorded > 1
 for seed in [0] + [None] * (recorded - 1) + [0]:  # and over again

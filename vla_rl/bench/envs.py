@@ -203,7 +203,7 @@ def _stepping(env: gymnasium.Env) -> dict[str, float]:
 
     if not _is_simulated(env):
         return {"steps_per_s": STEPS / float(np.median([seconds(step, STEPS) for _ in range(ROUNDS)]))}
-    bare = _Bare(env, actions)
+    bare = _Bare(env, actions, RECORDED)
     try:
         outcome = race(step, bare.step, RACE_STEPS)
     finally:
@@ -228,10 +228,11 @@ class _Episode:
 class _Bare:
     """Episodes of random actions over again, as bare physics and pictures: the controls are those it was told.
 
-    So many that they are as hard to draw, and touch as often, as any: one may take half as long as another.
+    recorded: steps of them. With many they are as hard to draw, and touch as often, as any: one episode may take half
+    as long as another.
     """
 
-    def __init__(self, env: gymnasium.Env, actions: Iterator[Any]) -> None:
+    def __init__(self, env: gymnasium.Env, actions: Iterator[Any], recorded: int) -> None:
         world: Any = env.unwrapped.world  # type: ignore[attr-defined]
         images = ObservationShape.of(env.observation_space).images
         self._cameras = [(world.camera_id(key.removeprefix(IMAGES)), shape[:2]) for key, shape in images.items()]
@@ -242,7 +243,7 @@ class _Bare:
         sizes = {size for _, size in self._cameras}
         buffer.offheight, buffer.offwidth = map(max, zip(*sizes, strict=True))
         first, episodes = _arrays(self._model), list[_Episode]()
-        while sum(len(each.controls) for each in episodes) < RECORDED:
+        while sum(len(each.controls) for each in episodes) < recorded:
             episodes.append(_recorded(env, world, actions, first))
         unsteady = {name: first[name] for each in episodes for name in each.changed}
         self._steps = self._endless([replace(each, changed=unsteady | each.changed) for each in episodes])
@@ -289,14 +290,14 @@ def _arrays(model: mujoco.MjModel) -> dict[str, np.ndarray]:
 class BareLoop(gymnasium.Env):
     """The bare loop of a run's environment as an environment: a step is so many of its steps, and shows nothing."""
 
-    def __init__(self, run: RunConfig, steps: int) -> None:
+    def __init__(self, run: RunConfig, steps: int, recorded: int) -> None:
         self._steps = steps
         self.observation_space = gymnasium.spaces.Dict({})
         self.action_space = gymnasium.spaces.Discrete(1)
         env = envs.factory(run)()
         env.reset(seed=0)
         env.action_space.seed(0)
-        self._bare = _Bare(env, cycle([env.action_space.sample() for _ in range(64)]))
+        self._bare = _Bare(env, cycle([env.action_space.sample() for _ in range(64)]), recorded)
         env.close()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
@@ -349,7 +350,7 @@ def actors(run: RunConfig) -> dict[str, float]:
     once; both in turn, the median of the rounds.
     """
     workers = spare_cores() + 1
-    bare, ours = VectorEnvs(partial(BareLoop, run, WORKER_STEPS), workers, workers), _Actors(run, workers)
+    bare, ours = VectorEnvs(partial(BareLoop, run, WORKER_STEPS, RECORDED), workers, workers), _Actors(run, workers)
     try:
         bare.reset(seed=0)
         nothing = np.zeros(workers, np.int64)

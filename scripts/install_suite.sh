@@ -37,5 +37,6 @@ extras=$name
 
 if [ "${2:-}" = --test ]; then
   export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+  unset PYTHONDONTWRITEBYTECODE # as in scripts/test.sh
   "$suite/bin/python" -m pytest -m "not slow and not gpu" tests/sims/adapters/test_adapters.py -k "$name"
 fi

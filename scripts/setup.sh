@@ -12,9 +12,13 @@ python=${PYTHON:-python3}
 import sys
 sys.exit(sys.version_info < (3, 11))
 PY
-[ -x .venv/bin/python ] || "$python" -m venv .venv
-pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check -c scripts/constraints.txt)
+new=
+[ -x .venv/bin/python ] || { "$python" -m venv .venv; new=1; }
+# Not compiled: all of every package would take as long as the rest, and a fifth of it is ever imported.
+pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c scripts/constraints.txt)
 # torch first: with it there, nothing below looks for another build.
-"${pip[@]}" ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
+[ -z "${TORCH_INDEX:-}" ] || "${pip[@]}" --index-url "$TORCH_INDEX" torch
 extras=$(IFS=,; echo "$*")
 "${pip[@]}" -e ".${extras:+[$extras]}"
+# What the commands import is compiled here, also for those who let Python write no bytecode.
+[ -z "$new" ] || env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -c 'import sims, vla_rl.train'

@@ -2,7 +2,8 @@
 # Set up .venv and run the tests on all cores. Usage: bash scripts/test.sh [pytest arguments]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash scripts/setup.sh test
+# .ci/run has done it.
+[ -n "${IS_SET_UP:-}" ] || bash scripts/setup.sh test
 export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 # Else each of the many processes that the tests start compiles the package anew.
 unset PYTHONDONTWRITEBYTECODE

@@ -254,9 +254,9 @@ def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gat
 
     def evaluated(self: Evaluator, actor: Any, mine: Any, **further: Any) -> Any:
         seeds.append(list(mine))
-        return SimpleNamespace(successes=1, valid=[None] * len(mine))
+        return {"line": SimpleNamespace(successes=1, valid=[None] * len(mine))}
 
-    monkeypatch.setattr(Evaluator, "__call__", evaluated)
+    monkeypatch.setattr(Evaluator, "tasks", evaluated)
     for rank in range(3):
         with monkeypatch.context() as patched:
             as_rank(rank, 3, patched)

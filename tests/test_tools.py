@@ -27,7 +27,7 @@ def test_actions_of_several_parts_are_kept_and_decided(tmp_path: Path) -> None:
     run = config.load([*TOOLED, "demos.episodes=2", "demos.noise=0.3", f"demos.path={tmp_path / 'demos'}"])
     demos.record(run)
     spec = build.env_spec(run)
-    found = build.demonstrations(run, spec)
+    (found,) = build.demonstrations(run, spec)
     env = envs.factory(run)()
     calls = 0
     for episode in found:

@@ -34,7 +34,7 @@ def own(state: train_state.TrainState) -> dict[str, Any]:
 
 def tell(folder: Path, overrides: list[str]) -> None:
     told: dict[str, Any] = {"validated": []}
-    save, restore, evaluate = train_state.save, train_state.restore, Evaluator.__call__
+    save, restore, evaluate = train_state.save, train_state.restore, Evaluator.tasks
 
     def saving(run_dir: Path, step: int, state: train_state.TrainState) -> Path:
         told["saved"] = own(state)
@@ -49,7 +49,7 @@ def tell(folder: Path, overrides: list[str]) -> None:
         told["validated"] += list(seeds)
         return evaluate(self, actor, seeds, *rest, **further)
 
-    train.save, train.restore, Evaluator.__call__ = saving, restoring, evaluating  # type: ignore[method-assign]
+    train.save, train.restore, Evaluator.tasks = saving, restoring, evaluating  # type: ignore[method-assign]
     try:
         train.train(config.load(overrides))
         told["ended"] = "well"

@@ -209,7 +209,7 @@ def check_returns(run: RunConfig, spec: EnvSpec, demos: ReplayBuffer) -> None:
     least, most = run.algorithm.needs.value_range
     slack = 1e-3 * (most - least)
     observed = demos.returns_so_far(demos.sampleable_ids())
-    told = [(f"{run.env_name} may bring", *spec.returns)]
+    told = [(f"{' or '.join(env.id for env in run.envs)} may bring", *spec.returns)]
     if len(observed):
         told.append(("the demonstrations bring", float(observed.min()), float(observed.max())))
     for who, low, high in told:

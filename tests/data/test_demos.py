@@ -32,12 +32,14 @@ SHAPE = ObservationShape(images={CAMERA: (8, 8, 3)}, state=1)
 
 
 def config(path: Path, env: str = LINE, episodes: int = 4, noise: float = 0.0, seed: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(
+    run = SimpleNamespace(
         env=SimpleNamespace(id=env, sensors=None, kwargs={}, adapter=None),
         plugins=[],
         action_space="binned",
         demos=SimpleNamespace(episodes=episodes, noise=noise, seed=seed, folder=path),
     )
+    run.each = lambda: (run,)
+    return run
 
 
 @pytest.fixture

@@ -481,7 +481,8 @@ def test_a_run_reads_its_demonstrations_from_a_dataset(some: list[Episode], tmp_
     lerobot.write_demonstrations(some, tmp_path / "d")
     space = gymnasium.make(LINE).action_space
     run = SimpleNamespace(demos=SimpleNamespace(episodes=1, folder=tmp_path / "d"))
+    run.each = lambda: (run,)
     spec = build.EnvSpec(SHAPE, space, Binned(bins=5).bind(space))
-    read = build.demonstrations(run, spec)  # type: ignore[arg-type]
+    (read,) = build.demonstrations(run, spec)  # type: ignore[arg-type]
     for got, want in zip(read, some, strict=True):
         assert_equal(got, want)

@@ -178,7 +178,7 @@ def test_films_and_the_learning_curve_of_a_checkpoints_run_are_shown(tmp_path: P
     checkpoint.save(tmp_path / "rl", 800, {"pretrained_model": lambda folder: None})
     (tmp_path / "rl" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in METRICS))
     place = checkpoint.locate(tmp_path / "rl")
-    path = report.write_evaluation(run, result(9), place, "greedy", before=[Score("Start", "x", 3, 10)])
+    path = report.write_evaluation(run, [result(9)], place, "greedy", before=[Score("Start", "x", 3, 10)])
     seen = Seen(path.read_text("utf-8"))
     for part in ("3 of 10", "9 of 10", "step 800", "Q 0.25", "Successes", "Failures", TASK, run.env.id):
         assert part in seen.text
@@ -208,7 +208,7 @@ def test_tasks_that_share_an_id_have_titles_and_folders_of_their_own(
 ) -> None:
     run = config.load([*words, f"run_dir={tmp_path / 'eval'}"], command="eval")
     checkpoint.save(tmp_path / "rl", 800, {"pretrained_model": lambda folder: None})
-    path = report.write_evaluation(run, result(9), checkpoint.locate(tmp_path / "rl"), "greedy")
+    path = report.write_evaluation(run, [result(9)], checkpoint.locate(tmp_path / "rl"), "greedy")
     assert f"<h1>{title}: " in path.read_text("utf-8")
     assert run.demos.path is not None
     assert run.demos.path.name == name
@@ -219,6 +219,6 @@ def test_a_runs_learning_curve_is_shown_by_whichever_name_its_checkpoint_is_give
     checkpoint.save(tmp_path / "rl", 800, {"pretrained_model": lambda folder: None})
     (tmp_path / "rl" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in METRICS))
     run = config.load([f"run_dir={tmp_path / 'eval'}"], command="eval")
-    html = report.write_evaluation(run, result(9), checkpoint.locate(tmp_path / "rl" / name), "greedy").read_text()
+    html = report.write_evaluation(run, [result(9)], checkpoint.locate(tmp_path / "rl" / name), "greedy").read_text()
     assert "Success while learning" in html
     assert "step 800" in html

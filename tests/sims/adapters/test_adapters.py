@@ -22,7 +22,7 @@ from vla_rl.data.record import record
 from vla_rl.envs import factory
 from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, STATE, TASK, TRAINING_SEEDS, VALIDATION_SEEDS
 
-CONFIGS = [entry for entry in catalog.describe_group("envs") if entry["suite"] in suites.SUITES]
+CONFIGS = [entry for entry in catalog.describe_group("envs") if entry.get("suite") in suites.SUITES]
 PARAMETERS = [pytest.param(entry, id=f"{entry['suite']}-{entry['name']}") for entry in CONFIGS]
 GOALS = {"fetch_reach", "metaworld", "metaworld_reach", "reacher", "adroit_door", "pusht"}
 """Those whose pictures show what the seed decides."""

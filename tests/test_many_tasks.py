@@ -136,6 +136,7 @@ def test_one_policy_learns_ten_tasks(name: str, experiment: str, tmp_path: Path)
     record(config.load(common, command="demos"))
     start = sft(config.load([*common, f"run_dir={tmp_path}/sft", "sft.steps=100"], command="sft"))
     folder = tmp_path / "run"
+    common += ["env.kwargs.horizon=60"]  # some episodes end in each task
     few = ["train.steps=2000", "train.eval_every=2000", "train.eval_episodes=20", "train.log_every=500"]
     train.train(config.load([*common, *few, f"train.checkpoint={start}", f"run_dir={folder}"]))
     train.train(config.load([f"run_dir={folder}", "resume=true", "train.steps=3000", "train.eval_every=3000"]))

@@ -18,8 +18,8 @@ from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokenizer
 
-SIDES = (64, 96, 96, 128)
-"""Heights and widths of the screens, each as likely."""
+SIDES, TABLE_SIDES = (64, 96, 96, 128), (64, 96, 96)
+"""Heights and widths of the screens, and of the tables, each as likely."""
 OPTIONS = {
     "tables": (50_000, "pictures of tables"),
     "screens": (12_000, "pictures of screens"),
@@ -28,6 +28,7 @@ OPTIONS = {
     "steps": (24_000, "steps in all"),
     "rate": (2e-3, "highest learning rate"),
     "familiar": (0.5, "share of the tables that look like those where policies will act"),
+    "twins": (0.3, "share of the things on a table that have the colour of another one"),
     "batch": (32, "texts a step"),
     "seed": (0, "of pictures, texts and weights"),
     "threads": (1, "of PyTorch; the steps are small"),
@@ -48,11 +49,8 @@ def main() -> None:
     torch.manual_seed(chosen.seed)
     start = time.perf_counter()
     counts = {"table": chosen.tables, "screen": chosen.screens, "sketch": chosen.sketches}
-    pictures = [
-        p
-        for kind, n in counts.items()
-        for p in draw(kind, Split(familiar=chosen.familiar, sides=SIDES), chosen.seed, n, chosen.processes)
-    ]
+    split = Split(familiar=chosen.familiar, sides=SIDES, table_sides=TABLE_SIDES, twins=chosen.twins)
+    pictures = [p for kind, n in counts.items() for p in draw(kind, split, chosen.seed, n, chosen.processes)]
     drawing = time.perf_counter() - start
     tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))
     backbone = Backbone.from_config(tiny_config(len(tokenizer)), tokenizer, SIZE)

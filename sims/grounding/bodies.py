@@ -37,8 +37,9 @@ class Body:
     opened: float = 0.0
 
 
-def pairs_of(rng: np.random.Generator, held_out: bool, count: int) -> list[tuple[str, str]]:
-    """Colours and shapes of a table's things: often the same colour, or the same shape, twice; some buttons unlit."""
+def pairs_of(rng: np.random.Generator, held_out: bool, count: int, twins: float) -> list[tuple[str, str]]:
+    """Colours and shapes of a table's things: often the same colour (`twins`), or the same shape, twice; some buttons
+    unlit."""
     colours, shapes = tuple(COLOURS), TABLE_SHAPES
     weights = np.array([_WEIGHTS.get(shape, 1.0) for shape in shapes])
     pairs: list[tuple[str, str]] = []
@@ -51,7 +52,7 @@ def pairs_of(rng: np.random.Generator, held_out: bool, count: int) -> list[tuple
         shape = str(rng.choice(shapes, p=weights / weights.sum()))
         if pairs and rng.random() < same_shape:
             shape = pairs[rng.integers(len(pairs))][1]
-        elif pairs and rng.random() < 0.3:
+        elif pairs and rng.random() < twins:
             colour = pairs[rng.integers(len(pairs))][0]
         if allowed(colour, shape, held_out) and (colour, shape) not in pairs:
             pairs.append((colour, shape))

@@ -13,6 +13,8 @@ FIRST_SEED = 1_000_000
 EXAMS: dict[str, tuple[str, Split]] = {
     "table, front camera": ("table", Split(view="front")),
     "table, all cameras": ("table", Split()),
+    "table, 96 pixels": ("table", Split(table_sides=(96,))),
+    "table, twins, 96 pixels": ("table", Split(table_sides=(96,), twins=0.9, view="front")),
     "table, new combinations": ("table", Split(combinations=True)),
     "table, new cameras": ("table", Split(cameras=True)),
     "table, new backgrounds": ("table", Split(backgrounds=True)),

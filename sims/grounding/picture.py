@@ -27,6 +27,10 @@ class Split:
     """Screens show only words that training never shows."""
     sides: tuple[int, ...] = (96,)
     """Heights and widths of screens in pixels, each as likely."""
+    table_sides: tuple[int, ...] = (64,)
+    """The same of tables."""
+    twins: float = 0.3
+    """How often a thing of a table has the colour of another one, which its shape then tells it from."""
     view: str = ""
     """The camera of all tables, one of `tables.VIEWS`; empty for the mixture."""
     familiar: float = 0.5

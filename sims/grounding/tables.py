@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from typing import Any
 
 import mujoco
@@ -15,8 +16,6 @@ from sims.mujoco.render import Renderer
 from sims.mujoco.robots import ROBOTS
 from sims.vocabulary import HELD_OUT_AZIMUTHS, HELD_OUT_HUES, paint
 
-SIZE = 64
-"""Height and width of a picture, in pixels."""
 THINGS = 7
 """Most things on a table."""
 PARTS = 5
@@ -34,20 +33,21 @@ class Tables(Maker):
 
     def __init__(self, split: Split = Split()) -> None:  # noqa: B008 (frozen)
         super().__init__(split)
-        self._stages = {name: _Stage(name) for name in ROBOTS}
+        self._stages = {name: _Stage(name, split.table_sides) for name in ROBOTS}
         self._familiar = False
         self._on("gripper")
 
     def _on(self, robot: str) -> None:
         """Draw on the table where `robot` stands."""
         stage = self._stages[robot]
-        self.model, self.data, self.renderer = stage.model, stage.data, stage.renderer
+        self.model, self.data, self._renderers = stage.model, stage.data, stage.renderers
         self._robot, self._geom, self._owner, self._texture = stage.robot, stage.geom, stage.owner, stage.texture
 
     def close(self) -> None:
         """Free the renderers."""
         for stage in self._stages.values():
-            stage.renderer.close()
+            for renderer in stage.renderers.values():
+                renderer.close()
 
     def draw(self, rng: np.random.Generator) -> Picture:
         """A random picture with 2 to THINGS things."""
@@ -63,7 +63,9 @@ class Tables(Maker):
         camera, view = self._camera(rng)
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
-        image, owner = self._render()
+        sides = self.split.table_sides
+        # Nothing is drawn from `rng` where there is no choice: exams stay the pictures that they were.
+        image, owner = self._render(int(rng.choice(sides)) if len(sides) > 1 else sides[0])
         return self._label(image, owner, bodies, tip, camera, view)
 
     def _pose(self, tip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -86,7 +88,7 @@ class Tables(Maker):
 
     def _bodies(self, rng: np.random.Generator, tip: np.ndarray) -> list[Body]:
         bodies: list[Body] = []
-        pairs = pairs_of(rng, self.split.combinations, int(rng.integers(2, THINGS + 1)))
+        pairs = pairs_of(rng, self.split.combinations, int(rng.integers(2, THINGS + 1)), self.split.twins)
         for colour, shape in pairs:
             half = half_sizes(shape, rng)
             for _ in range(20):
@@ -198,11 +200,11 @@ class Tables(Maker):
         model.cam_fovy[target] = fovy
         return name, View(position, rotation, float(1 / np.tan(np.radians(fovy) / 2)))
 
-    def _render(self) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [SIZE, SIZE, 3], and int [SIZE, SIZE], what each pixel shows: a thing, BARE, THINGS (the gripper)."""
-        camera = model_camera(self.model, "view")
-        image = self.renderer.image(self.data, camera)
-        geoms = self.renderer.geoms(self.data, camera)
+    def _render(self, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [side, side, 3], and int [side, side], what each pixel shows: a thing, BARE, THINGS (the gripper)."""
+        camera, renderer = model_camera(self.model, "view"), self._renderers[side]
+        image = renderer.image(self.data, camera)
+        geoms = renderer.geoms(self.data, camera)
         return image, self._owner[geoms]
 
     def _label(
@@ -236,14 +238,14 @@ def model_camera(model: Any, name: str) -> int:
 
 
 class _Stage:
-    """The table with one robot: a model into which sizes, colours and places are written, and its renderer."""
+    """The table with one robot: a model into which sizes, colours and places are written, and a renderer a side."""
 
-    def __init__(self, robot: str) -> None:
+    def __init__(self, robot: str, sides: Sequence[int]) -> None:
         self.robot = robot
         self.model = _compile(robot)
         self.data = mujoco.MjData(self.model)
         self.hand: Any = ROBOTS[robot](self.model)
-        self.renderer = Renderer(self.model, SIZE, SIZE)
+        self.renderers = {side: Renderer(self.model, side, side) for side in sides}
         self.geom = {self.model.geom(i).name: i for i in range(self.model.ngeom)}
         self.texture = {name: self.model.texture(name).id for name in TEXTURES[1:]}
         self.owner = np.full(self.model.ngeom + 1, BARE)

@@ -108,6 +108,13 @@ class TableTop(gymnasium.Env):
         self._episodes, self._stride = 0, 1
 
     @property
+    def goal(self) -> Goal:
+        """What the episode is about. Raises gymnasium's ResetNeeded before the first one."""
+        if self._goal is None:
+            raise gymnasium.error.ResetNeeded("call reset before the first step")
+        return self._goal
+
+    @property
     def shifts(self) -> bool:
         """Whether the number of episodes decides what the world is like."""
         return any(stage.from_episode for stage in self._stages)
@@ -173,7 +180,7 @@ class TableTop(gymnasium.Env):
         Raises:
             ValueError: an action of another shape, or not finite.
         """
-        goal, world = self._begun(), self.world
+        goal, world = self.goal, self.world
         cost = 0.0
         if self.tools:
             _check_keys(action, self.action_space)
@@ -200,13 +207,13 @@ class TableTop(gymnasium.Env):
 
     def expert_action(self) -> Any:
         """What the scripted expert would do now, an action. It depends on the present state only."""
-        target = self.task.expert(self.world, self._begun())
+        target = self.task.expert(self.world, self.goal)
         moves = self.control.towards(self.world.robot, target).astype(np.float32)
         return {ROBOT: moves, **{tool.name: 0 for tool in self.tools}} if self.tools else moves
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state, of arrays and JSON's types: `restore` goes on from it bit by bit."""
-        goal = self._begun()
+        goal = self.goal
         return {
             "world": self.world.snapshot(),
             "observer": self._observer.snapshot(),
@@ -228,11 +235,6 @@ class TableTop(gymnasium.Env):
     def close(self) -> None:
         """Free the pictures' buffers."""
         self.world.close()
-
-    def _begun(self) -> Goal:
-        if self._goal is None:
-            raise gymnasium.error.ResetNeeded("call reset before the first step")
-        return self._goal
 
     def _info(self, success: bool, cost: float) -> dict[str, Any]:
         told = {"stage": self._stage} if self._stages else {}

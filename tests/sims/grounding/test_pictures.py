@@ -14,13 +14,14 @@ from sims.grounding.phrases import absent
 from sims.grounding.picture import BARE, PATCH, Picture, Split, View
 from sims.grounding.questions import TASKS, ask
 from sims.grounding.screens import KINDS as WIDGETS
-from sims.grounding.tables import SIZE, Tables
+from sims.grounding.tables import Tables
 from sims.grounding.texts import ABSENT, instruct
 from sims.gui.words import HELD_OUT_WORDS, TRAINED_ENTRIES, TRAINED_WORDS
 from sims.vocabulary import HELD_OUT_AZIMUTHS, HELD_OUT_COMBINATIONS, colour_words, shape_words
 from vla_rl.specs import words_of
 
 KINDS = ("table", "screen", "sketch")
+SIZE = 64
 GRID = SIZE // PATCH
 SIDE = {"table": 64, "screen": 96, "sketch": 64}
 
@@ -74,15 +75,16 @@ def test_a_table_things_pixels_lie_around_its_place(drawn: dict[str, list[Pictur
     assert np.quantile(off, 0.95) < 1.3
 
 
-def test_the_render_agrees_with_the_projection() -> None:
+@pytest.mark.parametrize("side", [64, 96])
+def test_the_render_agrees_with_the_projection(side: int) -> None:
     """The centroid of the pixels that segmentation gives to a ball is where its centre projects."""
-    maker, off = Tables(), []
+    maker, off = Tables(Split(table_sides=(side,))), []
     for seed in range(120):
         owner: list = []
         render = Tables._render
 
-        def keep(self: Tables, store: list = owner, render=render) -> tuple:
-            store.append(render(self))
+        def keep(self: Tables, at: int, store: list = owner, render=render) -> tuple:
+            store.append(render(self, at))
             return store[-1]
 
         maker._render = keep.__get__(maker)  # type: ignore[method-assign]
@@ -90,10 +92,29 @@ def test_the_render_agrees_with_the_projection() -> None:
         for i, thing in enumerate(picture.things):
             pixels = np.argwhere(owner[0][1] == i)
             if thing.shape == "ball" and len(pixels) > 12:
-                off.append(np.abs(pixels.mean(0)[::-1] + 0.5 - (np.array(thing.place) + 1) * SIZE / 2).max())
+                off.append(np.abs(pixels.mean(0)[::-1] + 0.5 - (np.array(thing.place) + 1) * side / 2).max())
     maker.close()
     assert len(off) > 20
     assert np.median(off) < 0.5
+
+
+def test_tables_of_several_sizes_show_the_same_things_at_the_same_places() -> None:
+    small, large = (samples.draw("table", Split(table_sides=(side,)), seed=3, count=5) for side in (64, 96))
+    for a, b in zip(small, large, strict=True):
+        assert (len(a.image), len(b.image), len(b.cells)) == (64, 96, (96 // PATCH) ** 2)
+        assert [(t.colour, t.shape, t.place, t.extent) for t in a.things] == [
+            (t.colour, t.shape, t.place, t.extent) for t in b.things
+        ]
+    both = samples.draw("table", Split(table_sides=(64, 96)), seed=3, count=20)
+    assert {len(picture.image) for picture in both} == {64, 96}
+
+
+def test_twins_are_as_frequent_as_they_are_asked_for() -> None:
+    def twins(share: float) -> float:
+        shown = [[t.colour for t in p.things if t.colour] for p in samples.draw("table", Split(twins=share), 3, 60)]
+        return float(np.mean([len(set(colours)) < len(colours) for colours in shown]))
+
+    assert twins(0.9) > twins(0.3) > twins(0.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -198,7 +219,7 @@ def test_a_view_projects_to_where_its_rays_come_from() -> None:
 
 
 def test_an_exam_is_named_and_an_unknown_kind_is_refused() -> None:
-    assert len(EXAMS) == 12
+    assert len(EXAMS) == 14
     papers = exam("screen", count=12)
     assert set(papers) == set(samples.SHARES["screen"])
     with pytest.raises(ValueError, match="kind must be one of table, screen, sketch"):
@@ -210,7 +231,7 @@ def test_an_extent_is_half_of_what_the_thing_covers():
     agree = []
     for seed in range(12):
         picture = tables.draw(np.random.default_rng(seed))
-        _, owner = tables._render()
+        _, owner = tables._render(SIZE)
         for index, thing in enumerate(picture.things):
             rows, columns = np.nonzero(owner == index)
             if not len(rows):

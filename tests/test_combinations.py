@@ -38,6 +38,8 @@ CHOICES = {
     "algorithm.candidates": ["4", "1"],
     "algorithm.uniform_candidates": ["0", "2"],
     "algorithm.self_imitation": ["true", "false"],
+    "algorithm.critic": ["direct", "model", "both"],
+    "algorithm.spread": ["batch", "state"],
     "algorithm.greedy_share": ["0.0", "0.5"],
     "algorithm.epsilon": ["0.0", "0.3"],
     "algorithm.critics": ["2", "1"],

@@ -107,6 +107,7 @@ class TrainState:
             finished_only=needs.finished_only,
             following=needs.following,
             to_end=needs.to_end,
+            one_step=needs.one_step,
             images=not (self.policy.frozen_trunk and self.cache.cached),
             own=self.own,
         )

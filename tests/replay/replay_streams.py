@@ -79,10 +79,10 @@ class Naive:
             observation[key] = np.stack([seen[key] for seen in stack]) if self.stack > 1 else stack[-1][key]
         return observation
 
-    def transition(self, i: int) -> dict[str, Any]:
+    def transition(self, i: int, n_step: int = 0) -> dict[str, Any]:
         episode, t = self.rows[i]
         last = len(episode.rows) - 1
-        steps = min(self.n_step, last - t)
+        steps = min(n_step or self.n_step, last - t)
         taken = episode.rows[t : t + steps]
         acted = [row for row in episode.rows[t:] if not row["final"]]
 
@@ -107,6 +107,7 @@ class Naive:
             "demo": taken[0]["demo"],
             "weight": 1.0,
             "index": i,
+            "steps": steps,
         }
 
     def transitions(self, ids: np.ndarray) -> list[dict[str, Any]]:

@@ -52,6 +52,24 @@ def test_every_transition_is_the_naive_one(stream: Stream, steps: int) -> None:
         assert_holds_the_naive(stream)
 
 
+@given(streams(), st.sampled_from([1.0, 0.5, 0.3]), st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_the_asked_share_of_transitions_is_of_one_step(stream: Stream, share: float, seed: int) -> None:
+    stream.run(40)
+    if not stream.buffer.can_sample():
+        return
+    batch = stream.buffer.sample(20, np.random.default_rng(seed), one_step=share)
+    once = np.array([int((i + 1) * share + 0.5) > int(i * share + 0.5) for i in range(20)])
+    assert once.sum() == round(20 * share)
+    steps = np.where(once, 1, stream.buffer.n_step)
+    assert_same(batch, [stream.naive.transition(int(i), int(m)) for i, m in zip(batch.index, steps, strict=True)])
+    few = stream.buffer.sample(20, np.random.default_rng(seed), one_step=share, following="cut")
+    assert few.followed is not None
+    assert few.followed[once].all()
+    with pytest.raises(ValueError, match="needs what follows"):
+        stream.buffer.sample(20, np.random.default_rng(seed), one_step=share, following=False)
+
+
 def limits(capacity: int, lanes: int, hot: int, coded: int, folder: Path | None) -> dict[str, Any]:
     """Limits that leave room for `hot` frames a camera, and for `coded` bytes of shards where they lie on disk."""
     plain = make_stream(lanes=lanes, capacity=capacity).buffer.plan()

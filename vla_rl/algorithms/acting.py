@@ -9,6 +9,7 @@ import torch
 
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.models.policy import Policy
+from vla_rl.replay.reader import evenly
 from vla_rl.runtime.learner import Learner
 from vla_rl.specs import LOG_PROB
 
@@ -53,4 +54,4 @@ class Explorer:
 
 def greedy_lanes(share: float, lanes: np.ndarray) -> np.ndarray:
     """Which of these lanes are greedy, as places in `lanes`; of all lanes up to any one it is `share`, rounded."""
-    return np.flatnonzero(np.floor(share * (lanes + 1) + 0.5) > np.floor(share * lanes + 0.5))
+    return np.flatnonzero(evenly(share, lanes))

@@ -86,8 +86,9 @@ class ActorCritic(ABC):
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the critic and, every `critic_updates`-th time after the warm-up, one of the actor."""
-        # Where returns alone are the target, only those that are not whole ask for what follows.
-        following = not self.settings.returns_alone or bool((batch.rest > 0).any())
+        # Where returns alone are the target, only those that are not whole ask for what follows; and a model does.
+        needs = self.settings.needs
+        following = needs.following is True or needs.one_step > 0 or bool((batch.rest > 0).any())
         self._check_range(batch)
         rows = LearnerBatch.of(batch, self.policy, self.learner.device, self.augment, following)
         self.learner.hold(batch)
@@ -167,7 +168,7 @@ class ActorCritic(ABC):
         if rows.next_grounded is None:
             assert self.settings.returns_alone, "a backup without the features of the next observations"
             return rows.returns
-        value = self.next_value(rows.next_grounded, rows.next_observation)
+        value = rows.next_value = self.next_value(rows.next_grounded, rows.next_observation)
         if rows.followed is not None:
             value = torch.zeros_like(rows.reward).index_copy(0, rows.followed, value)
         returns = losses.whole(rows.returns, rows.rest)

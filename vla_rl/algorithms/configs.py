@@ -135,6 +135,14 @@ class PaRl(ActorCriticConfig):
         1806.05635): quick where luck is rare; in long noisy episodes it clones whatever happened before a success.
     temperature: in units of the batch's mean standard deviation of Q over the candidates; least_temperature, in
         units of value, keeps noise from deciding where all candidates are worth the same.
+    spread: whether that standard deviation is the "batch"'s mean, or each "state"'s own: where episodes are long, a
+        batch's temperature leaves early states, whose candidates differ little in value, with no preference at all.
+    critic: what judges candidates. "direct": the critic's Q(s, a). "model": r + (1 - end) gamma V(f(s, a)), where f is
+        a learned one-step model of what the heads read, and V the critic's value of the policy at what was observed.
+        "both": their mean. See `vla_rl.algorithms.dynamics`.
+    model_share: of a batch's rows, those whose transition is of one step, which the model learns from; 0 where there
+        is none.
+    model_members, model_width, model_lr: of the model.
     """
 
     candidates: int = 16
@@ -142,10 +150,34 @@ class PaRl(ActorCriticConfig):
     self_imitation: bool = True
     temperature: float = 0.5
     least_temperature: float = 0.01
+    spread: Literal["batch", "state"] = "batch"
+    critic: Literal["direct", "model", "both"] = "direct"
+    model_share: float = 0.5
+    model_members: int = 3
+    model_width: int = 192
+    model_lr: float = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "candidates")
+        for name in ("candidates", "model_members"):
+            check_positive(self, name)
+        check_share(self, "model_share")
+        if self.has_model and self.model_share == 0:
+            raise ValueError(f"critic={self.critic} learns a model from rows of one step; model_share is 0")
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a model judges."""
+        return self.critic != "direct"
+
+    @property
+    def needs(self) -> Needs:
+        """What it asks of the run: rows of one step, where there is a model."""
+        return replace(super().needs, one_step=self.model_share if self.has_model else 0.0)
+
+    def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer:
+        """What ranked the candidates of a saved algorithm."""
+        return registry.named("vla_rl.algorithms.pa_rl:load_scorer")(self, policy, state)
 
     def build(self, **parts: Any) -> Algorithm:
         """The algorithm on a policy; see `ActorCritic` for the parts."""

@@ -1,4 +1,5 @@
-"""The critic: several categorical value heads on frozen features and a decision's tokens.
+"""The critic: several categorical value heads on frozen features and a decision's tokens; and the layers that all share
+who judge decisions.
 
 Shapes: B rows, N decisions a row, K slots, E critics, R readout, H width, Z value bins,
 S slots of the pointers, D width of the backbone.
@@ -47,8 +48,8 @@ class EnsembleNorm(nn.Module):
         return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.gain)
 
 
-class Critic(nn.Module):
-    """Q_e(z, a) as a histogram over `bins` values, e = 1..E.
+class DecisionNet(nn.Module):
+    """E networks from an observation's readout and a decision to hidden states.
 
     The first layer is a sum of a state's part and an action's part, so that N decisions of one state share the
     former. Slots of kind `bin` and `place` also tell their position, so that neighbours start alike. Those of kind
@@ -62,9 +63,6 @@ class Critic(nn.Module):
         hidden_size: D. grid: of the visual tokens.
     """
 
-    edges: Tensor
-    centres: Tensor
-
     def __init__(
         self,
         state_size: int,
@@ -74,14 +72,9 @@ class Critic(nn.Module):
         grid: tuple[int, int] = (1, 1),
         members: int = 2,
         width: int = 256,
-        bins: int = 51,
-        value_range: tuple[float, float] = (-0.1, 1.1),
     ) -> None:
         super().__init__()
         self.members, self.width = members, width
-        edges = torch.linspace(*value_range, bins + 1)
-        self.register_buffer("edges", edges, persistent=False)
-        self.register_buffer("centres", (edges[1:] + edges[:-1]) / 2, persistent=False)
         codes = [slot_codes(slot) for slot in slots]
         for k, code in enumerate(codes):
             self.register_buffer(f"codes_{k}", code, persistent=False)
@@ -102,14 +95,13 @@ class Critic(nn.Module):
                 self.register_buffer(f"tokens_{k}", cells_at(centres_C2, grid), persistent=False)
         self.norm_in, self.norm = EnsembleNorm(members, width), EnsembleNorm(members, width)
         self.hidden = Ensemble(members, width, width)
-        self.out = Ensemble(members, width, bins)
 
-    def forward(self, readout_BR: Tensor, tokens_BNK: Tensor, seen: Features | None = None) -> Tensor:
-        """Logits over the value bins, [E, B, N, Z]; the frozen features serve slots of words and places."""
+    def sums(self, readout_BR: Tensor, tokens_BNK: Tensor, seen: Features | None = None) -> Tensor:
+        """The first layer, before anything bends it, [E, B * N, H]; the frozen features serve words and places."""
         B, N, K = tokens_BNK.shape
         assert self.slot_count == K, f"the critic knows {self.slot_count} slots, got {K}"
         state_EB1H = self.state(readout_BR.expand(self.members, -1, -1)).unsqueeze(2)
-        x = state_EB1H
+        x = state_EB1H.expand(-1, -1, N, -1)
         for k, layer in enumerate(self.action):
             codes = getattr(self, f"codes_{k}")
             table_ECH = layer(codes.expand(self.members, -1, -1))
@@ -118,10 +110,12 @@ class Critic(nn.Module):
             assert seen is not None, "slots of words or places, but no features"
             told_BNX = self._told(name, seen, tokens_BNK[..., int(name)])
             x = x + layer(told_BNX.flatten(0, 1).expand(self.members, -1, -1)).unflatten(1, (B, N))
-        x = x.reshape(self.members, B * N, self.width)
-        x = F.silu(self.norm_in(x))
-        x = F.silu(self.norm(self.hidden(x)))
-        return self.out(x).view(self.members, B, N, -1)
+        return x.reshape(self.members, B * N, self.width)
+
+    def bent(self, sums: Tensor) -> Tensor:
+        """The last hidden states, [E, B * N, H], of those sums."""
+        x = F.silu(self.norm_in(sums))
+        return F.silu(self.norm(self.hidden(x)))
 
     def _told(self, name: str, seen: Features, tokens_BN: Tensor) -> Tensor:
         """What the frozen features tell of the chosen words, [B, N, 2 * D], or places, [B, N, S + D]."""
@@ -135,6 +129,27 @@ class Critic(nn.Module):
         near_BNS = seen.near(centres_C2[tokens_BN], rows_S, margin=2 / math.sqrt(len(centres_C2)))
         shown_BND = _chosen(seen.visual[:, view], getattr(self, f"tokens_{name}")[tokens_BN])
         return torch.cat([near_BNS, shown_BND], -1)
+
+
+class Critic(DecisionNet):
+    """Q_e(z, a) as a histogram over `bins` values, e = 1..E; see `DecisionNet` for what it reads."""
+
+    edges: Tensor
+    centres: Tensor
+
+    def __init__(
+        self, *given: Any, bins: int = 51, value_range: tuple[float, float] = (-0.1, 1.1), **named: Any
+    ) -> None:
+        super().__init__(*given, **named)
+        edges = torch.linspace(*value_range, bins + 1)
+        self.register_buffer("edges", edges, persistent=False)
+        self.register_buffer("centres", (edges[1:] + edges[:-1]) / 2, persistent=False)
+        self.out = Ensemble(self.members, self.width, bins)
+
+    def forward(self, readout_BR: Tensor, tokens_BNK: Tensor, seen: Features | None = None) -> Tensor:
+        """Logits over the value bins, [E, B, N, Z]; the frozen features serve slots of words and places."""
+        logits = self.out(self.bent(self.sums(readout_BR, tokens_BNK, seen)))
+        return logits.unflatten(1, tokens_BNK.shape[:2])
 
     def value(self, logits: Tensor) -> Tensor:
         """The expected value of each histogram."""
@@ -162,16 +177,29 @@ class QScorer:
 def make_critic(settings: ActorCriticConfig, policy: Policy, slots: Sequence[Slot] | None = None) -> Critic:
     """A fresh critic of a policy's decisions; with no `slots`, of its observations alone."""
     return Critic(
-        policy.readout.size,
-        policy.slots if slots is None else slots,
-        views=policy.place_views,
-        hidden_size=policy.trunk.backbone.hidden_size,
-        grid=policy.trunk.backbone.grid,
+        **sizes_of(policy, slots),
         members=settings.critics,
         width=settings.critic_width,
         bins=settings.bins,
         value_range=settings.value_range,
     )
+
+
+def sizes_of(policy: Policy, slots: Sequence[Slot] | None = None) -> dict[str, Any]:
+    """What a `DecisionNet` has to know of a policy; with no `slots`, to read its observations alone."""
+    return {
+        "state_size": policy.readout.size,
+        "slots": policy.slots if slots is None else slots,
+        "views": policy.place_views,
+        "hidden_size": policy.trunk.backbone.hidden_size,
+        "grid": policy.trunk.backbone.grid,
+    }
+
+
+def state_value(critic: Critic, readout_BR: Tensor) -> Tensor:
+    """V float32 [B], the mean of the members of a critic of observations alone."""
+    none = torch.zeros(len(readout_BR), 1, 0, dtype=torch.int64, device=readout_BR.device)
+    return critic.value(critic(readout_BR, none)).mean(0).squeeze(1)
 
 
 def load_scorer(settings: ActorCriticConfig, policy: Policy, state: dict[str, Any]) -> QScorer:

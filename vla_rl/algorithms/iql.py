@@ -13,7 +13,7 @@ from torch import Tensor
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.actor_critic import ActorCritic
 from vla_rl.algorithms.configs import Iql
-from vla_rl.algorithms.critic import make_critic
+from vla_rl.algorithms.critic import make_critic, state_value
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
@@ -48,11 +48,8 @@ class IqlAlgorithm(ActorCritic):
 
     def value_of(self, grounded: Features) -> Tensor:
         """V float32 [B], the mean of the members."""
-        readout = self.readout(grounded)
-        none = torch.zeros(len(grounded), 1, 0, dtype=torch.int64, device=readout.device)
         with self.learner.autocast():
-            logits = self.value(readout, none)
-        return self.value.value(logits).mean(0).squeeze(1)
+            return state_value(self.value, self.readout(grounded))
 
     @torch.no_grad()
     def next_value(self, grounded: Features, observation: dict[str, Any]) -> Tensor:

@@ -15,14 +15,19 @@ from vla_rl.models.policy import Policy
 from vla_rl.replay.batch import Batch
 from vla_rl.specs import STATE
 
+PLAIN = ("reward", "discount", "returns", "rest", "weight", "demo", "steps")
+"""Columns that are taken as they are."""
+
 
 @dataclass
 class LearnerBatch:
-    """B rows. tokens, labels int64 [B, K]; reward, discount, returns, weight float32 [B]; demo bool [B].
+    """B rows. tokens, labels int64 [B, K]; reward, discount, returns, weight float32 [B]; demo bool [B]; steps int64
+    [B].
 
     The observations' images stay uint8. `returns` is NaN where the episode's end is not known, and `rest` float32 [B]
     the discount of what would have followed it; see `Batch`. `next_grounded` is None where nobody asked for it.
-    `next_observation`, `next_grounded`: of the rows `followed` int64 [C]; of all where that is None.
+    `next_observation`, `next_grounded`: of the rows `followed` int64 [C]; of all where that is None. `next_value`
+    float32 [C]: what the target critic makes of them, once it was asked.
     `extra`, `extra_returns`: the signals, see `Batch`.
     """
 
@@ -36,9 +41,11 @@ class LearnerBatch:
     rest: Tensor
     weight: Tensor
     demo: Tensor
+    steps: Tensor
     grounded: Features
     next_grounded: Features | None
     followed: Tensor | None = None
+    next_value: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
     extra_returns: dict[str, Tensor] = field(default_factory=dict)
 
@@ -73,7 +80,7 @@ class LearnerBatch:
         columns = {"tokens": decisions[0], "labels": decisions[1]}
         seen = [(batch.features, observation), (batch.next_features, next_observation)][: 1 + following]
         grounded = _grounded(seen, shown, policy)
-        columns |= {name: getattr(batch, name) for name in ("reward", "discount", "returns", "rest", "weight", "demo")}
+        columns |= {name: getattr(batch, name) for name in PLAIN}
         return cls(
             observation=observation,
             next_observation=next_observation,
@@ -85,11 +92,15 @@ class LearnerBatch:
             extra_returns=on_device(batch.extra_returns, device),
         )
 
+    def of_followed(self, column: Tensor) -> Tensor:
+        """Of a column [B, ...], the rows that have a next observation, [C, ...]."""
+        return column if self.followed is None else column[self.followed]
+
     def subsample(self, rows: int) -> LearnerBatch:
         """`rows` of these, evenly spaced, so that every source in the batch keeps its share; without what follows."""
         step = max(len(self) // rows, 1)
         some = slice(0, rows * step, step)
-        alone = replace(self, next_observation={}, next_grounded=None, followed=None)
+        alone = replace(self, next_observation={}, next_grounded=None, followed=None, next_value=None)
         return LearnerBatch(**{each.name: _pick(getattr(alone, each.name), some) for each in fields(self)})
 
 

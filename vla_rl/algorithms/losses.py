@@ -56,7 +56,7 @@ def raise_to_return(q_B: Tensor, least_B: Tensor) -> Tensor:
 
 
 def candidate_weights(q_BN: Tensor, scale: Tensor) -> Tensor:
-    """softmax(Q / scale) over the candidates; `scale` > 0 is in units of value."""
+    """softmax(Q / scale) over the candidates; `scale` > 0, of all rows or [B, 1] of each, is in units of value."""
     return torch.softmax(q_BN / scale, dim=-1)
 
 

@@ -16,7 +16,7 @@ class Needs:
     gamma, truncation: of the returns that replay works out; see `ReplayBuffer`.
     finished_only: whether only rows of episodes that have ended are learnt from.
     following: of which rows the next observation is wanted. to_end: the share of the rows whose n-step walk goes to
-        the episode's end; see `ReplayBuffer.sample`.
+        the episode's end. one_step: the share whose transition is of one step; see `ReplayBuffer.sample`.
     value_range: what has to hold every discounted return; None where nothing has to.
     augments: whether pictures are changed before they are encoded, so that cached features are of no use.
     reference: whether a frozen copy of the policy that the run starts from is wanted.
@@ -30,6 +30,7 @@ class Needs:
     finished_only: bool = False
     following: Following = True
     to_end: float = 0.0
+    one_step: float = 0.0
     value_range: tuple[float, float] | None = None
     augments: bool = False
     reference: bool = False

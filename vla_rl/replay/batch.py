@@ -27,6 +27,7 @@ class Batch:
     where those have all B, or where there are none.
     `tokens` int64 [B, K]: the decision that was taken. `labels` int64 [B, K]: the expert's decision
     there, or the tokens where no expert labelled the row.
+    `steps` int64 [B]: m; 0 where the transition leads to its episode's last observation, however far that is.
     `reward` float32 [B]: sum of gamma^j r_j over the m steps. `discount` float32 [B]: gamma^m, and 0
     where the episode terminated (not where it was truncated).
     `returns` float32 [B]: the discounted return that was observed from the row to its episode's end;
@@ -58,6 +59,7 @@ class Batch:
     shown: np.ndarray | None = None
     rest: np.ndarray = None  # type: ignore[assignment]  # nothing, unless told
     followed: np.ndarray | None = None
+    steps: np.ndarray = None  # type: ignore[assignment]  # not known, which counts as 0, unless told
     relabelled: np.ndarray = None  # type: ignore[assignment]  # nothing, unless told
     extra: dict[str, np.ndarray] = field(default_factory=dict)
     extra_returns: dict[str, np.ndarray] = field(default_factory=dict)
@@ -65,6 +67,8 @@ class Batch:
     def __post_init__(self) -> None:
         if self.rest is None:
             self.rest = np.zeros(len(self), np.float32)
+        if self.steps is None:
+            self.steps = np.zeros(len(self), np.int64)
         if self.relabelled is None:
             self.relabelled = np.zeros(len(self), bool)
 

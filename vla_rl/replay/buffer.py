@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from vla_rl.replay.checks import Given, checked_lanes, checked_rows
 from vla_rl.replay.columns import RETURN, SIGNAL, FeatureSpecs, column_specs, image_shapes
 from vla_rl.replay.episodes import EpisodeListener, ended_episode, told
 from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
-from vla_rl.replay.reader import Chunks, Following, Reader
+from vla_rl.replay.reader import Chunks, Following, Reader, Wanted
 from vla_rl.replay.ring import Ring
 from vla_rl.replay.samplers import Priority, Sampler
 from vla_rl.specs import IMAGES, Signal, Truncation
@@ -242,33 +242,22 @@ class ReplayBuffer:
         batch_size: int,
         rng: np.random.Generator,
         *,
-        finished_only: bool = False,
-        images: bool = True,
-        following: Following = True,
-        to_end: float = 0.0,
         by: Priority = "uniform",
         correction: float = 0.0,
+        **wanted: Unpack[Wanted],
     ) -> Batch:
         """`batch_size` transitions, independently drawn among the sampleable rows, all alike or as `by` says.
 
-        `finished_only` takes rows of episodes with a known return only (`returns` is then never NaN). `images=False`
-        leaves the frames out, for learners that read cached features; `following=False` what was seen next, for those
-        that learn from returns; and `following="cut"` fetches it where `rest` says that the return is not the whole.
-        `to_end`: of these rows, the share, drawn at random, whose transition is not of n steps, but leads to the
-        episode's last observation, as soon as it is there.
-        `correction`: the exponent by which `weight` makes up for priorities,
-        1 wholly; the largest weight of a batch is 1. The cost does not depend on the capacity.
+        `correction`: the exponent by which `weight` makes up for priorities, 1 wholly; the largest weight of a batch
+        is 1. `wanted`: of which rows, and what of them; see `Wanted`. The cost does not depend on the capacity.
 
         Raises:
-            NothingToSampleError: no row is sampleable.
+            NothingToSampleError: no row is sampleable. ValueError: `batch_size` < 1; `one_step` without what follows.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        ids = self._sampler.draw(batch_size, rng, finished_only, by)
-        far = None
-        if to_end > 0 and self._memory.layout.truncation == "bootstrap":
-            far = rng.random(batch_size) < to_end
-        batch = self._reader.transitions(ids, images, following, far)
+        ids = self._sampler.draw(batch_size, rng, wanted.get("finished_only", False), by)
+        batch = self._reader.drawn(ids, rng, wanted)
         if by == "priority":
             priority = self._sampler.tree(by).weights[ids % self.capacity]
             batch.weight = ((priority.min() / priority) ** correction).astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -15,6 +15,26 @@ from vla_rl.specs import Signal
 
 Following = bool | Literal["cut"]
 """Of which rows the next observation is wanted: of all, of none, or of those whose episodes were cut short."""
+
+
+class Wanted(TypedDict, total=False):
+    """What a learner wants of the rows that are drawn for it."""
+
+    finished_only: bool
+    """Only rows of episodes with a known return (`returns` is then never NaN). By default of all."""
+    images: bool
+    """False leaves the frames out, for learners that read cached features. By default they are there."""
+    following: Following
+    """Whether what was seen next is wanted; "cut": where `rest` says that the return is not the whole. By default it
+    is."""
+    to_end: float
+    """The share of the rows, drawn at random, whose transition is not of n steps, but leads to the episode's last
+    observation where it was cut short, as soon as that is there. By default none."""
+    one_step: float
+    """The share of the rows, evenly spaced, whose transition is of one step, with its next observation even where
+    `following` is "cut". By default none."""
+
+
 PIECES = 8
 """So many different counts of rows, at most, have their next observations fetched alone: arrays of one size are used
 again, and each new size costs memory."""
@@ -47,24 +67,48 @@ class Reader:
     derived: Sequence[Signal]
     n_step: int
 
-    def transitions(self, ids: np.ndarray, images: bool, following: Following, far: np.ndarray | None = None) -> Batch:
+    def drawn(self, ids: np.ndarray, rng: np.random.Generator, wanted: Wanted) -> Batch:
+        """What is wanted of rows `ids` that were drawn. Raises ValueError: `one_step` without what follows."""
+        following, one_step, far, once = wanted.get("following", True), wanted.get("one_step", 0.0), None, None
+        if one_step > 0:
+            if not following:
+                raise ValueError(f"one_step={one_step} needs what follows, and following is False")
+            once = evenly(one_step, np.arange(len(ids)))
+        if wanted.get("to_end", 0.0) > 0 and self.memory.layout.truncation == "bootstrap":
+            far = rng.random(len(ids)) < wanted["to_end"]
+            far = far if once is None else far & ~once
+        return self.transitions(ids, wanted.get("images", True), following, far, once)
+
+    def transitions(
+        self,
+        ids: np.ndarray,
+        images: bool,
+        following: Following,
+        far: np.ndarray | None = None,
+        once: np.ndarray | None = None,
+    ) -> Batch:
         """The transitions from rows `ids`; see `ReplayBuffer.sample`.
 
         far: bool [B], those that lead to their episode's last observation, where it was cut short; None for no row.
+        once: bool [B], those of a single step; their next observations are wanted in any case.
         """
         memory, ring = self.memory, self.memory.ring
-        reached, reward, discount, sums = ring.walk(ids, self.n_step)
+        walk = ring.walk(ids, self.n_step, once)
+        reached, steps, reward, discount, sums = walk.reached, walk.steps, walk.reward, walk.discount, walk.signals
         at = ids % ring.capacity
         columns = ring.columns
         if far is not None:
             final, rest = ring.ends(ids)
             far = far & (rest > 0)
             reached, discount = np.where(far, final, reached), np.where(far, rest, discount)
+            steps = np.where(far, 0, steps)
             reward = np.where(far, columns["returns"][at], reward)
             sums = {name: np.where(far, columns[RETURN + name][at], total) for name, total in sums.items()}
         told = {each.name: columns[SIGNAL + each.name][at] for each in self.signals if not each.summed}
         told |= {each.name: columns[DERIVED + each.name][at] for each in self.derived}
-        followed = _few_counts(columns["rest"][at] > 0) if following == "cut" else None
+        followed = None
+        if following == "cut":
+            followed = _few_counts(columns["rest"][at] > 0 if once is None else (columns["rest"][at] > 0) | once)
         later = reached if followed is None else reached[followed]
         # All at once: a frame that is coded, and wanted twice, is decoded once.
         shown = memory.observations(np.concatenate([ids, later]) if following else ids, images)
@@ -83,6 +127,7 @@ class Reader:
             index=ids,
             shown=memory.shown(np.stack([ids, reached] if following else [ids], 1)) if images else None,
             rest=columns["rest"][at],
+            steps=steps,
             followed=followed,
             extra=told | {name: total.astype(np.float32) for name, total in sums.items()},
             extra_returns={name: columns[RETURN + name][at] for name in sums},
@@ -109,6 +154,11 @@ class Reader:
         names = ("tokens", "labels", "reward", "terminated", "truncated", "demo")
         columns = {name: name for name in names} | {each.name: SIGNAL + each.name for each in self.signals}
         return {name: ring.columns[column][ids % ring.capacity] for name, column in columns.items()}
+
+
+def evenly(share: float, places: np.ndarray) -> np.ndarray:
+    """Which of these places, int [B], are among a share of all: bool [B]; up to any place it is the share, rounded."""
+    return np.floor(share * (places + 1) + 0.5) > np.floor(share * places + 0.5)
 
 
 def _few_counts(wanted: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ nothing ever reads across an episode's end.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,18 @@ NONE, GONE = -1, -2
 """What `next` says of a row that has none yet, and of one that was evicted."""
 PIECES = 8
 """An episode so long that these many of every lane fill the ring is evicted piece by piece, not as a whole."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Where a few steps lead from B rows: the rows reached and how many steps that took, int64 [B]; the discounted sums
+    of the rewards, and of each signal that is summed; the discounts of what follows, 0 after termination."""
+
+    reached: np.ndarray
+    steps: np.ndarray
+    reward: np.ndarray
+    discount: np.ndarray
+    signals: dict[str, np.ndarray]
 
 
 class Ring:
@@ -223,19 +236,22 @@ class Ring:
         there += [np.zeros(len(ids), bool)] * (steps - len(there))
         return np.stack(rows, axis=1), np.stack(there, axis=1)
 
-    def walk(self, ids: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Up to `steps` steps: rows reached, discounted sums of rewards, discounts (0 after termination), and the
-        discounted sums of each signal that is summed."""
+    def walk(self, ids: np.ndarray, steps: int, once: np.ndarray | None = None) -> Walk:
+        """Up to `steps` steps from each row; one from those that `once`, bool [B], says."""
         rows, there = self.path(ids, steps)
+        reached = rows[:, -1]
+        if once is not None:
+            reached = np.where(once, rows[:, 1], reached)
+            there[:, 1:] &= ~once[:, None]
         at = rows[:, :-1] % self.capacity
         discount = self.gamma ** np.arange(steps + 1)
 
         def summed(column: str) -> np.ndarray:
             return (np.where(there, self.columns[column][at], 0) * discount[:-1]).sum(axis=1)
 
-        terminated = (there & self.columns["terminated"][at]).any(axis=1)
+        terminated, count = (there & self.columns["terminated"][at]).any(axis=1), there.sum(axis=1)
         signals = {name: summed(SIGNAL + name) for name in self._summed}
-        return rows[:, -1], summed("reward"), np.where(terminated, 0, discount[there.sum(axis=1)]), signals
+        return Walk(reached, count, summed("reward"), np.where(terminated, 0, discount[count]), signals)
 
     def ends(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of rows whose episodes were cut short: the last row, and its discount; 0 where the episode was not, or where

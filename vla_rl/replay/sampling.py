@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from typing import Unpack
 
 import numpy as np
 
 from vla_rl.replay.batch import Batch
 from vla_rl.replay.buffer import ReplayBuffer
 from vla_rl.replay.hindsight import Hindsight
-from vla_rl.replay.reader import Following
+from vla_rl.replay.reader import Wanted
 from vla_rl.replay.samplers import NothingToSampleError, Priority
 
 
@@ -32,10 +32,7 @@ class Own:
         buffer: ReplayBuffer,
         count: int,
         rng: np.random.Generator,
-        finished_only: bool = False,
-        images: bool = True,
-        following: Following = True,
-        to_end: float = 0.0,
+        **wanted: Unpack[Wanted],
     ) -> Batch:
         """`count` rows; those of successes come first. For the rest see `ReplayBuffer.sample`.
 
@@ -43,13 +40,13 @@ class Own:
         """
         lucky = round(count * self.success_share)
         # Only where it is wanted: from the first question on, the buffer keeps count of its successes.
-        if lucky and not buffer.can_sample(finished_only, "success"):
+        if lucky and not buffer.can_sample(wanted.get("finished_only", False), "success"):
             lucky = 0
-        draw = partial(buffer.sample, rng=rng, finished_only=finished_only, images=images, following=following)
-        parts = [draw(lucky, by="success", to_end=to_end)] if lucky else []
+        parts = [buffer.sample(lucky, rng, by="success", **wanted)] if lucky else []
         if lucky < count:
-            to_end = 0.0 if self.hindsight else to_end
-            rest = draw(count - lucky, by=self.by, correction=self.correction, to_end=to_end)
+            if self.hindsight:
+                wanted = {**wanted, "to_end": 0.0}
+            rest = buffer.sample(count - lucky, rng, by=self.by, correction=self.correction, **wanted)
             parts.append(self.hindsight(buffer, rest, rng) if self.hindsight else rest)
         return Batch.concatenate(parts, buffer.recycler)
 
@@ -61,11 +58,8 @@ def sample_mixed(
     demo_share: float,
     rng: np.random.Generator,
     *,
-    finished_only: bool = False,
-    images: bool = True,
-    following: Following = True,
-    to_end: float = 0.0,
     own: Own | None = None,
+    **wanted: Unpack[Wanted],
 ) -> Batch:
     """`round(batch_size * demo_share)` rows of `demos`, then rows of `online`; `batch.demo` tells them apart.
 
@@ -84,11 +78,12 @@ def sample_mixed(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     from_demos = round(batch_size * demo_share)
-    wanted = [(demos, from_demos), (online, batch_size - from_demos)]
-    ready = [(buffer, count) for buffer, count in wanted if count and buffer.can_sample(finished_only)]
+    shares = [(demos, from_demos), (online, batch_size - from_demos)]
+    finished_only = wanted.get("finished_only", False)
+    ready = [(buffer, count) for buffer, count in shares if count and buffer.can_sample(finished_only)]
     if not ready:
         # A side of share 0 stands in only when the other has nothing.
-        ready = [(buffer, batch_size) for buffer, _ in wanted if buffer.can_sample(finished_only)][:1]
+        ready = [(buffer, batch_size) for buffer, _ in shares if buffer.can_sample(finished_only)][:1]
     if not ready:
         raise NothingToSampleError(
             f"neither the demonstrations ({len(demos)} rows) nor replay ({len(online)} rows) "
@@ -97,7 +92,5 @@ def sample_mixed(
     if len(ready) == 1:
         ready = [(ready[0][0], batch_size)]
     ways = {id(demos): Own(), id(online): own or Own()}
-    parts = [
-        ways[id(buffer)].sample(buffer, count, rng, finished_only, images, following, to_end) for buffer, count in ready
-    ]
+    parts = [ways[id(buffer)].sample(buffer, count, rng, **wanted) for buffer, count in ready]
     return Batch.concatenate(parts, online.recycler)

@@ -1,0 +1,206 @@
+"""A one-step model of what heads read, learned from replay, and decisions judged by where it says that they lead.
+
+A critic learns what states are worth long before it learns what a decision changes there: over states its values follow
+the returns, over the decisions of one state they hardly do. What a decision leads to is a supervised question with a
+dense answer, and a value of states does the rest: Q(s, a) = r + (1 - end) gamma V(f(s, a)).
+
+Shapes: B rows, C of them with a next observation, N decisions, K slots, M members, R readout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vla_rl.algorithms import losses
+from vla_rl.algorithms.algorithm import Scorer
+from vla_rl.algorithms.configs import PaRl
+from vla_rl.algorithms.critic import Critic, DecisionNet, Ensemble, make_critic, sizes_of, state_value
+from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.models.features import Features
+from vla_rl.models.policy import Policy
+from vla_rl.models.readout import LIMIT
+from vla_rl.runtime.learner import Learner
+
+END_WEIGHT = 0.2
+"""Of the cross-entropy of the episode's end, beside the error of the changes."""
+SPREAD_RATE, LEAST_SPREAD = 0.01, 1e-3
+"""How fast the running spread of the changes follows; and its floor, in units of the readout."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What is ahead by each member: the readout float32 [M, B, N, R], the reward and the logit of the episode's end
+    there [M, B, N]."""
+
+    readout: Tensor
+    reward: Tensor
+    end: Tensor
+
+
+class Dynamics(DecisionNet):
+    """f_m(z, a): the readout one step later, the reward on the way, and whether the episode ends, m = 1..M.
+
+    It predicts the change, in units of its running spread; a linear part beside the network begins with what most of a
+    step is.
+    """
+
+    spread: Tensor
+
+    def __init__(self, state_size: int, *given: Any, **named: Any) -> None:
+        super().__init__(state_size, *given, **named)
+        self.register_buffer("spread", torch.zeros(state_size))
+        self.linear = Ensemble(self.members, self.width, state_size + 2)
+        self.out = Ensemble(self.members, self.width, state_size + 2)
+
+    def raw(self, readout_BR: Tensor, tokens_BNK: Tensor, seen: Features | None = None) -> Tensor:
+        """[M, B, N, R + 2]: the change in units of its spread, the reward, the logit of the end."""
+        sums = self.sums(readout_BR, tokens_BNK, seen)
+        told = self.out(self.bent(sums)) + self.linear(sums)
+        return told.unflatten(1, tokens_BNK.shape[:2])
+
+    def forward(self, readout_BR: Tensor, tokens_BNK: Tensor, seen: Features | None = None) -> Ahead:
+        """What is ahead of B readouts by decisions int64 [B, N, K]; the frozen features serve words and places."""
+        told = self.raw(readout_BR, tokens_BNK, seen).float()
+        readout = readout_BR[:, None] + told[..., :-2] * self.spread.clamp_min(LEAST_SPREAD)
+        return Ahead(readout.clamp(-LIMIT, LIMIT), told[..., -2], told[..., -1])
+
+    @torch.no_grad()
+    def follow(self, square_R: Tensor, share: Tensor) -> None:
+        """Have the running spread follow the mean squared changes of a batch, of which a `share` counts."""
+        rate = torch.where(self.spread.amax() > 0, SPREAD_RATE, 1.0)
+        followed = torch.lerp(self.spread.square(), square_R, rate).sqrt()
+        self.spread.copy_(torch.where(share > 0, followed, self.spread))
+
+
+class ModelScorer:
+    """Q(s, a) = r + (1 - end) gamma V(f(s, a)), the mean of the model's members.
+
+    value: of observations alone. policy: whose features they read.
+    """
+
+    def __init__(self, dynamics: Dynamics, value: Critic, policy: Policy, gamma: float) -> None:
+        self._dynamics, self._value, self._policy, self._gamma = dynamics, value, policy, gamma
+
+    @torch.no_grad()
+    def __call__(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:
+        """Q float32 [B, N] of decisions int64 [B, N, K], from the frozen features of B observations."""
+        ahead = self._dynamics(self._policy.readout(grounded), tokens_BNK, grounded)
+        value = state_value(self._value, ahead.readout.flatten(0, 2)).view_as(ahead.reward)
+        q = ahead.reward + torch.sigmoid(-ahead.end) * self._gamma * value
+        return q.mean(0).clamp(self._value.edges[0], self._value.edges[-1])
+
+
+class WorldModel:
+    """The model and the value of what it predicts, and how both learn.
+
+    V is distilled from what the critic makes of the policy's decisions, at observations that were met. The batches need
+    rows of one step, see `Needs.one_step`.
+    """
+
+    def __init__(self, settings: PaRl, policy: Policy, learner: Learner) -> None:
+        self.settings, self._policy, self._learner = settings, policy, learner
+        self.dynamics = make_dynamics(settings, policy).to(learner.device)
+        self.value = make_critic(settings, policy, slots=()).to(learner.device)
+        self.dynamics_optimizer = learner.optimizer(
+            self.dynamics.parameters(), settings.model_lr, settings.weight_decay
+        )
+        self.value_optimizer = learner.optimizer(self.value.parameters(), settings.critic_lr, settings.weight_decay)
+        self.scorer: Scorer = ModelScorer(self.dynamics, self.value, policy, settings.gamma)
+
+    @property
+    def rates(self) -> list[tuple[Any, float]]:
+        """Every optimiser, and the learning rate that it begins with."""
+        return [(self.dynamics_optimizer, self.settings.model_lr), (self.value_optimizer, self.settings.critic_lr)]
+
+    def update(self, rows: LearnerBatch, next_value: Tensor) -> dict[str, Tensor]:
+        """Learn from the rows of one step what decisions lead to, and from all next observations, whose values are
+        [C], what they are worth."""
+        assert rows.next_grounded is not None, "a model needs what follows"
+        with torch.no_grad():
+            following = self._policy.readout(rows.next_grounded)
+        return self._update_value(rows, following, next_value) | self._update_dynamics(rows, following)
+
+    def _update_value(self, rows: LearnerBatch, following_CR: Tensor, next_value_C: Tensor) -> dict[str, Tensor]:
+        none = torch.zeros(len(following_CR), 1, 0, dtype=torch.int64, device=following_CR.device)
+        # Nothing follows an episode's end, and the critic never learned what that is worth.
+        going = (rows.of_followed(rows.discount) > 0).float()
+        with self._learner.autocast():
+            logits = self.value(following_CR, none).squeeze(2)
+            histogram = losses.hl_gauss(next_value_C, self.value.edges, self.settings.sigma)
+            loss = losses.categorical_loss(logits.float(), histogram, going)
+        norm = self._learner.step(loss, self.value_optimizer, self.settings.clip)
+        return {"value/loss": loss.detach(), "value/grad_norm": norm}
+
+    def _update_dynamics(self, rows: LearnerBatch, following_CR: Tensor) -> dict[str, Tensor]:
+        single = rows.of_followed(rows.steps) == 1
+        with torch.no_grad():
+            before = self._policy.readout(rows.grounded)
+            change = following_CR - rows.of_followed(before)
+            share = self._learner.mean(single.float().mean())
+            square = self._learner.mean((change.square() * single[:, None]).mean(0)) / share.clamp_min(1e-6)
+            self.dynamics.follow(square, share)
+            target = change / self.dynamics.spread.clamp_min(LEAST_SPREAD)
+        tokens = rows.of_followed(rows.tokens).unsqueeze(1)
+        seen = rows.grounded if rows.followed is None else rows.grounded.rows(rows.followed)
+        reward, ended = rows.of_followed(rows.reward), (rows.of_followed(rows.discount) == 0).float()
+        weight = single.float() / share.clamp_min(1e-6)
+        with self._learner.autocast():
+            told = self.dynamics.raw(rows.of_followed(before), tokens, seen).squeeze(2).float()
+        missed = F.smooth_l1_loss(told[..., :-2], target.expand_as(told[..., :-2]), reduction="none").mean(-1)
+        missed = missed + F.smooth_l1_loss(told[..., -2], reward.expand_as(told[..., -2]), reduction="none")
+        told_end = told[..., -1]
+        missed = missed + END_WEIGHT * F.binary_cross_entropy_with_logits(
+            told_end, ended.expand_as(told_end), reduction="none"
+        )
+        norm = self._learner.step((missed * weight).mean(), self.dynamics_optimizer, self.settings.clip)
+        with torch.no_grad():
+            mean = told[..., :-2].mean(0)
+            wrong, all_of_it = ((mean - target).square() * weight[:, None]).mean(), target.square() * weight[:, None]
+        return {
+            "model/loss": (missed.detach() * weight).mean(),
+            "model/explained": 1.0 - wrong / all_of_it.mean().clamp_min(1e-6),
+            "model/end": torch.sigmoid(told_end.detach()).mean(),
+            "model/grad_norm": norm,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {name: getattr(self, name).state_dict() for name in _PARTS}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        for name in _PARTS:
+            getattr(self, name).load_state_dict(state[name])
+
+
+_PARTS = ("dynamics", "value", "dynamics_optimizer", "value_optimizer")
+
+
+class MeanScorer:
+    """The mean of what several scorers say."""
+
+    def __init__(self, *scorers: Scorer) -> None:
+        self._scorers = scorers
+
+    def __call__(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:
+        """Q float32 [B, N] of decisions int64 [B, N, K], from the frozen features of B observations."""
+        return torch.stack([scorer(grounded, tokens_BNK) for scorer in self._scorers]).mean(0)
+
+
+def make_dynamics(settings: PaRl, policy: Policy) -> Dynamics:
+    """A fresh model of a policy's decisions."""
+    return Dynamics(**sizes_of(policy), members=settings.model_members, width=settings.model_width)
+
+
+def load_model_scorer(settings: PaRl, policy: Policy, state: dict[str, Any]) -> Scorer:
+    """The scorer of a saved `WorldModel.state_dict`, on the policy's device."""
+    dynamics, value = make_dynamics(settings, policy), make_critic(settings, policy, slots=())
+    for name, part in (("dynamics", dynamics), ("value", value)):
+        part.load_state_dict(state[name])
+        part.to(policy.device).requires_grad_(False)
+    return ModelScorer(dynamics, value, policy, settings.gamma)

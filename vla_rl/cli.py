@@ -127,16 +127,24 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "suite",
         nargs="?",
-        choices=("smoke", "envs", "replay", "policy", "learner"),
+        choices=("smoke", "envs", "replay", "policy", "learner", "critic"),
         default="smoke",
         help="smoke: environment, learner, replay and decisions of one run; envs: every environment's speed; "
         "replay: ours and others' replay buffers (scripts/bench_rivals.sh installs those); policy: decisions against "
-        "generate(); learner: updates against a bare loop, cached features against encoding",
+        "generate(); learner: updates against a bare loop, cached features against encoding; critic: a run's critic "
+        "against rollouts from snapshots",
     )
     bench.add_argument(
-        "names", nargs="*", metavar="NAME", help="with envs: only these, such as pick, Reacher-v5; with replay: rivals"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="with envs: only these, such as pick, Reacher-v5; with replay: rivals; with critic: a run's folder, and "
+        "KEY=VALUE",
     )
     bench.add_argument("--large", action="store_true", help="with policy: a backbone of SmolVLM-256M's size too")
+    bench.add_argument("--states", type=int, default=32, help="with critic: states that are asked about; default: 32")
+    bench.add_argument("--decisions", type=int, default=8, help="with critic: decisions at each; default: 8")
+    bench.add_argument("--rollouts", type=int, default=16, help="with critic: rollouts of each; default: 16")
     bench.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     bench.set_defaults(run=_bench)
     return top
@@ -196,6 +204,14 @@ def _bench(options: argparse.Namespace) -> None:
         return
     if options.suite == "replay":
         _function("vla_rl.bench.replay.command:bench_replay")(options.names, as_json=options.json)
+        return
+    if options.suite == "critic":
+        if not options.names:
+            raise ValueError("bench critic: name the folder of a run, such as outputs/train/<date>/<run>")
+        folder, *overrides = options.names
+        _function("vla_rl.bench.critic:bench_critic")(
+            folder, overrides, options.states, options.decisions, options.rollouts, as_json=options.json
+        )
         return
     if options.names:
         raise ValueError(

@@ -168,7 +168,7 @@ class TableTop(gymnasium.Env):
             goal = self.task.begin(self.world, self.np_random)
             self.world.settle()
             if not self.task.success(self.world, goal) and splits.holds(self.split, self.world, goal.slots[0]):
-                self.world.instruction = goal.instruction
+                self.world.instruction, self.world.named = goal.instruction, goal.slots
                 return goal
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -230,6 +230,7 @@ class TableTop(gymnasium.Env):
         self._observer.restore(snapshot["observer"])
         self.np_random.bit_generator.state = snapshot["rng"]
         self._goal = Goal(tuple(snapshot["goal"]["slots"]), snapshot["goal"]["instruction"])
+        self.world.named = self._goal.slots
         self._steps, self._episodes, self._stage = snapshot["steps"], snapshot["episodes"], snapshot["stage"]
 
     def close(self) -> None:

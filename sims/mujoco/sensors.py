@@ -286,6 +286,38 @@ class TrackingError:
         return (world.commanded_position - world.tip_position).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class NamedPositions:
+    """Where the things are that the instruction names, by the simulator: float32 [3 * (2 n + n (n - 1) / 2)], metres.
+
+    Of the first `count` = n of them, in the order of their mention: the positions; each minus the tip's; and each minus
+    each one before it. What is not named is 0. No camera tells it so well: it shows what a policy would do that saw
+    everything, and is no sensor for a result.
+    """
+
+    name: str = "named_positions"
+    count: int = 2
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count must be at least 1, got {self.count}")
+
+    def spec(self, world: World) -> SensorSpec:
+        """Three metres a position, and a difference."""
+        entries = 3 * (2 * self.count + self.count * (self.count - 1) // 2)
+        return SensorSpec("vector", (entries,), "float32", unit="m", low=-2 * _REACH, high=2 * _REACH)
+
+    def read(self, world: World) -> np.ndarray:
+        """The positions now."""
+        found = [world.object_position(slot) for slot in world.named[: self.count]]
+        missing = self.count - len(found)
+        places = np.array([*found, *np.zeros((missing, 3))])
+        known = np.arange(self.count) < len(found)
+        aside = np.where(known[:, None], places - world.tip_position, 0)
+        pairs = [(places[i] - places[j]) * known[i] for i in range(self.count) for j in range(i)]
+        return np.concatenate([places.ravel(), aside.ravel(), *pairs]).astype(np.float32)
+
+
 def _metres() -> SensorSpec:
     return SensorSpec("vector", (3,), "float32", unit="m", low=-_REACH, high=_REACH)
 

@@ -41,7 +41,7 @@ class World:
         compiled: the model's arrays by name as they were compiled; what is not drawn at random goes back to them.
         headlight: the light at the camera as it was compiled, [3].
         robot: what the robot is told.
-        instruction: what the task says, a str.
+        instruction: what the task says, a str. named: the slots that it names, in the order of their mention.
         slots: names of the scene's slots, in its order.
         shown: the `Thing` that each filled slot shows.
         previous_action: what was done last, float32; zeros before the first step.
@@ -57,7 +57,7 @@ class World:
         self.headlight = self.model.vis.headlight.diffuse.copy()
         self.data = mujoco.MjData(self.model)
         self.robot: Robot = ROBOTS[robot](self.model)
-        self.instruction = ""
+        self.instruction, self.named = "", tuple[str, ...]()
         self.shown: dict[str, Thing] = {}
         self.memory: dict[str, Any] = {}
         self.previous_action = np.zeros(0, np.float32)
@@ -88,7 +88,7 @@ class World:
         for slot in self.slots:
             self.hide(slot)
         self.robot.reset(self.data, np.asarray(tip, np.float64))
-        self.instruction = ""
+        self.instruction, self.named = "", ()
         self.memory = {}
         self.looked = False
         self.previous_action = np.zeros_like(self.previous_action)

@@ -1,0 +1,267 @@
+"""How well a critic knows what decisions are worth: held against rollouts from snapshots of the environment.
+
+At states that the policy meets, a few of its decisions are each carried out several times from the same snapshot, and
+the policy acts on; what that returned on average is the truth. The k-th rollouts of all decisions of a state share
+their random numbers, so that decisions differ by what they lead to and not by luck.
+
+Shapes: S states, A decisions a state (NaN where the policy has fewer), R rollouts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from vla_rl import build, config, registry
+from vla_rl.algorithms.algorithm import Scorer
+from vla_rl.config import RunConfig
+from vla_rl.envs import earned
+from vla_rl.models.policy import Policy
+from vla_rl.registry import ConfigError
+from vla_rl.runtime.checkpoint import load_state, locate
+from vla_rl.specs import TASK, VALIDATION_SEEDS
+
+LANES = 16
+"""Rollouts that run together."""
+DRAWS = 8
+"""So many samples a decision wanted are drawn of the policy, to find different ones."""
+MARGIN = 1e-9
+"""Returns that differ by less are alike."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """returns float64 [S, A, R]: what followed. values: by what judged, float64 [S, A]. length float64 [S]: decisions
+    to the episode's end, on average."""
+
+    returns: np.ndarray
+    values: dict[str, np.ndarray]
+    length: np.ndarray
+
+
+def bench_critic(
+    run_folder: str,
+    overrides: Sequence[str] = (),
+    states: int = 32,
+    decisions: int = 8,
+    rollouts: int = 16,
+    as_json: bool = False,
+) -> None:
+    """Print how well the critics of a run's last checkpoint rank decisions; see `summary`.
+
+    Raises:
+        ConfigError: an environment without snapshots; a policy that sees several frames; an algorithm that judges none.
+    """
+    run = config.load([f"eval.checkpoint={run_folder}", *overrides], command="eval").only("bench critic")
+    found = summary(judge(run, states, decisions, rollouts))
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        if isinstance(value, dict):
+            print(f"{name:12} " + "  ".join(f"{key} {number:+.3f}" for key, number in value.items()))
+        else:
+            print(f"{name:24} {value:10.3f}")
+
+
+def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
+    """Roll out decisions of the run's checkpoint at states of validation episodes, and ask its critics."""
+    if run.replay.stack > 1:
+        raise ConfigError(f"replay.stack: {run.replay.stack}; bench critic knows policies of one frame only")
+    assert run.eval.checkpoint is not None
+    place = locate(run.eval.checkpoint)
+    policy = Policy.from_pretrained(place.policy, plugins=run.plugins)
+    judges = judges_of(run, policy)
+    spec = build.env_spec(run)
+    policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
+    (make,) = build.env_factories(run, spec).values()
+    with ExitStack() as open_envs:
+        envs = [open_envs.enter_context(closing(make())) for _ in range(min(LANES, states * decisions * rollouts))]
+        if not _can_go_back(envs[0]):
+            raise ConfigError(f"env.id: {run.env.id} has no `snapshot` and `restore`, which bench critic goes back by")
+        met = [_meet(envs[0], policy, seed) for seed in VALIDATION_SEEDS[:states]]
+        chosen = [_choices(policy, seen, decisions, number) for number, (_, seen) in enumerate(met)]
+        returns = np.full((states, decisions, rollouts), np.nan)
+        length = np.zeros(returns.shape)
+        gamma = run.algorithm.needs.gamma
+        for job, paid, taken in roll_out(envs, policy, [snapshot for snapshot, _ in met], chosen, rollouts, gamma):
+            returns[job], length[job] = paid, taken
+    values = {name: np.full(returns.shape[:2], np.nan) for name in judges}
+    for number, ((_, seen), tokens) in enumerate(zip(met, chosen, strict=True)):
+        with torch.no_grad():
+            grounded = policy.ground(seen)
+        for name, scorer in judges.items():
+            values[name][number, : len(tokens)] = scorer(grounded, torch.from_numpy(tokens)[None])[0].numpy()
+    with np.errstate(invalid="ignore"):
+        return Judged(returns, values, np.nanmean(np.where(np.isnan(returns), np.nan, length), axis=(1, 2)))
+
+
+def judges_of(run: RunConfig, policy: Policy) -> dict[str, Scorer]:
+    """What judges decisions in the run's checkpoint, by name: the critic, and where there is one, the model."""
+    assert run.eval.checkpoint is not None
+    folder = locate(run.eval.checkpoint).policy.parent / "training_state"
+    if not folder.is_dir():
+        raise ConfigError(f"{folder.parent} holds a policy that nothing judged; name a run of `vla-rl train`")
+    state = load_state(folder)
+    settings = registry.build("algorithms", state["settings"], run.plugins, f"{folder}: settings")
+    ways = ["direct", "model", "both"] if getattr(settings, "has_model", False) else [""]
+    named = {way: dataclasses.replace(settings, critic=way) if way else settings for way in ways}
+    found = {way or "critic": each.scorer(policy, state["algorithm"]) for way, each in named.items()}
+    if None in found.values():
+        raise ConfigError(f"algorithm: {type(settings).__name__} judges no decisions")
+    return found
+
+
+def _can_go_back(env: gymnasium.Env) -> bool:
+    return all(hasattr(env.unwrapped, name) for name in ("snapshot", "restore"))
+
+
+def _meet(env: gymnasium.Env, policy: Policy, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A state of the policy's episode of this seed, any of them as likely: a snapshot, and what is seen there."""
+    rng = np.random.default_rng(seed)
+    observation, _ = env.reset(seed=seed)
+    kept: tuple[dict[str, Any], dict[str, Any]] | None = None
+    for step in range(1_000_000):
+        seen = _batched([observation])
+        if rng.random() < 1 / (step + 1):
+            kept = env.unwrapped.snapshot(), seen  # type: ignore[attr-defined]
+        observation, _, terminated, truncated, _ = env.step(_sample(policy, seen, [rng])[0])
+        if terminated or truncated:
+            break
+    assert kept is not None
+    return kept
+
+
+def _choices(policy: Policy, seen: dict[str, Any], most: int, seed: int) -> np.ndarray:
+    """At most so many different decisions of the policy, int64 [A, K]."""
+    noise = torch.from_numpy(np.random.default_rng(seed).random((1, DRAWS * most, len(policy.slots)))).float()
+    with torch.no_grad():
+        tokens = policy.sample(policy.encode(seen), DRAWS * most, noise.clamp(1e-6, 1 - 1e-6))[0].numpy()
+    _, first = np.unique(tokens, axis=0, return_index=True)
+    return tokens[np.sort(first)][:most]
+
+
+def roll_out(
+    envs: Sequence[gymnasium.Env],
+    policy: Policy,
+    snapshots: Sequence[Mapping[str, Any]],
+    chosen: Sequence[np.ndarray],
+    rollouts: int,
+    gamma: float,
+) -> Iterator[tuple[tuple[int, int, int], float, int]]:
+    """Each of the `chosen` decisions [A, K] of each snapshot, carried out so often and followed by the policy's
+    samples: which (state, decision, rollout), its discounted return, and how many decisions the episode had left."""
+    jobs = ((s, a, r) for s, tokens in enumerate(chosen) for a in range(len(tokens)) for r in range(rollouts))
+    running: dict[int, _Rollout] = {}
+    while True:
+        for lane, env in enumerate(envs):
+            if lane not in running and (job := next(jobs, None)) is not None:
+                env.unwrapped.restore(snapshots[job[0]])  # type: ignore[attr-defined]
+                running[lane] = _Rollout(job, np.random.default_rng([job[0], job[2]]), chosen[job[0]][job[1]])
+        if not running:
+            return
+        waiting = [each for each in running.values() if each.decision is None]
+        if waiting:
+            tokens = _sample(policy, _batched([each.seen for each in waiting]), [each.rng for each in waiting])
+            for each, decision in zip(waiting, tokens, strict=True):
+                each.decision = decision
+        for lane, each in list(running.items()):
+            each.seen, reward, terminated, truncated, info = envs[lane].step(each.decision)
+            each.decision, each.paid = None, each.paid + gamma**each.steps * earned(reward, info)
+            each.steps += 1
+            if terminated or truncated:
+                yield each.job, each.paid, each.steps
+                del running[lane]
+
+
+@dataclass
+class _Rollout:
+    """One under way. decision: the next one, where that is known. paid: the discounted return so far."""
+
+    job: tuple[int, int, int]
+    rng: np.random.Generator
+    decision: np.ndarray | None
+    seen: dict[str, Any] = dataclasses.field(default_factory=dict)
+    paid: float = 0.0
+    steps: int = 0
+
+
+@torch.no_grad()
+def _sample(policy: Policy, seen: dict[str, Any], rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    """A decision of the policy a row, int64 [B, K], by each row's own random numbers."""
+    noise = np.stack([rng.random((1, len(policy.slots))) for rng in rngs])
+    features = policy.encode(seen)
+    return policy.sample(features, 1, torch.from_numpy(noise).float().clamp(1e-6, 1 - 1e-6))[:, 0].numpy()
+
+
+def _batched(observations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    columns = {key: [each[key] for each in observations] for key in observations[0]}
+    return {key: values if key == TASK else np.stack(values) for key, values in columns.items()}
+
+
+def summary(judged: Judged) -> dict[str, Any]:
+    """What the numbers say, with standard errors over states (`_se`).
+
+    Of each judge: `spearman`, rank correlation with the truth within a state, over the states whose decisions differ in
+    return; `early`, `middle`, `late`: the same by thirds of the states, from far from the episode's end to near;
+    `gain`: what the decision that it likes best returns, beyond the mean decision; `states`: correlation over states.
+    `oracle`: the gain of one who chooses by one half of the rollouts and is paid by the other. `cap`: the rank
+    correlation that a perfect judge would have with a truth of so few rollouts.
+    """
+    truth = np.nanmean(judged.returns, axis=2) if judged.returns.shape[2] else judged.returns
+    halves = judged.returns[:, :, ::2].mean(2), judged.returns[:, :, 1::2].mean(2)
+    mean = np.nanmean(truth, 1)
+    thirds = np.array_split(np.argsort(-judged.length), 3)
+    found: dict[str, Any] = {"states": float(len(truth)), "mean_return": float(mean.mean())}
+    again = [_spearman(a, b) for a, b in zip(*halves, strict=True)]
+    half = float(np.nanmean(again))
+    # Spearman and Brown: of twice as many rollouts; its root is the correlation with what no noise disturbs.
+    found["cap"] = float(np.sqrt(max(2 * half / (1 + half), 0.0)))
+    oracle = np.mean([_paid(a, b) - np.nanmean(b, 1) for a, b in (halves, halves[::-1])], axis=0)
+    found["oracle"] = {"gain": float(oracle.mean()), "gain_se": _error(oracle)}
+    for name, values in judged.values.items():
+        ranked = np.array([_spearman(a, b) for a, b in zip(values, truth, strict=True)])
+        gain = _paid(values, truth) - mean
+        found[name] = {
+            "spearman": float(np.nanmean(ranked)),
+            "spearman_se": _error(ranked[~np.isnan(ranked)]),
+            "gain": float(gain.mean()),
+            "gain_se": _error(gain),
+            "states": float(np.corrcoef(np.nanmean(values, 1), mean)[0, 1]),
+        }
+        for when, third in zip(("early", "middle", "late"), thirds, strict=True):
+            some = ranked[third]
+            found[name][when] = float(np.nanmean(some)) if np.isfinite(some).any() else float("nan")
+    return found
+
+
+def _paid(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """What the decision of the highest value returned, [S]."""
+    best = np.where(np.isnan(values), -np.inf, values).argmax(1)
+    return truth[np.arange(len(truth)), best]
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """The rank correlation of two rows, where both are known; NaN where either has no spread."""
+    known = ~np.isnan(a) & ~np.isnan(b)
+    if known.sum() < 2 or np.ptp(a[known]) < MARGIN or np.ptp(b[known]) < MARGIN:
+        return float("nan")
+    return float(np.corrcoef(_ranks(a[known]), _ranks(b[known]))[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0 on; equal ones share their mean."""
+    _, where, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count + 1) / 2)[where]
+
+
+def _error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")

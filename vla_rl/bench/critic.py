@@ -33,8 +33,8 @@ LANES = 16
 """Rollouts that run together."""
 DRAWS = 8
 """So many samples a decision wanted are drawn of the policy, to find different ones."""
-MARGIN = 1e-9
-"""Returns that differ by less are alike."""
+DIGITS = 9
+"""Returns and values that are alike to so many digits are equal."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ def roll_out(
     samples: which (state, decision, rollout), its discounted return, and how many decisions the episode had left."""
     jobs = ((s, a, r) for s, tokens in enumerate(chosen) for a in range(len(tokens)) for r in range(rollouts))
     running: dict[int, _Rollout] = {}
+    for env in envs:
+        env.reset(seed=VALIDATION_SEEDS[0])  # Gymnasium's wrappers insist on it
     while True:
         for lane, env in enumerate(envs):
             if lane not in running and (job := next(jobs, None)) is not None:
@@ -216,13 +218,13 @@ def summary(judged: Judged) -> dict[str, Any]:
     `oracle`: the gain of one who chooses by one half of the rollouts and is paid by the other. `cap`: the rank
     correlation that a perfect judge would have with a truth of so few rollouts.
     """
-    truth = np.nanmean(judged.returns, axis=2) if judged.returns.shape[2] else judged.returns
+    truth = judged.returns.mean(2)
     halves = judged.returns[:, :, ::2].mean(2), judged.returns[:, :, 1::2].mean(2)
     mean = np.nanmean(truth, 1)
     thirds = np.array_split(np.argsort(-judged.length), 3)
     found: dict[str, Any] = {"states": float(len(truth)), "mean_return": float(mean.mean())}
-    again = [_spearman(a, b) for a, b in zip(*halves, strict=True)]
-    half = float(np.nanmean(again))
+    again = np.array([_spearman(a, b) for a, b in zip(*halves, strict=True)])
+    half = _mean(again)
     # Spearman and Brown: of twice as many rollouts; its root is the correlation with what no noise disturbs.
     found["cap"] = float(np.sqrt(max(2 * half / (1 + half), 0.0)))
     oracle = np.mean([_paid(a, b) - np.nanmean(b, 1) for a, b in (halves, halves[::-1])], axis=0)
@@ -231,15 +233,14 @@ def summary(judged: Judged) -> dict[str, Any]:
         ranked = np.array([_spearman(a, b) for a, b in zip(values, truth, strict=True)])
         gain = _paid(values, truth) - mean
         found[name] = {
-            "spearman": float(np.nanmean(ranked)),
+            "spearman": _mean(ranked),
             "spearman_se": _error(ranked[~np.isnan(ranked)]),
             "gain": float(gain.mean()),
             "gain_se": _error(gain),
-            "states": float(np.corrcoef(np.nanmean(values, 1), mean)[0, 1]),
+            "states": _correlation(np.nanmean(values, 1), mean),
         }
         for when, third in zip(("early", "middle", "late"), thirds, strict=True):
-            some = ranked[third]
-            found[name][when] = float(np.nanmean(some)) if np.isfinite(some).any() else float("nan")
+            found[name][when] = _mean(ranked[third])
     return found
 
 
@@ -252,9 +253,19 @@ def _paid(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     """The rank correlation of two rows, where both are known; NaN where either has no spread."""
     known = ~np.isnan(a) & ~np.isnan(b)
-    if known.sum() < 2 or np.ptp(a[known]) < MARGIN or np.ptp(b[known]) < MARGIN:
-        return float("nan")
-    return float(np.corrcoef(_ranks(a[known]), _ranks(b[known]))[0, 1])
+    return _correlation(_ranks(np.round(a[known], DIGITS)), _ranks(np.round(b[known], DIGITS)))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """NaN where either has no spread."""
+    spread = len(a) > 1 and np.ptp(a) > 0 and np.ptp(b) > 0
+    return float(np.corrcoef(a, b)[0, 1]) if spread else float("nan")
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of those that are known; NaN where none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""The ruler of critics: its statistics on numbers that are known, and its rollouts on a real environment."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vla_rl import build, cli, config
+from vla_rl.bench.critic import Judged, _choices, _meet, judges_of, roll_out, summary
+from vla_rl.registry import ConfigError
+from vla_rl.specs import VALIDATION_SEEDS
+from vla_rl.train import train
+
+
+def judged(noise: float = 0.0, seed: int = 0, **values: np.ndarray) -> tuple[Judged, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(60, 6))
+    returns = truth[:, :, None] + noise * rng.normal(size=(60, 6, 40))
+    return Judged(returns, {"perfect": truth, "wrong": -truth, **values}, rng.random(60)), truth
+
+
+def test_a_perfect_judge_and_one_who_has_it_backwards() -> None:
+    found, truth = judged()
+    told = summary(found)
+    best = (truth.max(1) - truth.mean(1)).mean()
+    assert told["perfect"]["spearman"] == pytest.approx(1.0)
+    assert told["perfect"]["early"] == pytest.approx(1.0)
+    assert told["perfect"]["gain"] == pytest.approx(best)
+    assert told["oracle"]["gain"] == pytest.approx(best)
+    assert told["wrong"]["spearman"] == pytest.approx(-1.0)
+    assert told["wrong"]["gain"] == pytest.approx((truth.min(1) - truth.mean(1)).mean())
+    assert told["cap"] == pytest.approx(1.0)
+
+
+def test_the_cap_is_what_noise_leaves_a_perfect_judge() -> None:
+    told = summary(judged(noise=6.0)[0])
+    assert told["perfect"]["spearman"] == pytest.approx(told["cap"], abs=0.1)
+    assert told["cap"] < 0.9
+    assert 0 < told["oracle"]["gain"] <= told["perfect"]["gain"]
+
+
+def test_equal_values_share_their_rank_and_decisions_that_are_not_there_count_for_nothing() -> None:
+    returns = np.array([[0.0, 1.0, 1.0, np.nan], [0.5, 0.5, 0.5, 0.5], [0.0, 1.0, 2.0, 3.0]])[:, :, None].repeat(2, 2)
+    values = np.array([[0.1, 0.9, 0.2, np.nan], [0.0, 1.0, 2.0, 3.0], [3.0, 2.0, 1.0, 0.0]])
+    told = summary(Judged(returns, {"critic": values}, np.arange(3.0)))
+    ties = np.corrcoef([0, 2, 1], [0, 1.5, 1.5])[0, 1]
+    assert told["critic"]["spearman"] == pytest.approx((ties - 1) / 2)  # the second state has no better decision
+    assert told["critic"]["gain"] == pytest.approx(((1 - 2 / 3) + 0 + (0 - 1.5)) / 3)
+
+
+@pytest.fixture
+def trained(quick: list[str], tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    given = [*quick, "demos.episodes=0", "algorithm.demo_share=0", "env.kwargs.horizon=4", f"run_dir={folder}"]
+    train(config.load([*given, "algorithm.critic=both", "train.workers=0", "train.eval_every=0"]))
+    return folder
+
+
+def test_rollouts_do_not_depend_on_how_many_run_together(trained: Path) -> None:
+    run = config.load([f"eval.checkpoint={trained}"], command="eval")
+    spec = build.env_spec(run)
+    policy = build.fresh_policy(run, spec)
+    (make,) = build.env_factories(run, spec).values()
+
+    def found(lanes: int) -> dict[tuple[int, int, int], tuple[float, int]]:
+        envs = [make() for _ in range(lanes)]
+        met = [_meet(envs[0], policy, seed) for seed in VALIDATION_SEEDS[:2]]
+        chosen = [_choices(policy, seen, 3, 0) for _, seen in met]
+        assert all(len(np.unique(tokens, axis=0)) == len(tokens) for tokens in chosen)
+        told = {job: rest for job, *rest in roll_out(envs, policy, [saved for saved, _ in met], chosen, 2, 0.9)}
+        for env in envs:
+            env.close()
+        assert set(told) == {(s, a, r) for s in range(2) for a in range(len(chosen[s])) for r in range(2)}
+        return {job: (paid, steps) for job, (paid, steps) in told.items()}
+
+    alone, together = found(1), found(5)
+    assert alone == together
+    assert all(1 <= steps <= 4 for _, steps in alone.values())
+
+
+def test_the_critics_of_a_run_are_told_apart(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--states", "3", "--decisions", "2", "--rollouts", "2", "--json"]
+    assert cli.main(["bench", "critic", str(trained), *few]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"direct", "model", "both", "oracle", "cap"} <= told.keys()
+    assert told["states"] == 3
+
+
+def test_what_cannot_be_judged_is_a_users_error(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", "critic"]) == 2
+    assert "name the folder of a run" in capsys.readouterr().err
+    run = config.load([f"eval.checkpoint={trained}"], command="eval")
+    policy = build.fresh_policy(run, build.env_spec(run))
+    policy.save_pretrained(tmp_path / "start" / "pretrained_model")
+    with pytest.raises(ConfigError, match="holds a policy that nothing judged"):
+        judges_of(
+            run.model_copy(update={"eval": run.eval.model_copy(update={"checkpoint": tmp_path / "start"})}), policy
+        )
+    assert cli.main(["bench", "critic", str(trained), "replay.stack=2"]) == 2
+    assert "policies of one frame only" in capsys.readouterr().err

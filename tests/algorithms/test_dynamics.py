@@ -45,7 +45,7 @@ def make(folder: Path, **changes: Any) -> PaRlAlgorithm:
 
 
 def walk(algorithm: PaRlAlgorithm, rows: int, seed: int) -> Batch:
-    """Steps along a line from -1 to 1: bins move by -2 to 2 strides; the end at 1 pays 1. The second number is noise."""
+    """Steps along a line from -1 to 1: bins move by -2 to 2 strides, the end at 1 pays 1. A second number is noise."""
     rng = np.random.default_rng(seed)
     state = rng.uniform(-1, 1, (rows, 2)).astype(np.float32)
     tokens = rng.integers(BINS, size=(rows, 1))

@@ -166,3 +166,9 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
     (package / "two.py").write_text("def f():\n    from vla_rl import one\n")
     with pytest.raises(CycleError):
         TopologicalSorter(graph("vla_rl", tmp_path)).prepare()
+
+
+def test_no_file_is_longer_than_a_subject_needs() -> None:
+    files = [file for part in ("vla_rl", "sims", "scripts") for file in (ROOT / part).rglob("*.py")]
+    long = {str(file.relative_to(ROOT)): lines for file in files if (lines := len(file.read_text().splitlines())) > 400}
+    assert not long

@@ -20,14 +20,16 @@ import gymnasium
 import numpy as np
 import torch
 
-from vla_rl import build, config, registry
+from vla_rl import build, config
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.config import RunConfig
-from vla_rl.envs import earned
+from vla_rl.envs import batched, earned
+from vla_rl.evaluation.episodes import joined
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
-from vla_rl.runtime.checkpoint import load_state, locate
-from vla_rl.specs import TASK, VALIDATION_SEEDS
+from vla_rl.rollout.actor import saved_algorithm
+from vla_rl.runtime.checkpoint import locate
+from vla_rl.specs import VALIDATION_SEEDS
 
 LANES = 16
 """Rollouts that run together."""
@@ -107,14 +109,15 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
 def judges_of(run: RunConfig, policy: Policy) -> dict[str, Scorer]:
     """What judges decisions in the run's checkpoint, by name: the critic, and where there is one, the model."""
     assert run.eval.checkpoint is not None
-    folder = locate(run.eval.checkpoint).policy.parent / "training_state"
-    if not folder.is_dir():
+    folder = locate(run.eval.checkpoint).policy
+    trained = saved_algorithm(folder, run.plugins)
+    if trained is None:
         raise ConfigError(f"{folder.parent} holds a policy that nothing judged; name a run of `vla-rl train`")
-    state = load_state(folder)
-    settings = registry.build("algorithms", state["settings"], run.plugins, f"{folder}: settings")
+    settings: Any
+    settings, state = trained
     ways = ["direct", "model", "both"] if getattr(settings, "has_model", False) else [""]
     named = {way: dataclasses.replace(settings, critic=way) if way else settings for way in ways}
-    found = {way or "critic": each.scorer(policy, state["algorithm"]) for way, each in named.items()}
+    found = {way or "critic": each.scorer(policy, state) for way, each in named.items()}
     if None in found.values():
         raise ConfigError(f"algorithm: {type(settings).__name__} judges no decisions")
     return found
@@ -130,7 +133,7 @@ def _meet(env: gymnasium.Env, policy: Policy, seed: int) -> tuple[dict[str, Any]
     observation, _ = env.reset(seed=seed)
     kept: tuple[dict[str, Any], dict[str, Any]] | None = None
     for step in range(1_000_000):
-        seen = _batched([observation])
+        seen = batched(observation)
         if rng.random() < 1 / (step + 1):
             kept = env.unwrapped.snapshot(), seen  # type: ignore[attr-defined]
         observation, _, terminated, truncated, _ = env.step(_sample(policy, seen, [rng])[0])
@@ -172,11 +175,12 @@ def roll_out(
             return
         waiting = [each for each in running.values() if each.decision is None]
         if waiting:
-            tokens = _sample(policy, _batched([each.seen for each in waiting]), [each.rng for each in waiting])
+            tokens = _sample(policy, joined([each.seen for each in waiting]), [each.rng for each in waiting])
             for each, decision in zip(waiting, tokens, strict=True):
                 each.decision = decision
         for lane, each in list(running.items()):
-            each.seen, reward, terminated, truncated, info = envs[lane].step(each.decision)
+            observation, reward, terminated, truncated, info = envs[lane].step(each.decision)
+            each.seen = batched(observation)
             each.decision, each.paid = None, each.paid + gamma**each.steps * earned(reward, info)
             each.steps += 1
             if terminated or truncated:
@@ -202,11 +206,6 @@ def _sample(policy: Policy, seen: dict[str, Any], rngs: Sequence[np.random.Gener
     noise = np.stack([rng.random((1, len(policy.slots))) for rng in rngs])
     features = policy.encode(seen)
     return policy.sample(features, 1, torch.from_numpy(noise).float().clamp(1e-6, 1 - 1e-6))[:, 0].numpy()
-
-
-def _batched(observations: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    columns = {key: [each[key] for each in observations] for key in observations[0]}
-    return {key: values if key == TASK else np.stack(values) for key, values in columns.items()}
 
 
 def summary(judged: Judged) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def _turn(actor: Decider, envs: VectorEnvs, running: dict[int, _Episode], begun:
     """Let every running episode take a step, and meanwhile those begin that have `begun`, each in its lane."""
     try:
         if running:
-            decided, info = actor(_joined([episode.seen for episode in running.values()]))
+            decided, info = actor(joined([episode.seen for episode in running.values()]))
             tokens, q = np.array(decided, np.int64), info.get("q")
             envs.send(tokens, [*running])
         if begun:
@@ -324,7 +324,7 @@ def _forget_frames(done: dict[int, Outcome], seeds: Sequence[int], films: int) -
             done[seed] = dataclasses.replace(done[seed], frames=None)
 
 
-def _joined(observations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def joined(observations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Batches of one as one batch: arrays [B, ...], instructions a list of B."""
     keys = observations[0].keys()
     columns = {key: [observation[key] for observation in observations] for key in keys}

@@ -259,8 +259,7 @@ class ReplayBuffer:
         ids = self._sampler.draw(batch_size, rng, wanted.get("finished_only", False), by)
         batch = self._reader.drawn(ids, rng, wanted)
         if by == "priority":
-            priority = self._sampler.tree(by).weights[ids % self.capacity]
-            batch.weight = ((priority.min() / priority) ** correction).astype(np.float32)
+            batch.weight = self._sampler.corrections(ids, correction)
         return batch
 
     def can_sample(self, finished_only: bool = False, by: Priority = "uniform") -> bool:

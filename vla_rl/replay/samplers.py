@@ -76,6 +76,11 @@ class Sampler:
         self._most = max(self._most, float(np.max(priority[here], initial=0)))
         self.tree("priority").set(ids[here] % self._ring.capacity, priority[here])
 
+    def corrections(self, ids: np.ndarray, exponent: float) -> np.ndarray:
+        """What makes up for priorities in rows `ids` that were drawn by them, float32 [B], at most 1."""
+        priority = self.tree("priority").weights[ids % self._ring.capacity]
+        return ((priority.min() / priority) ** exponent).astype(np.float32)
+
     def tree(self, by: Priority) -> SumTree:
         """The weights of all rows for `by`; kept from the first time on that somebody draws so."""
         if by not in self._trees:

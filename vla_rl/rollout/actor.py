@@ -11,6 +11,7 @@ import torch
 
 from vla_rl import registry
 from vla_rl.algorithms.algorithm import Scorer
+from vla_rl.algorithms.configs import AlgorithmConfig
 from vla_rl.models.policy import Policy
 from vla_rl.runtime.checkpoint import Place, load_state, locate
 from vla_rl.runtime.learner import DTYPES, check_device
@@ -74,9 +75,17 @@ def load_actor(
     policy = Policy.from_pretrained(saved, plugins=plugins)
     policy.mixed_precision = DTYPES[mixed_precision]
     policy.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    state_folder = saved.parent / "training_state"
-    if not state_folder.is_dir():
+    trained = saved_algorithm(saved, plugins)
+    if trained is None:
         return Actor(policy, best_of=best_of)
-    state = load_state(state_folder)
-    settings = registry.build("algorithms", state["settings"], plugins, f"{state_folder}: settings")
-    return Actor(policy, settings.scorer(policy, state["algorithm"]), best_of)
+    settings, state = trained
+    return Actor(policy, settings.scorer(policy, state), best_of)
+
+
+def saved_algorithm(policy_folder: Path, plugins: Sequence[str] = ()) -> tuple[AlgorithmConfig, dict[str, Any]] | None:
+    """The settings and the state of the algorithm that trained the policy of a checkpoint; None where none did."""
+    folder = policy_folder.parent / "training_state"
+    if not folder.is_dir():
+        return None
+    state = load_state(folder)
+    return registry.build("algorithms", state["settings"], plugins, f"{folder}: settings"), state["algorithm"]

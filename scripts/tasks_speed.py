@@ -27,6 +27,7 @@ PLAIN = (
     "train.eval_every=0",
     "train.save_every=0",
     "train.steps=1600",
+    "algorithm.warmup_updates=0",  # the actor learns from the start, and not earlier in one run than in another
     "env.kwargs.horizon=16",  # so that every task has episodes to learn from as soon as the others have
     "tracker=null",
 )
@@ -59,8 +60,9 @@ def main() -> None:
             print(f"{options.group:20} {together[-1]:8.1f}", flush=True)
         alone.append(rate(one))
         print(f"{one.env.name:20} {alone[-1]:8.1f}", flush=True)
-    print(f"{'mean of each alone':20} {fmean(alone):8.1f}, harmonic {harmonic_mean(alone):.1f}")
-    print(f"{options.group:20} {fmean(together):8.1f}, {fmean(together) / fmean(alone):.2f} of the mean")
+    both = fmean(together)
+    for name, mean in (("mean", fmean(alone)), ("harmonic mean", harmonic_mean(alone))):
+        print(f"{name:20} {mean:8.1f}, of which one run over {options.group} ({both:.1f}) has {both / mean:.2f}")
 
 
 if __name__ == "__main__":

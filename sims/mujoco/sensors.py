@@ -287,15 +287,16 @@ class TrackingError:
 
 
 @dataclass(frozen=True)
-class NamedPositions:
-    """Where the things are that the instruction names, by the simulator: float32 [3 * (2 n + n (n - 1) / 2)], metres.
+class NamedThings:
+    """Where the things are that the instruction names, by the simulator: float32 [8 n + 3 n (n - 1) / 2].
 
-    Of the first `count` = n of them, in the order of their mention: the positions; each minus the tip's; and each minus
-    each one before it. What is not named is 0. No camera tells it so well: it shows what a policy would do that saw
-    everything, and is no sensor for a result.
+    Of the first `count` = n of them, in the order of their mention: the positions, metres; each minus the tip's; the
+    cosine and sine of how each is turned about the vertical; and each position minus each one before it. What is not
+    named is 0. No camera tells it so well: it shows what a policy would do that saw everything, and is no sensor for a
+    result.
     """
 
-    name: str = "named_positions"
+    name: str = "named_things"
     count: int = 2
 
     def __post_init__(self) -> None:
@@ -303,19 +304,21 @@ class NamedPositions:
             raise ValueError(f"count must be at least 1, got {self.count}")
 
     def spec(self, world: World) -> SensorSpec:
-        """Three metres a position, and a difference."""
-        entries = 3 * (2 * self.count + self.count * (self.count - 1) // 2)
-        return SensorSpec("vector", (entries,), "float32", unit="m", low=-2 * _REACH, high=2 * _REACH)
+        """Entries of at most a metre, and of at most 1."""
+        entries = 8 * self.count + 3 * self.count * (self.count - 1) // 2
+        return SensorSpec("vector", (entries,), "float32", low=-2 * _REACH, high=2 * _REACH)
 
     def read(self, world: World) -> np.ndarray:
-        """The positions now."""
-        found = [world.object_position(slot) for slot in world.named[: self.count]]
-        missing = self.count - len(found)
-        places = np.array([*found, *np.zeros((missing, 3))])
-        known = np.arange(self.count) < len(found)
-        aside = np.where(known[:, None], places - world.tip_position, 0)
+        """What is so now."""
+        named = world.named[: self.count]
+        known = np.arange(self.count)[:, None] < len(named)
+        places, turns = np.zeros((self.count, 3)), np.zeros((self.count, 2))
+        for i, slot in enumerate(named):
+            places[i], yaw = world.object_position(slot), world.object_yaw(slot)
+            turns[i] = math.cos(yaw), math.sin(yaw)
+        aside = np.where(known, places - world.tip_position, 0)
         pairs = [(places[i] - places[j]) * known[i] for i in range(self.count) for j in range(i)]
-        return np.concatenate([places.ravel(), aside.ravel(), *pairs]).astype(np.float32)
+        return np.concatenate([places.ravel(), aside.ravel(), turns.ravel(), *pairs]).astype(np.float32)
 
 
 def _metres() -> SensorSpec:

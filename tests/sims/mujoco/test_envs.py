@@ -61,13 +61,14 @@ def test_observation_holds_what_the_sensors_say(env):
     assert env.render().shape == (256, 256, 3)
 
 
-def test_named_positions_are_those_of_the_things_named_in_the_order_of_their_mention():
-    made = gymnasium.make("vla_rl/Push-v0", sensors=[{"type": "named_positions", "count": 3}, "instruction"])
+def test_named_things_are_those_of_the_things_named_in_the_order_of_their_mention():
+    made = gymnasium.make("vla_rl/Push-v0", sensors=[{"type": "named_things", "count": 3}, "instruction"])
     observation, _ = made.reset(seed=3)
     world = made.unwrapped.world
     block, mark = (world.object_position(slot) for slot in ("block0", "mark0"))
     tip, none = world.tip_position, np.zeros(3)
-    told = [block, mark, none, block - tip, mark - tip, none, mark - block, none, none]
+    turns = [[np.cos(world.object_yaw(slot)), np.sin(world.object_yaw(slot))] for slot in ("block0", "mark0")]
+    told = [block, mark, none, block - tip, mark - tip, none, *turns, [0, 0], mark - block, none, none]
     np.testing.assert_allclose(observation["observation.state"], np.concatenate(told), atol=1e-6)
     saved = made.unwrapped.snapshot()
     made.reset(seed=4)

@@ -1,0 +1,41 @@
+"""What a policy does that sees everything: whether eyes or critic hold a table-top task back.
+
+Usage: .venv/bin/python scripts/ceiling.py TASK [--seed N] [KEY=VALUE ...]
+
+As scripts/quickstart.py with Push's recipe, but the cameras show nothing, and the sensor `named_things` tells all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from vla_rl import config
+
+BLACK = {"type": "close_up", "name": "front"}
+"""A camera that no tool calls."""
+CAMERAS = ("camera", "depth", "segmentation")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("task", help="a file of the group env, such as push")
+    arguments.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as train.steps=20000")
+    options, rest = arguments.parse_known_intermixed_args()
+    chosen = [*seeing(options.task), *options.overrides]
+    quickstart = [sys.executable, "scripts/quickstart.py", "push", "--out", f"outputs/ceiling/{options.task}", *rest]
+    raise SystemExit(subprocess.run([*quickstart, *chosen], check=False).returncode)
+
+
+def seeing(task: str) -> list[str]:
+    """The overrides by which a policy sees everything in an environment of that name."""
+    sensors = config.load([f"env={task}"]).env.sensors or []
+    others = [sensor for sensor in sensors if sensor["type"] not in CAMERAS]
+    seen = [BLACK, *others, {"type": "named_things", "count": 3}]
+    texts = ["{" + ", ".join(f"{key}: {value}" for key, value in each.items()) + "}" for each in seen]
+    return [f"env={task}", f"env.sensors=[{', '.join(texts)}]"]
+
+
+if __name__ == "__main__":
+    main()

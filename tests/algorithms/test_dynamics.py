@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,10 +11,12 @@ from gymnasium import spaces
 
 from vla_rl.actions import Binned
 from vla_rl.algorithms.configs import PaRl
-from vla_rl.algorithms.critic import state_value
+from vla_rl.algorithms.critic import Critic
+from vla_rl.algorithms.dynamics import Ahead, Dynamics, ModelScorer
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.config.policy import HeadSettings, PolicySettings
+from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.models.settings import Pretrained
 from vla_rl.replay import Batch
@@ -71,16 +73,27 @@ def walk(algorithm: PaRlAlgorithm, rows: int, seed: int) -> Batch:
     )
 
 
+class Known:
+    """A critic that knows what each place is worth, whatever is decided there."""
+
+    edges = torch.tensor([-0.1, 1.1])
+
+    def __call__(self, readout_BR: torch.Tensor, tokens_BNK: torch.Tensor, seen: Features) -> torch.Tensor:
+        left = (1 - readout_BR[:, -2]) / (2 * STRIDE)  # the state comes last in the readout
+        return (GAMMA**left).view(1, -1, 1).expand(-1, -1, tokens_BNK.shape[1])
+
+    def value(self, logits_EBN: torch.Tensor) -> torch.Tensor:
+        return logits_EBN
+
+
 @pytest.fixture(scope="module")
 def taught(random_backbone: Path) -> tuple[PaRlAlgorithm, dict[str, torch.Tensor]]:
-    """What it learns where the critic says what each place is worth."""
+    """Its model, of walks at random."""
     algorithm, metrics = make(random_backbone), dict[str, torch.Tensor]()
     assert algorithm.model is not None
     for step in range(400):
         rows = LearnerBatch.of(walk(algorithm, 128, seed=step), algorithm.policy, algorithm.learner.device)
-        assert rows.next_grounded is not None
-        left = (1 - rows.next_grounded.state[:, 0]) / (2 * STRIDE)
-        metrics |= algorithm.model.update(rows, GAMMA**left)
+        metrics = algorithm.model.update(rows)
     return algorithm, metrics
 
 
@@ -111,13 +124,31 @@ def test_it_tells_what_a_decision_leads_to(taught: tuple[PaRlAlgorithm, dict[str
 
 def test_it_ranks_decisions_by_where_they_lead(taught: tuple[PaRlAlgorithm, dict[str, torch.Tensor]]) -> None:
     algorithm, _ = taught
-    rows, decisions = every_decision(algorithm, np.linspace(0.0, 0.9, 10))
-    q = algorithm.scorer(rows.grounded, decisions)
-    assert (q.argmax(1) >= BINS - 2).all()
-    assert ((q[:, 1:] - q[:, :-1]) > 0).float().mean() > 0.8
     assert algorithm.model is not None
-    value = state_value(algorithm.model.value, algorithm.readout(rows.grounded))
-    assert (value[1:] > value[:-1]).float().mean() > 0.8
+    scorer = ModelScorer(algorithm.model.dynamics, cast(Critic, Known()), algorithm.policy, algorithm.settings)
+    place = np.linspace(-0.7, 0.55, 10)
+    rows, decisions = every_decision(algorithm, place)
+    q = scorer(rows.grounded, decisions)
+    moved = torch.from_numpy(place)[:, None] + (torch.arange(BINS) - BINS // 2) * STRIDE
+    known = (GAMMA * GAMMA ** ((1 - moved) / (2 * STRIDE))).float()
+    torch.testing.assert_close(q, known, atol=0.05, rtol=0)
+    assert (q.argmax(1) == BINS - 1).all()
+    rows, decisions = every_decision(algorithm, np.array([0.95]))
+    assert scorer(rows.grounded, decisions)[0, -1] > 0.8  # the end pays, and nothing follows it
+
+
+def test_v_is_the_critics_mean_value_of_the_policys_decisions_there(random_backbone: Path) -> None:
+    """Of a model that says that nothing changes, it is so of what is there now."""
+    algorithm = make(random_backbone, model_samples=2000)
+    rows, decisions = every_decision(algorithm, np.array([0.1, 0.4]))
+    readout = algorithm.readout(rows.grounded)
+    nothing = torch.zeros(1, 2, BINS)
+    still = Ahead(readout[None, :, None].expand(-1, -1, BINS, -1), nothing, nothing - 100)
+    scorer = ModelScorer(cast(Dynamics, lambda *_: still), algorithm.critic, algorithm.policy, algorithm.settings)
+    chances = algorithm.policy.log_prob(rows.grounded, decisions).exp()
+    value = (algorithm.q(rows.grounded, decisions) * chances).sum(1, keepdim=True)
+    q = scorer(rows.grounded, decisions)
+    torch.testing.assert_close(q, GAMMA * value.expand_as(q), atol=0.01, rtol=0)
 
 
 def test_both_is_the_mean_of_the_critic_and_the_model(random_backbone: Path) -> None:

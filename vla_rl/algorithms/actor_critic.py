@@ -168,7 +168,7 @@ class ActorCritic(ABC):
         if rows.next_grounded is None:
             assert self.settings.returns_alone, "a backup without the features of the next observations"
             return rows.returns
-        value = rows.next_value = self.next_value(rows.next_grounded, rows.next_observation)
+        value = self.next_value(rows.next_grounded, rows.next_observation)
         if rows.followed is not None:
             value = torch.zeros_like(rows.reward).index_copy(0, rows.followed, value)
         returns = losses.whole(rows.returns, rows.rest)

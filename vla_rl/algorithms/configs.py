@@ -138,11 +138,11 @@ class PaRl(ActorCriticConfig):
     spread: whether that standard deviation is the "batch"'s mean, or each "state"'s own: where episodes are long, a
         batch's temperature leaves early states, whose candidates differ little in value, with no preference at all.
     critic: what judges candidates. "direct": the critic's Q(s, a). "model": r + (1 - end) gamma V(f(s, a)), where f is
-        a learned one-step model of what the heads read, and V the critic's value of the policy at what was observed.
+        a learned one-step model of what the heads read, and V the critic's mean value of the policy's decisions.
         "both": their mean. See `vla_rl.algorithms.dynamics`.
     model_share: of a batch's rows, those whose transition is of one step, which the model learns from; 0 where there
         is none.
-    model_members, model_width, model_lr: of the model.
+    model_members, model_width, model_lr: of the model. model_samples: of the policy's decisions, by which V is told.
     """
 
     candidates: int = 16
@@ -154,12 +154,13 @@ class PaRl(ActorCriticConfig):
     critic: Literal["direct", "model", "both"] = "direct"
     model_share: float = 0.5
     model_members: int = 3
+    model_samples: int = 8
     model_width: int = 192
     model_lr: float = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("candidates", "model_members"):
+        for name in ("candidates", "model_members", "model_samples"):
             check_positive(self, name)
         check_share(self, "model_share")
         if self.has_model and self.model_share == 0:

@@ -163,15 +163,15 @@ class QScorer:
     """
 
     def __init__(self, critic: Critic, policy: Policy) -> None:
-        self._critic, self._policy = critic, policy
+        self.critic, self._policy = critic, policy
 
     @torch.no_grad()
     def __call__(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:
         """Q float32 [B, N] of decisions int64 [B, N, K], from the frozen features of B observations."""
         dtype = self._policy.mixed_precision
         with nullcontext() if dtype is None else torch.autocast(tokens_BNK.device.type, dtype):
-            logits = self._critic(self._policy.readout(grounded), tokens_BNK, grounded)
-        return self._critic.value(logits).amin(0)
+            logits = self.critic(self._policy.readout(grounded), tokens_BNK, grounded)
+        return self.critic.value(logits).amin(0)
 
 
 def make_critic(settings: ActorCriticConfig, policy: Policy, slots: Sequence[Slot] | None = None) -> Critic:

@@ -9,6 +9,7 @@ Shapes: B rows, C of them with a next observation, N decisions, K slots, M membe
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vla_rl.algorithms import losses
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.algorithms.configs import PaRl
-from vla_rl.algorithms.critic import Critic, DecisionNet, Ensemble, make_critic, sizes_of, state_value
+from vla_rl.algorithms.critic import Critic, DecisionNet, Ensemble, sizes_of
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
@@ -78,69 +78,65 @@ class Dynamics(DecisionNet):
 
 
 class ModelScorer:
-    """Q(s, a) = r + (1 - end) gamma V(f(s, a)), the mean of the model's members.
+    """Q(s, a) = r + (1 - end) gamma V(f(s, a)), V the critic's mean value of the policy's own decisions there.
 
-    value: of observations alone. policy: whose features they read.
+    What the heads read of the next observation is predicted; whatever else they look at (words, what is shown at a
+    place) is taken to be as it is now. V is asked and not distilled into a network of its own, whose errors were as
+    large as what decisions differ by. All decisions of a state are followed by the same random numbers.
+
+    critic: of decisions. `settings` tell gamma and how many decisions V is the mean of.
     """
 
-    def __init__(self, dynamics: Dynamics, value: Critic, policy: Policy, gamma: float) -> None:
-        self._dynamics, self._value, self._policy, self._gamma = dynamics, value, policy, gamma
+    def __init__(self, dynamics: Dynamics, critic: Critic, policy: Policy, settings: PaRl) -> None:
+        self._dynamics, self._critic, self._policy, self._gamma = dynamics, critic, policy, settings.gamma
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(1, settings.model_samples, len(policy.slots), generator=generator)
+        self._noise = noise.clamp(1e-6, 1 - 1e-6).to(policy.device)
 
     @torch.no_grad()
     def __call__(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:
         """Q float32 [B, N] of decisions int64 [B, N, K], from the frozen features of B observations."""
-        ahead = self._dynamics(self._policy.readout(grounded), tokens_BNK, grounded)
-        value = state_value(self._value, ahead.readout.flatten(0, 2)).view_as(ahead.reward)
-        q = ahead.reward + torch.sigmoid(-ahead.end) * self._gamma * value
-        return q.mean(0).clamp(self._value.edges[0], self._value.edges[-1])
+        B, N, _ = tokens_BNK.shape
+        dtype = self._policy.mixed_precision
+        with nullcontext() if dtype is None else torch.autocast(tokens_BNK.device.type, dtype):
+            ahead = self._dynamics(self._policy.readout(grounded), tokens_BNK, grounded)
+            value = self._value(ahead.readout.mean(0).flatten(0, 1), grounded, N).view(B, N)
+        q = ahead.reward.mean(0) + torch.sigmoid(-ahead.end).mean(0) * self._gamma * value
+        return q.clamp(self._critic.edges[0], self._critic.edges[-1])
+
+    def _value(self, readout_XR: Tensor, grounded: Features, each: int) -> Tensor:
+        """V float32 [X] of predicted readouts, of which `each` observation has as many."""
+        B = readout_XR.shape[0] // each
+        seen = grounded.rows(torch.arange(B, device=readout_XR.device).repeat_interleave(each))
+        logits = self._policy.head(readout_XR, seen, None)
+        tokens = self._policy.sample(logits, self._noise.shape[1], self._noise.expand(len(readout_XR), -1, -1))
+        return self._critic.value(self._critic(readout_XR, tokens, seen)).amin(0).mean(1)
 
 
 class WorldModel:
-    """The model and the value of what it predicts, and how both learn.
+    """The model, and how it learns from the rows of one step, see `Needs.one_step`; and the scorer that asks it.
 
-    V is distilled from what the critic makes of the policy's decisions, at observations that were met. The batches need
-    rows of one step, see `Needs.one_step`.
+    critic: of decisions.
     """
 
-    def __init__(self, settings: PaRl, policy: Policy, learner: Learner) -> None:
+    def __init__(self, settings: PaRl, policy: Policy, learner: Learner, critic: Critic) -> None:
         self.settings, self._policy, self._learner = settings, policy, learner
         self.dynamics = make_dynamics(settings, policy).to(learner.device)
-        self.value = make_critic(settings, policy, slots=()).to(learner.device)
-        self.dynamics_optimizer = learner.optimizer(
-            self.dynamics.parameters(), settings.model_lr, settings.weight_decay
-        )
-        self.value_optimizer = learner.optimizer(self.value.parameters(), settings.critic_lr, settings.weight_decay)
-        self.scorer: Scorer = ModelScorer(self.dynamics, self.value, policy, settings.gamma)
+        self.optimizer = learner.optimizer(self.dynamics.parameters(), settings.model_lr, settings.weight_decay)
+        self.scorer: Scorer = ModelScorer(self.dynamics, critic, policy, settings)
 
     @property
     def rates(self) -> list[tuple[Any, float]]:
-        """Every optimiser, and the learning rate that it begins with."""
-        return [(self.dynamics_optimizer, self.settings.model_lr), (self.value_optimizer, self.settings.critic_lr)]
+        """The optimiser, and the learning rate that it begins with."""
+        return [(self.optimizer, self.settings.model_lr)]
 
-    def update(self, rows: LearnerBatch, next_value: Tensor) -> dict[str, Tensor]:
-        """Learn from the rows of one step what decisions lead to, and from all next observations, whose values are
-        [C], what they are worth."""
+    def update(self, rows: LearnerBatch) -> dict[str, Tensor]:
+        """Learn what the decisions of the rows of one step led to."""
         assert rows.next_grounded is not None, "a model needs what follows"
-        with torch.no_grad():
-            following = self._policy.readout(rows.next_grounded)
-        return self._update_value(rows, following, next_value) | self._update_dynamics(rows, following)
-
-    def _update_value(self, rows: LearnerBatch, following_CR: Tensor, next_value_C: Tensor) -> dict[str, Tensor]:
-        none = torch.zeros(len(following_CR), 1, 0, dtype=torch.int64, device=following_CR.device)
-        # Nothing follows an episode's end, and the critic never learned what that is worth.
-        going = (rows.of_followed(rows.discount) > 0).float()
-        with self._learner.autocast():
-            logits = self.value(following_CR, none).squeeze(2)
-            histogram = losses.hl_gauss(next_value_C, self.value.edges, self.settings.sigma)
-            loss = losses.categorical_loss(logits.float(), histogram, going)
-        norm = self._learner.step(loss, self.value_optimizer, self.settings.clip)
-        return {"value/loss": loss.detach(), "value/grad_norm": norm}
-
-    def _update_dynamics(self, rows: LearnerBatch, following_CR: Tensor) -> dict[str, Tensor]:
         single = rows.of_followed(rows.steps) == 1
         with torch.no_grad():
             before = self._policy.readout(rows.grounded)
-            change = following_CR - rows.of_followed(before)
+            change = self._policy.readout(rows.next_grounded) - rows.of_followed(before)
             share = self._learner.mean(single.float().mean())
             square = self._learner.mean((change.square() * single[:, None]).mean(0)) / share.clamp_min(1e-6)
             self.dynamics.follow(square, share)
@@ -157,7 +153,7 @@ class WorldModel:
         missed = missed + END_WEIGHT * F.binary_cross_entropy_with_logits(
             told_end, ended.expand_as(told_end), reduction="none"
         )
-        norm = self._learner.step((missed * weight).mean(), self.dynamics_optimizer, self.settings.clip)
+        norm = self._learner.step((missed * weight).mean(), self.optimizer, self.settings.clip)
         with torch.no_grad():
             mean = told[..., :-2].mean(0)
             wrong, all_of_it = ((mean - target).square() * weight[:, None]).mean(), target.square() * weight[:, None]
@@ -170,15 +166,12 @@ class WorldModel:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
-        return {name: getattr(self, name).state_dict() for name in _PARTS}
+        return {"dynamics": self.dynamics.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        for name in _PARTS:
-            getattr(self, name).load_state_dict(state[name])
-
-
-_PARTS = ("dynamics", "value", "dynamics_optimizer", "value_optimizer")
+        self.dynamics.load_state_dict(state["dynamics"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 class MeanScorer:
@@ -197,10 +190,8 @@ def make_dynamics(settings: PaRl, policy: Policy) -> Dynamics:
     return Dynamics(**sizes_of(policy), members=settings.model_members, width=settings.model_width)
 
 
-def load_model_scorer(settings: PaRl, policy: Policy, state: dict[str, Any]) -> Scorer:
-    """The scorer of a saved `WorldModel.state_dict`, on the policy's device."""
-    dynamics, value = make_dynamics(settings, policy), make_critic(settings, policy, slots=())
-    for name, part in (("dynamics", dynamics), ("value", value)):
-        part.load_state_dict(state[name])
-        part.to(policy.device).requires_grad_(False)
-    return ModelScorer(dynamics, value, policy, settings.gamma)
+def load_model_scorer(settings: PaRl, policy: Policy, state: dict[str, Any], critic: Critic) -> Scorer:
+    """The scorer of a saved `WorldModel.state_dict` and a critic, on the policy's device."""
+    dynamics = make_dynamics(settings, policy)
+    dynamics.load_state_dict(state["dynamics"])
+    return ModelScorer(dynamics.to(policy.device).requires_grad_(False), critic, policy, settings)

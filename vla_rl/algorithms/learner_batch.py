@@ -26,8 +26,7 @@ class LearnerBatch:
 
     The observations' images stay uint8. `returns` is NaN where the episode's end is not known, and `rest` float32 [B]
     the discount of what would have followed it; see `Batch`. `next_grounded` is None where nobody asked for it.
-    `next_observation`, `next_grounded`: of the rows `followed` int64 [C]; of all where that is None. `next_value`
-    float32 [C]: what the target critic makes of them, once it was asked.
+    `next_observation`, `next_grounded`: of the rows `followed` int64 [C]; of all where that is None.
     `extra`, `extra_returns`: the signals, see `Batch`.
     """
 
@@ -45,7 +44,6 @@ class LearnerBatch:
     grounded: Features
     next_grounded: Features | None
     followed: Tensor | None = None
-    next_value: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
     extra_returns: dict[str, Tensor] = field(default_factory=dict)
 
@@ -100,7 +98,7 @@ class LearnerBatch:
         """`rows` of these, evenly spaced, so that every source in the batch keeps its share; without what follows."""
         step = max(len(self) // rows, 1)
         some = slice(0, rows * step, step)
-        alone = replace(self, next_observation={}, next_grounded=None, followed=None, next_value=None)
+        alone = replace(self, next_observation={}, next_grounded=None, followed=None)
         return LearnerBatch(**{each.name: _pick(getattr(alone, each.name), some) for each in fields(self)})
 
 

@@ -31,7 +31,7 @@ class PaRlAlgorithm(ActorCritic):
 
     def __init__(self, settings: PaRl, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
         super().__init__(settings, policy, learner, reference)
-        self.model = WorldModel(settings, policy, learner) if settings.has_model else None
+        self.model = WorldModel(settings, policy, learner, self.critic) if settings.has_model else None
         self.judge = self.q if self.model is None else judge(settings, self.q, self.model.scorer)
 
     @property
@@ -47,10 +47,7 @@ class PaRlAlgorithm(ActorCritic):
     def update_critic(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """Move Q towards its target, and the model towards what happened."""
         metrics = super().update_critic(rows)
-        if self.model is None:
-            return metrics
-        assert rows.next_value is not None
-        return metrics | self.model.update(rows, rows.next_value)
+        return metrics if self.model is None else metrics | self.model.update(rows)
 
     def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """Imitate the candidates that the critic prefers, held by demonstrations and the supervised start."""
@@ -105,6 +102,6 @@ def judge(settings: PaRl, direct: Scorer, model: Scorer) -> Scorer:
 def load_scorer(settings: PaRl, policy: Policy, state: dict[str, Any]) -> Scorer:
     """The scorer of a saved `PaRlAlgorithm.state_dict`, on the policy's device."""
     direct = load_critic(settings, policy, state)
-    return (
-        judge(settings, direct, load_model_scorer(settings, policy, state["model"])) if settings.has_model else direct
-    )
+    if not settings.has_model:
+        return direct
+    return judge(settings, direct, load_model_scorer(settings, policy, state["model"], direct.critic))

@@ -2,7 +2,9 @@
 
 Usage: .venv/bin/python scripts/ceiling.py TASK [--seed N] [KEY=VALUE ...]
 
-As scripts/quickstart.py with Push's recipe, but the cameras show nothing, and the sensor `named_things` tells all.
+As scripts/quickstart.py with Push's recipe, but the cameras show nothing, the instruction always says the same (of a
+black picture, pointers make what the words suggest, which is noise to learn by heart), and the sensor `named_things`
+tells all.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from vla_rl import config
 
 BLACK = {"type": "close_up", "name": "front"}
 """A camera that no tool calls."""
-CAMERAS = ("camera", "depth", "segmentation")
+OTHERS = ("camera", "depth", "segmentation", "instruction")
+"""What is left out."""
+INSTRUCTION = {"type": "instruction", "instead": "go"}
 
 
 def main() -> None:
@@ -31,8 +35,8 @@ def main() -> None:
 def seeing(task: str) -> list[str]:
     """The overrides by which a policy sees everything in an environment of that name."""
     sensors = config.load([f"env={task}"]).env.sensors or []
-    others = [sensor for sensor in sensors if sensor["type"] not in CAMERAS]
-    seen = [BLACK, *others, {"type": "named_things", "count": 3}]
+    others = [sensor for sensor in sensors if sensor["type"] not in OTHERS]
+    seen = [BLACK, INSTRUCTION, *others, {"type": "named_things", "count": 3}]
     texts = ["{" + ", ".join(f"{key}: {value}" for key, value in each.items()) + "}" for each in seen]
     return [f"env={task}", f"env.sensors=[{', '.join(texts)}]"]
 

@@ -25,18 +25,22 @@ INSTRUCTION_LENGTH = 320
 
 @dataclass(frozen=True)
 class Instruction:
-    """What the task asks for, in words; `length` characters at most."""
+    """What the task asks for, in words; `length` characters at most.
+
+    instead: said in its place, in every episode: what a policy makes of what it sees without being told.
+    """
 
     name: str = "instruction"
     length: int = INSTRUCTION_LENGTH
+    instead: str | None = None
 
     def spec(self, world: Any) -> SensorSpec:
         """Text of at most `length` characters."""
         return SensorSpec("text", (self.length,), "str")
 
     def read(self, world: Any) -> str:
-        """The episode's instruction."""
-        return world.instruction
+        """The episode's instruction, or what is said instead."""
+        return world.instruction if self.instead is None else self.instead
 
 
 @dataclass(frozen=True)

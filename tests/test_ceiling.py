@@ -5,7 +5,7 @@ import pytest
 
 from scripts.ceiling import seeing
 from vla_rl import build, config, envs
-from vla_rl.specs import STATE
+from vla_rl.specs import STATE, TASK
 
 TASKS = ("reach", "push", "pick", "place", "stack", "open_drawer", "press_in_order", "insert_peg", "tidy_up")
 
@@ -17,6 +17,7 @@ def test_a_policy_sees_all_and_the_cameras_nothing(task: str) -> None:
     env = envs.factory(run)()
     first, other = (env.reset(seed=seed)[0] for seed in (1, 2))
     assert not first["observation.images.front"].any()
+    assert first[TASK] == other[TASK] != env.unwrapped.world.instruction
     world = env.unwrapped.world
     place = world.object_position(world.named[0])
     assert np.isclose(other[STATE][:, None], place[None], atol=1e-6).any(0).all()

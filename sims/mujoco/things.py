@@ -24,6 +24,8 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "pink": (1.0, 0.50, 0.72),
 }
 """Red, green and blue in [0, 1], as far apart as they read well at 64x64 pixels on the table."""
+DARK = (0.16, 0.16, 0.18)
+"""What the cap of a pressed button looks like: its lamp is out."""
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,16 @@ class World:
 
     def paint(self, slot: str, colour: ArrayLike, shape: str | None = None) -> None:
         """Give what `slot` shows (or its `shape`) a `colour` [3] in [0, 1]; its trim keeps its own."""
-        for geom in self._slots[slot].shapes[shape or self.shown[slot].shape]:
-            if "_trim" not in slots.geom_name(self.model, geom):
-                self.model.geom_rgba[geom, :3] = colour
+        self.model.geom_rgba[self._untrimmed(slot, shape or self.shown[slot].shape), :3] = colour
+
+    def is_painted(self, slot: str, colour: ArrayLike) -> bool:
+        """Whether what `slot` shows has, but for its trim, this `colour` [3]."""
+        geoms = self._untrimmed(slot, self.shown[slot].shape)
+        return bool((np.abs(self.model.geom_rgba[geoms, :3] - colour) < 1e-6).all())
+
+    def _untrimmed(self, slot: str, shape: str) -> list[int]:
+        """The geoms of a slot's shape without its trim."""
+        return [geom for geom in self._slots[slot].shapes[shape] if "_trim" not in slots.geom_name(self.model, geom)]
 
     def _set_solid(self, geoms: list[int] | np.ndarray, solid: bool) -> None:
         self.model.geom_contype[geoms] = self._contype[geoms] if solid else 0
@@ -290,10 +297,9 @@ class World:
         return float(np.linalg.norm(self.data.cvel[body, 3:])) if self.model.body_dofnum[body] else 0.0
 
     def travel(self, slot: str) -> float:
-        """How far the moving part of `slot` (a drawer, a button's cap) has gone, metres."""
+        """How far the moving part of `slot` (a drawer, a button's cap) has gone, metres; 0 of what has none."""
         joint = self._slots[slot].joint
-        assert joint is not None, slot
-        return float(self.data.qpos[self.model.jnt_qposadr[joint]])
+        return 0.0 if joint is None else float(self.data.qpos[self.model.jnt_qposadr[joint]])
 
     def touched(self, slot: str) -> bool:
         """Whether the robot touches what `slot` shows."""

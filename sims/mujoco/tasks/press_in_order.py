@@ -10,7 +10,7 @@ import numpy as np
 from sims.mujoco import skills
 from sims.mujoco.placing import put_down, scatter
 from sims.mujoco.task import Goal, Target, Task
-from sims.mujoco.things import COLOURS, Thing
+from sims.mujoco.things import COLOURS, DARK, Thing
 from sims.ranges import check_range, within
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 DOWN = 0.009
 """A cap that has gone so far is pressed, metres."""
-DARK = (0.16, 0.16, 0.18)
-"""What the cap of a pressed button looks like: its lamp is out."""
 SPREAD, APART = 0.19, 0.11
 """Buttons stand within SPREAD of the table's centre along each axis, APART from each other, metres."""
 

@@ -13,8 +13,8 @@ from sims.mujoco.placing import assortment, describe, put_down, scatter_between
 from sims.mujoco.task import Goal, Target, Task
 from sims.mujoco.tasks.open_drawer import is_hooked, outwards, pull
 from sims.mujoco.tasks.place import rests
-from sims.mujoco.tasks.press_in_order import DARK, DOWN
-from sims.mujoco.things import COLOURS, Thing
+from sims.mujoco.tasks.press_in_order import DOWN
+from sims.mujoco.things import COLOURS, DARK, Thing
 from sims.ranges import within
 
 if TYPE_CHECKING:

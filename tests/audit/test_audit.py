@@ -14,6 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 import sims  # noqa: F401  (registers the environments)
 from tests import fakes
 from vla_rl import cli, config
+from vla_rl.actions import Binned
 from vla_rl.actions.command import Commands
 from vla_rl.audit import blind_baselines, command, probes
 from vla_rl.envs import shorthand, still
@@ -96,12 +97,28 @@ def test_the_gamed_tasks_are_marked_and_fail_by_their_gap(env_id: str, monkeypat
     assert any("marked as gamed" in reason for reason in found.reasons)
 
 
+def test_tokens_that_cannot_say_what_the_expert_does_are_named() -> None:
+    env = Hidden()
+    slow, enough = (Binned(3, low=-most, high=most).bind(env.action_space) for most in (0.5, 1.0))
+    found = command.examine(env, 10, tokens=slow)
+    assert score(found, "expert, in tokens").success == 0
+    assert [reason[:28] for reason in found.reasons] == ["action_space is too coarse: "]
+    assert command.examine(env, 10, tokens=enough).reasons == []
+    assert command.examine(env, 10, tokens="no tokens fit").skipped == {"expert, in tokens": "no tokens fit"}
+
+
+def test_an_action_space_that_does_not_fit_is_said_and_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["audit", "reach", "action_space={type: choice}", "--episodes", "8", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["skipped"]["expert, in tokens"].startswith("action_space: ")
+
+
 def test_reach_passes_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["audit", "reach", "--episodes", "8", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["env"], found["passed"], found["gamed"], found["reasons"]) == ("vla_rl/Reach-v0", True, False, [])
     names = [policy["policy"] for policy in found["policies"]]
-    assert names[:4] == ["no-op", "random", "sticky random", "expert"]
+    assert names[:5] == ["no-op", "random", "sticky random", "expert", "expert, in tokens"]
     assert names[-2:] == ["image-blind, nearest", "image-blind, linear"]
     for policy in found["policies"]:
         low, high = policy["success_ci95"]
@@ -213,7 +230,7 @@ def test_random_actions_know_nothing_of_the_seed() -> None:
 def test_any_seed_of_a_run_gives_training_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     first: list[int] = []
 
-    def examine(env: Any, episodes: int, first_seed: int, sighted: Any) -> Any:
+    def examine(env: Any, episodes: int, first_seed: int, *rest: Any) -> Any:
         first.append(first_seed)
         raise InterruptedError
 

@@ -19,13 +19,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from vla_rl import envs, registry, specs
-from vla_rl.audit import probes
+from vla_rl.actions import horizon
+from vla_rl.audit import findings, probes
 from vla_rl.audit.probes import Probe
+from vla_rl.audit.scores import Played, ProbeScore
 from vla_rl.audit.sighted_baselines import Glance, Twins, twins
 from vla_rl.data.record import missing_expert
-from vla_rl.evaluation.outcome import percent, wilson
 from vla_rl.registry import ConfigError
-from vla_rl.specs import IMAGES
+from vla_rl.specs import IMAGES, ActionSpace
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
@@ -40,71 +41,6 @@ LUCKY, REPLAYS = 16, 8
 LOOKS = 40
 """So many of those episodes are played with the pictures, too."""
 MOST_STEPS = 100_000
-IGNORANT, IMAGE_BLIND, GAP, EXPERT, PRIVILEGED = 5.0, 50.0, 2.0, 95.0, 10.0
-"""Limits, in percent: success of a policy that knows nothing; of an image-blind one, of the expert's; paid episodes
-that are no success; success of the expert; of moments that look the same, those where the expert acts differently."""
-
-
-@dataclass(frozen=True)
-class Played:
-    """One episode. paid: a reward above 0 was given. success: what the verifier says at the end, null without one.
-
-    invalid: the environment failed; such an episode does not count. length: steps. cost: the sum of `info["cost"]`.
-    """
-
-    success: bool | None
-    paid: bool
-    invalid: bool
-    length: int
-    cost: float
-
-
-@dataclass(frozen=True)
-class ProbeScore:
-    """What one policy got."""
-
-    probe: Probe
-    played: tuple[Played, ...]
-
-    @property
-    def valid(self) -> tuple[Played, ...]:
-        """The episodes that count."""
-        return tuple(each for each in self.played if not each.invalid)
-
-    @property
-    def successes(self) -> int:
-        """Episodes in which the verifier says yes."""
-        return sum(bool(each.success) for each in self.valid)
-
-    @property
-    def success(self) -> float:
-        """In percent."""
-        return percent(self.successes, len(self.valid))
-
-    @property
-    def paid(self) -> float:
-        """Episodes in which a reward was given, in percent."""
-        return percent(sum(each.paid for each in self.valid), len(self.valid))
-
-    @property
-    def gap(self) -> float:
-        """Episodes in which a reward was given and the verifier says no, in percent."""
-        return percent(sum(each.paid and each.success is False for each in self.valid), len(self.valid))
-
-    def as_json(self) -> dict[str, Any]:
-        """Shares in percent; length in steps an episode, cost a sum an episode."""
-        rows = self.valid
-        return {
-            "policy": self.probe.name,
-            "episodes": len(rows),
-            "invalid": len(self.played) - len(rows),
-            "success": self.success,
-            "success_ci95": list(wilson(self.successes, len(rows))),
-            "paid": self.paid,
-            "gap": self.gap,
-            "mean_length": _mean([each.length for each in rows]),
-            "mean_cost": _mean([each.cost for each in rows]),
-        }
 
 
 @dataclass(frozen=True)
@@ -124,8 +60,9 @@ class Audit:
     @property
     def reasons(self) -> list[str]:
         """What speaks against the environment; empty where it passes."""
-        found = [*_without_verifier(self.scores), *_cheap(self.scores), *_gaps(self.scores)]
-        return [*found, *_privileged(self.twins), *_marked(self.gamed)]
+        found = [*findings.without_verifier(self.scores), *findings.cheap(self.scores), *findings.coarse(self.scores)]
+        found += [*findings.gaps(self.scores), *findings.privileged(self.twins)]
+        return [*found, *findings.marked(self.gamed)]
 
     @property
     def passed(self) -> bool:
@@ -159,7 +96,7 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
     first_seed = specs.check_training_seed(FIRST_SEED + run.seed % max(room, 1), episodes, "--episodes")
     env = envs.factory(unseen(run), past=envs.Past())()
     try:
-        found = examine(env, episodes, first_seed, envs.factory(run, past=envs.Past()))
+        found = examine(env, episodes, first_seed, envs.factory(run, past=envs.Past()), tokens_of(run, env))
     finally:
         env.close()
     if as_json:
@@ -181,15 +118,26 @@ def unseen(run: RunConfig) -> RunConfig:
     return run.model_copy(update={"env": run.env.model_copy(update={"sensors": rest})}) if rest else run
 
 
+def tokens_of(run: RunConfig, env: gymnasium.Env) -> ActionSpace | str:
+    """What a policy of the run would act by, or why no expert can be held against it."""
+    try:
+        tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
+    except ConfigError as error:
+        return str(error)
+    return "its decisions are of several steps" if horizon(tokens) > 1 else tokens
+
+
 def examine(
     env: gymnasium.Env,
     episodes: int,
     first_seed: int = FIRST_SEED,
     sighted: Callable[[], gymnasium.Env] | None = None,
+    tokens: ActionSpace | str | None = None,
 ) -> Audit:
     """Let every policy play `episodes` episodes of the seeds from `first_seed` on.
 
-    `sighted` makes the same environment with its pictures, where `env` has none.
+    `sighted` makes the same environment with its pictures, where `env` has none. tokens: what a policy would act by,
+    bound to the environment, or why there is none.
     """
     seeds = range(first_seed, first_seed + episodes)
     name = envs.name_of(env)
@@ -210,8 +158,12 @@ def examine(
         if missing:
             skipped["expert, imperfect experts, image-blind"] = missing
         else:
-            scores.append(play(probes.expert()))
-            length = int(np.median([each.length for each in scores[-1].played]))
+            scores.append(whole := play(probes.expert()))
+            if isinstance(tokens, str):
+                skipped[probes.IN_TOKENS] = tokens
+            elif tokens is not None:
+                scores.append(play(probes.expert_in(tokens)))
+            length = int(np.median([each.length for each in whole.played]))
             scores += [play(probe) for probe in probes.imperfect(length)]
             seeing = sighted() if sighted else env
             try:
@@ -302,50 +254,6 @@ def _sighted(env: gymnasium.Env, skipped: dict[str, str]) -> tuple[Twins, tuple[
         return Twins(), ()
 
 
-def _without_verifier(scores: Sequence[ProbeScore]) -> Iterator[str]:
-    if not any(each.success is not None for score in scores for each in score.played):
-        yield "no verifier: its info holds neither `is_success` nor `success` to hold against the reward"
-
-
-def _cheap(scores: Sequence[ProbeScore]) -> Iterator[str]:
-    """Success that is too easy, and an expert that has too little."""
-    expert = next((score for score in scores if score.probe.name == "expert"), None)
-    for score in scores:
-        if score.probe.ignorant and score.success > IGNORANT:
-            yield f"too easy: {score.probe.name} succeeds in {score.success:.0f}% of episodes (limit {IGNORANT:.0f}%)"
-        if score.probe.image_blind and expert and score.success > IMAGE_BLIND / 100 * expert.success:
-            yield (
-                f"the state leaks the answer: {score.probe.name}, which sees no picture, succeeds in "
-                f"{score.success:.0f}% of episodes, the expert in {expert.success:.0f}% "
-                f"(limit {IMAGE_BLIND:.0f}% of the expert's)"
-            )
-    if expert and expert.success < EXPERT:
-        yield f"the expert succeeds in {expert.success:.0f}% of episodes only (limit {EXPERT:.0f}%)"
-
-
-def _gaps(scores: Sequence[ProbeScore]) -> Iterator[str]:
-    for score in scores:
-        if score.gap > GAP:
-            yield (
-                f"the reward pays without success: to {score.probe.name} in {score.gap:.0f}% of episodes "
-                f"(limit {GAP:.0f}%)"
-            )
-
-
-def _privileged(alike: Twins) -> Iterator[str]:
-    share = percent(alike.torn, alike.pairs)
-    if alike.torn > 1 and share > PRIVILEGED:
-        yield (
-            f"the expert knows what is not observed: in {alike.torn} of {alike.pairs} pairs of moments that look the "
-            f"same, it acts differently (limit {PRIVILEGED:.0f}%); who imitates it learns to guess"
-        )
-
-
-def _marked(gamed: bool) -> Iterator[str]:
-    if gamed:
-        yield "the task is marked as gamed: its reward is meant to pay for something that is not success"
-
-
 def _show(found: Audit) -> None:
     """A table and the verdict, for people."""
     console = Console()
@@ -377,7 +285,3 @@ def _progress(name: str) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(f"audit of {name}", total=None)
         yield lambda policy: progress.update(bar, advance=1, description=f"audit of {name}: {policy}")
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None

@@ -15,11 +15,14 @@ from vla_rl.actions.expert import expert_action
 from vla_rl.audit.blind_baselines import Linear, Nearest, Reader, to_action
 from vla_rl.data.record import perturbed
 from vla_rl.envs import still
+from vla_rl.specs import ActionSpace
 
 NOISE = 0.3
 """Of the noisy expert, and at most of what image-blind policies are fitted to; as `demos.noise` means it."""
 HOLDS = (4, 16)
 """For how many steps a sticky policy holds an action: from the first number to the one before the second."""
+
+EXPERT, IN_TOKENS = "expert", "expert, in tokens"
 
 Act = Callable[[Any], Any]
 """An observation -> an action."""
@@ -76,7 +79,12 @@ def replayed(actions: Sequence[Any]) -> Probe:
 
 def expert() -> Probe:
     """The scripted expert."""
-    return Probe("expert", lambda env, rng: lambda seen: expert_action(env))
+    return Probe(EXPERT, lambda env, rng: lambda seen: expert_action(env))
+
+
+def expert_in(tokens: ActionSpace) -> Probe:
+    """The scripted expert, whose actions are told in the tokens of an action space: what a perfect policy could do."""
+    return Probe(IN_TOKENS, lambda env, rng: lambda seen: tokens.decode(tokens.encode(expert_action(env))))
 
 
 def imperfect(length: int) -> tuple[Probe, ...]:

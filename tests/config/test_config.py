@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from vla_rl import config, paths, registry
+from vla_rl import build, config, paths, registry
 from vla_rl.config import RunConfig
 from vla_rl.registry import ConfigError
 
@@ -338,3 +338,19 @@ def test_the_old_name_of_pa_rl_still_works_and_warns(way: str, tmp_path: Path) -
         old = config.load(**given)
     assert old.algorithm == new.algorithm
     assert "type: pa_rl" in old.to_yaml()
+
+
+def test_one_key_sets_the_size_of_all_pictures_in_all_environments() -> None:
+    run = config.load(["env=[reach,push]", "env.image_size=40"])
+    assert build.env_spec(run).observation.images == dict.fromkeys(
+        ("observation.images.front", "observation.images.side"), (40, 40, 3)
+    )
+    late = "env.sensors=[{type: timed, sensor: {type: camera}, delay: 1}, {type: instruction}]"
+    shape = build.env_spec(config.load(["env=reach", late, "env.image_size=40"])).observation
+    assert shape.images == {"observation.images.front": (40, 40, 3)}
+
+
+@pytest.mark.parametrize("sensors", ["[{type: end_effector_pose}, {type: instruction}]", "null"])
+def test_a_size_without_a_picture_that_has_one_is_refused(sensors: str) -> None:
+    with pytest.raises(ConfigError, match=r"env\.image_size: 40, but no sensor of vla_rl/Reach-v0"):
+        config.load(["env=reach", f"env.sensors={sensors}", "env.image_size=40"])

@@ -33,7 +33,7 @@ SHAPE = ObservationShape(images={CAMERA: (8, 8, 3)}, state=1)
 
 def config(path: Path, env: str = LINE, episodes: int = 4, noise: float = 0.0, seed: int = 0) -> SimpleNamespace:
     run = SimpleNamespace(
-        env=SimpleNamespace(id=env, sensors=None, kwargs={}, adapter=None),
+        env=SimpleNamespace(id=env, sized=lambda plugins: None, kwargs={}, adapter=None),
         plugins=[],
         action_space="binned",
         demos=SimpleNamespace(episodes=episodes, noise=noise, seed=seed, folder=path),

@@ -115,7 +115,11 @@ def unseen(run: RunConfig) -> RunConfig:
     pictures = env.observation_space.spaces.keys() & seen.keys()  # type: ignore[attr-defined]
     env.close()
     rest = [sensor for key, sensor in seen.items() if key not in pictures]
-    return run.model_copy(update={"env": run.env.model_copy(update={"sensors": rest})}) if rest else run
+    return (
+        run.model_copy(update={"env": run.env.model_copy(update={"sensors": rest, "image_size": None})})
+        if rest
+        else run
+    )
 
 
 def tokens_of(run: RunConfig, env: gymnasium.Env) -> ActionSpace | str:

@@ -52,13 +52,15 @@ class EnvConfig(_Part):
     """Which environment, and what it shows.
 
     id: a Gymnasium id. sensors: what the observations hold, in order; null for an environment whose
-    observations are its own. actions: a name for each of an action's numbers, for whoever reads, or null.
+    observations are its own. image_size: width and height of the cameras' pictures, instead of each sensor's own; null
+    for those. actions: a name for each of an action's numbers, for whoever reads, or null.
     kwargs: further settings of the environment. adapter: how another package's environment is shown (fields of
     `vla_rl/Adapter-v0`), or null.
     """
 
     id: str = Field(min_length=1)
     sensors: list[Component] | None
+    image_size: int | None = Field(ge=1)
     actions: list[str] | None
     kwargs: dict[str, Any]
     adapter: dict[str, Any] | None
@@ -74,6 +76,28 @@ class EnvConfig(_Part):
             short = str(self.adapter["name"])
         task = re.sub(r"-v\d+$", "", registry.task_named(self.id, self.kwargs)).lower()
         return f"{short}_{task}" if task and not short.endswith(task) else short
+
+    def sized(self, plugins: Sequence[str] = ()) -> list[Component] | None:
+        """The sensors, whose pictures are of `image_size` where that is set.
+
+        Raises:
+            ConfigError: a size, and no sensor that has one.
+        """
+        if self.image_size is None:
+            return self.sensors
+        side = {"width": self.image_size, "height": self.image_size}
+
+        def resized(sensor: Component) -> Component:
+            inner = {
+                key: resized(value) for key, value in sensor.items() if isinstance(value, dict) and "type" in value
+            }
+            fields = registry.parameters(registry.resolve("sensors", sensor["type"], plugins))
+            return sensor | inner | (side if side.keys() <= fields.keys() else {})
+
+        found = [resized(sensor) for sensor in self.sensors or ()]
+        if found == (self.sensors or []) and not any(side.items() <= sensor.items() for sensor in found):
+            raise ConfigError(f"env.image_size: {self.image_size}, but no sensor of {self.id} has a width and a height")
+        return found
 
 
 class PolicyConfig(_Part):
@@ -294,7 +318,7 @@ class RunConfig(_Part):
         return self
 
     def _check_env(self, env: EnvConfig, path: str) -> None:
-        for index, sensor in enumerate(env.sensors or ()):
+        for index, sensor in enumerate(env.sized(self.plugins) or ()):
             registry.build("sensors", sensor, self.plugins, f"{path}.sensors[{index}]")
         if env.adapter is None:
             return

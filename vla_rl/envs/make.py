@@ -167,7 +167,7 @@ def factory(run: RunConfig, render_mode: str | None = None, past: Past | None = 
     return partial(
         make_env,
         env_id=run.env.id,
-        sensors=run.env.sensors,
+        sensors=run.env.sized(run.plugins),
         kwargs=run.env.kwargs,
         adapter=run.env.adapter,
         plugins=tuple(run.plugins),

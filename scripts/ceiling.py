@@ -38,7 +38,8 @@ def seeing(task: str) -> list[str]:
     others = [sensor for sensor in sensors if sensor["type"] not in OTHERS]
     seen = [BLACK, INSTRUCTION, *others, {"type": "named_things", "count": 3}]
     texts = ["{" + ", ".join(f"{key}: {value}" for key, value in each.items()) + "}" for each in seen]
-    return [f"env={task}", f"env.sensors=[{', '.join(texts)}]"]
+    small = ["env.image_size=null", "policy.backbone.image_size=null"]  # of a black picture there is nothing to see
+    return [f"env={task}", f"env.sensors=[{', '.join(texts)}]", *small]
 
 
 if __name__ == "__main__":

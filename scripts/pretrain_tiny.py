@@ -20,6 +20,8 @@ from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokeni
 
 SIDES, TABLE_SIDES = (64, 96, 96, 128), (64, 96, 96)
 """Heights and widths of the screens, and of the tables, each as likely."""
+SAVE_EVERY = 1000
+"""Steps: what a training that was stopped had learned is there to `--start` another from."""
 OPTIONS = {
     "tables": (50_000, "pictures of tables"),
     "screens": (12_000, "pictures of screens"),
@@ -60,9 +62,16 @@ def main() -> None:
     else:
         initialise(backbone.model)
     pointers = Pointers.load(chosen.start, backbone.hidden_size) if chosen.start else Pointers(backbone.hidden_size)
+
+    def report(step: int, losses: dict[str, float]) -> None:
+        print_losses(step, losses)
+        if step % SAVE_EVERY == 0:
+            backbone.save(chosen.out)
+            pointers.save(chosen.out)
+
     stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)
     recipe = Recipe(chosen.steps, chosen.rate, apart_first=chosen.apart, own_sizes=True)
-    training = ground(backbone, pointers, stream, recipe, CELL_LABELS, print_losses)
+    training = ground(backbone, pointers, stream, recipe, CELL_LABELS, report)
     backbone.save(chosen.out)
     pointers.save(chosen.out)
     scores = {}

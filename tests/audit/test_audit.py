@@ -107,6 +107,17 @@ def test_tokens_that_cannot_say_what_the_expert_does_are_named() -> None:
     assert command.examine(env, 10, tokens="no tokens fit").skipped == {"expert, in tokens": "no tokens fit"}
 
 
+def test_an_action_that_no_token_says_is_named() -> None:
+    class Mute(Binned):
+        def encode(self, action: Any) -> np.ndarray:
+            raise ValueError(f"no token for {action}")
+
+    env = Hidden()
+    found = command.examine(env, 2, tokens=Mute(3).bind(env.action_space))
+    assert found.skipped["expert, in tokens"].startswith("no token for [")
+    assert score(found, "expert").success == 100
+
+
 def test_an_action_space_that_does_not_fit_is_said_and_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["audit", "reach", "action_space={type: choice}", "--episodes", "8", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -115,11 +115,8 @@ def unseen(run: RunConfig) -> RunConfig:
     pictures = env.observation_space.spaces.keys() & seen.keys()  # type: ignore[attr-defined]
     env.close()
     rest = [sensor for key, sensor in seen.items() if key not in pictures]
-    return (
-        run.model_copy(update={"env": run.env.model_copy(update={"sensors": rest, "image_size": None})})
-        if rest
-        else run
-    )
+    bare = run.env.model_copy(update={"sensors": rest, "image_size": None})
+    return run.model_copy(update={"env": bare}) if rest else run
 
 
 def tokens_of(run: RunConfig, env: gymnasium.Env) -> ActionSpace | str:
@@ -166,7 +163,7 @@ def examine(
             if isinstance(tokens, str):
                 skipped[probes.IN_TOKENS] = tokens
             elif tokens is not None:
-                scores.append(play(probes.expert_in(tokens)))
+                scores += _in_tokens(play, tokens, skipped)
             length = int(np.median([each.length for each in whole.played]))
             scores += [play(probe) for probe in probes.imperfect(length)]
             seeing = sighted() if sighted else env
@@ -226,6 +223,17 @@ def _luckiest(env: gymnasium.Env, lucky: Sequence[list[Any]]) -> tuple[Probe, ..
 
     shortest = sorted(lucky, key=len)[:LUCKY]
     return (max(map(probes.replayed, shortest), key=paid),) if shortest else ()
+
+
+def _in_tokens(
+    play: Callable[[Probe], ProbeScore], tokens: ActionSpace, skipped: dict[str, str]
+) -> tuple[ProbeScore, ...]:
+    """The expert's score where it acts by tokens, or none and the action that they cannot say."""
+    try:
+        return (play(probes.expert_in(tokens)),)
+    except ValueError as error:
+        skipped[probes.IN_TOKENS] = str(error)
+        return ()
 
 
 def _image_blind(env: gymnasium.Env, skipped: dict[str, str]) -> tuple[Probe, ...]:

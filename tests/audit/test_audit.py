@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 import sims  # noqa: F401  (registers the environments)
 from tests import fakes
 from vla_rl import cli, config
-from vla_rl.actions import Binned
+from vla_rl.actions import Binned, Chunk
 from vla_rl.actions.command import Commands
 from vla_rl.audit import blind_baselines, command, probes
 from vla_rl.envs import shorthand, still
@@ -100,11 +100,14 @@ def test_the_gamed_tasks_are_marked_and_fail_by_their_gap(env_id: str, monkeypat
 def test_tokens_that_cannot_say_what_the_expert_does_are_named() -> None:
     env = Hidden()
     slow, enough = (Binned(3, low=-most, high=most).bind(env.action_space) for most in (0.5, 1.0))
-    found = command.examine(env, 10, tokens=slow)
+    found = command.examine(env, 10, tokens=lambda: slow)
     assert score(found, "expert, in tokens").success == 0
     assert [reason[:28] for reason in found.reasons] == ["action_space is too coarse: "]
-    assert command.examine(env, 10, tokens=enough).reasons == []
-    assert command.examine(env, 10, tokens="no tokens fit").skipped == {"expert, in tokens": "no tokens fit"}
+    assert command.examine(env, 10, tokens=lambda: enough).reasons == []
+    several = Chunk(Binned(3), 2).bind(env.action_space)
+    assert command.examine(env, 2, tokens=lambda: several).skipped == {
+        "expert, in tokens": "a decision is of several steps"
+    }
 
 
 def test_an_action_that_no_token_says_is_named() -> None:
@@ -113,7 +116,7 @@ def test_an_action_that_no_token_says_is_named() -> None:
             raise ValueError(f"no token for {action}")
 
     env = Hidden()
-    found = command.examine(env, 2, tokens=Mute(3).bind(env.action_space))
+    found = command.examine(env, 2, tokens=lambda: Mute(3).bind(env.action_space))
     assert found.skipped["expert, in tokens"].startswith("no token for [")
     assert score(found, "expert").success == 100
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from vla_rl import envs, registry, specs
-from vla_rl.actions import horizon
 from vla_rl.audit import findings, probes
 from vla_rl.audit.probes import Probe
 from vla_rl.audit.scores import Played, ProbeScore
@@ -95,8 +95,9 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
     room = specs.TRAINING_SEEDS.stop - FIRST_SEED - episodes + 1
     first_seed = specs.check_training_seed(FIRST_SEED + run.seed % max(room, 1), episodes, "--episodes")
     env = envs.factory(unseen(run), past=envs.Past())()
+    tokens = partial(envs.bind_tokens, run.action_space, env.action_space, run.plugins)
     try:
-        found = examine(env, episodes, first_seed, envs.factory(run, past=envs.Past()), tokens_of(run, env))
+        found = examine(env, episodes, first_seed, envs.factory(run, past=envs.Past()), tokens)
     finally:
         env.close()
     if as_json:
@@ -119,26 +120,17 @@ def unseen(run: RunConfig) -> RunConfig:
     return run.model_copy(update={"env": bare}) if rest else run
 
 
-def tokens_of(run: RunConfig, env: gymnasium.Env) -> ActionSpace | str:
-    """What a policy of the run would act by, or why no expert can be held against it."""
-    try:
-        tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
-    except ConfigError as error:
-        return str(error)
-    return "its decisions are of several steps" if horizon(tokens) > 1 else tokens
-
-
 def examine(
     env: gymnasium.Env,
     episodes: int,
     first_seed: int = FIRST_SEED,
     sighted: Callable[[], gymnasium.Env] | None = None,
-    tokens: ActionSpace | str | None = None,
+    tokens: Callable[[], ActionSpace] | None = None,
 ) -> Audit:
     """Let every policy play `episodes` episodes of the seeds from `first_seed` on.
 
-    `sighted` makes the same environment with its pictures, where `env` has none. tokens: what a policy would act by,
-    bound to the environment, or why there is none.
+    `sighted` makes the same environment with its pictures, where `env` has none. `tokens` binds what a policy would
+    act by; a ValueError of it says why the expert cannot.
     """
     seeds = range(first_seed, first_seed + episodes)
     name = envs.name_of(env)
@@ -160,9 +152,7 @@ def examine(
             skipped["expert, imperfect experts, image-blind"] = missing
         else:
             scores.append(whole := play(probes.expert()))
-            if isinstance(tokens, str):
-                skipped[probes.IN_TOKENS] = tokens
-            elif tokens is not None:
+            if tokens is not None:
                 scores += _in_tokens(play, tokens, skipped)
             length = int(np.median([each.length for each in whole.played]))
             scores += [play(probe) for probe in probes.imperfect(length)]
@@ -226,11 +216,11 @@ def _luckiest(env: gymnasium.Env, lucky: Sequence[list[Any]]) -> tuple[Probe, ..
 
 
 def _in_tokens(
-    play: Callable[[Probe], ProbeScore], tokens: ActionSpace, skipped: dict[str, str]
+    play: Callable[[Probe], ProbeScore], tokens: Callable[[], ActionSpace], skipped: dict[str, str]
 ) -> tuple[ProbeScore, ...]:
-    """The expert's score where it acts by tokens, or none and the action that they cannot say."""
+    """The expert's score where it acts by tokens, or none and the reason why."""
     try:
-        return (play(probes.expert_in(tokens)),)
+        return (play(probes.expert_in(tokens())),)
     except ValueError as error:
         skipped[probes.IN_TOKENS] = str(error)
         return ()

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from vla_rl.actions import horizon
 from vla_rl.actions.expert import expert_action
 from vla_rl.audit.blind_baselines import Linear, Nearest, Reader, to_action
 from vla_rl.data.record import perturbed
@@ -83,7 +84,13 @@ def expert() -> Probe:
 
 
 def expert_in(tokens: ActionSpace) -> Probe:
-    """The scripted expert, whose actions are told in the tokens of an action space: what a perfect policy could do."""
+    """The scripted expert, whose actions are told in the tokens of an action space: what a perfect policy could do.
+
+    Raises:
+        ValueError: a decision is of several steps; while it acts, an action that no tokens say.
+    """
+    if horizon(tokens) > 1:
+        raise ValueError("a decision is of several steps")
     return Probe(IN_TOKENS, lambda env, rng: lambda seen: tokens.decode(tokens.encode(expert_action(env))))
 
 

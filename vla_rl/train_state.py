@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -319,15 +320,29 @@ def restore(folder: Path, state: TrainState) -> int:
     state.policy.load_pretrained(generation.folder / "pretrained_model")
     state.algorithm.load_state_dict(saved["algorithm"])
     checkpoint.set_rng_state(own["rng"], state.rng)
-    ground, digest = build.grounding(state.policy), state.policy.digest()
-    for buffer in (state.replay, state.demos):
-        buffer.renew(ground, digest)  # nothing to do, unless policy.backbone is another one by now
+    encode_anew(state)  # nothing to do, unless the backbone is another one by now
+    ground = build.grounding(state.policy)
     if state.replay.load(part / "replay", ground):
         print(f"features: {part / 'replay'} holds none of this backbone; made for its {len(state.replay)} rows")
     state.replay.interrupt()
     state.collector.episodes, state.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
     state.progress.load_state_dict(generation.step, saved.get("progress"))
     return generation.step
+
+
+def renew(state: TrainState) -> dict[str, float]:
+    """Have critics see as the actor does by now; how many seconds that took. Nothing may be under way."""
+    begun = time.monotonic()
+    state.policy.renew()
+    encode_anew(state)
+    return {"time/renew": time.monotonic() - begun}
+
+
+def encode_anew(state: TrainState) -> None:
+    """Make the features that replay and demonstrations cache of what `policy.ground` sees, unless they are that."""
+    ground, digest = build.grounding(state.policy), state.policy.digest()
+    for buffer in (state.replay, state.demos):
+        buffer.renew(ground, digest)
 
 
 def together(state: TrainState, work: Callable[[], T]) -> T:

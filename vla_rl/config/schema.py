@@ -207,7 +207,8 @@ class TrainConfig(_Part):
     making each, in evaluation too, before it is ended with the run; null for any.
     groups: of environments that are acted for in turn; those of one are stepped while the policy acts for the others.
     updates_per_step: updates of the algorithm a decision. learning_starts: decisions before the first. keep:
-    checkpoints kept, and the last.
+    checkpoints kept, and the last. renew_every: where the trunk trains, critics read what a frozen copy of it makes of
+    observations; that copy becomes the trunk as it is by then, and what replay caches is encoded anew.
     """
 
     steps: PositiveInt
@@ -224,6 +225,7 @@ class TrainConfig(_Part):
     eval_episodes: Annotated[int, Field(gt=0, le=len(VALIDATION_SEEDS))]
     save_every: NonNegativeInt
     keep: PositiveInt
+    renew_every: NonNegativeInt
 
 
 class EvalConfig(_Part):

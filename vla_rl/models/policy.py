@@ -26,7 +26,7 @@ from vla_rl.models.features import Features
 from vla_rl.models.heads import ActionHead
 from vla_rl.models.pointers import SLOTS, Pointers
 from vla_rl.models.readout import Readout
-from vla_rl.models.trunk import Trunk, adapters_off, add_lora
+from vla_rl.models.trunk import Trunk, adapters_off, add_lora, merge_lora
 from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace, Mark, Slot
 
 Logits = list[torch.Tensor]
@@ -200,7 +200,9 @@ class Policy(nn.Module):
         if self._words is not None:
             cached |= {"words": ((self._words, 2 * width), "float16"), "word_mask": ((self._words,), "bool")}
         if self._visual:
-            cached["visual"] = ((self.views, backbone.grid[0] * backbone.grid[1], width), "float16")
+            cells = backbone.grid[0] * backbone.grid[1]
+            cached |= {"visual": ((self.views, cells, width), "float16")}
+            cached |= {"cells": ((self.views * SLOTS, cells), "float16")}
         return cached
 
     def digest(self) -> str:
@@ -217,6 +219,13 @@ class Policy(nn.Module):
         """A policy that decides as this one does now, and never changes; both share what never does in this one."""
         shared = self.trunk if self.frozen_trunk else self.frozen
         return copy.deepcopy(self, {} if shared is None else {id(shared): shared}).requires_grad_(False)
+
+    def renew(self) -> None:
+        """Have `ground` see as `encode` does by now; nothing to do where the trunk never changes."""
+        if self.frozen is not None:
+            self.frozen.load_state_dict(self.trunk.state_dict())
+        elif self.settings.train == "lora":
+            merge_lora(self.trunk.backbone.model)
 
     def condition(self) -> None:
         """Have the head be told whether a decision is to be a good one (an advantage token, arXiv 2511.14759).

@@ -225,12 +225,18 @@ def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations])
     """The policy of `train.checkpoint`, or a fresh one.
 
     Raises:
-        ConfigError: the checkpoint's policy does not fit the run's observations or actions.
+        ConfigError: the checkpoint's policy does not fit the run's observations or actions, or has adapters that the
+            run does not want.
     """
     if run.train.checkpoint is None:
         return build.fresh_policy(run, spec, tasks)
     policy = Policy.from_pretrained(checkpoint.policy_folder(run.train.checkpoint), plugins=run.plugins)
     policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
+    wanted = run.policy.settings(run.plugins, run.replay.stack)
+    try:
+        policy.set_trainable(wanted.train, wanted.lora)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return policy
 
 

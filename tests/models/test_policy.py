@@ -483,6 +483,28 @@ def test_renewed_critics_see_what_the_trunk_sees_by_now(train):
     assert not equal(policy.encode(seen), grounded)
 
 
+@pytest.mark.parametrize("train", ["lora", "all"])
+def test_what_trains_may_be_changed_and_changes_no_decision(train):
+    policy, seen = make(head=TOKENS), observation(4)
+    before, digest, weights = policy.greedy(policy.encode(seen)), policy.digest(), copy.deepcopy(policy.state_dict())
+    policy.set_trainable(train, LoraSettings(rank=2, alpha=4))
+    assert policy.trainable == train
+    assert torch.equal(policy.greedy(policy.encode(seen)), before)
+    assert policy.digest() == digest
+    loss_step(policy)
+    moved = changed(weights, {name.replace(".base_layer", ""): v for name, v in policy.state_dict().items()})
+    assert any(name.startswith("trunk.") for name in moved) == (train == "all")
+    assert policy.digest() == digest
+    assert not equal(policy.encode(seen), policy.ground(seen))
+    if train == "lora":
+        with pytest.raises(ValueError, match="must be lora; got head"):
+            policy.set_trainable("head")
+    else:
+        policy.set_trainable("head")
+        assert equal(policy.encode(seen), policy.ground(seen))
+        assert policy.digest() != digest
+
+
 def test_a_trunk_that_never_changes_needs_no_renewal():
     policy = make()
     digest = policy.digest()

@@ -27,7 +27,7 @@ from pydantic import (
 from vla_rl import registry
 from vla_rl.config import compose
 from vla_rl.config.compose import CONFIG_FILE
-from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings
+from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings, Trainable
 from vla_rl.registry import ADAPTER, ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signal
 
@@ -110,7 +110,7 @@ class PolicyConfig(_Part):
 
     backbone: Component
     head: dict[str, Any]
-    train: Literal["head", "lora", "all"]
+    train: Trainable
     lora: dict[str, Any]
     views: Literal["apart", "together"]
     precision: Literal["auto", "float32", "bfloat16"]

@@ -140,12 +140,11 @@ def merge_lora(model: nn.Module) -> None:
     """Add what the adapters have learnt to the weights beneath them, and start the adapters as the identity again."""
     from peft.tuners.lora import LoraLayer
 
-    for layer in model.modules():
-        if isinstance(layer, LoraLayer):
-            for name in layer.active_adapters:
-                weight: torch.Tensor = layer.get_base_layer().weight
-                weight += layer.get_delta_weight(name).to(weight.dtype)
-                layer.reset_lora_parameters(name, init_lora_weights=True)
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        for name in layer.active_adapters:
+            layer.get_base_layer().weight += layer.get_delta_weight(name)
+            layer.reset_lora_parameters(name, init_lora_weights=True)
 
 
 @contextmanager

@@ -207,6 +207,27 @@ def test_critics_are_renewed_and_replay_with_them(
         state.close()
 
 
+def test_a_trunk_that_trains_is_held_to_what_it_could(started: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "all"
+    rehearsed = ["train.rehearsal={type: drawn, tables: 3, screens: 3}", "train.rehearsal_rows=2"]
+    with pytest.raises(ConfigError, match=r"train\.rehearsal: .*policy\.train=head trains none"):
+        train.train(config.load([*started, *rehearsed, f"run_dir={tmp_path}/head"]))
+    overrides = [*started[:-1], *rehearsed, "policy.train=all", "algorithm.batch_size=16"]
+    train.train(config.load([*overrides, f"run_dir={folder}"]))
+    told = [line["actor/forgotten"] for line in lines(folder) if "actor/forgotten" in line]
+    assert told
+    assert all(value >= 0 for value in told)
+    state = train_state.make(config.load([f"run_dir={folder}", "resume=true", "train.steps=80"]), folder)
+    try:
+        rehearsal = state.algorithm.rehearsal  # type: ignore[attr-defined]
+        begun = rehearsal.taught.places.clone()
+        train_state.restore(folder, state)
+        assert torch.equal(rehearsal.taught.places, begun)
+        assert not torch.equal(state.policy.trunk.pointers.query.weight, state.policy.frozen.pointers.query.weight)
+    finally:
+        state.close()
+
+
 def test_stacked_frames_go_the_whole_way(started: list[str], tmp_path: Path) -> None:
     overrides = [text for text in started if not text.startswith(("train.checkpoint", "run_dir"))]
     run = config.load([*overrides, "replay.stack=2", f"run_dir={tmp_path}/stacked", "train.eval_every=32"])

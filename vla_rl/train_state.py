@@ -145,7 +145,9 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     if run.algorithm.needs.reference and run.train.checkpoint is None:
         raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
     reference = policy.frozen_copy() if run.algorithm.needs.reference else None
-    algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference)
+    held = build.rehearsal(run, policy)
+    parts: dict[str, Any] = {} if held is None else {"rehearsal": held}
+    algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference, **parts)
     cache = feature_cache.choose(run, spec.observation, policy)
     replay = build.replay(
         run,

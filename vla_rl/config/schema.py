@@ -209,6 +209,8 @@ class TrainConfig(_Part):
     updates_per_step: updates of the algorithm a decision. learning_starts: decisions before the first. keep:
     checkpoints kept, and the last. renew_every: where the trunk trains, critics read what a frozen copy of it makes of
     observations; that copy becomes the trunk as it is by then, and what replay caches is encoded anew.
+    rehearsal: where the trunk trains, a registered source of pictures, which it is held to read as it did when the run
+    began (`algorithm.rehearsal_weight`), or null. rehearsal_rows: of them, at each update of the actor.
     """
 
     steps: PositiveInt
@@ -226,6 +228,8 @@ class TrainConfig(_Part):
     save_every: NonNegativeInt
     keep: PositiveInt
     renew_every: NonNegativeInt
+    rehearsal: Component | None
+    rehearsal_rows: PositiveInt
 
 
 class EvalConfig(_Part):

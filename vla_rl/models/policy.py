@@ -12,7 +12,7 @@ import copy
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,10 @@ class Policy(nn.Module):
     def views(self) -> int:
         """V: cameras times stacked frames."""
         return len(self.cameras) * self.settings.stack
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context in which the trunk computes."""
+        return nullcontext() if self.mixed_precision is None else torch.autocast(self.device.type, self.mixed_precision)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What the actor's loss changes."""
@@ -378,7 +382,7 @@ class Policy(nn.Module):
 
     def _look(self, trunk: Trunk, observation: Mapping[str, Any]) -> Features:
         seen = inputs_of(observation, self.cameras, self.settings.stack, self.state_dim, self.device)
-        with nullcontext() if self.mixed_precision is None else torch.autocast(self.device.type, self.mixed_precision):
+        with self.precision():
             return trunk(*seen, self._text_tokens, self._visual, self._words)
 
     def _noise(self, rows: int, n: int, generator: torch.Generator | None = None) -> torch.Tensor:

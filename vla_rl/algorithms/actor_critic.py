@@ -287,7 +287,7 @@ class ActorCritic(ABC):
         self.actor_optimizer.load_state_dict(state["actor_optimizer"])
         self.learner.load_state_dict(state["learner"])
         self.updates = state["updates"]
-        if self.rehearsal is not None:
+        if self.rehearsal is not None and "rehearsal" in state:  # else it begins now
             self.rehearsal.load_state_dict(state["rehearsal"])
 
     # --- parts ----------------------------------------------------------------------------------------------

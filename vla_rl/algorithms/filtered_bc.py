@@ -57,12 +57,13 @@ class FilteredBcAlgorithm:
         with self.learner.autocast():
             features = rows.grounded if self.policy.frozen_trunk else self.policy.encode(rows.observation)
             log_prob = self.policy.log_prob(features, rows.labels.unsqueeze(1)).float().squeeze(1)
-            loss = whole = losses.imitation_loss(log_prob, well, share)
-            if self.rehearsal is not None:
-                whole = loss + self.settings.rehearsal_weight * self.rehearsal.loss(self.learner)
+            loss = losses.imitation_loss(log_prob, well, share)
+            forgotten = loss.new_zeros(()) if self.rehearsal is None else self.rehearsal.loss(self.learner)
+            whole = loss + self.settings.rehearsal_weight * forgotten
         norm = self.learner.step(whole, self.optimizer, self.settings.clip)
         self._loss = torch.where(well, -log_prob.detach(), 0.0)
-        return {"actor/imitation": loss.detach(), "actor/grad_norm": norm, "actor/imitated": share}
+        metrics = {} if self.rehearsal is None else {"actor/forgotten": forgotten.detach()}
+        return metrics | {"actor/imitation": loss.detach(), "actor/grad_norm": norm, "actor/imitated": share}
 
     def priorities(self) -> Tensor:
         """The imitation loss of each row of the last batch, float32 [B]; 0 of rows that are not imitated."""
@@ -84,5 +85,5 @@ class FilteredBcAlgorithm:
         """Go on from what `state_dict` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.learner.load_state_dict(state["learner"])
-        if self.rehearsal is not None:
+        if self.rehearsal is not None and "rehearsal" in state:  # else it begins now
             self.rehearsal.load_state_dict(state["rehearsal"])

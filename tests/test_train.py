@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -180,6 +181,51 @@ def test_lora_trains_adapters_from_images(started: list[str], tmp_path: Path) ->
     run = config.load([*overrides, "policy.train=lora", f"run_dir={tmp_path}/lora", "algorithm.batch_size=16"])
     train.train(run)
     assert any("actor/grad_norm" in line for line in lines(tmp_path / "lora"))
+
+
+@pytest.mark.parametrize("trains", ["lora", "all"])
+def test_critics_are_renewed_and_replay_with_them(
+    trains: str, started: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / trains
+    overrides = [text for text in started if not text.startswith("run_dir")]  # whose start has a frozen trunk
+    overrides += [f"policy.train={trains}", "replay.cache=always", "algorithm.batch_size=16", "train.renew_every=32"]
+    train.train(config.load([*overrides, f"run_dir={folder}"]))
+    assert sum("time/renew" in line for line in lines(folder)) >= 1
+    run = config.load([f"run_dir={folder}", "resume=true", "train.steps=80"])
+    state = train_state.make(run, folder)
+    try:
+        fresh = state.policy.digest()
+        train_state.restore(folder, state)
+        assert state.policy.digest() != fresh
+        assert "holds none of this backbone" not in capsys.readouterr().out  # it was saved with what it sees by now
+        batch = state.replay.sample(8, rng=np.random.default_rng(0))
+        now = state.policy.ground({**batch.observation}).pack()
+        for name, value in now.items():
+            np.testing.assert_allclose(batch.features[name], value, atol=2e-3, err_msg=name)
+    finally:
+        state.close()
+
+
+def test_a_trunk_that_trains_is_held_to_what_it_could(started: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "all"
+    rehearsed = ["train.rehearsal={type: drawn, tables: 3, screens: 3}", "train.rehearsal_rows=2"]
+    with pytest.raises(ConfigError, match=r"train\.rehearsal: .*policy\.train=head trains none"):
+        train.train(config.load([*started, *rehearsed, f"run_dir={tmp_path}/head"]))
+    overrides = [*started[:-1], *rehearsed, "policy.train=all", "algorithm.batch_size=16"]
+    train.train(config.load([*overrides, f"run_dir={folder}"]))
+    told = [line["actor/forgotten"] for line in lines(folder) if "actor/forgotten" in line]
+    assert told
+    assert all(value >= 0 for value in told)
+    state = train_state.make(config.load([f"run_dir={folder}", "resume=true", "train.steps=80"]), folder)
+    try:
+        rehearsal = state.algorithm.rehearsal  # type: ignore[attr-defined]
+        begun = rehearsal.taught.places.clone()
+        train_state.restore(folder, state)
+        assert torch.equal(rehearsal.taught.places, begun)
+        assert not torch.equal(state.policy.trunk.pointers.query.weight, state.policy.frozen.pointers.query.weight)
+    finally:
+        state.close()
 
 
 def test_stacked_frames_go_the_whole_way(started: list[str], tmp_path: Path) -> None:

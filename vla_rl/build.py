@@ -12,6 +12,7 @@ import numpy as np
 
 from vla_rl import envs, registry
 from vla_rl.actions import horizon
+from vla_rl.algorithms.rehearsal import Rehearsal
 from vla_rl.config import RunConfig
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
@@ -21,7 +22,7 @@ from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import EpisodeListener, Hindsight, Own, Priority, ReplayBuffer
 from vla_rl.runtime.learner import Learner, host_memory
-from vla_rl.specs import SIGNALS, Signal
+from vla_rl.specs import SIGNALS, PictureSource, Signal
 
 
 def env_factory(
@@ -196,6 +197,20 @@ def own_experience(run: RunConfig, spec: EnvSpec) -> Own:
         hindsight = Hindsight(goals, goals.share, goals.horizon)
     by: Priority = "priority" if settings.prioritised else "uniform"
     return Own(settings.success_share, by, settings.correction, hindsight)
+
+
+def rehearsal(run: RunConfig, policy: Policy) -> Rehearsal | None:
+    """What holds the trunk to what it can now; None where the run names nothing.
+
+    Raises:
+        ConfigError: nothing of the trunk trains.
+    """
+    if run.train.rehearsal is None:
+        return None
+    if policy.frozen_trunk:
+        raise ConfigError("train.rehearsal: holds a trunk that trains; policy.train=head trains none, lora and all do")
+    source: PictureSource = registry.build("rehearsals", run.train.rehearsal, run.plugins, "train.rehearsal")
+    return Rehearsal(policy, source.draw(run.seed), run.train.rehearsal_rows)
 
 
 def check_returns(run: RunConfig, spec: EnvSpec, demos: ReplayBuffer) -> None:

@@ -34,6 +34,7 @@ GROUPS = (
     "backbones",
     "goals",
     "listeners",
+    "rehearsals",
     "algorithms",
 )
 DEBUG = "VLA_RL_TRACEBACK"

@@ -33,6 +33,7 @@ GROUPS = (
     "backbones",
     "goals",
     "listeners",
+    "rehearsals",
     "algorithms",
 )
 ADAPTER = "vla_rl/Adapter-v0"

@@ -113,6 +113,18 @@ class Sensor(Protocol):
         """One reading, of the shape and dtype that `spec` states; it may be a view of the world's own memory."""
 
 
+Rehearsed = tuple[np.ndarray, list[str]]
+"""Pictures uint8 [P, H, W, 3] and P instructions."""
+
+
+@runtime_checkable
+class PictureSource(Protocol):
+    """Pictures that a trunk is to go on reading as it did; a frozen dataclass whose fields are its config."""
+
+    def draw(self, seed: int) -> Rehearsed:
+        """Pictures and an instruction for each; the same for the same seed."""
+
+
 @runtime_checkable
 class Expert(Protocol):
     """What an environment, or a wrapper around one, has beside Gymnasium's methods where it can show how it is done."""

@@ -13,7 +13,7 @@ from vla_rl.replay import Prefetcher
 from vla_rl.runtime.logger import Log, cut
 from vla_rl.runtime.run_folder import starting
 from vla_rl.runtime.signals import Stop
-from vla_rl.train_state import TrainState, agreed, count_lanes, make, restore, save, together, validate
+from vla_rl.train_state import TrainState, agreed, count_lanes, make, renew, restore, save, together, validate
 
 INTERRUPTED = 143
 """Exit code after SIGTERM (128 + 15): a checkpoint was written, and `resume=true` goes on from it."""
@@ -80,6 +80,9 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
                 log.write(progress.step, state.collector.statistics())
             if due.now("eval", progress.step, settings.eval_every):
                 log.write(progress.step, validate(state))
+            if due.now("renew", progress.step, settings.renew_every):
+                progress.step += settled(state, log)
+                log.write(progress.step, renew(state))
             if due.now("save", progress.step, settings.save_every):
                 progress.step += settled(state, log)
                 save(folder, progress.step, state)
@@ -111,9 +114,6 @@ def rescue(folder: Path, state: TrainState, error: Exception) -> None:
 
 def describe(state: TrainState) -> None:
     """Say what the run is made of."""
-    print(state.replay.describe())
-    print(state.backbone)
-    print(state.cache.said)
-    print(state.collector.envs.describe())
+    print(state.replay.describe(), state.backbone, state.cache.said, state.collector.envs.describe(), sep="\n")
     if len(state.demos):
         print(f"demonstrations: {state.demos.nbytes / 2**20:.0f} MiB of RAM beside it")

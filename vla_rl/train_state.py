@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,7 +145,9 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     if run.algorithm.needs.reference and run.train.checkpoint is None:
         raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
     reference = policy.frozen_copy() if run.algorithm.needs.reference else None
-    algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference)
+    held = build.rehearsal(run, policy)
+    parts: dict[str, Any] = {} if held is None else {"rehearsal": held}
+    algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference, **parts)
     cache = feature_cache.choose(run, spec.observation, policy)
     replay = build.replay(
         run,
@@ -224,12 +227,18 @@ def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations])
     """The policy of `train.checkpoint`, or a fresh one.
 
     Raises:
-        ConfigError: the checkpoint's policy does not fit the run's observations or actions.
+        ConfigError: the checkpoint's policy does not fit the run's observations or actions, or has adapters that the
+            run does not want.
     """
     if run.train.checkpoint is None:
         return build.fresh_policy(run, spec, tasks)
     policy = Policy.from_pretrained(checkpoint.policy_folder(run.train.checkpoint), plugins=run.plugins)
     policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
+    wanted = run.policy.settings(run.plugins, run.replay.stack)
+    try:
+        policy.set_trainable(wanted.train, wanted.lora)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return policy
 
 
@@ -319,15 +328,29 @@ def restore(folder: Path, state: TrainState) -> int:
     state.policy.load_pretrained(generation.folder / "pretrained_model")
     state.algorithm.load_state_dict(saved["algorithm"])
     checkpoint.set_rng_state(own["rng"], state.rng)
-    ground, digest = build.grounding(state.policy), state.policy.digest()
-    for buffer in (state.replay, state.demos):
-        buffer.renew(ground, digest)  # nothing to do, unless policy.backbone is another one by now
+    encode_anew(state)  # nothing to do, unless the backbone is another one by now
+    ground = build.grounding(state.policy)
     if state.replay.load(part / "replay", ground):
         print(f"features: {part / 'replay'} holds none of this backbone; made for its {len(state.replay)} rows")
     state.replay.interrupt()
     state.collector.episodes, state.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
     state.progress.load_state_dict(generation.step, saved.get("progress"))
     return generation.step
+
+
+def renew(state: TrainState) -> dict[str, float]:
+    """Have critics see as the actor does by now; how many seconds that took. Nothing may be under way."""
+    begun = time.monotonic()
+    state.policy.renew()
+    encode_anew(state)
+    return {"time/renew": time.monotonic() - begun}
+
+
+def encode_anew(state: TrainState) -> None:
+    """Make the features that replay and demonstrations cache of what `policy.ground` sees, unless they are that."""
+    ground, digest = build.grounding(state.policy), state.policy.digest()
+    for buffer in (state.replay, state.demos):
+        buffer.renew(ground, digest)
 
 
 def together(state: TrainState, work: Callable[[], T]) -> T:

@@ -435,6 +435,84 @@ def test_training_moves_a_place_to_where_it_is_told():
     assert torch.equal(policy.greedy(features), wanted[:, 0])
 
 
+def test_a_place_that_was_right_teaches_the_pointer_that_was_elsewhere():
+    policy, seen = make(PLACE, train="all"), observation(3)
+    policy.head.requires_grad_(False)
+    before = policy.encode(seen)
+    far = torch.where(before.places[:, 0, :1] > 0, -0.8, 0.8).expand(-1, 2)
+    wanted = torch.from_numpy(np.stack([PLACE.encode(place) for place in far.numpy()])).unsqueeze(1)
+    optimizer = torch.optim.Adam(policy.trainable_parameters(), lr=3e-3)
+    for _ in range(60):
+        loss = -policy.log_prob(policy.encode(seen), wanted).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    after = policy.encode(seen)
+    assert ((before.places[:, 0] - far).abs().amax(-1) > 0.5).all()
+    assert ((after.places[:, 0] - far).abs().amax(-1) < 0.3).all()
+
+
+def test_what_a_pointer_took_for_second_best_is_tried_now_and_then():
+    policy = make(PLACE)
+    features = policy.encode(observation(1))
+    features.places[:, 0], features.confidence[:] = torch.tensor([0.7, 0.7]), torch.eye(1, SLOTS)
+    assert features.cells is not None
+    features.cells[:] = -20.0
+    features.cells[:, 0, :2] = torch.tensor([0.8, 0.2]).log()  # visual tokens of the top row, far from its place
+    chances = torch.log_softmax(policy.logits(features)[0], -1).exp()[0]
+    top_left, beside = (chances[policy.head.places[0].coarse == token].sum() for token in (0, 1))
+    assert 0.02 < top_left < 0.06
+    assert torch.isclose(top_left / beside, torch.tensor(4.0), rtol=0.05)
+
+
+@pytest.mark.parametrize("train", ["lora", "all"])
+def test_renewed_critics_see_what_the_trunk_sees_by_now(train):
+    policy, seen = make(train=train, head=TOKENS), observation(4)
+    loss_step(policy)
+    learnt, digest = policy.encode(seen), policy.digest()
+    reference = policy.frozen_copy()
+    assert not equal(policy.ground(seen), learnt)
+    policy.renew()
+    grounded = policy.ground(seen)
+    assert torch.allclose(grounded.places, learnt.places, atol=1e-5)
+    assert torch.allclose(policy.encode(seen).tokens, learnt.tokens, atol=1e-4)
+    assert torch.allclose(reference.encode(seen).tokens, learnt.tokens, atol=1e-4)
+    assert policy.digest() != digest
+    loss_step(policy)
+    assert equal(policy.ground(seen), grounded)
+    assert not equal(policy.encode(seen), grounded)
+
+
+@pytest.mark.parametrize("train", ["lora", "all"])
+def test_what_trains_may_be_changed_and_changes_no_decision(train):
+    policy, seen = make(head=TOKENS), observation(4)
+    before, digest, weights = policy.greedy(policy.encode(seen)), policy.digest(), copy.deepcopy(policy.state_dict())
+    policy.set_trainable(train, LoraSettings(rank=2, alpha=4))
+    assert policy.trainable == train
+    assert torch.equal(policy.greedy(policy.encode(seen)), before)
+    assert policy.digest() == digest
+    loss_step(policy)
+    moved = changed(weights, {name.replace(".base_layer", ""): v for name, v in policy.state_dict().items()})
+    assert any(name.startswith("trunk.") for name in moved) == (train == "all")
+    assert policy.digest() == digest
+    assert not equal(policy.encode(seen), policy.ground(seen))
+    if train == "lora":
+        with pytest.raises(ValueError, match="must be lora; got head"):
+            policy.set_trainable("head")
+    else:
+        policy.set_trainable("head")
+        assert equal(policy.encode(seen), policy.ground(seen))
+        assert policy.digest() != digest
+
+
+def test_a_trunk_that_never_changes_needs_no_renewal():
+    policy = make()
+    digest = policy.digest()
+    loss_step(policy)
+    policy.renew()
+    assert policy.digest() == digest
+
+
 def test_pointing_into_a_camera_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="'front'; the cameras are side"):
         make(PLACE, cameras=("side",))

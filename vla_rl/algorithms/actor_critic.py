@@ -21,6 +21,7 @@ from vla_rl.algorithms.augment import Augment
 from vla_rl.algorithms.configs import ActorCriticConfig
 from vla_rl.algorithms.critic import Critic, QScorer, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.algorithms.rehearsal import Rehearsal
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
 from vla_rl.replay.batch import Batch
@@ -44,13 +45,20 @@ class ActorCritic(ABC):
         learner: device, precision and processes.
         reference: the policy of the supervised start, which `kl_weight` ties the actor to; learning needs it
             where `kl_weight` > 0.
+        rehearsal: what holds a trunk that trains to what it could.
     """
 
     settings: Any
 
     def __init__(
-        self, settings: ActorCriticConfig, policy: Policy, learner: Learner, reference: Policy | None = None
+        self,
+        settings: ActorCriticConfig,
+        policy: Policy,
+        learner: Learner,
+        reference: Policy | None = None,
+        rehearsal: Rehearsal | None = None,
     ) -> None:
+        self.rehearsal = rehearsal
         self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
         self.augment = Augment(settings.shift, settings.brightness, settings.contrast)
         self.reference = learner.prepare(reference) if reference is not None else None
@@ -217,8 +225,11 @@ class ActorCritic(ABC):
                 noise = self.noise(len(rows), PREFIXES)
                 kl = self.policy.kl(logits, self._reference_logits(rows), noise).mean()
                 whole = whole + settings.kl_weight * kl
+            forgotten = loss.new_zeros(()) if self.rehearsal is None else self.rehearsal.loss(self.learner)
+            whole = whole + settings.rehearsal_weight * forgotten
         norm = self.learner.step(whole, self.actor_optimizer, settings.clip)
-        metrics = {
+        metrics = {} if self.rehearsal is None else {"actor/forgotten": forgotten.detach()}
+        metrics |= {
             "actor/improvement": loss.detach(),
             "actor/imitation": imitation.detach(),
             "actor/grad_norm": norm,
@@ -265,6 +276,7 @@ class ActorCritic(ABC):
             "actor_optimizer": self.actor_optimizer.state_dict(),
             "learner": self.learner.state_dict(),
             "updates": self.updates,
+            **({} if self.rehearsal is None else {"rehearsal": self.rehearsal.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -275,6 +287,8 @@ class ActorCritic(ABC):
         self.actor_optimizer.load_state_dict(state["actor_optimizer"])
         self.learner.load_state_dict(state["learner"])
         self.updates = state["updates"]
+        if self.rehearsal is not None and "rehearsal" in state:  # else it begins now
+            self.rehearsal.load_state_dict(state["rehearsal"])
 
     # --- parts ----------------------------------------------------------------------------------------------
 

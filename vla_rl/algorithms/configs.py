@@ -25,7 +25,8 @@ class AlgorithmConfig(Protocol):
         """What it asks of the run."""
 
     def build(self, **parts: Any) -> Algorithm:
-        """The algorithm; parts: `policy`, `learner`, and `reference`, None unless it needs one."""
+        """The algorithm; parts: `policy`, `learner`, `reference`, None unless it needs one, and `rehearsal`, where the
+        run names one."""
 
     def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer | None:
         """What ranks decisions, from a saved `state_dict` of the algorithm; None where nothing does."""
@@ -42,7 +43,8 @@ class ActorCriticConfig:
         (where `mc_weight` is less than 1, in that share of the rows; the others take the n-step backup alone). "drop":
         nothing; such rows take the n-step backup alone, and where `mc_weight` is 1 they are not learnt from.
     backup, backup_samples: the value of a next state is the max or mean of this many samples' values.
-    bc_weight, kl_weight: the anchors: cross-entropy on demonstrations, KL(policy || supervised start).
+    bc_weight, kl_weight, rehearsal_weight: the anchors: cross-entropy on demonstrations, KL(policy || supervised
+        start), and, where `train.rehearsal` names pictures, how differently the trunk reads them by now.
     demo_share: of a batch's rows, those from demonstrations.
     critic_updates: critic updates for one update of the actor.
     warmup_updates: critic updates before the actor's first.
@@ -64,6 +66,7 @@ class ActorCriticConfig:
     backup_samples: int = 8
     bc_weight: float = 0.3
     kl_weight: float = 0.0
+    rehearsal_weight: float = 1.0
     demo_share: float = 0.25
     critic_updates: int = 8
     warmup_updates: int = 500
@@ -276,6 +279,7 @@ class FilteredBc:
     No critic: the floor that every critic has to beat.
 
     least_return: the discounted return that has to follow a row for it to be imitated; by default, any above 0.
+    rehearsal_weight: where `train.rehearsal` names pictures, of how differently the trunk reads them by now.
     The other settings are those of every actor-critic.
     """
 
@@ -289,6 +293,7 @@ class FilteredBc:
     clip: float = 1.0
     epsilon: float = 0.0
     greedy_share: float = 0.0
+    rehearsal_weight: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("gamma", "demo_share", "final_lr", "epsilon", "greedy_share"):

@@ -12,6 +12,7 @@ from vla_rl.algorithms.acting import Explorer
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.algorithms.configs import FilteredBc
 from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.algorithms.rehearsal import Rehearsal
 from vla_rl.models.policy import Policy
 from vla_rl.replay.batch import Batch
 from vla_rl.runtime.learner import Learner
@@ -21,9 +22,18 @@ class FilteredBcAlgorithm:
     """Imitates the rows of a batch that enough reward followed, and demonstrations.
 
     settings: the hyperparameters. policy: the actor. learner: device, precision and processes. reference: not used.
+    rehearsal: what holds a trunk that trains to what it could.
     """
 
-    def __init__(self, settings: FilteredBc, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
+    def __init__(
+        self,
+        settings: FilteredBc,
+        policy: Policy,
+        learner: Learner,
+        reference: Policy | None = None,
+        rehearsal: Rehearsal | None = None,
+    ) -> None:
+        self.rehearsal = rehearsal
         self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
         self.explorer = Explorer(policy, learner, settings.epsilon, settings.greedy_share)
         self.optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
@@ -48,9 +58,12 @@ class FilteredBcAlgorithm:
             features = rows.grounded if self.policy.frozen_trunk else self.policy.encode(rows.observation)
             log_prob = self.policy.log_prob(features, rows.labels.unsqueeze(1)).float().squeeze(1)
             loss = losses.imitation_loss(log_prob, well, share)
-        norm = self.learner.step(loss, self.optimizer, self.settings.clip)
+            forgotten = loss.new_zeros(()) if self.rehearsal is None else self.rehearsal.loss(self.learner)
+            whole = loss + self.settings.rehearsal_weight * forgotten
+        norm = self.learner.step(whole, self.optimizer, self.settings.clip)
         self._loss = torch.where(well, -log_prob.detach(), 0.0)
-        return {"actor/imitation": loss.detach(), "actor/grad_norm": norm, "actor/imitated": share}
+        metrics = {} if self.rehearsal is None else {"actor/forgotten": forgotten.detach()}
+        return metrics | {"actor/imitation": loss.detach(), "actor/grad_norm": norm, "actor/imitated": share}
 
     def priorities(self) -> Tensor:
         """The imitation loss of each row of the last batch, float32 [B]; 0 of rows that are not imitated."""
@@ -65,9 +78,12 @@ class FilteredBcAlgorithm:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything besides the policy's own weights that a resumed run needs."""
-        return {"optimizer": self.optimizer.state_dict(), "learner": self.learner.state_dict()}
+        held = {} if self.rehearsal is None else {"rehearsal": self.rehearsal.state_dict()}
+        return {"optimizer": self.optimizer.state_dict(), "learner": self.learner.state_dict(), **held}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.learner.load_state_dict(state["learner"])
+        if self.rehearsal is not None and "rehearsal" in state:  # else it begins now
+            self.rehearsal.load_state_dict(state["rehearsal"])

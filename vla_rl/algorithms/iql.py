@@ -25,8 +25,8 @@ class IqlAlgorithm(ActorCritic):
 
     settings: Iql
 
-    def __init__(self, settings: Iql, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
-        super().__init__(settings, policy, learner, reference)
+    def __init__(self, settings: Iql, policy: Policy, learner: Learner, **parts: Any) -> None:
+        super().__init__(settings, policy, learner, **parts)
         self.value = make_critic(settings, policy, slots=()).to(learner.device)
         self.value_optimizer = learner.optimizer(self.value.parameters(), settings.critic_lr, settings.weight_decay)
 

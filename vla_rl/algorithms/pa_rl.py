@@ -29,8 +29,8 @@ class PaRlAlgorithm(ActorCritic):
 
     settings: PaRl
 
-    def __init__(self, settings: PaRl, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
-        super().__init__(settings, policy, learner, reference)
+    def __init__(self, settings: PaRl, policy: Policy, learner: Learner, **parts: Any) -> None:
+        super().__init__(settings, policy, learner, **parts)
         self.model = WorldModel(settings, policy, learner, self.critic) if settings.has_model else None
         self.judge = self.q if self.model is None else judge(settings, self.q, self.model.scorer)
 

@@ -25,9 +25,9 @@ class RecapAlgorithm(ActorCritic):
 
     settings: Recap
 
-    def __init__(self, settings: Recap, policy: Policy, learner: Learner, reference: Policy | None = None) -> None:
+    def __init__(self, settings: Recap, policy: Policy, learner: Learner, **parts: Any) -> None:
         policy.condition()
-        super().__init__(settings, policy, learner, reference)
+        super().__init__(settings, policy, learner, **parts)
 
     @property
     def scorer(self) -> None:

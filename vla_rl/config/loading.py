@@ -33,6 +33,7 @@ _GROUPS = {
     "env.adapter.expert": "experts",
     "replay.hindsight": "goals",
     "replay.on_episode": "listeners",
+    "train.rehearsal": "rehearsals",
 }
 """Where components stand, and of which group they are."""
 

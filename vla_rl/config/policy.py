@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 READS = ("pointers", "words", "tokens")
+Trainable = Literal["head", "lora", "all"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class PolicySettings:
 
     backbone: Any
     head: HeadSettings = field(default_factory=HeadSettings)
-    train: Literal["head", "lora", "all"] = "head"
+    train: Trainable = "head"
     lora: LoraSettings = field(default_factory=LoraSettings)
     stack: int = 1
     views: Literal["apart", "together"] = "apart"

@@ -27,7 +27,7 @@ from pydantic import (
 from vla_rl import registry
 from vla_rl.config import compose
 from vla_rl.config.compose import CONFIG_FILE
-from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings
+from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings, Trainable
 from vla_rl.registry import ADAPTER, ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signal
 
@@ -110,7 +110,7 @@ class PolicyConfig(_Part):
 
     backbone: Component
     head: dict[str, Any]
-    train: Literal["head", "lora", "all"]
+    train: Trainable
     lora: dict[str, Any]
     views: Literal["apart", "together"]
     precision: Literal["auto", "float32", "bfloat16"]
@@ -207,7 +207,10 @@ class TrainConfig(_Part):
     making each, in evaluation too, before it is ended with the run; null for any.
     groups: of environments that are acted for in turn; those of one are stepped while the policy acts for the others.
     updates_per_step: updates of the algorithm a decision. learning_starts: decisions before the first. keep:
-    checkpoints kept, and the last.
+    checkpoints kept, and the last. renew_every: where the trunk trains, critics read what a frozen copy of it makes of
+    observations; that copy becomes the trunk as it is by then, and what replay caches is encoded anew.
+    rehearsal: where the trunk trains, a registered source of pictures, which it is held to read as it did when the run
+    began (`algorithm.rehearsal_weight`), or null. rehearsal_rows: of them, at each update of the actor.
     """
 
     steps: PositiveInt
@@ -224,6 +227,9 @@ class TrainConfig(_Part):
     eval_episodes: Annotated[int, Field(gt=0, le=len(VALIDATION_SEEDS))]
     save_every: NonNegativeInt
     keep: PositiveInt
+    renew_every: NonNegativeInt
+    rehearsal: Component | None
+    rehearsal_rows: PositiveInt
 
 
 class EvalConfig(_Part):

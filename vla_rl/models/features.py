@@ -18,7 +18,7 @@ from vla_rl.specs import STATE
 _MASKS = ("mask", "word_mask")
 _STORED = {
     "places": torch.float32, "extents": torch.float32, "confidence": torch.float32,
-    "tokens": torch.float16, "visual": torch.float16, "words": torch.float16,
+    "tokens": torch.float16, "visual": torch.float16, "cells": torch.float16, "words": torch.float16,
 }  # fmt: skip
 
 
@@ -43,6 +43,8 @@ class Features:
     """bool [B, T]; False on padding."""
     visual: torch.Tensor | None = None
     """float32 [B, V, N, D], image tokens before the language model."""
+    cells: torch.Tensor | None = None
+    """float32 [B, V * S, N], the log-probability of each visual token to be the one that a pointer points at."""
     words: torch.Tensor | None = None
     """float32 [B, W, 2 * D], last hidden states where each word of the text ends and of the token after it, which
     alone has seen whether more follows; in the newest view's sequence. 0 where there is no word."""

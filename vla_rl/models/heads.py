@@ -21,6 +21,9 @@ from vla_rl.specs import Slot
 ABSENT = -20.0
 """The logit of a word that the text does not have: no grammar forbids it, so its probability must stay finite."""
 _KEY = 32
+_DOUBT = 0.05
+"""How much of a pointer's say goes to all visual tokens as it weighs them, the rest to the one place that it settles
+on: what it took for second best is tried now and then, and a click that was rewarded there teaches the pointer."""
 
 
 class ActionHead(nn.Module):
@@ -134,12 +137,13 @@ class Attend(nn.Module):
 class PlaceHead(nn.Module):
     """Logits over a grid laid on a camera's image, which may be finer than the grid of visual tokens.
 
-    They add up: the log of a mixture of bumps at the pointers' places (so that it points at the first thing
-    mentioned before any training), and attention to the visual tokens with keys for the cells inside each.
+    They add up: the log of a mixture of what the pointers say (so that it points at the first thing mentioned before
+    any training), and attention to the visual tokens with keys for the cells inside each.
     """
 
     centres: torch.Tensor
     coarse: torch.Tensor
+    crowd: torch.Tensor
     inside: torch.Tensor
 
     def __init__(self, width: int, hidden_size: int, slot: Slot, view: int, backbone_grid: tuple[int, int]) -> None:
@@ -152,7 +156,9 @@ class PlaceHead(nn.Module):
         scaled_C2 = (centres_C2 + 1) / 2 * size_2
         cell_C2 = scaled_C2.floor().clamp(max=size_2 - 1)
         self.register_buffer("centres", centres_C2, persistent=False)
-        self.register_buffer("coarse", cells_at(centres_C2, backbone_grid), persistent=False)
+        coarse_C = cells_at(centres_C2, backbone_grid)
+        self.register_buffer("coarse", coarse_C, persistent=False)
+        self.register_buffer("crowd", coarse_C.bincount()[coarse_C].log(), persistent=False)
         self.register_buffer("inside", _waves((scaled_C2 - cell_C2) * 2 - 1), persistent=False)
         self.mixture = nn.Linear(width, SLOTS + 1)
         self.gain = nn.Parameter(torch.empty(()))
@@ -177,16 +183,21 @@ class PlaceHead(nn.Module):
         return self.gain * prior_BC + attention_BC / math.sqrt(_KEY)
 
     def pointed(self, x_BW: torch.Tensor, features: Features) -> torch.Tensor:
-        """Log-probability [B, C] of a mixture: a bump at each pointer's place, and a uniform part."""
+        """Log-probability [B, C] of a mixture: of each pointer a bump at its place and, by _DOUBT, what it makes of
+        all visual tokens, each one's share spread over its cells; and a uniform part.
+        """
+        assert features.cells is not None, "features without the pointers' cells"
         rows_BS = slice(self.view * SLOTS, (self.view + 1) * SLOTS)
         places_BS2, confidence_BS = features.places[:, rows_BS], features.confidence[:, rows_BS]
         sigma_S1 = self.log_sigma.exp().unsqueeze(-1) * self.cell
         distance_BSC = (places_BS2.unsqueeze(2) - self.centres).square().sum(-1)
         bumps_BSC = torch.log_softmax(-0.5 * distance_BSC / sigma_S1.square(), -1)
+        tokens_BSC = features.cells[:, rows_BS][:, :, self.coarse] - self.crowd
+        said_BSC = torch.logaddexp(bumps_BSC + math.log1p(-_DOUBT), tokens_BSC + math.log(_DOUBT))
         uniform_B1C = torch.full_like(bumps_BSC[:, :1], -math.log(len(self.centres)))
         known_BS = functional.pad(confidence_BS.clamp_min(1e-4).log(), (0, 1))
         weight_BS = torch.log_softmax(self.mixture(x_BW) + known_BS, -1)
-        return torch.logsumexp(torch.cat([bumps_BSC, uniform_B1C], 1) + weight_BS.unsqueeze(-1), 1)
+        return torch.logsumexp(torch.cat([said_BSC, uniform_B1C], 1) + weight_BS.unsqueeze(-1), 1)
 
 
 class WordHead(nn.Module):

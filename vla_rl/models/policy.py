@@ -12,22 +12,23 @@ import copy
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from vla_rl.config.policy import PolicySettings
+from vla_rl.config.policy import LoraSettings, PolicySettings, Trainable
 from vla_rl.models import sampling, storage
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.features import Features
 from vla_rl.models.heads import ActionHead
+from vla_rl.models.inputs import inputs_of
 from vla_rl.models.pointers import SLOTS, Pointers
 from vla_rl.models.readout import Readout
-from vla_rl.models.trunk import Trunk, adapters_off, add_lora
-from vla_rl.specs import IMAGES, STATE, TASK, ActionSpace, Mark, Slot
+from vla_rl.models.trunk import Trunk, adapters_off, add_lora, merge_lora
+from vla_rl.specs import IMAGES, ActionSpace, Mark, Slot
 
 Logits = list[torch.Tensor]
 """Of each slot k, [B, C_k], before any mask."""
@@ -70,7 +71,7 @@ class Policy(nn.Module):
         self._has_grammar = sampling.has_grammar(action_space)
         self.trunk = Trunk(backbone, pointers, settings.views == "together")
         self.frozen: Trunk | None = None
-        self._set_trainable()
+        self._prepare_trunk()
         self.readout = Readout(self.cameras, settings.stack, state_dim, self.marks)
         self.head = ActionHead(
             settings.head,
@@ -163,7 +164,7 @@ class Policy(nn.Module):
         return [self._view(slot) for slot in self.slots if slot.kind == "place"]
 
     @property
-    def trainable(self) -> str:
+    def trainable(self) -> Trainable:
         """ "head", "lora" or "all"."""
         return self.settings.train
 
@@ -181,6 +182,10 @@ class Policy(nn.Module):
     def views(self) -> int:
         """V: cameras times stacked frames."""
         return len(self.cameras) * self.settings.stack
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context in which the trunk computes."""
+        return nullcontext() if self.mixed_precision is None else torch.autocast(self.device.type, self.mixed_precision)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What the actor's loss changes."""
@@ -200,7 +205,9 @@ class Policy(nn.Module):
         if self._words is not None:
             cached |= {"words": ((self._words, 2 * width), "float16"), "word_mask": ((self._words,), "bool")}
         if self._visual:
-            cached["visual"] = ((self.views, backbone.grid[0] * backbone.grid[1], width), "float16")
+            cells = backbone.grid[0] * backbone.grid[1]
+            cached |= {"visual": ((self.views, cells, width), "float16")}
+            cached |= {"cells": ((self.views * SLOTS, cells), "float16")}
         return cached
 
     def digest(self) -> str:
@@ -217,6 +224,28 @@ class Policy(nn.Module):
         """A policy that decides as this one does now, and never changes; both share what never does in this one."""
         shared = self.trunk if self.frozen_trunk else self.frozen
         return copy.deepcopy(self, {} if shared is None else {id(shared): shared}).requires_grad_(False)
+
+    def set_trainable(self, train: Trainable, lora: LoraSettings | None = None) -> None:
+        """Change what trains from now on, as `PolicySettings.train` and `lora` say it; it decides as before.
+
+        Raises:
+            ValueError: the policy has adapters, which cannot be told from what is beneath them any more.
+        """
+        if train == self.trainable:
+            return
+        if self.trainable == "lora":
+            raise ValueError(f"policy.train: the policy was made with adapters, so it must be lora; got {train}")
+        self.settings = dataclasses.replace(self.settings, train=train, lora=lora or self.settings.lora)
+        self.frozen = None
+        self.requires_grad_(True)
+        self._prepare_trunk()
+
+    def renew(self) -> None:
+        """Have `ground` see as `encode` does by now; nothing to do where the trunk never changes."""
+        if self.frozen is not None:
+            self.frozen.load_state_dict(self.trunk.state_dict())
+        elif self.settings.train == "lora":
+            merge_lora(self.trunk.backbone.model)
 
     def condition(self) -> None:
         """Have the head be told whether a decision is to be a good one (an advantage token, arXiv 2511.14759).
@@ -342,7 +371,8 @@ class Policy(nn.Module):
             )
         return (self.cameras.index(slot.camera) + 1) * self.settings.stack - 1
 
-    def _set_trainable(self) -> None:
+    def _prepare_trunk(self) -> None:
+        """Freeze what does not train, beside a copy of what does, or under adapters."""
         if self.settings.train == "all":
             self.frozen = copy.deepcopy(self.trunk).requires_grad_(False)
             return
@@ -351,27 +381,9 @@ class Policy(nn.Module):
             add_lora(self.trunk.backbone.model, self.settings.lora)
 
     def _look(self, trunk: Trunk, observation: Mapping[str, Any]) -> Features:
-        device = self.device
-        images = [self._image(observation, name).to(device, non_blocking=True) for name in self.cameras]
-        texts = observation[TASK]
-        state = observation.get(STATE)
-        state = torch.zeros(len(texts), 0) if state is None and self.state_dim == 0 else state
-        if state is None or tuple(state.shape) != (len(texts), self.state_dim):
-            found = "none" if state is None else list(state.shape)
-            raise ValueError(f"{STATE}: expected [{len(texts)}, {self.state_dim}]; got {found}")
-        state = torch.as_tensor(state, dtype=torch.float32).to(device, non_blocking=True)
-        with nullcontext() if self.mixed_precision is None else torch.autocast(device.type, self.mixed_precision):
-            return trunk(images, texts, state, self._text_tokens, self._visual, self._words)
-
-    def _image(self, observation: Mapping[str, Any], name: str) -> torch.Tensor:
-        key = IMAGES + name
-        if key not in observation:
-            raise ValueError(f"the policy needs {key}; the observation has {', '.join(observation)}")
-        image = torch.as_tensor(observation[key])
-        frames = 1 if image.ndim == 4 else image.shape[1] if image.ndim == 5 else 0
-        if frames != self.settings.stack:
-            raise ValueError(f"{key}: expected {self.settings.stack} frame(s) a row; got shape {list(image.shape)}")
-        return image
+        seen = inputs_of(observation, self.cameras, self.settings.stack, self.state_dim, self.device)
+        with self.precision():
+            return trunk(*seen, self._text_tokens, self._visual, self._words)
 
     def _noise(self, rows: int, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         noise = torch.rand(rows, n, len(self.slots), generator=generator, device="cpu" if generator else self.device)

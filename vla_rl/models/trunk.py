@@ -79,6 +79,7 @@ class Trunk(nn.Module):
             features.words, features.word_mask = word_states(encoded.tokens_BTD[newest], prompt.words_BW[newest], words)
         if visual:
             features.visual = encoded.visual_BVND.float().reshape(B, V, -1, backbone.hidden_size)
+            features.cells = pointed.logits_BVSN.log_softmax(-1).reshape(B, features.places.shape[1], -1)
         return features
 
     def sequence_length(self, views: int, text_tokens: int) -> int:
@@ -132,6 +133,18 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> None:
     inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
+
+
+@torch.no_grad()
+def merge_lora(model: nn.Module) -> None:
+    """Add what the adapters have learnt to the weights beneath them, and start the adapters as the identity again."""
+    from peft.tuners.lora import LoraLayer
+
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        for name in layer.active_adapters:
+            layer.get_base_layer().weight += layer.get_delta_weight(name)
+            layer.reset_lora_parameters(name, init_lora_weights=True)
 
 
 @contextmanager

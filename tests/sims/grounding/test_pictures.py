@@ -13,6 +13,7 @@ from sims.grounding.exams import EXAMS, exam
 from sims.grounding.phrases import absent
 from sims.grounding.picture import BARE, PATCH, Picture, Split, View
 from sims.grounding.questions import TASKS, ask
+from sims.grounding.rehearsal import Drawn
 from sims.grounding.screens import KINDS as WIDGETS
 from sims.grounding.tables import Tables
 from sims.grounding.texts import ABSENT, instruct
@@ -332,3 +333,25 @@ def test_what_is_to_be_typed_is_marked_word_by_word(drawn: dict[str, list[Pictur
             assert not any(word in said.split() for word in ("type", "into", "field", "and", "press", "the"))
             into_fields += typed.mention < len(text.mentions)
     assert into_fields > 30
+
+
+def test_pictures_to_rehearse_are_of_one_size_and_the_same_for_a_seed() -> None:
+    pictures, texts = Drawn(tables=6, screens=4, side=64).draw(3)
+    again, same = Drawn(tables=6, screens=4, side=64).draw(3)
+    assert pictures.shape[1:] == (64, 64, 3)
+    assert pictures.dtype == np.uint8
+    assert 6 < len(pictures) == len(texts) <= 10
+    assert all(texts)
+    assert texts == same
+    assert np.array_equal(pictures, again)
+    other, _ = Drawn(tables=6, screens=4, side=64).draw(4)
+    assert other.shape != pictures.shape or not np.array_equal(other, pictures)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"tables": 0, "screens": 0}, "one in all; got 0 and 0"), ({"side": 65}, "one of 64, 96, 128; got 65")],
+)
+def test_pictures_to_rehearse_refuse_what_makes_no_sense(wrong: dict[str, int], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Drawn(**wrong)

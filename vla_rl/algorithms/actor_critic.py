@@ -21,7 +21,7 @@ from vla_rl.algorithms.augment import Augment
 from vla_rl.algorithms.configs import ActorCriticConfig
 from vla_rl.algorithms.critic import Critic, QScorer, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
-from vla_rl.algorithms.rehearsal import Rehearsal
+from vla_rl.algorithms.rehearsal import Rehearsal, remembered
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
 from vla_rl.replay.batch import Batch
@@ -225,10 +225,8 @@ class ActorCritic(ABC):
                 noise = self.noise(len(rows), PREFIXES)
                 kl = self.policy.kl(logits, self._reference_logits(rows), noise).mean()
                 whole = whole + settings.kl_weight * kl
-            forgotten = loss.new_zeros(()) if self.rehearsal is None else self.rehearsal.loss(self.learner)
-            whole = whole + settings.rehearsal_weight * forgotten
+            whole, metrics = remembered(whole, self.rehearsal, settings.rehearsal_weight, self.learner)
         norm = self.learner.step(whole, self.actor_optimizer, settings.clip)
-        metrics = {} if self.rehearsal is None else {"actor/forgotten": forgotten.detach()}
         metrics |= {
             "actor/improvement": loss.detach(),
             "actor/imitation": imitation.detach(),

@@ -12,7 +12,7 @@ from vla_rl.algorithms.acting import Explorer
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.algorithms.configs import FilteredBc
 from vla_rl.algorithms.learner_batch import LearnerBatch
-from vla_rl.algorithms.rehearsal import Rehearsal
+from vla_rl.algorithms.rehearsal import Rehearsal, remembered
 from vla_rl.models.policy import Policy
 from vla_rl.replay.batch import Batch
 from vla_rl.runtime.learner import Learner
@@ -58,11 +58,9 @@ class FilteredBcAlgorithm:
             features = rows.grounded if self.policy.frozen_trunk else self.policy.encode(rows.observation)
             log_prob = self.policy.log_prob(features, rows.labels.unsqueeze(1)).float().squeeze(1)
             loss = losses.imitation_loss(log_prob, well, share)
-            forgotten = loss.new_zeros(()) if self.rehearsal is None else self.rehearsal.loss(self.learner)
-            whole = loss + self.settings.rehearsal_weight * forgotten
+            whole, metrics = remembered(loss, self.rehearsal, self.settings.rehearsal_weight, self.learner)
         norm = self.learner.step(whole, self.optimizer, self.settings.clip)
         self._loss = torch.where(well, -log_prob.detach(), 0.0)
-        metrics = {} if self.rehearsal is None else {"actor/forgotten": forgotten.detach()}
         return metrics | {"actor/imitation": loss.detach(), "actor/grad_norm": norm, "actor/imitated": share}
 
     def priorities(self) -> Tensor:

@@ -69,6 +69,16 @@ class Rehearsal:
         self.taught = Features(**state).to(self.policy.device)
 
 
+def remembered(
+    loss: Tensor, rehearsal: Rehearsal | None, weight: float, learner: Learner
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """An actor's loss together with what its trunk has forgotten, where there is a rehearsal, and that for the log."""
+    if rehearsal is None:
+        return loss, {}
+    forgotten = rehearsal.loss(learner)
+    return loss + weight * forgotten, {"actor/forgotten": forgotten.detach()}
+
+
 def _divergence(taught: Tensor, seen: Tensor) -> Tensor:
     """KL of one probability from another, of a yes or no each."""
     taught, seen = (p.clamp(1e-6, 1 - 1e-6) for p in (taught, seen))

@@ -91,6 +91,7 @@ def test_a_component_in_an_override_takes_the_others_place_whole() -> None:
             "policy.backbone.type: unknown name 'tinny' among backbones; did you",
         ),
         ("policy.train=heads", "policy.train: Input should be 'head', 'lora' or 'all' (got 'heads')"),
+        ("train.rehearsal={type: drawm}", "train.rehearsal.type: unknown name 'drawm' among rehearsals; did you mean"),
         ("seed=${train.stepz}", "seed: Interpolation key 'train.stepz' not found"),
         ("seed=???", "seed: Missing mandatory value: seed"),
         ("run_dir=", "run_dir: 'run_dir=' gives no value; write run_dir=null for none"),

@@ -321,6 +321,8 @@ class RunConfig(_Part):
             registry.build("goals", self.replay.hindsight, self.plugins, "replay.hindsight")
         for index, listener in enumerate(self.replay.on_episode):
             registry.build("listeners", listener, self.plugins, f"replay.on_episode[{index}]")
+        if self.train.rehearsal is not None:
+            registry.build("rehearsals", self.train.rehearsal, self.plugins, "train.rehearsal")
         return self
 
     def _check_env(self, env: EnvConfig, path: str) -> None:

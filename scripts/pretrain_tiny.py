@@ -63,17 +63,19 @@ def main() -> None:
         initialise(backbone.model)
     pointers = Pointers.load(chosen.start, backbone.hidden_size) if chosen.start else Pointers(backbone.hidden_size)
 
+    def save() -> None:
+        backbone.save(chosen.out)
+        pointers.save(chosen.out)
+
     def report(step: int, losses: dict[str, float]) -> None:
         print_losses(step, losses)
         if step % SAVE_EVERY == 0:
-            backbone.save(chosen.out)
-            pointers.save(chosen.out)
+            save()
 
     stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)
     recipe = Recipe(chosen.steps, chosen.rate, apart_first=chosen.apart, own_sizes=True)
     training = ground(backbone, pointers, stream, recipe, CELL_LABELS, report)
-    backbone.save(chosen.out)
-    pointers.save(chosen.out)
+    save()
     scores = {}
     for name in EXAMS:
         paper = exam(name, chosen.exam)

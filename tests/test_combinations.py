@@ -44,6 +44,7 @@ CHOICES = {
     "algorithm.epsilon": ["0.0", "0.3"],
     "algorithm.critics": ["2", "1"],
     "policy.views": ["apart", "together"],
+    "policy.remembers": ["false", "true"],
     "train.groups": ["1", "2"],
 }
 BRIEF = [
@@ -69,6 +70,8 @@ def allowed(row: Row) -> bool:
     """What the config refuses by name is left out: see the tests of build and of the feature cache."""
     hindsight = row.get("replay.hindsight", "null") != "null"
     if hindsight and (row.get("algorithm.mc_weight") == "1.0" or row.get("replay.n_step") == "3"):
+        return False
+    if row.get("algorithm.shift") == "2" and row.get("policy.remembers") == "true":
         return False
     return (row.get("replay.cache"), row.get("algorithm.shift")) != ("always", "2")
 
@@ -97,7 +100,10 @@ def wait(state: train_state.TrainState, observation: dict[str, Any]) -> Decision
     rows = len(observation[TASK])
     cached = state.policy.cached_features()
     features = {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in cached.items()}
-    return Decision(np.full((rows, 1), 2), features)
+    noted = state.policy.remembered_shape
+    return Decision(
+        np.full((rows, 1), 2), features, remembered=None if noted is None else np.zeros((rows, *noted), np.float32)
+    )
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[str(i) for i in range(len(ROWS))])

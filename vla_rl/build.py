@@ -88,7 +88,7 @@ def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] 
     episodes = [episode for demonstrations in tasks for episode in demonstrations]
     if episodes:
         stack = run.replay.stack
-        seen = [policy.ground(episode.observation(np.arange(len(episode)), stack)) for episode in episodes]
+        seen = [policy.ground_episode(episode.observation(np.arange(len(episode)), stack)) for episode in episodes]
         policy.set_normalization(Features.concatenate(seen))
     return policy
 
@@ -143,6 +143,7 @@ def _replay(
         n_step=run.replay.n_step,
         stack=run.replay.stack,
         allocate=host_memory(policy.device),
+        remembered=policy.remembered_shape,
         **limits,
     )
 
@@ -261,7 +262,7 @@ def demo_replay(
     """Demonstrations of each task as decisions, in a replay of their own."""
     rows = max(sum(each.steps + len(each) for each in tasks), run.replay.stack + 1)
     buffer = replay(run, spec, policy, capacity=rows, lanes=1, cached=cached)
-    ground = grounding(policy) if cached else None
+    ground = grounding(policy) if cached or policy.settings.remembers else None
     for task, episodes in enumerate(tasks):
         demos.fill(buffer, episodes, spec.tokens, ground, actions=spec.actions, task=task)
     return buffer

@@ -20,6 +20,8 @@ IMAGES = "observation.images."
 """Prefix of a camera's key; the value is uint8 [height, width, 3]."""
 STATE = "observation.state"
 """Every vector sensor, concatenated in the order of the config; float32 [P]."""
+REMEMBERED = "observation.remembered"
+"""Where things were in the episode before, float32 [C, M, K, 3]: a policy's own note, see `models/remembered.py`."""
 TASK = "task"
 """The instruction, a str."""
 Truncation = Literal["bootstrap", "fail", "drop"]

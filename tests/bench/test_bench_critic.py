@@ -66,9 +66,9 @@ def test_rollouts_do_not_depend_on_how_many_run_together(trained: Path) -> None:
     def found(lanes: int) -> dict[tuple[int, int, int], tuple[float, int]]:
         envs = [make() for _ in range(lanes)]
         met = [_meet(envs[0], policy, seed) for seed in VALIDATION_SEEDS[:2]]
-        chosen = [_choices(policy, seen, 3, 0) for _, seen in met]
+        chosen = [_choices(policy, each.seen, 3, 0) for each in met]
         assert all(len(np.unique(tokens, axis=0)) == len(tokens) for tokens in chosen)
-        told = {job: rest for job, *rest in roll_out(envs, policy, [saved for saved, _ in met], chosen, 2, 0.9)}
+        told = {job: rest for job, *rest in roll_out(envs, policy, met, chosen, 2, 0.9)}
         for env in envs:
             env.close()
         assert set(told) == {(s, a, r) for s in range(2) for a in range(len(chosen[s])) for r in range(2)}

@@ -12,7 +12,7 @@ from sims.observe import Observer, Timed
 from tests.fakes import CAMERA, Line
 from vla_rl.audit import probes
 from vla_rl.data.record import Tape, play
-from vla_rl.envs.frame_stack import FrameHistory
+from vla_rl.envs.history import History
 from vla_rl.specs import IMAGES, STATE, SensorSpec
 
 
@@ -110,7 +110,7 @@ def test_a_late_sensor_remembers_what_its_sensor_has_since_changed_in_place() ->
 
 
 def test_stacked_frames_survive_whoever_changes_what_it_is_given() -> None:
-    history, newest = FrameHistory(3), np.zeros((1, 2, 2, 3), np.uint8)
+    history, newest = History(3), np.zeros((1, 2, 2, 3), np.uint8)
     for count in range(4):
         newest[:] = count
         stacked = history.push({CAMERA: newest}, np.array([count == 0]))[CAMERA]

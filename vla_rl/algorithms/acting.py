@@ -34,7 +34,8 @@ class Explorer:
         """
         policy = self._policy
         grounded = policy.ground(observation)
-        logits = policy.logits(grounded if policy.frozen_trunk else policy.encode(observation))
+        features = grounded if policy.frozen_trunk else policy.encode(observation)
+        logits = policy.logits(features)
         rows = len(logits[0])
         tokens = policy.sample(logits, 1, self._noise(rows))
         if self._epsilon > 0:
@@ -46,7 +47,8 @@ class Explorer:
             at = torch.from_numpy(greedy).to(tokens.device, non_blocking=True)
             tokens = tokens.index_copy(0, at, policy.greedy([each[at] for each in logits]).unsqueeze(1))
         log_prob = policy.log_prob(logits, tokens).squeeze(1).float().cpu().numpy()
-        return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack(), {LOG_PROB: log_prob})
+        remembered = None if features.remembered is None else features.remembered.cpu().numpy()
+        return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack(), {LOG_PROB: log_prob}, remembered)
 
     def _noise(self, rows: int) -> torch.Tensor:
         return self._learner.uniform(rows, 1, len(self._policy.slots))

@@ -15,12 +15,13 @@ from vla_rl.replay.batch import Batch
 
 @dataclass(frozen=True)
 class Decision:
-    """What acting gives: tokens int64 [B, K], the frozen features for replay, and by name the arrays [B, ...] of the
-    signals that the algorithm's needs declare."""
+    """What acting gives: tokens int64 [B, K], the frozen features for replay, by name the arrays [B, ...] of the
+    signals that the algorithm's needs declare, and what the next observation is to be remembered with, if anything."""
 
     tokens: np.ndarray
     features: dict[str, np.ndarray]
     extras: dict[str, np.ndarray] = field(default_factory=dict)
+    remembered: np.ndarray | None = None
 
 
 class Scorer(Protocol):

@@ -117,6 +117,7 @@ class ActorCriticConfig:
             to_end=self.mc_weight,
             value_range=self.value_range,
             augments=bool(self.shift or self.brightness or self.contrast),
+            shifts=self.shift > 0,
             reference=self.kl_weight > 0,
             columns=ACTED,
         )

@@ -13,7 +13,6 @@ from vla_rl.algorithms.augment import Augment
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.replay.batch import Batch
-from vla_rl.specs import STATE
 
 PLAIN = ("reward", "discount", "returns", "rest", "weight", "demo", "steps")
 """Columns that are taken as they are."""
@@ -133,9 +132,8 @@ def ground_once(observations: list[dict[str, Any]], shown: list[np.ndarray], pol
     found = unlike.rows(torch.from_numpy(where.reshape(-1)).to(unlike.places.device))
     ends = np.cumsum([len(numbers) for numbers in shown]).tolist()
     parts = [found.rows(slice(end - len(numbers), end)) for end, numbers in zip(ends, shown, strict=True)]
-    for part, observation in zip(parts, observations, strict=True):
-        part.state = observation.get(STATE, part.state)  # which differs where pictures and instruction do not
-    return parts
+    # State and what is remembered differ where pictures and instruction do not.
+    return [part.beside(observation) for part, observation in zip(parts, observations, strict=True)]
 
 
 def _joined(observations: list[dict[str, Any]]) -> dict[str, Any]:

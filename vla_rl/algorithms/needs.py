@@ -19,6 +19,7 @@ class Needs:
         the episode's end. one_step: the share whose transition is of one step; see `ReplayBuffer.sample`.
     value_range: what has to hold every discounted return; None where nothing has to.
     augments: whether pictures are changed before they are encoded, so that cached features are of no use.
+    shifts: whether they are moved, so that what was found in those before is no longer where it was.
     reference: whether a frozen copy of the policy that the run starts from is wanted.
     columns: signals that `Decision.extras` hold, for replay to keep.
     """
@@ -33,5 +34,6 @@ class Needs:
     one_step: float = 0.0
     value_range: tuple[float, float] | None = None
     augments: bool = False
+    shifts: bool = False
     reference: bool = False
     columns: tuple[Signal, ...] = ()

@@ -66,6 +66,7 @@ class PolicySettings:
     stack: how many successive frames of each camera it sees, the newest last.
     views: "apart" (the backbone reads each view beside the instruction by itself: the tiny one was taught so) or
         "together" (all in one sequence, for backbones that were taught on several images).
+    remembers: whether its head also reads where each thing mostly was so far in the episode (`models/remembered.py`).
     """
 
     backbone: Any
@@ -74,6 +75,7 @@ class PolicySettings:
     lora: LoraSettings = field(default_factory=LoraSettings)
     stack: int = 1
     views: Literal["apart", "together"] = "apart"
+    remembers: bool = False
 
     def __post_init__(self) -> None:
         if self.views not in ("apart", "together"):

@@ -105,6 +105,7 @@ class PolicyConfig(_Part):
 
     train: what the actor's loss changes: the head only, LoRA in the backbone too, or everything.
     views: whether the backbone reads the cameras' pictures apart, each beside the instruction, or together.
+    remembers: whether the head also reads where each thing mostly was so far in the episode.
     precision, compile: how a frozen backbone computes; auto measures what is faster, see `vla_rl.autotune.backbone`.
     """
 
@@ -113,6 +114,7 @@ class PolicyConfig(_Part):
     train: Trainable
     lora: dict[str, Any]
     views: Literal["apart", "together"]
+    remembers: bool
     precision: Literal["auto", "float32", "bfloat16"]
     compile: Literal["auto", "always", "never"]
 
@@ -125,6 +127,7 @@ class PolicyConfig(_Part):
             lora=registry.validated(LoraSettings, self.lora, "policy.lora"),
             stack=stack,
             views=self.views,
+            remembers=self.remembers,
         )
 
     @property
@@ -317,6 +320,11 @@ class RunConfig(_Part):
         if twice:
             raise ConfigError(f"more_envs: {twice!r} is listed twice; success is told by name")
         self.policy.settings(self.plugins)
+        if self.policy.remembers and self.algorithm.needs.shifts:
+            raise ConfigError(
+                "algorithm.shift: moves pictures, and not what policy.remembers keeps of those before; use 0, or "
+                "policy.remembers=false"
+            )
         if self.replay.hindsight is not None:
             registry.build("goals", self.replay.hindsight, self.plugins, "replay.hindsight")
         for index, listener in enumerate(self.replay.on_episode):

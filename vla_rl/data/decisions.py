@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from vla_rl.actions import horizon
 from vla_rl.data.files import Episode
 from vla_rl.data.flat import unpack
-from vla_rl.specs import EPISODE_TASK, ActionSpace
+from vla_rl.models.remembered import before_each
+from vla_rl.specs import EPISODE_TASK, REMEMBERED, ActionSpace
 
 if TYPE_CHECKING:
     import gymnasium
@@ -86,8 +88,8 @@ def fill(
         replay: a buffer of one lane.
         episodes: complete episodes; each adds a row a decision and the row of its last observation.
         action_space: bound to the environment's actions.
-        ground: computes the features that replay caches with each frame; called on at most
-            `batch_size` observations at a time.
+        ground: computes the features that replay caches with each frame, or works out from what is remembered; called
+            on at most `batch_size` observations at a time.
         actions: the environment's, where they have several parts.
         task: which of the run's environments they are of.
 
@@ -120,18 +122,24 @@ def remember(
     flags = np.broadcast_to(demo, len(decisions))
     flags = np.append(flags, flags[-1:])
     features = _features(episode, decisions.when, ground, batch_size, replay.stack)
+    noted: dict[str, np.ndarray] = {}
+    if replay.remembered is not None:
+        assert features is not None, "what is remembered follows from features"
+        places, confidence = (torch.from_numpy(features[name]) for name in ("places", "confidence"))
+        noted[REMEMBERED] = before_each(places, confidence, replay.remembered[0]).numpy()
+    cached = features if replay.caches else None
     idle = np.zeros((1, decisions.tokens.shape[1]), np.int64)
     for row, step in enumerate(decisions.when.tolist()):
         final = row == len(decisions)
         at = slice(row, row + 1)
         replay.add(
-            episode.observation([step]),
+            episode.observation([step]) | {name: value[at] for name, value in noted.items()},
             idle if final else decisions.tokens[at],
             np.zeros(1, np.float32) if final else decisions.reward[at],
             np.zeros(1, np.bool_) if final else decisions.terminated[at],
             np.zeros(1, np.bool_) if final else decisions.truncated[at],
             final=np.asarray([final]),
-            features=None if features is None else {key: value[at] for key, value in features.items()},
+            features=None if cached is None else {key: value[at] for key, value in cached.items()},
             labels=idle if final else decisions.labels[at],
             demo=flags[at],
             signals={} if final or signals is None else {name: value[at] for name, value in signals.items()},

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from vla_rl.envs import ObservationShape
-from vla_rl.envs.frame_stack import stacked_times
+from vla_rl.envs.history import stacked_times
 from vla_rl.specs import STATE, TASK, kept_text
 
 FORMAT = "vla_rl/demonstrations"

@@ -15,18 +15,19 @@ import gymnasium
 import numpy as np
 
 from vla_rl.envs import Lane, lanes, spent, spoilt, steps, succeeded
-from vla_rl.envs.frame_stack import FrameHistory
+from vla_rl.envs.history import History
 from vla_rl.envs.vector import Steps, VectorEnvs, spare_cores
 from vla_rl.evaluation.outcome import EvalResult, Outcome
 from vla_rl.registry import ConfigError
-from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, TASK, VALIDATION_SEEDS
+from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, REMEMBERED, TASK, VALIDATION_SEEDS
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
 
 Make = Callable[[], gymnasium.Env]
 Decider = Callable[[dict[str, Any]], tuple[np.ndarray, dict[str, Any]]]
-"""A batched observation -> tokens int64 [B, K] and what is known of them, such as {"q": float [B]}."""
+"""A batched observation -> tokens int64 [B, K] and what is known of them: "q", float [B], and `REMEMBERED`, which is
+put into the same episodes' next observation."""
 
 
 def check_seeds(seeds: Iterable[int]) -> list[int]:
@@ -196,13 +197,15 @@ def _turn(actor: Decider, envs: VectorEnvs, running: dict[int, _Episode], begun:
     try:
         if running:
             decided, info = actor(joined([episode.seen for episode in running.values()]))
-            tokens, q = np.array(decided, np.int64), info.get("q")
+            tokens, q, noted = np.array(decided, np.int64), info.get("q"), info.get(REMEMBERED)
             envs.send(tokens, [*running])
         if begun:
             envs.send_seeds([episode.seed for episode in begun.values()], [*begun])
         if running:
             steps = envs.receive()
             for row, episode in enumerate(running.values()):
+                if noted is not None:
+                    episode.remember(noted[row : row + 1])
                 episode.step(steps, row, tokens[row], None if q is None else float(q[row]))
         if begun:
             steps = envs.receive()
@@ -272,10 +275,14 @@ class _Episode:
         self.seen: dict[str, Any] = {}
         self.ended = False
         self.tokens: list[np.ndarray] = []
-        self._history = FrameHistory(stack)
+        self._history = History(stack)
         self._task, self._info, self._length = "", dict[str, Any](), 0
         self._cost = 0.0
         self._rewards, self._q, self._frames = list[float](), list[float](), list[np.ndarray]()
+
+    def remember(self, noted: np.ndarray) -> None:
+        """Keep what the policy made of what it saw, a batch of one."""
+        self._history.remember(noted)
 
     def step(self, steps: Steps, row: int, tokens: np.ndarray, q: float | None) -> None:
         """Take in what `tokens`, of value `q`, have led to."""
@@ -325,7 +332,11 @@ def _forget_frames(done: dict[int, Outcome], seeds: Sequence[int], films: int) -
 
 
 def joined(observations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Batches of one as one batch: arrays [B, ...], instructions a list of B."""
+    """Batches of one as one batch: arrays [B, ...], instructions a list of B; nothing is remembered where an episode
+    has just begun."""
+    noted = next((each[REMEMBERED] for each in observations if REMEMBERED in each), None)
+    if noted is not None:
+        observations = [{REMEMBERED: np.zeros_like(noted), **each} for each in observations]
     keys = observations[0].keys()
     columns = {key: [observation[key] for observation in observations] for key in keys}
     return {key: list(chain(*column)) if key == TASK else np.concatenate(column) for key, column in columns.items()}

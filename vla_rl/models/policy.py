@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from vla_rl.config.policy import LoraSettings, PolicySettings, Trainable
-from vla_rl.models import sampling, storage
+from vla_rl.models import remembered, sampling, storage
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.features import Features
 from vla_rl.models.heads import ActionHead
@@ -28,7 +28,7 @@ from vla_rl.models.inputs import inputs_of
 from vla_rl.models.pointers import SLOTS, Pointers
 from vla_rl.models.readout import Readout
 from vla_rl.models.trunk import Trunk, adapters_off, add_lora, merge_lora
-from vla_rl.specs import IMAGES, ActionSpace, Mark, Slot
+from vla_rl.specs import IMAGES, REMEMBERED, ActionSpace, Mark, Slot
 
 Logits = list[torch.Tensor]
 """Of each slot k, [B, C_k], before any mask."""
@@ -72,7 +72,7 @@ class Policy(nn.Module):
         self.trunk = Trunk(backbone, pointers, settings.views == "together")
         self.frozen: Trunk | None = None
         self._prepare_trunk()
-        self.readout = Readout(self.cameras, settings.stack, state_dim, self.marks)
+        self.readout = Readout(self.cameras, settings.stack, state_dim, self.marks, settings.remembers)
         self.head = ActionHead(
             settings.head,
             self.slots,
@@ -183,6 +183,11 @@ class Policy(nn.Module):
         """V: cameras times stacked frames."""
         return len(self.cameras) * self.settings.stack
 
+    @property
+    def remembered_shape(self) -> tuple[int, ...] | None:
+        """Of what is remembered for a row; None where nothing is."""
+        return remembered.shape(len(self.cameras)) if self.settings.remembers else None
+
     def precision(self) -> AbstractContextManager[Any]:
         """The context in which the trunk computes."""
         return nullcontext() if self.mixed_precision is None else torch.autocast(self.device.type, self.mixed_precision)
@@ -268,7 +273,8 @@ class Policy(nn.Module):
 
         Args:
             observation: batched; images uint8 [B, H, W, 3] or [B, k, H, W, 3], state [B, P], task B texts;
-                arrays or tensors.
+                arrays or tensors. Of a policy that remembers, `specs.REMEMBERED` too, `Features.remembered` of the
+                observation before; without it nothing is remembered, as at an episode's beginning.
 
         Raises:
             ValueError: a camera or the state is missing, or of another shape or dtype.
@@ -286,6 +292,14 @@ class Policy(nn.Module):
             with adapters_off(self.trunk.backbone):
                 return self._look(self.trunk, observation)
         return self._look(self.trunk, observation)
+
+    def ground_episode(self, observation: Mapping[str, Any]) -> Features:
+        """The same of all observations of an episode, in order: each remembers those before it."""
+        features = self.ground(observation)
+        if features.remembered is None:
+            return features
+        before = remembered.before_each(features.places, features.confidence, len(self.cameras))
+        return features.beside({REMEMBERED: before})
 
     # --- features to decisions ------------------------------------------------------------------------------
 
@@ -383,7 +397,13 @@ class Policy(nn.Module):
     def _look(self, trunk: Trunk, observation: Mapping[str, Any]) -> Features:
         seen = inputs_of(observation, self.cameras, self.settings.stack, self.state_dim, self.device)
         with self.precision():
-            return trunk(*seen, self._text_tokens, self._visual, self._words)
+            features = trunk(*seen, self._text_tokens, self._visual, self._words)
+        if not self.settings.remembers:
+            return features
+        before = observation.get(REMEMBERED)
+        if before is None:
+            before = torch.zeros(len(features), *remembered.shape(len(self.cameras)))
+        return features.beside({REMEMBERED: before})
 
     def _noise(self, rows: int, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         noise = torch.rand(rows, n, len(self.slots), generator=generator, device="cpu" if generator else self.device)

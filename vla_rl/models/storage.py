@@ -53,6 +53,7 @@ def save(frame: Frame, weights: Mapping[str, torch.Tensor], folder: Path) -> Non
         "lora": dataclasses.asdict(settings.lora),
         "stack": settings.stack,
         "views": settings.views,
+        "remembers": settings.remembers,
         "key_size": frame.pointers.key_size,
         "dtype": str(frame.backbone.model.dtype).removeprefix("torch."),
         "action_space": registry.describe(frame.action_space, "action_spaces"),
@@ -76,6 +77,7 @@ def load_frame(folder: Path, plugins: Sequence[str]) -> Frame:
         lora=registry.validated(LoraSettings, config["lora"], "lora"),
         stack=config["stack"],
         views=config["views"],
+        remembers=config.get("remembers", False),
     )
     action_space = registry.build("action_spaces", config["action_space"], plugins, f"{folder / _CONFIG}: action_space")
     backbone = Backbone.from_frame(folder / _BACKBONE, config["dtype"])

@@ -43,6 +43,7 @@ class ReplayBuffer:
     disk_bytes: limit of the coded frames, which then lie in `folder`, a folder for them alone, instead of in RAM.
     Where a limit is passed, the oldest episodes go. Without limits all frames stay in RAM as they are.
     listeners: hear of every episode that ends, and may add to its rows or have it forgotten.
+    remembered: the shape of what observations hold as `specs.REMEMBERED`; None where they hold nothing of it.
     allocate: gives the memory of batches, which is used again and again; page-locked where they go to a GPU.
 
     Memory is committed by the operating system as rows are first written; `plan` tells the whole.
@@ -71,6 +72,7 @@ class ReplayBuffer:
         truncation: Truncation = "fail",
         signals: Sequence[Signal] = (),
         listeners: Sequence[EpisodeListener] = (),
+        remembered: tuple[int, ...] | None = None,
     ) -> None:
         if lanes < 1 or n_step < 1 or stack < 1 or not 0 < gamma <= 1:
             raise ValueError(
@@ -89,7 +91,7 @@ class ReplayBuffer:
         self.signals = tuple(signals)
         self._listeners = list(listeners)
         derived = [column for listener in listeners for column in listener.columns]
-        specs = column_specs(shapes, state_dim, slots, choices, features or {}, self.signals, derived)
+        specs = column_specs(shapes, state_dim, slots, choices, features or {}, self.signals, derived, remembered)
         budget = Budget.split(capacity, lanes, specs, shapes, ram_bytes, disk_bytes)
         where = shard_folder(folder, disk_bytes)
         layout = Layout(capacity, lanes, stack, self.gamma, choices, shapes, specs, budget, where, truncation)
@@ -110,6 +112,12 @@ class ReplayBuffer:
     def caches(self) -> bool:
         """Whether rows hold cached features."""
         return self._memory.caches
+
+    @property
+    def remembered(self) -> tuple[int, ...] | None:
+        """The shape of what observations hold as `specs.REMEMBERED`; None where they hold nothing of it."""
+        spec = self._memory.layout.specs.get("remembered")
+        return None if spec is None else spec[0]
 
     @property
     def nbytes(self) -> int:
@@ -362,6 +370,7 @@ class ReplayBuffer:
             signals=[Signal(name, kind, shape, RETURN + name in columns) for name, (shape, kind) in told.items()],
             images={key: shape for key, (shape, _) in columns.items() if key.startswith(IMAGES)},
             state_dim=columns["state"][0][0],
+            remembered=columns["remembered"][0] if "remembered" in columns else None,
             slots=columns["tokens"][0][0],
             **{name: settings[name] for name in ("capacity", "lanes", "stack", "gamma", "choices")},
             **limits,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vla_rl.replay.columns import FEATURE, SIGNAL, ColumnSpecs
-from vla_rl.specs import STATE, TASK
+from vla_rl.specs import REMEMBERED, STATE, TASK
 
 
 class Given(NamedTuple):
@@ -83,6 +83,10 @@ def checked_rows(
     shape, dtype = specs["state"]
     state = _required(given.observation, STATE) if shape[0] else np.zeros((count, 0), np.float32)
     rows["state"] = checked(STATE, state, (count, *shape), dtype, exact=False)
+    if "remembered" in specs:
+        shape, dtype = specs["remembered"]
+        remembered = _required(given.observation, REMEMBERED)
+        rows["remembered"] = checked(REMEMBERED, remembered, (count, *shape), dtype, exact=False)
     return Rows(rows, frames, _checked_texts(_required(given.observation, TASK), count))
 
 

@@ -52,6 +52,7 @@ def column_specs(
     features: FeatureSpecs,
     signals: Sequence[Signal] = (),
     derived: Sequence[Signal] = (),
+    remembered: tuple[int, ...] | None = None,
 ) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Every column of one row: name -> (shape, dtype); of a camera's frame (`cameras` are keys), its id.
 
@@ -73,6 +74,8 @@ def column_specs(
     }
     specs |= {name: ((), np.dtype(bool)) for name in ("terminated", "truncated", "final", "demo")}
     specs |= {name: ((), np.dtype(np.int64)) for name in LINKS}
+    if remembered is not None:
+        specs["remembered"] = (tuple(remembered), np.dtype(np.float32))
     for name, (shape, kind) in features.items():
         dtype = np.dtype(kind)
         if dtype.kind not in "fiub":

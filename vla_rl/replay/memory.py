@@ -19,7 +19,7 @@ from vla_rl.replay.frames import FrameStore
 from vla_rl.replay.instructions import Instructions
 from vla_rl.replay.journal import Journal
 from vla_rl.replay.ring import Ring
-from vla_rl.specs import STATE, TASK, Truncation
+from vla_rl.specs import REMEMBERED, STATE, TASK, Truncation
 
 Ground = Callable[[dict[str, Any]], dict[str, np.ndarray]]
 """A batched observation -> its cached features, arrays [B, ...]."""
@@ -141,6 +141,8 @@ class Memory:
         observation: dict[str, Any] = dict(self.pictures(ids)) if images else {}
         if columns["state"].shape[1]:
             observation[STATE] = columns["state"][at]
+        if "remembered" in columns:
+            observation[REMEMBERED] = columns["remembered"][at]
         observation[TASK] = self._instructions.texts(columns["instruction"][at])
         return observation
 

@@ -15,6 +15,7 @@ from vla_rl.algorithms.configs import AlgorithmConfig
 from vla_rl.models.policy import Policy
 from vla_rl.runtime.checkpoint import Place, load_state, locate
 from vla_rl.runtime.learner import DTYPES, check_device
+from vla_rl.specs import REMEMBERED
 
 
 class Actor:
@@ -38,17 +39,22 @@ class Actor:
 
     @torch.no_grad()
     def __call__(self, observation: dict[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Tokens int64 [B, K] for a batched observation, and {"q": float32 [B]} where there is a scorer."""
+        """Tokens int64 [B, K] for a batched observation, and what is known of them.
+
+        That is "q" float32 [B], where there is a scorer; and where the policy remembers, `specs.REMEMBERED`, to be put
+        into the next observation of the same episodes.
+        """
         grounded = self.policy.ground(observation)
         features = grounded if self.policy.frozen_trunk else self.policy.encode(observation)
         if self._best_of == 0:
             tokens = self.policy.greedy(features).unsqueeze(1)
         else:
             tokens = self.policy.sample(features, self._best_of, self._noise(len(features)))
+        told = {} if features.remembered is None else {REMEMBERED: features.remembered.cpu().numpy()}
         if self._scorer is None:
-            return tokens[:, 0].cpu().numpy(), {}
+            return tokens[:, 0].cpu().numpy(), told
         q, best = self._scorer(grounded, tokens).max(dim=1)
-        return tokens[torch.arange(len(best)), best].cpu().numpy(), {"q": q.cpu().numpy()}
+        return tokens[torch.arange(len(best)), best].cpu().numpy(), {"q": q.cpu().numpy(), **told}
 
     def _noise(self, rows: int) -> torch.Tensor:
         noise = torch.rand(rows, self._best_of, len(self.policy.slots), generator=self._generator)

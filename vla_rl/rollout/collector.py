@@ -11,12 +11,12 @@ import numpy as np
 
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.envs import spent, spoilt, succeeded
-from vla_rl.envs.frame_stack import FrameHistory
+from vla_rl.envs.history import History
 from vla_rl.envs.vector import Steps, VectorEnvs
 from vla_rl.replay import ReplayBuffer
 from vla_rl.rollout.task_statistics import TaskStatistics
 from vla_rl.runtime.logger import Log
-from vla_rl.specs import COST, EPISODE_TASK, VERIFIED, check_training_seed
+from vla_rl.specs import COST, EPISODE_TASK, REMEMBERED, VERIFIED, check_training_seed
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Group:
     final: np.ndarray
     fresh: np.ndarray
     spoilt: np.ndarray
-    history: FrameHistory
+    history: History
     decision: Decision | None = None
 
 
@@ -69,7 +69,7 @@ class Collector:
             some, count = slice(int(lanes[0]), int(lanes[-1]) + 1), len(lanes)
             seen = {key: value[some] for key, value in observation.items()}
             none = np.zeros(count, bool)
-            group = Group(some, seen, none, ~none, none, FrameHistory(replay.stack))
+            group = Group(some, seen, none, ~none, none, History(replay.stack))
             self._groups.append(group)
         self._turn = self._groups[0]
         self.tasks = list(dict.fromkeys(tasks))
@@ -98,7 +98,12 @@ class Collector:
         self._groups.rotate(-1)
         made = self._take_in(group, log)
         with log.timed("act"):
-            group.decision = act(group.history.push(group.observation, group.fresh))
+            seen = group.history.push(group.observation, group.fresh)
+            group.decision = act(seen)
+        noted = group.decision.remembered
+        if noted is not None:
+            group.observation = {**group.observation, REMEMBERED: seen.get(REMEMBERED, np.zeros_like(noted))}
+            group.history.remember(noted)
         self.envs.send(group.decision.tokens, group.lanes)
         return made
 

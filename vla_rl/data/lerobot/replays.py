@@ -30,7 +30,7 @@ from vla_rl.data.lerobot.read import Dataset
 from vla_rl.data.lerobot.write import writing
 from vla_rl.envs import ObservationShape
 from vla_rl.replay import Ground, ReplayBuffer
-from vla_rl.specs import IMAGES, STATE, TASK
+from vla_rl.specs import IMAGES, REMEMBERED, STATE, TASK
 
 Act = Callable[[np.ndarray], np.ndarray]
 """The tokens int64 [K] of a decision -> the numbers [A] that the environment was given."""
@@ -59,6 +59,7 @@ def write_replay(
             for ids in each.episodes():
                 seen = each.observations(ids)
                 tasks = seen.pop(TASK)
+                seen.pop(REMEMBERED, None)  # it follows from the rest
                 if each.stack > 1:
                     seen |= {key: value[:, -1] for key, value in seen.items() if key.startswith(IMAGES)}
                 rows = each.recorded(ids[:-1])

@@ -1,4 +1,5 @@
-"""Frame stacks while acting: replay stores each frame once and stacks on sampling; whoever acts remembers here."""
+"""What is kept of each lane while acting: its last frames, which replay stores once and stacks on sampling, and what
+the policy remembers of its episode."""
 
 from __future__ import annotations
 
@@ -7,25 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from vla_rl.specs import IMAGES
+from vla_rl.specs import IMAGES, REMEMBERED
 
 
-class FrameHistory:
-    """The last `stack` frames of every camera and lane, older ones first; an episode's first frame fills its start."""
+class History:
+    """The last `stack` frames of every camera and lane, older ones first, an episode's first frame filling its start;
+    and what the policy remembers, which is nothing at an episode's beginning."""
 
     def __init__(self, stack: int) -> None:
         assert stack >= 1, stack
         self._stack = stack
         self._frames: dict[str, np.ndarray] = {}
+        self._remembered: np.ndarray | None = None
 
     def push(self, observation: Mapping[str, Any], fresh: np.ndarray) -> dict[str, Any]:
-        """The batched observation with images [B, stack, H, W, 3]; as it is where `stack` is 1.
+        """The batched observation with images [B, stack, H, W, 3], as they are where `stack` is 1; and with what is
+        remembered, where there is anything.
 
         fresh: bool [B], lanes whose episode begins with this observation.
         """
-        if self._stack == 1:
-            return dict(observation)
         stacked = dict(observation)
+        if self._remembered is not None:
+            none = fresh.reshape(-1, *[1] * (self._remembered.ndim - 1))
+            stacked[REMEMBERED] = np.where(none, np.float32(0), self._remembered)
+        if self._stack == 1:
+            return stacked
         for key, newest in observation.items():
             if not key.startswith(IMAGES):
                 continue
@@ -37,6 +44,10 @@ class FrameHistory:
             frames[fresh] = newest[fresh][:, None]
             stacked[key] = frames.copy()  # whoever acts may change what it is given
         return stacked
+
+    def remember(self, remembered: np.ndarray | None) -> None:
+        """Keep what the policy made of the last observation, float32 [B, ...], for the next one."""
+        self._remembered = remembered
 
 
 def stacked_times(times: np.ndarray, stack: int) -> np.ndarray:

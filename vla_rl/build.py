@@ -262,7 +262,8 @@ def demo_replay(
     """Demonstrations of each task as decisions, in a replay of their own."""
     rows = max(sum(each.steps + len(each) for each in tasks), run.replay.stack + 1)
     buffer = replay(run, spec, policy, capacity=rows, lanes=1, cached=cached)
-    ground = grounding(policy) if cached or policy.settings.remembers else None
+    wanted = cached or policy.settings.remembers
+    ground = (lambda seen: policy.ground_episode(seen).pack()) if wanted else None
     for task, episodes in enumerate(tasks):
         demos.fill(buffer, episodes, spec.tokens, ground, actions=spec.actions, task=task)
     return buffer

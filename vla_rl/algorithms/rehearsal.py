@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vla_rl.models.features import Features
+from vla_rl.models.kept import Kept
 from vla_rl.models.policy import Policy
 from vla_rl.runtime.learner import Learner
 from vla_rl.specs import Rehearsed
@@ -56,7 +57,7 @@ class Rehearsal:
         texts = [self.texts[i] for i in index.tolist()]
         nothing = torch.zeros(len(texts), 0, device=policy.device)
         with policy.precision():
-            found = policy.trunk(images, texts, nothing, visual=True)
+            found = policy.trunk(images, texts, nothing, Kept(visual=True))
         found.visual = None  # the tokens themselves may become others
         return found
 

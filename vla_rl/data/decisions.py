@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from vla_rl.actions import horizon
 from vla_rl.data.files import Episode
 from vla_rl.data.flat import unpack
-from vla_rl.models.remembered import before_each
-from vla_rl.specs import EPISODE_TASK, REMEMBERED, ActionSpace
+from vla_rl.specs import EPISODE_TASK, REMEMBERED, TASK, ActionSpace
 
 if TYPE_CHECKING:
     import gymnasium
@@ -88,8 +86,8 @@ def fill(
         replay: a buffer of one lane.
         episodes: complete episodes; each adds a row a decision and the row of its last observation.
         action_space: bound to the environment's actions.
-        ground: computes the features that replay caches with each frame, or works out from what is remembered; called
-            on at most `batch_size` observations at a time.
+        ground: computes the features that replay caches with each frame; called on at most `batch_size` observations
+            of one episode at a time, in order. Where replay holds what is remembered, it follows from them.
         actions: the environment's, where they have several parts.
         task: which of the run's environments they are of.
 
@@ -123,10 +121,9 @@ def remember(
     flags = np.append(flags, flags[-1:])
     features = _features(episode, decisions.when, ground, batch_size, replay.stack)
     noted: dict[str, np.ndarray] = {}
-    if replay.remembered is not None:
-        assert features is not None, "what is remembered follows from features"
-        places, confidence = (torch.from_numpy(features[name]) for name in ("places", "confidence"))
-        noted[REMEMBERED] = before_each(places, confidence, replay.remembered[0]).numpy()
+    if features is not None and "remembered" in features:
+        after = features["remembered"]
+        noted[REMEMBERED] = np.concatenate([np.zeros_like(after[:1]), after[:-1]])
     cached = features if replay.caches else None
     idle = np.zeros((1, decisions.tokens.shape[1]), np.int64)
     for row, step in enumerate(decisions.when.tolist()):
@@ -152,5 +149,10 @@ def _features(
     """The features of the episode's observations at the steps `when`, arrays [N + 1, ...]."""
     if ground is None:
         return None
-    parts = [ground(episode.observation(when[i : i + batch_size], stack)) for i in range(0, len(when), batch_size)]
+    parts: list[dict[str, np.ndarray]] = []
+    for begin in range(0, len(when), batch_size):
+        seen = episode.observation(when[begin : begin + batch_size], stack)
+        if parts and "remembered" in parts[-1]:
+            seen[REMEMBERED] = parts[-1]["remembered"][-1:].repeat(len(seen[TASK]), 0)
+        parts.append(ground(seen))
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

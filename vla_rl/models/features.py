@@ -1,7 +1,7 @@
 """What heads and critics read of an observation, computed once and kept in replay.
 
 Shapes: B rows, V views (cameras times stacked frames), S slots of the pointers, P state, T tokens,
-N visual tokens of a view, W words, D width of the backbone; C, M, K of what is remembered, see `remembered.py`.
+N visual tokens of a view, W words, D width of the backbone; C, M, P, K of what is remembered, see `remembered.py`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla_rl.models.remembered import updated
+from vla_rl.models import remembered as tracks
+from vla_rl.models.pointers import MENTIONS, SLOTS
 from vla_rl.specs import REMEMBERED, STATE
 
 _MASKS = ("mask", "word_mask")
 _STORED = {
     "places": torch.float32, "extents": torch.float32, "confidence": torch.float32,
-    "tokens": torch.float16, "visual": torch.float16, "cells": torch.float16, "words": torch.float16,
+    "remembered": torch.float32, "tokens": torch.float16, "visual": torch.float16, "cells": torch.float16,
+    "words": torch.float16,
 }  # fmt: skip
 
 
@@ -27,7 +29,7 @@ _STORED = {
 class Features:
     """The rows' features; those that may be None only where the head reads them.
 
-    `state` is raw: the readout normalises it. `pack` leaves out what observations hold: it, and what is remembered.
+    `state` is raw: the readout normalises it. `pack` leaves it out, since replay stores it anyway.
     """
 
     places: torch.Tensor
@@ -52,7 +54,9 @@ class Features:
     word_mask: torch.Tensor | None = None
     """bool [B, W]; False where the text has no such word."""
     remembered: torch.Tensor | None = None
-    """float32 [B, C, M, K, 3], where things mostly were in the episode, this observation included; no gradient."""
+    """float32 [B, C, M, K, 3], where things are by all that was seen in the episode so far; no gradient."""
+    peaks: torch.Tensor | None = None
+    """float32 [B, C, M, P, 3], what pointers think possible in the newest views; no gradient, and not packed."""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -94,16 +98,19 @@ class Features:
     def beside(self, observation: Mapping[str, Any]) -> Features:
         """The same of pictures and words, beside the state of these observations and what was remembered before."""
         changed = self._map(lambda value: value)
-        device, state, before = self.places.device, observation.get(STATE), observation.get(REMEMBERED)
-        if state is not None:
-            changed.state = torch.as_tensor(state).float().to(device, non_blocking=True)
-        if before is not None:
-            before = torch.as_tensor(before).to(device, non_blocking=True)
-            changed.remembered = updated(before, self.places, self.confidence)
+        changed.state = observation.get(STATE, self.state)
+        if REMEMBERED in observation:
+            changed.remembered = tracks.updated(observation[REMEMBERED], *self.seen_now())
         return changed
 
+    def seen_now(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is remembered from: the peaks, and the confidences [B, C, M] of the newest views."""
+        assert self.peaks is not None, "features without peaks"
+        by_view = self.confidence.detach().unflatten(1, (self.peaks.shape[1], -1, SLOTS))
+        return self.peaks, by_view[:, :, -1, :MENTIONS]
+
     def pack(self) -> dict[str, np.ndarray]:
-        """Everything but the state and what is remembered as arrays for replay; wide features in half precision."""
+        """Everything but the state as arrays for replay; wide features in half precision."""
         packed = {}
         for name, dtype in _STORED.items():
             value = getattr(self, name)
@@ -117,11 +124,12 @@ class Features:
     @classmethod
     def unpack(cls, packed: Mapping[str, np.ndarray | torch.Tensor], observation: Mapping[str, Any]) -> Features:
         """The features that `pack` made, beside the state of their observation, on the state's device."""
-        device = torch.as_tensor(observation.get(STATE, 0)).device
-        values = {name: torch.as_tensor(value).to(device, non_blocking=True) for name, value in packed.items()}
-        none = torch.zeros(len(packed["places"]), 0, device=device)
-        seen = cls(state=none, **{name: v if name in _MASKS else v.float() for name, v in values.items()})
-        return seen.beside(observation)
+        state = observation.get(STATE)
+        if state is None:
+            state = torch.zeros(len(packed["places"]), 0)
+        state = torch.as_tensor(state).float()
+        values = {name: torch.as_tensor(value).to(state.device, non_blocking=True) for name, value in packed.items()}
+        return cls(state=state, **{name: v if name in _MASKS else v.float() for name, v in values.items()})
 
     def _map(self, change: Any) -> Features:
         values = {field.name: getattr(self, field.name) for field in fields(self)}

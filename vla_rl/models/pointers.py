@@ -65,13 +65,41 @@ def around_best(logits_BVSN: torch.Tensor, grid: tuple[int, int]) -> torch.Tenso
     Where two things look alike, the mean over all tokens lies between them, where nothing is. Of the tiny backbone's
     pointers on Reach this brought those off by more than 3 of 64 pixels from 13% to 7.5%.
     """
-    rows, columns = grid
-    device = logits_BVSN.device
-    row_N = torch.arange(rows, device=device).repeat_interleave(columns)
-    column_N = torch.arange(columns, device=device).repeat(rows)
     best_BVS1 = logits_BVSN.argmax(-1, keepdim=True)
-    far_BVSN = ((row_N - row_N[best_BVS1]).abs() > 1) | ((column_N - column_N[best_BVS1]).abs() > 1)
-    return logits_BVSN.masked_fill(far_BVSN, -torch.inf).softmax(-1)
+    return logits_BVSN.masked_fill(~_near(best_BVS1, grid, 1), -torch.inf).softmax(-1)
+
+
+def _near(cell: torch.Tensor, grid: tuple[int, int], reach: int) -> torch.Tensor:
+    """Which of a grid's N cells are at most `reach` rows and columns from `cell` int64 [..., 1]: bool [..., N]."""
+    rows, columns = grid
+    row_N = torch.arange(rows, device=cell.device).repeat_interleave(columns)
+    column_N = torch.arange(columns, device=cell.device).repeat(rows)
+    return ((row_N - row_N[cell]).abs() <= reach) & ((column_N - column_N[cell]).abs() <= reach)
+
+
+def peaks(pointed: Pointed, grid: tuple[int, int], count: int) -> torch.Tensor:
+    """The `count` places that each pointer thinks most possible, and the share of each: float32 [B, V, S, count, 3].
+
+    The first one is `places_BVS2`; each further one is around the best token more than two cells from those before.
+    """
+    logits_BVSN, found = pointed.logits_BVSN, []
+    share_BVSN, left_BVSN = logits_BVSN.softmax(-1), logits_BVSN
+    cells_BVSN2 = _places_in_cells(pointed.offsets_BVSN2, grid)
+    for _ in range(count):
+        best_BVS1 = left_BVSN.argmax(-1, keepdim=True)
+        near_BVSN = _near(best_BVS1, grid, 1)
+        weight_BVSN = logits_BVSN.masked_fill(~near_BVSN, -torch.inf).softmax(-1)
+        place_BVS2 = torch.einsum("bvsn,bvsnc->bvsc", weight_BVSN, cells_BVSN2)
+        found.append(torch.cat([place_BVS2, (share_BVSN * near_BVSN).sum(-1, keepdim=True)], -1))
+        left_BVSN = left_BVSN.masked_fill(_near(best_BVS1, grid, 2), -torch.inf)
+    return torch.stack(found, 3)
+
+
+def _places_in_cells(offsets_BVSN2: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """What the offsets in each cell come to over the whole view, [B, V, S, N, 2]."""
+    rows, columns = grid
+    half_cell = offsets_BVSN2.new_tensor([1 / columns, 1 / rows])
+    return cell_centres(grid, offsets_BVSN2.device) + offsets_BVSN2 * half_cell
 
 
 class Pointers(nn.Module):
@@ -105,10 +133,7 @@ class Pointers(nn.Module):
         inner_BVSN4 = torch.einsum("bsck,bvnk->bvsnc", query_BS5K[:, :, 1:], inner_BVNK) * scale
         offsets_BVSN2 = torch.tanh(inner_BVSN4[..., :2])
         weight_BVSN = around_best(logits_BVSN, grid)
-        rows, columns = grid
-        half_cell = visual_BVND.new_tensor([1 / columns, 1 / rows])
-        cells_BVSN2 = cell_centres(grid, visual_BVND.device) + offsets_BVSN2 * half_cell
-        places_BVS2 = torch.einsum("bvsn,bvsnc->bvsc", weight_BVSN, cells_BVSN2)
+        places_BVS2 = torch.einsum("bvsn,bvsnc->bvsc", weight_BVSN, _places_in_cells(offsets_BVSN2, grid))
         extents_BVS2 = torch.einsum("bvsn,bvsnc->bvsc", weight_BVSN, torch.sigmoid(inner_BVSN4[..., 2:] - _SMALL))
         attended_BVSD = weight_BVSN @ visual_BVND
         pair = torch.cat([slots_BSD[:, None].expand(B, V, S, -1), attended_BVSD], -1)

@@ -25,7 +25,8 @@ from vla_rl.models.backbone import Backbone
 from vla_rl.models.features import Features
 from vla_rl.models.heads import ActionHead
 from vla_rl.models.inputs import inputs_of
-from vla_rl.models.pointers import SLOTS, Pointers
+from vla_rl.models.kept import Columns, Kept
+from vla_rl.models.pointers import Pointers
 from vla_rl.models.readout import Readout
 from vla_rl.models.trunk import Trunk, adapters_off, add_lora, merge_lora
 from vla_rl.specs import IMAGES, REMEMBERED, ActionSpace, Mark, Slot
@@ -68,6 +69,7 @@ class Policy(nn.Module):
         if any(slot.kind == "word" for slot in action_space.slots) and not backbone.tokenizer.is_fast:
             raise ValueError("action_space copies words, which needs a backbone with a fast tokenizer")
         self.mixed_precision: torch.dtype | None = None
+        self._kept = Kept.of(settings, action_space.slots)
         self._has_grammar = sampling.has_grammar(action_space)
         self.trunk = Trunk(backbone, pointers, settings.views == "together")
         self.frozen: Trunk | None = None
@@ -196,24 +198,9 @@ class Policy(nn.Module):
         """What the actor's loss changes."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def cached_features(self) -> dict[str, tuple[tuple[int, ...], str]]:
+    def cached_features(self) -> Columns:
         """The shape of a row and the dtype of each array of `Features.pack`."""
-        width, backbone = self.trunk.backbone.hidden_size, self.trunk.backbone
-        cached: dict[str, tuple[tuple[int, ...], str]] = {
-            "places": ((self.views * SLOTS, 2), "float32"),
-            "extents": ((self.views * SLOTS, 2), "float32"),
-            "confidence": ((self.views * SLOTS,), "float32"),
-        }
-        if self._text_tokens is not None:
-            length = self.trunk.sequence_length(self.views, self._text_tokens)
-            cached |= {"tokens": ((length, width), "float16"), "mask": ((length,), "bool")}
-        if self._words is not None:
-            cached |= {"words": ((self._words, 2 * width), "float16"), "word_mask": ((self._words,), "bool")}
-        if self._visual:
-            cells = backbone.grid[0] * backbone.grid[1]
-            cached |= {"visual": ((self.views, cells, width), "float16")}
-            cached |= {"cells": ((self.views * SLOTS, cells), "float16")}
-        return cached
+        return self._kept.columns(self.trunk, len(self.cameras), self.settings.stack)
 
     def digest(self) -> str:
         """Names what `ground` computes and `cached_features` keeps: of one digest, one observation's are the same.
@@ -294,12 +281,11 @@ class Policy(nn.Module):
         return self._look(self.trunk, observation)
 
     def ground_episode(self, observation: Mapping[str, Any]) -> Features:
-        """The same of all observations of an episode, in order: each remembers those before it."""
+        """The same of observations that follow one another, so that each remembers those before it."""
         features = self.ground(observation)
-        if features.remembered is None:
-            return features
-        before = remembered.before_each(features.places, features.confidence, len(self.cameras))
-        return features.beside({REMEMBERED: before})
+        if features.peaks is not None:
+            features.remembered = remembered.through(self._before(observation, 1), *features.seen_now())
+        return features
 
     # --- features to decisions ------------------------------------------------------------------------------
 
@@ -360,23 +346,6 @@ class Policy(nn.Module):
 
     # --- parts ----------------------------------------------------------------------------------------------
 
-    @property
-    def _text_tokens(self) -> int | None:
-        head = self.settings.head
-        return head.text_tokens if "tokens" in head.reads else None
-
-    @property
-    def _visual(self) -> bool:
-        return any(slot.kind == "place" for slot in self.slots)
-
-    @property
-    def _words(self) -> int | None:
-        """How many words' hidden states are kept; None where nothing reads them."""
-        counts = [slot.choices for slot in self.slots if slot.kind == "word"]
-        if "words" in self.settings.head.reads:
-            counts.append(self.settings.head.words)
-        return max(counts, default=None)
-
     def _view(self, slot: Slot) -> int:
         """The newest frame of the camera that a `place` slot points into."""
         if slot.camera not in self.cameras:
@@ -397,13 +366,17 @@ class Policy(nn.Module):
     def _look(self, trunk: Trunk, observation: Mapping[str, Any]) -> Features:
         seen = inputs_of(observation, self.cameras, self.settings.stack, self.state_dim, self.device)
         with self.precision():
-            features = trunk(*seen, self._text_tokens, self._visual, self._words)
-        if not self.settings.remembers:
+            features = trunk(*seen, self._kept)
+        if features.peaks is None:
             return features
-        before = observation.get(REMEMBERED)
-        if before is None:
-            before = torch.zeros(len(features), *remembered.shape(len(self.cameras)))
-        return features.beside({REMEMBERED: before})
+        return features.beside({REMEMBERED: self._before(observation, len(features))})
+
+    def _before(self, observation: Mapping[str, Any], rows: int) -> torch.Tensor:
+        """What was remembered before the first `rows` observations."""
+        noted = observation.get(REMEMBERED)
+        if noted is None:
+            noted = torch.zeros(rows, *remembered.shape(len(self.cameras)))
+        return torch.as_tensor(noted)[:rows].to(self.device, non_blocking=True)
 
     def _noise(self, rows: int, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         noise = torch.rand(rows, n, len(self.slots), generator=generator, device="cpu" if generator else self.device)

@@ -17,8 +17,10 @@ from torch.nn import functional
 from vla_rl.config.policy import LoraSettings
 from vla_rl.models.backbone import Backbone, word_states
 from vla_rl.models.features import Features
-from vla_rl.models.pointers import Pointers
+from vla_rl.models.kept import Kept
+from vla_rl.models.pointers import MENTIONS, Pointers, peaks
 from vla_rl.models.processor import pixels_to_floats
+from vla_rl.models.remembered import PEAKS
 
 
 class Trunk(nn.Module):
@@ -36,9 +38,7 @@ class Trunk(nn.Module):
         images: Sequence[torch.Tensor],
         texts: Sequence[str],
         state: torch.Tensor,
-        text_tokens: int | None = None,
-        visual: bool = False,
-        words: int | None = None,
+        kept: Kept,
     ) -> Features:
         """Encode B rows.
 
@@ -46,18 +46,17 @@ class Trunk(nn.Module):
             images: for each camera uint8 [B, H, W, 3] or [B, k, H, W, 3]; sizes may differ.
             texts: B instructions.
             state: float32 [B, P], passed on.
-            text_tokens: keep the token sequence, padded to what an instruction of so many tokens needs.
-            visual: keep the image tokens.
-            words: keep so many words' hidden states.
+            kept: what is kept beside what the pointers say.
 
         Raises:
-            ValueError: an instruction longer than the backbone, or `text_tokens`, allows.
+            ValueError: an instruction longer than the backbone, or `kept.text_tokens`, allows.
         """
         backbone = self.backbone
-        views = []
+        views, newest = [], []
         for image in images:
             frames = image.unsqueeze(1) if image.ndim == 4 else image
             views.append(pixels_to_floats(frames, backbone.image_size, backbone.mean, backbone.std))
+            newest.append(sum(view.shape[1] for view in views) - 1)
         pixels_BV3HW = torch.cat(views, 1)
         B, V = pixels_BV3HW.shape[:2]
         beside = self._beside(V)
@@ -70,16 +69,21 @@ class Trunk(nn.Module):
             confidence=pointed.confidence_logit_BVS.sigmoid().reshape(B, -1),
             state=state,
         )
-        if text_tokens is not None:
-            length = self.sequence_length(beside, text_tokens)
+        if kept.text_tokens is not None:
+            length = self.sequence_length(beside, kept.text_tokens)
             tokens, mask = _padded(encoded.tokens_BTD.float(), encoded.mask_BT.bool(), length)
             features.tokens, features.mask = tokens.reshape(B, -1, backbone.hidden_size), mask.reshape(B, -1)
-        if words is not None:
-            newest = torch.arange(1, B + 1, device=state.device) * (V // beside) - 1
-            features.words, features.word_mask = word_states(encoded.tokens_BTD[newest], prompt.words_BW[newest], words)
-        if visual:
+        if kept.words is not None:
+            last = torch.arange(1, B + 1, device=state.device) * (V // beside) - 1
+            states, starts = encoded.tokens_BTD[last], prompt.words_BW[last]
+            features.words, features.word_mask = word_states(states, starts, kept.words)
+        if kept.visual:
             features.visual = encoded.visual_BVND.float().reshape(B, V, -1, backbone.hidden_size)
             features.cells = pointed.logits_BVSN.log_softmax(-1).reshape(B, features.places.shape[1], -1)
+        if kept.peaks:
+            with torch.no_grad():
+                found = peaks(pointed, backbone.grid, PEAKS)
+            features.peaks = found.reshape(B, V, *found.shape[2:])[:, newest, :MENTIONS]
         return features
 
     def sequence_length(self, views: int, text_tokens: int) -> int:

@@ -114,12 +114,6 @@ class ReplayBuffer:
         return self._memory.caches
 
     @property
-    def remembered(self) -> tuple[int, ...] | None:
-        """The shape of what observations hold as `specs.REMEMBERED`; None where they hold nothing of it."""
-        spec = self._memory.layout.specs.get("remembered")
-        return None if spec is None else spec[0]
-
-    @property
     def nbytes(self) -> int:
         """Bytes in RAM at full capacity, coded frames as far as there are any yet."""
         return self._memory.nbytes
@@ -279,9 +273,8 @@ class ReplayBuffer:
         return self._sampler.ids(finished_only, by)
 
     def prioritise(self, ids: np.ndarray, priority: np.ndarray) -> None:
-        """Give rows `ids` int [B] their priorities, float [B], above 0: such as |TD error| ** 0.6.
-
-        Rows that are gone are passed over; new ones have the highest priority so far. Priorities are not saved.
+        """Give rows `ids` int [B] their priorities, float [B], above 0: such as |TD error| ** 0.6. Rows that are gone
+        are passed over; new ones have the highest priority so far. Priorities are not saved.
 
         Raises:
             ValueError: a priority of 0, below it, or without bounds.
@@ -403,7 +396,5 @@ class ReplayBuffer:
 
     def renew(self, ground: Ground, digest: str) -> bool:
         """Make the cached features of all rows anew, unless they are of `digest` already; returns whether it did.
-
-        ground: makes those of at most `memory.GROUNDED` observations at a time.
-        """
+        `ground` makes those of at most `memory.GROUNDED` observations at a time."""
         return self._memory.renew(ground, digest)

@@ -200,7 +200,7 @@ class Policy(nn.Module):
 
     def cached_features(self) -> Columns:
         """The shape of a row and the dtype of each array of `Features.pack`."""
-        return self._kept.columns(self.trunk, len(self.cameras), self.settings.stack)
+        return self.trunk.columns(self._kept, len(self.cameras), self.settings.stack)
 
     def digest(self) -> str:
         """Names what `ground` computes and `cached_features` keeps: of one digest, one observation's are the same.

@@ -17,10 +17,10 @@ from torch.nn import functional
 from vla_rl.config.policy import LoraSettings
 from vla_rl.models.backbone import Backbone, word_states
 from vla_rl.models.features import Features
-from vla_rl.models.kept import Kept
-from vla_rl.models.pointers import MENTIONS, Pointers, peaks
+from vla_rl.models.kept import Columns, Kept
+from vla_rl.models.pointers import MENTIONS, SLOTS, Pointers, peaks
 from vla_rl.models.processor import pixels_to_floats
-from vla_rl.models.remembered import PEAKS
+from vla_rl.models.remembered import PEAKS, shape
 
 
 class Trunk(nn.Module):
@@ -85,6 +85,27 @@ class Trunk(nn.Module):
                 found = peaks(pointed, backbone.grid, PEAKS)
             features.peaks = found.reshape(B, V, *found.shape[2:])[:, newest, :MENTIONS]
         return features
+
+    def columns(self, kept: Kept, cameras: int, stack: int) -> Columns:
+        """The arrays of `Features.pack`, where `stack` frames of each camera are seen."""
+        width, views = self.backbone.hidden_size, cameras * stack
+        pointers = views * SLOTS
+        found: Columns = {
+            "places": ((pointers, 2), "float32"),
+            "extents": ((pointers, 2), "float32"),
+            "confidence": ((pointers,), "float32"),
+        }
+        if kept.peaks:
+            found["remembered"] = (shape(cameras), "float32")
+        if kept.text_tokens is not None:
+            length = self.sequence_length(views, kept.text_tokens)
+            found |= {"tokens": ((length, width), "float16"), "mask": ((length,), "bool")}
+        if kept.words is not None:
+            found |= {"words": ((kept.words, 2 * width), "float16"), "word_mask": ((kept.words,), "bool")}
+        if kept.visual:
+            cells = self.backbone.grid[0] * self.backbone.grid[1]
+            found |= {"visual": ((views, cells, width), "float16"), "cells": ((pointers, cells), "float16")}
+        return found
 
     def sequence_length(self, views: int, text_tokens: int) -> int:
         """Tokens that `Features.tokens` holds of so many views and an instruction of at most so many tokens."""

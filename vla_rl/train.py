@@ -35,6 +35,7 @@ def train(run: RunConfig) -> Path:
             state.learner.track(begin)
         stop = parts.enter_context(Stop())
         if state.learner.rank == 0:
+            state.run.save(folder)  # with what was worked out, for resuming and evaluation
             describe(state)
             cut(folder, begin)
             count_lanes(folder, state)
@@ -114,6 +115,7 @@ def rescue(folder: Path, state: TrainState, error: Exception) -> None:
 
 def describe(state: TrainState) -> None:
     """Say what the run is made of."""
-    print(state.replay.describe(), state.backbone, state.cache.said, state.collector.envs.describe(), sep="\n")
+    said = state.replay.describe(), state.backbone, state.cache.said, state.collector.envs.describe(), state.settled
+    print(*filter(None, said), sep="\n")
     if len(state.demos):
         print(f"demonstrations: {state.demos.nbytes / 2**20:.0f} MiB of RAM beside it")

@@ -68,7 +68,7 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """Everything that a run is made of."""
+    """Everything that a run is made of. settled: what was worked out for its config, in words."""
 
     run: RunConfig
     learner: Learner
@@ -83,6 +83,7 @@ class TrainState:
     own: Own
     evaluator: Evaluator
     rng: np.random.Generator
+    settled: str = ""
     progress: Progress = field(default_factory=Progress)
     failure: Exception | None = None
 
@@ -135,6 +136,7 @@ class TrainState:
 
 def make(run: RunConfig, folder: Path) -> TrainState:
     """Build every part of the run, once; its tracker writes into `folder`."""
+    run, settled = build.settled(run)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
     spec = build.env_spec(run)
     learner = build.learner(run, folder)
@@ -185,6 +187,7 @@ def make(run: RunConfig, folder: Path) -> TrainState:
             run.train.step_timeout,
         ),
         rng=rng,
+        settled=settled,
     )
 
 

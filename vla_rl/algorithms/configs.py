@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ACTED = (Signal(LOG_PROB),)
 """What `Explorer` tells of its decisions."""
+Gamma = float | Literal["auto"]
+"""The discount of one decision; "auto": about 1 - 1 / T, where demonstrations take T decisions (`build.settled`)."""
 
 
 class AlgorithmConfig(Protocol):
@@ -36,7 +38,8 @@ class AlgorithmConfig(Protocol):
 class ActorCriticConfig:
     """A policy and a categorical critic of its own (HL-Gauss, arXiv 2403.03950) on frozen features.
 
-    gamma: discount of one decision.
+    gamma: discount of one decision; "auto": 1 - 1 / T, where the median demonstration takes T decisions, worked out
+        when a run begins, and part of its config from then on.
     mc_weight: share of the observed return in the critic's target; the rest is the n-step backup.
     truncation: what the observed return of an episode is worth that a limit of steps cut short. "fail": it is complete,
         so that the limit counts as a failure. "bootstrap": it goes on with the value at the episode's last observation
@@ -59,7 +62,7 @@ class ActorCriticConfig:
         no use.
     """
 
-    gamma: float = 0.9
+    gamma: Gamma = 0.9
     mc_weight: float = 0.5
     truncation: Truncation = "fail"
     backup: Literal["max", "mean"] = "max"
@@ -90,7 +93,8 @@ class ActorCriticConfig:
     contrast: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("gamma", "mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share"):
+        check_gamma(self)
+        for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share"):
             check_share(self, name)
         for name in ("backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics"):
             check_positive(self, name)
@@ -110,7 +114,7 @@ class ActorCriticConfig:
         return Needs(
             batch_size=self.batch_size,
             demo_share=self.demo_share,
-            gamma=self.gamma,
+            gamma=known(self.gamma),
             truncation=self.truncation,
             finished_only=self.returns_alone,
             following="cut" if self.returns_alone else True,
@@ -283,7 +287,7 @@ class FilteredBc:
     The other settings are those of every actor-critic.
     """
 
-    gamma: float = 0.9
+    gamma: Gamma = 0.9
     least_return: float = 1e-6
     truncation: Truncation = "fail"
     demo_share: float = 0.25
@@ -296,7 +300,8 @@ class FilteredBc:
     rehearsal_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("gamma", "demo_share", "final_lr", "epsilon", "greedy_share"):
+        check_gamma(self)
+        for name in ("demo_share", "final_lr", "epsilon", "greedy_share"):
             check_share(self, name)
         check_positive(self, "batch_size")
 
@@ -306,7 +311,7 @@ class FilteredBc:
         return Needs(
             batch_size=self.batch_size,
             demo_share=self.demo_share,
-            gamma=self.gamma,
+            gamma=known(self.gamma),
             truncation=self.truncation,
             finished_only=True,
             following=False,
@@ -320,6 +325,17 @@ class FilteredBc:
     def build(self, **parts: Any) -> Algorithm:
         """The algorithm on a policy; see `FilteredBcAlgorithm` for the parts."""
         return registry.named("vla_rl.algorithms.filtered_bc:FilteredBcAlgorithm")(settings=self, **parts)
+
+
+def known(gamma: Gamma) -> float | None:
+    """The number; None where it is yet to be worked out."""
+    return None if isinstance(gamma, str) else gamma
+
+
+def check_gamma(settings: Any) -> None:
+    """Raise ValueError unless `gamma` lies in [0, 1], or is to be worked out."""
+    if known(settings.gamma) is not None:
+        check_share(settings, "gamma")
 
 
 def check_share(settings: Any, name: str) -> None:

@@ -13,7 +13,8 @@ class Needs:
     """What an algorithm asks of replay, of the policy and of the environments.
 
     batch_size: rows of a batch. demo_share: of them from demonstrations, in [0, 1].
-    gamma, truncation: of the returns that replay works out; see `ReplayBuffer`.
+    gamma, truncation: of the returns that replay works out; see `ReplayBuffer`. gamma is None where the config's own
+        field `gamma` is to be worked out from demonstrations, see `build.settled`.
     finished_only: whether only rows of episodes that have ended are learnt from.
     following: of which rows the next observation is wanted. to_end: the share of the rows whose n-step walk goes to
         the episode's end. one_step: the share whose transition is of one step; see `ReplayBuffer.sample`.
@@ -25,7 +26,7 @@ class Needs:
 
     batch_size: int
     demo_share: float = 0.0
-    gamma: float = 0.99
+    gamma: float | None = 0.99
     truncation: Truncation = "bootstrap"
     finished_only: bool = False
     following: Following = True

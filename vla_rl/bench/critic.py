@@ -81,7 +81,7 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
     assert run.eval.checkpoint is not None
     place = locate(run.eval.checkpoint)
     policy = Policy.from_pretrained(place.policy, plugins=run.plugins)
-    judges = judges_of(run, policy)
+    judges, gamma = judges_of(run, policy)
     spec = build.env_spec(run)
     policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     (make,) = build.env_factories(run, spec).values()
@@ -93,7 +93,6 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
         chosen = [_choices(policy, seen, decisions, number) for number, (_, seen) in enumerate(met)]
         returns = np.full((states, decisions, rollouts), np.nan)
         length = np.zeros(returns.shape)
-        gamma = run.algorithm.needs.gamma
         for job, paid, taken in roll_out(envs, policy, [snapshot for snapshot, _ in met], chosen, rollouts, gamma):
             returns[job], length[job] = paid, taken
     values = {name: np.full(returns.shape[:2], np.nan) for name in judges}
@@ -106,8 +105,9 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
         return Judged(returns, values, np.nanmean(np.where(np.isnan(returns), np.nan, length), axis=(1, 2)))
 
 
-def judges_of(run: RunConfig, policy: Policy) -> dict[str, Scorer]:
-    """What judges decisions in the run's checkpoint, by name: the critic, and where there is one, the model."""
+def judges_of(run: RunConfig, policy: Policy) -> tuple[dict[str, Scorer], float]:
+    """What judges decisions in the run's checkpoint, by name: the critic, and where there is one, the model; and the
+    discount of what they tell."""
     assert run.eval.checkpoint is not None
     folder = locate(run.eval.checkpoint).policy
     trained = saved_algorithm(folder, run.plugins)
@@ -120,7 +120,7 @@ def judges_of(run: RunConfig, policy: Policy) -> dict[str, Scorer]:
     found = {way or "critic": each.scorer(policy, state) for way, each in named.items()}
     if None in found.values():
         raise ConfigError(f"algorithm: {type(settings).__name__} judges no decisions")
-    return found
+    return found, settings.needs.gamma
 
 
 def _can_go_back(env: gymnasium.Env) -> bool:

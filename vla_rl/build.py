@@ -40,7 +40,7 @@ def env_factories(
     return {one.env.name: env_factory(one, spec, render_mode, past) for one in run.each()}
 
 
-def settled(run: RunConfig) -> tuple[RunConfig, str]:
+def with_gamma(run: RunConfig) -> tuple[RunConfig, str]:
     """The run with a number for `algorithm.gamma` where that is "auto", and a line that says which; else as it is.
 
     A reward at the end of the typical demonstration counts 1 / e at its beginning: gamma = 1 - 1 / T, where T is the

@@ -13,7 +13,18 @@ from vla_rl.replay import Prefetcher
 from vla_rl.runtime.logger import Log, cut
 from vla_rl.runtime.run_folder import starting
 from vla_rl.runtime.signals import Stop
-from vla_rl.train_state import TrainState, agreed, count_lanes, make, renew, restore, save, together, validate
+from vla_rl.train_state import (
+    TrainState,
+    agreed,
+    check_critic,
+    count_lanes,
+    make,
+    renew,
+    restore,
+    save,
+    together,
+    validate,
+)
 
 INTERRUPTED = 143
 """Exit code after SIGTERM (128 + 15): a checkpoint was written, and `resume=true` goes on from it."""
@@ -78,9 +89,10 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
             progress.owed -= int(progress.owed)
             log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%")
             if due.now("log", progress.step, settings.log_every):
-                log.write(progress.step, state.collector.statistics())
+                log.write(progress.step, state.collector.statistics() | check_critic(state))
             if due.now("eval", progress.step, settings.eval_every):
-                log.write(progress.step, validate(state))
+                log.write(progress.step, validate(state) | check_critic(state))
+                say(state)
             if due.now("renew", progress.step, settings.renew_every):
                 progress.step += settled(state, log)
                 log.write(progress.step, renew(state))
@@ -88,8 +100,15 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
                 progress.step += settled(state, log)
                 save(folder, progress.step, state)
         progress.step += settled(state, log)
-        log.write(progress.step, state.collector.statistics())
+        log.write(progress.step, state.collector.statistics() | check_critic(state))
+        say(state)
     return stopped
+
+
+def say(state: TrainState) -> None:
+    """Say how acting by the critic does, where that is known."""
+    if state.learner.rank == 0 and state.critic_health:
+        print(f"step {state.progress.step}: {state.critic_health}")
 
 
 def settled(state: TrainState, log: Log) -> int:
@@ -115,7 +134,7 @@ def rescue(folder: Path, state: TrainState, error: Exception) -> None:
 
 def describe(state: TrainState) -> None:
     """Say what the run is made of."""
-    said = state.replay.describe(), state.backbone, state.cache.said, state.collector.envs.describe(), state.settled
+    said = state.replay.describe(), state.backbone, state.cache.said, state.collector.envs.describe(), state.discount
     print(*filter(None, said), sep="\n")
     if len(state.demos):
         print(f"demonstrations: {state.demos.nbytes / 2**20:.0f} MiB of RAM beside it")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vla_rl import build, registry
-from vla_rl.algorithms.algorithm import Algorithm, Decision
+from vla_rl.algorithms.algorithm import ActsByScorer, Algorithm, Decision
 from vla_rl.algorithms.needs import Needs
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
@@ -21,11 +21,13 @@ from vla_rl.config import RunConfig
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import EnvSpec, Past, lanes
 from vla_rl.envs.vector import VectorEnvs, spare_cores
+from vla_rl.evaluation.critic_health import CriticHealth
 from vla_rl.evaluation.episodes import Evaluator, workers_of
 from vla_rl.evaluation.outcome import percent
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import Batch, Own, ReplayBuffer, sample_mixed
+from vla_rl.rollout.acting_statistics import ActingStatistics
 from vla_rl.rollout.actor import Actor
 from vla_rl.rollout.collector import Collector
 from vla_rl.runtime import checkpoint
@@ -68,7 +70,11 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """Everything that a run is made of. settled: what was worked out for its config, in words."""
+    """Everything that a run is made of.
+
+    discount: how it was worked out, and critic_health: how acting by the critic does, in words; "" where none was, or
+    none does, or it is not known yet.
+    """
 
     run: RunConfig
     learner: Learner
@@ -82,8 +88,10 @@ class TrainState:
     backbone: str
     own: Own
     evaluator: Evaluator
+    acting: ActingStatistics
     rng: np.random.Generator
-    settled: str = ""
+    discount: str = ""
+    critic_health: str = ""
     progress: Progress = field(default_factory=Progress)
     failure: Exception | None = None
 
@@ -136,7 +144,7 @@ class TrainState:
 
 def make(run: RunConfig, folder: Path) -> TrainState:
     """Build every part of the run, once; its tracker writes into `folder`."""
-    run, settled = build.settled(run)
+    run, discount = build.with_gamma(run)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
     spec = build.env_spec(run)
     learner = build.learner(run, folder)
@@ -167,6 +175,8 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     dealt = lanes(makers, run.train.num_envs)
     envs = VectorEnvs([lane.make for lane in dealt], run.train.num_envs, workers, run.train.step_timeout)
     seeds = lane_seeds(run, learner, folder)
+    acting = ActingStatistics(len(run.envs))
+    replay.listen(acting)
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return TrainState(
         run=run,
@@ -186,8 +196,9 @@ def make(run: RunConfig, folder: Path) -> TrainState:
             workers_of(run, learner.processes),
             run.train.step_timeout,
         ),
+        acting=acting,
         rng=rng,
-        settled=settled,
+        discount=discount,
     )
 
 
@@ -275,6 +286,22 @@ def validate(state: TrainState) -> dict[str, float]:
     return found
 
 
+def check_critic(state: TrainState) -> dict[str, float]:
+    """How acting by the critic does beside acting without it, by the latest episodes of all processes; the algorithm
+    takes note of it. Nothing where no lane acts by it."""
+    best_of, counts = state.needs.best_of, state.acting.counts
+    if not best_of:
+        return {}
+    joint = np.array(state.learner.total(*counts.ravel().tolist())).reshape(counts.shape)
+    found = CriticHealth.of(joint, best_of)
+    algorithm = cast("ActsByScorer", state.algorithm)
+    if found.trusted is not None:
+        algorithm.trust(found.trusted)
+    cloning = "; meanwhile the actor clones what succeeded" if algorithm.falls_back else ""
+    state.critic_health = found.said and found.said + cloning
+    return found.metrics
+
+
 def save(folder: Path, step: int, state: TrainState) -> Path:
     """One generation: the policy, and all that a resumed run needs, with the experience of each process."""
     own, learner = own_part(state.learner.rank), state.learner
@@ -288,6 +315,7 @@ def save(folder: Path, step: int, state: TrainState) -> Path:
         if learner.rank == 0:
             saved |= {
                 "algorithm": state.algorithm.state_dict(),
+                "critic_health": state.critic_health,
                 "settings": registry.describe(state.algorithm.settings, "algorithms"),
                 "progress": state.progress.state_dict(),
                 "processes": learner.processes,

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vla_rl import registry
 from vla_rl.algorithms.needs import Needs
-from vla_rl.specs import LOG_PROB, Signal, Truncation
+from vla_rl.specs import ACTING, LOG_PROB, Signal, Truncation
 
 if TYPE_CHECKING:
     from vla_rl.algorithms.algorithm import Algorithm, Scorer
 
 
 ACTED = (Signal(LOG_PROB),)
-"""What `Explorer` tells of its decisions."""
+"""What `Explorer` tells of its decisions,"""
+ACTED_BY_CRITIC = (*ACTED, Signal(ACTING, "int8"))
+"""and where some lanes act by the critic."""
 Gamma = float | Literal["auto"]
-"""The discount of one decision; "auto": about 1 - 1 / T, where demonstrations take T decisions (`build.settled`)."""
+"""The discount of one decision; "auto": about 1 - 1 / T, where demonstrations take T decisions (`build.with_gamma`)."""
 
 
 class AlgorithmConfig(Protocol):
@@ -58,6 +60,11 @@ class ActorCriticConfig:
     greedy_share: of the environments that, while collecting, take the most likely decision: a greedy policy runs in
         circles where a sampling one stumbles out, and the critic has to see that (as Ape-X gives each actor its own
         epsilon, arXiv 1803.00933).
+    critic_share, critic_samples: of the environments that, while collecting, take the best of so many samples by the
+        critic, once the actor learns. That costs no time, and shows what the critic knows of decisions: the log tells
+        how they do beside the greedy ones, or, where there are none, beside those that sample.
+    fallback: whether the actor clones what succeeded (what a reward followed, and demonstrations), and follows the
+        critic no more, while acting by it is known to be worse; until it is no longer.
     shift, brightness, contrast: augmentation of pictures, see `vla_rl.algorithms.augment`; cached features are then of
         no use.
     """
@@ -88,16 +95,24 @@ class ActorCriticConfig:
     sigma: float = 0.035
     epsilon: float = 0.0
     greedy_share: float = 0.0
+    critic_share: float = 0.0
+    critic_samples: int = 16
+    fallback: bool = False
     shift: int = 0
     brightness: float = 0.0
     contrast: float = 0.0
 
     def __post_init__(self) -> None:
         check_gamma(self)
-        for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share"):
+        for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share", "critic_share"):
             check_share(self, name)
-        for name in ("backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics"):
+        positive = "backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics", "critic_samples"
+        for name in positive:
             check_positive(self, name)
+        if self.greedy_share + self.critic_share > 1:
+            raise ValueError(f"greedy_share + critic_share: at most 1, got {self.greedy_share} + {self.critic_share}")
+        if self.fallback and self.critic_share == 0:
+            raise ValueError("fallback: needs lanes that act by the critic, such as critic_share=0.25; got 0.0")
         if self.shift < 0 or not 0 <= self.brightness < 1 or not 0 <= self.contrast < 1:
             raise ValueError(f"shift: at least 0; brightness, contrast: in [0, 1); got {self}")
         if self.value_range[0] >= self.value_range[1]:
@@ -122,7 +137,8 @@ class ActorCriticConfig:
             value_range=self.value_range,
             augments=bool(self.shift or self.brightness or self.contrast),
             reference=self.kl_weight > 0,
-            columns=ACTED,
+            best_of=self.critic_samples if self.critic_share > 0 else 0,
+            columns=ACTED_BY_CRITIC if self.critic_share > 0 else ACTED,
         )
 
     def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer | None:
@@ -260,6 +276,11 @@ class Recap(ActorCriticConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.critic_share > 0:
+            raise ValueError(
+                f"critic_share: recap's critic judges no decisions, so that none acts by it; use 0, got "
+                f"{self.critic_share}"
+            )
         if not 0.0 < self.share < 1.0 or self.told_weight <= 0:
             raise ValueError(f"share: in (0, 1); told_weight: above 0; got {self.share} and {self.told_weight}")
 

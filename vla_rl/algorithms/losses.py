@@ -76,6 +76,14 @@ def weighted_bc_loss(weights_BN: Tensor, log_prob_BN: Tensor) -> Tensor:
     return -(weights_BN.detach() * log_prob_BN).sum(-1).mean()
 
 
+def went_well(demo_B: Tensor, return_B: Tensor, rest_B: Tensor, least: float) -> Tensor:
+    """Which rows are worth imitating, bool [B]: demonstrations, and what a return of at least `least` followed.
+
+    What a return counts for that is not whole is not known, and so never enough.
+    """
+    return demo_B | (whole(return_B, rest_B) >= least)
+
+
 def imitation_loss(log_prob_B: Tensor, selected_B: Tensor, share: Tensor) -> Tensor:
     """-log pi(label | s), the mean over the selected rows.
 

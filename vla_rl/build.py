@@ -40,8 +40,8 @@ def env_factories(
     return {one.env.name: env_factory(one, spec, render_mode, past) for one in run.each()}
 
 
-def with_gamma(run: RunConfig) -> tuple[RunConfig, str]:
-    """The run with a number for `algorithm.gamma` where that is "auto", and a line that says which; else as it is.
+def with_gamma(run: RunConfig) -> RunConfig:
+    """The run with a number for `algorithm.gamma` where that is "auto"; else as it is.
 
     A reward at the end of the typical demonstration counts 1 / e at its beginning: gamma = 1 - 1 / T, where T is the
     median of the demonstrations' decisions (a chunk is one), which a few that wandered do not move. Of several tasks,
@@ -51,7 +51,7 @@ def with_gamma(run: RunConfig) -> tuple[RunConfig, str]:
         ConfigError: there are no demonstrations.
     """
     if run.algorithm.needs.gamma is not None:
-        return run, ""
+        return run
     spec = env_spec(run)
     shown = [episodes for episodes in demonstrations(run, spec) if len(episodes)]
     if not shown:
@@ -61,10 +61,8 @@ def with_gamma(run: RunConfig) -> tuple[RunConfig, str]:
         )
     stride = horizon(spec.tokens)
     length = max(float(np.median([-(-len(each) // stride) for each in episodes])) for episodes in shown)
-    gamma = round(1 - 1 / max(length, 2.0), 6)
-    algorithm = dataclasses.replace(run.algorithm, gamma=gamma)
-    said = f"algorithm.gamma: {gamma:g}, which is 1 - 1 / {length:g}, the decisions of the median demonstration"
-    return run.model_copy(update={"algorithm": algorithm}), said
+    algorithm = dataclasses.replace(run.algorithm, gamma=round(1 - 1 / max(length, 2.0), 6))
+    return run.model_copy(update={"algorithm": algorithm})
 
 
 def env_spec(run: RunConfig) -> EnvSpec:

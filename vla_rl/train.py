@@ -48,6 +48,9 @@ def train(run: RunConfig) -> Path:
         if state.learner.rank == 0:
             state.run.save(folder)  # with what was worked out, for resuming and evaluation
             describe(state)
+            if run.algorithm.needs.gamma is None:
+                gamma = state.replay.gamma
+                print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
             cut(folder, begin)
             count_lanes(folder, state)
         log = Log(folder, state.learner.accelerator, run.train.steps, run.env_name, state.learner.rank == 0)
@@ -134,7 +137,6 @@ def rescue(folder: Path, state: TrainState, error: Exception) -> None:
 
 def describe(state: TrainState) -> None:
     """Say what the run is made of."""
-    said = state.replay.describe(), state.backbone, state.cache.said, state.collector.envs.describe(), state.discount
-    print(*filter(None, said), sep="\n")
+    print(state.replay.describe(), state.backbone, state.cache.said, state.collector.envs.describe(), sep="\n")
     if len(state.demos):
         print(f"demonstrations: {state.demos.nbytes / 2**20:.0f} MiB of RAM beside it")

@@ -70,11 +70,7 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """Everything that a run is made of.
-
-    discount: how it was worked out, and critic_health: how acting by the critic does, in words; "" where none was, or
-    none does, or it is not known yet.
-    """
+    """Everything that a run is made of. critic_health: how acting by the critic does, in words; "" if nobody knows."""
 
     run: RunConfig
     learner: Learner
@@ -90,7 +86,6 @@ class TrainState:
     evaluator: Evaluator
     acting: ActingStatistics
     rng: np.random.Generator
-    discount: str = ""
     critic_health: str = ""
     progress: Progress = field(default_factory=Progress)
     failure: Exception | None = None
@@ -144,7 +139,7 @@ class TrainState:
 
 def make(run: RunConfig, folder: Path) -> TrainState:
     """Build every part of the run, once; its tracker writes into `folder`."""
-    run, discount = build.with_gamma(run)
+    run = build.with_gamma(run)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
     spec = build.env_spec(run)
     learner = build.learner(run, folder)
@@ -175,8 +170,7 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     dealt = lanes(makers, run.train.num_envs)
     envs = VectorEnvs([lane.make for lane in dealt], run.train.num_envs, workers, run.train.step_timeout)
     seeds = lane_seeds(run, learner, folder)
-    acting = ActingStatistics(len(run.envs))
-    replay.listen(acting)
+    replay.listen(acting := ActingStatistics(len(run.envs)))
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return TrainState(
         run=run,
@@ -198,7 +192,6 @@ def make(run: RunConfig, folder: Path) -> TrainState:
         ),
         acting=acting,
         rng=rng,
-        discount=discount,
     )
 
 
@@ -289,16 +282,12 @@ def validate(state: TrainState) -> dict[str, float]:
 def check_critic(state: TrainState) -> dict[str, float]:
     """How acting by the critic does beside acting without it, by the latest episodes of all processes; the algorithm
     takes note of it. Nothing where no lane acts by it."""
-    best_of, counts = state.needs.best_of, state.acting.counts
-    if not best_of:
+    if not state.needs.best_of:
         return {}
+    counts = state.acting.counts
     joint = np.array(state.learner.total(*counts.ravel().tolist())).reshape(counts.shape)
-    found = CriticHealth.of(joint, best_of)
-    algorithm = cast("ActsByScorer", state.algorithm)
-    if found.trusted is not None:
-        algorithm.trust(found.trusted)
-    cloning = "; meanwhile the actor clones what succeeded" if algorithm.falls_back else ""
-    state.critic_health = found.said and found.said + cloning
+    found = CriticHealth.of(joint, state.needs.best_of)
+    state.critic_health = found.tell(cast("ActsByScorer", state.algorithm))
     return found.metrics
 
 

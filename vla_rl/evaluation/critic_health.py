@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 import numpy as np
 
+from vla_rl.algorithms.algorithm import ActsByScorer
 from vla_rl.evaluation.outcome import Z, percent
 from vla_rl.specs import BY_CRITIC, GREEDY, SAMPLED
 
@@ -81,6 +82,13 @@ class CriticHealth:
         if not self.known or (self.verdict != "worse" and self.gain < 0):
             return None
         return self.verdict != "worse"
+
+    def tell(self, algorithm: ActsByScorer) -> str:
+        """Have an algorithm take note, and say all in words, with what it does about it; "" where nothing is known."""
+        if self.trusted is not None:
+            algorithm.trust(self.trusted)
+        cloning = "; meanwhile the actor clones what succeeded" if algorithm.falls_back else ""
+        return self.said and self.said + cloning
 
     @property
     def metrics(self) -> dict[str, float]:

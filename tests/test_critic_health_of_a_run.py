@@ -24,7 +24,7 @@ def test_it_tells_how_acting_by_the_critic_does(
     line: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, plugins = tmp_path / "run", "plugins=[tests.fakes]"
-    assert cli.main(["train", *line, plugins, *LANES, "train.steps=400", "train.eval_every=200"]) == 0
+    assert cli.main(["train", *line, plugins, *LANES, "train.steps=200", "train.eval_every=100"]) == 0
     told = [text for text in capsys.readouterr().out.splitlines() if "acting by the critic is" in text]
     assert len(told) >= 2, "at a validation, and at the end"
     assert told[-1].startswith(f"step {lines(folder)[-1]['step']}: acting by the critic is")

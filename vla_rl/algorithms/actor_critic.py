@@ -280,8 +280,9 @@ class ActorCritic(ABC):
         metrics = {"policy/entropy": self.policy.entropy(logits).mean()}
         if self.scorer is not None and self.settings.critics > 1:
             samples = self.policy.sample(logits, COMPARED, self._compared.expand(len(rows), -1, -1))
-            q = self.critic.value(self.critic(self.readout(rows.grounded), samples, rows.grounded))
-            metrics["critic/agreement"] = health.agreement(q)
+            with self.learner.autocast():
+                judged = self.critic(self.readout(rows.grounded), samples, rows.grounded)
+            metrics["critic/agreement"] = health.agreement(self.critic.value(judged))
         if self.reference is not None:
             metrics["policy/kl"] = self.policy.kl(logits, self._reference_logits(rows)).mean()
         return metrics

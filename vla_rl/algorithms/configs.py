@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 ACTED = (Signal(LOG_PROB),)
-"""What `Explorer` tells of its decisions,"""
+"""What `Explorer` tells of its decisions."""
 ACTED_BY_CRITIC = (*ACTED, Signal(ACTING, "int8"))
-"""and where some lanes act by the critic."""
+"""The same where some lanes act by the critic."""
 Gamma = float | Literal["auto"]
 """The discount of one decision; "auto": about 1 - 1 / T, where demonstrations take T decisions (`build.with_gamma`)."""
 

@@ -31,7 +31,7 @@ def test_it_tells_how_acting_by_the_critic_does(
     found = [one for one in lines(folder) if "critic/gain" in one]
     assert found[-1]["critic/gain_low"] < found[-1]["critic/gain"] < found[-1]["critic/gain_high"]
     assert found[-1]["critic/episodes"] > found[0]["critic/episodes"]
-    assert {"critic/agreement", "critic/orders_states"} <= set().union(*lines(folder))
+    assert "critic/orders_states" in set().union(*lines(folder))
 
     run = config.load([f"run_dir={folder}", "resume=true", plugins])
     state = train_state.make(run, folder)

@@ -108,13 +108,11 @@ def test_whether_it_trusts_its_critic_is_saved_and_restored(random_backbone: Pat
     assert not other.falls_back
 
 
-def test_members_that_know_the_answer_agree(random_backbone: Path) -> None:
+def test_the_log_tells_how_well_it_orders_states(random_backbone: Path) -> None:
     algorithm = make(random_backbone, replace(SETTINGS, actor_lr=0.0, critic_lr=1e-2))
-    found = [algorithm.update(bandit(algorithm, 64, step)) for step in range(161)]
-    agreed = [float(each["critic/agreement"]) for each in found if "critic/agreement" in each]
+    found = [algorithm.update(bandit(algorithm, 64, step)) for step in range(81)]
     ordered = [float(each["critic/orders_states"]) for each in found if "critic/orders_states" in each]
-    assert agreed[0] < 0.5
-    assert agreed[-1] > 0.9
+    assert abs(ordered[0]) < 0.5
     assert ordered[-1] > 0.9
 
 

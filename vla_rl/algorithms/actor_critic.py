@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vla_rl.algorithms import health, losses
+from vla_rl.algorithms import losses
 from vla_rl.algorithms.acting import Explorer
 from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.algorithms.augment import Augment
 from vla_rl.algorithms.configs import ActorCriticConfig
-from vla_rl.algorithms.critic import Critic, QScorer, fixed_noise, make_critic
+from vla_rl.algorithms.critic import Critic, QScorer, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.rehearsal import Rehearsal, remembered
 from vla_rl.models.features import Features
@@ -29,8 +29,6 @@ from vla_rl.runtime.learner import Learner
 
 PREFIXES = 16
 """Decisions of a row over which the divergence from the supervised start is averaged, where there is a grammar."""
-COMPARED = 16
-"""Decisions of a state that tell whether the critic's members agree on them."""
 MEASURED, MEASURE_EVERY = 16, 8
 """Rows of a batch on which the actor is measured for the log, which takes as long as to train it on them; and at every
 so many updates of the critic and of the actor each is measured, the first one among them."""
@@ -83,8 +81,6 @@ class ActorCritic(ABC):
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
         self.updates, self.trusted = 0, True
-        # Of its own, so that what is measured moves nothing that is drawn for learning.
-        self._compared = fixed_noise(policy, COMPARED)
         self._warned = False
         self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
 
@@ -180,7 +176,7 @@ class ActorCritic(ABC):
             "q/target": target.mean(),
             "q/return": masked_mean(returns, known),
             "q/minus_return": masked_mean(q - returns, known),
-            "critic/orders_states": health.concordance(q, returns),
+            "critic/orders_states": losses.concordance(q, returns),
         }
 
     def priorities(self) -> Tensor:
@@ -278,11 +274,6 @@ class ActorCritic(ABC):
         """The policy's entropy, and how far it is from the supervised start."""
         logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
         metrics = {"policy/entropy": self.policy.entropy(logits).mean()}
-        if self.scorer is not None and self.settings.critics > 1:
-            samples = self.policy.sample(logits, COMPARED, self._compared.expand(len(rows), -1, -1))
-            with self.learner.autocast():
-                judged = self.critic(self.readout(rows.grounded), samples, rows.grounded)
-            metrics["critic/agreement"] = health.agreement(self.critic.value(judged))
         if self.reference is not None:
             metrics["policy/kl"] = self.policy.kl(logits, self._reference_logits(rows)).mean()
         return metrics

@@ -196,13 +196,6 @@ def sizes_of(policy: Policy, slots: Sequence[Slot] | None = None) -> dict[str, A
     }
 
 
-def fixed_noise(policy: Policy, samples: int) -> Tensor:
-    """For samples that are to depend on the observation alone: the same numbers at every call, uniform in (0, 1),
-    [1, samples, K]."""
-    noise = torch.rand(1, samples, len(policy.slots), generator=torch.Generator().manual_seed(0))
-    return noise.clamp(1e-6, 1 - 1e-6).to(policy.device)
-
-
 def state_value(critic: Critic, readout_BR: Tensor) -> Tensor:
     """V float32 [B], the mean of the members of a critic of observations alone."""
     none = torch.zeros(len(readout_BR), 1, 0, dtype=torch.int64, device=readout_BR.device)

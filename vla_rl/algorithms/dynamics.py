@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.algorithms.configs import PaRl, known
-from vla_rl.algorithms.critic import Critic, DecisionNet, Ensemble, fixed_noise, sizes_of
+from vla_rl.algorithms.critic import Critic, DecisionNet, Ensemble, sizes_of
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
@@ -91,7 +91,9 @@ class ModelScorer:
         gamma = known(settings.gamma)
         assert gamma is not None, "gamma is worked out before anything is built"
         self._dynamics, self._critic, self._policy, self._gamma = dynamics, critic, policy, gamma
-        self._noise = fixed_noise(policy, settings.model_samples)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(1, settings.model_samples, len(policy.slots), generator=generator)
+        self._noise = noise.clamp(1e-6, 1 - 1e-6).to(policy.device)
 
     @torch.no_grad()
     def __call__(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 
 from vla_rl import config
 from vla_rl.eval import evaluate_checkpoint
+from vla_rl.evaluation.critic_health import CriticHealth
 from vla_rl.evaluation.outcome import EvalResult, percent, wilson
 from vla_rl.report.report import Score, read_score
 
@@ -78,6 +79,8 @@ def main() -> None:
         train_minutes=(time.monotonic() - start) / 60,
         setup_minutes=options.setup_seconds / 60,
     )
+    acted, greedily = (sampled.successes, sampled.episodes), (after.successes, len(after.valid))
+    print(CriticHealth.between(acted, greedily, best_of=16).said)
     print(f"result: {out}/result.json")
 
 

@@ -41,6 +41,7 @@ CHOICES = {
     "algorithm.critic": ["direct", "model", "both"],
     "algorithm.spread": ["batch", "state"],
     "algorithm.greedy_share": ["0.0", "0.5"],
+    "algorithm.critic_share": ["0.0", "0.25"],
     "algorithm.epsilon": ["0.0", "0.3"],
     "algorithm.critics": ["2", "1"],
     "policy.views": ["apart", "together"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,31 @@ def env_factories(
     return {one.env.name: env_factory(one, spec, render_mode, past) for one in run.each()}
 
 
+def with_gamma(run: RunConfig) -> RunConfig:
+    """The run with a number for `algorithm.gamma` where that is "auto"; else as it is.
+
+    A reward at the end of the typical demonstration counts 1 / e at its beginning: gamma = 1 - 1 / T, where T is the
+    median of the demonstrations' decisions (a chunk is one), which a few that wandered do not move. Of several tasks,
+    the longest one's: its beginning has to see its end, too.
+
+    Raises:
+        ConfigError: there are no demonstrations.
+    """
+    if run.algorithm.needs.gamma is not None:
+        return run
+    spec = env_spec(run)
+    shown = [episodes for episodes in demonstrations(run, spec) if len(episodes)]
+    if not shown:
+        raise ConfigError(
+            "algorithm.gamma: auto is worked out from the length of demonstrations, and demos.episodes is 0; record "
+            "some, or give a number in [0, 1], such as 0.97"
+        )
+    stride = horizon(spec.tokens)
+    length = max(float(np.median([-(-len(each) // stride) for each in episodes])) for episodes in shown)
+    algorithm = dataclasses.replace(run.algorithm, gamma=round(1 - 1 / max(length, 2.0), 6))
+    return run.model_copy(update={"algorithm": algorithm})
+
+
 def env_spec(run: RunConfig) -> EnvSpec:
     """Look at each environment of the run once.
 
@@ -54,7 +80,7 @@ def _env_spec(run: RunConfig) -> EnvSpec:
         tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
         needs = run.algorithm.needs
         limited = needs.truncation != "bootstrap"
-        returns = envs.possible_returns(env, needs.gamma, horizon(tokens), limited)
+        returns = envs.possible_returns(env, discount(run), horizon(tokens), limited)
         return EnvSpec(
             observation=ObservationShape.of(env.observation_space),
             actions=env.action_space,
@@ -67,6 +93,12 @@ def _env_spec(run: RunConfig) -> EnvSpec:
         raise error if isinstance(error, ConfigError) else ConfigError(f"env {run.env.id}: {error}") from error
     finally:
         env.close()
+
+
+def discount(run: RunConfig) -> float:
+    """Of one decision; 1 where the number is yet to be worked out, in a command that trains nothing by it."""
+    gamma = run.algorithm.needs.gamma
+    return 1.0 if gamma is None else gamma
 
 
 def learner(run: RunConfig, folder: Path | None = None) -> Learner:
@@ -136,7 +168,7 @@ def _replay(
         features=policy.cached_features() if cached else {},
         digest=policy.digest() if cached else "",
         lanes=lanes,
-        gamma=run.algorithm.needs.gamma,
+        gamma=discount(run),
         truncation=run.algorithm.needs.truncation,
         signals=signals(run),
         listeners=listeners(run),

@@ -65,10 +65,19 @@ def evaluate_tasks(run: RunConfig, label: str | None = None, before: Sequence[Sc
         results.append(refilmed(keep_films(result, run.eval.videos), rendering[name]))
     acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
     about = {"checkpoint": str(run.eval.checkpoint), "acting": acting, "after_episodes": past.episodes}
-    eval_info.write(results, run.run_dir, about)
+    told = _critic_health(place)
+    eval_info.write(results, run.run_dir, about | ({"critic": told} if told else {}))
     eval_info.print_table(results)
-    print(f"report: {report.write_evaluation(run, results, place, acting, label, before)}")
+    if told:
+        print(f"in training {told}")
+    print(f"report: {report.write_evaluation(run, results, place, acting, label, before, told)}")
     return tuple(results)
+
+
+def _critic_health(place: Place) -> str:
+    """How acting by the critic did in the run of a checkpoint; "" where that was not looked at."""
+    state = place.policy.parent / "training_state"
+    return load_entry(state, "critic_health", "") if state.is_dir() else ""
 
 
 def _episodes_before(place: Place) -> int:

@@ -168,10 +168,14 @@ class Signal:
             raise ValueError(f"signal {self.name}: expected numbers (to be summed: one float), got {self}")
 
 
-COST, VERIFIED, EPISODE_TASK, LOG_PROB = "cost", "verified", "task", "log_prob"
+COST, VERIFIED, EPISODE_TASK, LOG_PROB, ACTING = "cost", "verified", "task", "log_prob", "acting"
 SIGNALS = (Signal(COST, summed=True), Signal(VERIFIED, "bool"), Signal(EPISODE_TASK, "int32"))
 """What every replay keeps of an environment's steps: what they cost, whether the task is done by what the environment
 itself checks, whatever it paid, and which of the run's tasks the lane is at."""
+
+
+SAMPLED, GREEDY, BY_CRITIC = 1, 2, 3
+"""How a decision was taken while collecting, which a row's signal `ACTING` tells; 0: not told."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,18 @@ from vla_rl.replay import Prefetcher
 from vla_rl.runtime.logger import Log, cut
 from vla_rl.runtime.run_folder import starting
 from vla_rl.runtime.signals import Stop
-from vla_rl.train_state import TrainState, agreed, count_lanes, make, renew, restore, save, together, validate
+from vla_rl.train_state import (
+    TrainState,
+    agreed,
+    check_critic,
+    count_lanes,
+    make,
+    renew,
+    restore,
+    save,
+    together,
+    validate,
+)
 
 INTERRUPTED = 143
 """Exit code after SIGTERM (128 + 15): a checkpoint was written, and `resume=true` goes on from it."""
@@ -35,7 +46,11 @@ def train(run: RunConfig) -> Path:
             state.learner.track(begin)
         stop = parts.enter_context(Stop())
         if state.learner.rank == 0:
+            state.run.save(folder)  # with what was worked out, for resuming and evaluation
             describe(state)
+            if run.algorithm.needs.gamma is None:
+                gamma = state.replay.gamma
+                print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
             cut(folder, begin)
             count_lanes(folder, state)
         log = Log(folder, state.learner.accelerator, run.train.steps, run.env_name, state.learner.rank == 0)
@@ -77,9 +92,10 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
             progress.owed -= int(progress.owed)
             log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%")
             if due.now("log", progress.step, settings.log_every):
-                log.write(progress.step, state.collector.statistics())
+                log.write(progress.step, state.collector.statistics() | check_critic(state))
             if due.now("eval", progress.step, settings.eval_every):
-                log.write(progress.step, validate(state))
+                log.write(progress.step, validate(state) | check_critic(state))
+                say(state)
             if due.now("renew", progress.step, settings.renew_every):
                 progress.step += settled(state, log)
                 log.write(progress.step, renew(state))
@@ -87,8 +103,15 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
                 progress.step += settled(state, log)
                 save(folder, progress.step, state)
         progress.step += settled(state, log)
-        log.write(progress.step, state.collector.statistics())
+        log.write(progress.step, state.collector.statistics() | check_critic(state))
+        say(state)
     return stopped
+
+
+def say(state: TrainState) -> None:
+    """Say how acting by the critic does, where that is known."""
+    if state.learner.rank == 0 and state.critic_health:
+        print(f"step {state.progress.step}: {state.critic_health}")
 
 
 def settled(state: TrainState, log: Log) -> int:

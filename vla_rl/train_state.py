@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vla_rl import build, registry
-from vla_rl.algorithms.algorithm import Algorithm, Decision
+from vla_rl.algorithms.algorithm import ActsByScorer, Algorithm, Decision
 from vla_rl.algorithms.needs import Needs
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
@@ -21,11 +21,13 @@ from vla_rl.config import RunConfig
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import EnvSpec, Past, lanes
 from vla_rl.envs.vector import VectorEnvs, spare_cores
+from vla_rl.evaluation.critic_health import CriticHealth
 from vla_rl.evaluation.episodes import Evaluator, workers_of
 from vla_rl.evaluation.outcome import percent
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import Batch, Own, ReplayBuffer, sample_mixed
+from vla_rl.rollout.acting_statistics import ActingStatistics
 from vla_rl.rollout.actor import Actor
 from vla_rl.rollout.collector import Collector
 from vla_rl.runtime import checkpoint
@@ -68,7 +70,7 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """Everything that a run is made of."""
+    """Everything that a run is made of. critic_health: how acting by the critic does, in words; "" if nobody knows."""
 
     run: RunConfig
     learner: Learner
@@ -82,7 +84,9 @@ class TrainState:
     backbone: str
     own: Own
     evaluator: Evaluator
+    acting: ActingStatistics
     rng: np.random.Generator
+    critic_health: str = ""
     progress: Progress = field(default_factory=Progress)
     failure: Exception | None = None
 
@@ -135,6 +139,7 @@ class TrainState:
 
 def make(run: RunConfig, folder: Path) -> TrainState:
     """Build every part of the run, once; its tracker writes into `folder`."""
+    run = build.with_gamma(run)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
     spec = build.env_spec(run)
     learner = build.learner(run, folder)
@@ -165,6 +170,7 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     dealt = lanes(makers, run.train.num_envs)
     envs = VectorEnvs([lane.make for lane in dealt], run.train.num_envs, workers, run.train.step_timeout)
     seeds = lane_seeds(run, learner, folder)
+    replay.listen(acting := ActingStatistics(len(run.envs)))
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return TrainState(
         run=run,
@@ -184,6 +190,7 @@ def make(run: RunConfig, folder: Path) -> TrainState:
             workers_of(run, learner.processes),
             run.train.step_timeout,
         ),
+        acting=acting,
         rng=rng,
     )
 
@@ -272,6 +279,18 @@ def validate(state: TrainState) -> dict[str, float]:
     return found
 
 
+def check_critic(state: TrainState) -> dict[str, float]:
+    """How acting by the critic does beside acting without it, by the latest episodes of all processes; the algorithm
+    takes note of it. Nothing where no lane acts by it."""
+    if not state.needs.best_of:
+        return {}
+    counts = state.acting.counts
+    joint = np.array(state.learner.total(*counts.ravel().tolist())).reshape(counts.shape)
+    found = CriticHealth.of(joint, state.needs.best_of)
+    state.critic_health = found.tell(cast("ActsByScorer", state.algorithm))
+    return found.metrics
+
+
 def save(folder: Path, step: int, state: TrainState) -> Path:
     """One generation: the policy, and all that a resumed run needs, with the experience of each process."""
     own, learner = own_part(state.learner.rank), state.learner
@@ -285,6 +304,7 @@ def save(folder: Path, step: int, state: TrainState) -> Path:
         if learner.rank == 0:
             saved |= {
                 "algorithm": state.algorithm.state_dict(),
+                "critic_health": state.critic_health,
                 "settings": registry.describe(state.algorithm.settings, "algorithms"),
                 "progress": state.progress.state_dict(),
                 "processes": learner.processes,

@@ -74,3 +74,20 @@ def test_imitation_is_the_mean_over_the_selected_rows() -> None:
     assert loss == pytest.approx(2.0)
     nothing = losses.imitation_loss(log_prob, torch.zeros(4, dtype=torch.bool), torch.zeros(()))
     assert nothing == 0.0
+
+
+def test_concordance_counts_pairs_in_the_right_order() -> None:
+    truth = torch.tensor([0.0, 0.0, 1.0, 2.0])
+    assert losses.concordance(truth * 3 - 1, truth) == 1
+    assert losses.concordance(-truth, truth) == -1
+    assert losses.concordance(torch.tensor([0.2, 0.9, 0.5, 1.0]), truth) == pytest.approx(
+        3 / 5
+    )  # of 5 pairs one is wrong
+    assert losses.concordance(torch.zeros(4), truth) == 0
+
+
+def test_concordance_leaves_out_what_is_not_known() -> None:
+    values = torch.tensor([0.0, 5.0, 1.0, 9.0])
+    assert losses.concordance(values, torch.tensor([0.0, math.nan, 1.0, math.nan])) == 1
+    assert losses.concordance(values, torch.full((4,), math.nan)).isnan()
+    assert losses.concordance(values, torch.ones(4)).isnan()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vla_rl import build, cli, config
-from vla_rl.bench.critic import Judged, _choices, _meet, judges_of, roll_out, summary
+from vla_rl.bench.critic import Judged, _choices, _meet, judges_of, roll_out, summary, table
 from vla_rl.registry import ConfigError
 from vla_rl.specs import VALIDATION_SEEDS
 from vla_rl.train import train
@@ -25,12 +25,31 @@ def test_a_perfect_judge_and_one_who_has_it_backwards() -> None:
     told = summary(found)
     best = (truth.max(1) - truth.mean(1)).mean()
     assert told["perfect"]["spearman"] == pytest.approx(1.0)
-    assert told["perfect"]["early"] == pytest.approx(1.0)
+    assert told["perfect"]["spearman_early"] == pytest.approx(1.0)
     assert told["perfect"]["gain"] == pytest.approx(best)
     assert told["oracle"]["gain"] == pytest.approx(best)
     assert told["wrong"]["spearman"] == pytest.approx(-1.0)
     assert told["wrong"]["gain"] == pytest.approx((truth.min(1) - truth.mean(1)).mean())
     assert told["cap"] == pytest.approx(1.0)
+
+
+def test_all_is_told_by_steps_to_go() -> None:
+    """Here decisions matter near the end only, and there the judge has it backwards."""
+    rng = np.random.default_rng(0)
+    near = np.arange(60) < 20
+    truth = rng.normal(size=(60, 6)) * near[:, None]
+    length = np.where(near, 1.0, np.arange(60.0))
+    told = summary(Judged(truth[:, :, None].repeat(4, 2), {"critic": -truth}, length))
+    assert told["steps"]["steps_late"] == 1
+    assert told["steps"]["steps_early"] > told["steps"]["steps_middle"] > 1
+    assert told["critic"]["spearman_late"] == pytest.approx(-1)
+    assert np.isnan(told["critic"]["spearman_early"])
+    assert told["critic"]["gain_late"] < told["critic"]["gain"] < 0
+    assert told["critic"]["gain_early"] == told["oracle"]["gain_early"] == 0
+    assert told["oracle"]["gain_late"] == pytest.approx(3 * told["oracle"]["gain"])
+    lines = table(told).splitlines()
+    assert lines[3].split() == ["all", "early", "middle", "late"]
+    assert [text[:16].strip() for text in lines[4:]] == ["steps", "oracle gain", "critic spearman", "critic gain"]
 
 
 def test_the_cap_is_what_noise_leaves_a_perfect_judge() -> None:

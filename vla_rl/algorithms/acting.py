@@ -6,31 +6,46 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from vla_rl.algorithms.algorithm import Decision
+from vla_rl.algorithms.algorithm import Decision, Scorer
+from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.replay.reader import evenly
 from vla_rl.runtime.learner import Learner
-from vla_rl.specs import LOG_PROB
+from vla_rl.specs import ACTING, BY_CRITIC, GREEDY, LOG_PROB, SAMPLED
 
 
 class Explorer:
     """Samples of a policy, `epsilon` of them uniformly random; `greedy_share` of the lanes take the most likely ones.
 
-    What replay remembers of a decision beside its tokens is its log-probability under the policy as it was, as
-    `configs.ACTED` declares.
+    `critic_share` of the lanes take the best of `critic_samples` by what ranks decisions, where that is told; else they
+    sample as others do. What replay remembers of a decision beside its tokens is its log-probability under the policy
+    as it was, and, where there are such lanes, how it was taken; see `ActorCriticConfig.needs`.
 
     learner: draws the noise, so that several processes draw what one would.
     """
 
-    def __init__(self, policy: Policy, learner: Learner, epsilon: float = 0.0, greedy_share: float = 0.0) -> None:
-        self._policy, self._learner, self._epsilon, self._greedy_share = policy, learner, epsilon, greedy_share
+    def __init__(
+        self,
+        policy: Policy,
+        learner: Learner,
+        epsilon: float = 0.0,
+        greedy_share: float = 0.0,
+        critic_share: float = 0.0,
+        critic_samples: int = 16,
+    ) -> None:
+        self._policy, self._learner, self._epsilon = policy, learner, epsilon
+        self._greedy_share, self._critic_share, self._critic_samples = greedy_share, critic_share, critic_samples
 
     @torch.no_grad()
-    def __call__(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
+    def __call__(
+        self, observation: dict[str, Any], lanes: slice | None = None, scorer: Scorer | None = None
+    ) -> Decision:
         """Decide for a batch of observations.
 
-        lanes: which of all lanes the observations are of; the first ones, unless told.
+        lanes: which of all lanes the observations are of; the first ones, unless told. scorer: what ranks decisions,
+        once it is fit to act by.
         """
         policy = self._policy
         grounded = policy.ground(observation)
@@ -42,18 +57,40 @@ class Explorer:
             random = policy.uniform(rows, 1, self._noise(rows))
             strays = self._learner.uniform(rows) < self._epsilon
             tokens = torch.where(strays[:, None, None], random, tokens)
-        greedy = greedy_lanes(self._greedy_share, np.arange(rows) + (lanes.start if lanes else 0))
-        if len(greedy):
-            at = torch.from_numpy(greedy).to(tokens.device, non_blocking=True)
+        ways = ways_of(self._greedy_share, self._critic_share, np.arange(rows) + (lanes.start if lanes else 0))
+        if len(at := _places(ways == GREEDY, tokens.device)):
             tokens = tokens.index_copy(0, at, policy.greedy([each[at] for each in logits]).unsqueeze(1))
+        if scorer is not None and len(at := _places(ways == BY_CRITIC, tokens.device)):
+            noise = self._noise(len(at), self._critic_samples)
+            samples = policy.sample([each[at] for each in logits], self._critic_samples, noise)
+            tokens = tokens.index_copy(0, at, best_of(scorer, grounded.rows(at), samples)[0].unsqueeze(1))
         log_prob = policy.log_prob(logits, tokens).squeeze(1).float().cpu().numpy()
+        extras = {LOG_PROB: log_prob}
+        if self._critic_share > 0:
+            # Before the critic acts there is nothing to compare.
+            extras[ACTING] = ways if scorer is not None else np.zeros_like(ways)
         remembered = None if features.remembered is None else features.remembered.cpu().numpy()
-        return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack(), {LOG_PROB: log_prob}, remembered)
+        return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack(), extras, remembered)
 
-    def _noise(self, rows: int) -> torch.Tensor:
-        return self._learner.uniform(rows, 1, len(self._policy.slots))
+    def _noise(self, rows: int, samples: int = 1) -> Tensor:
+        return self._learner.uniform(rows, samples, len(self._policy.slots))
 
 
-def greedy_lanes(share: float, lanes: np.ndarray) -> np.ndarray:
-    """Which of these lanes are greedy, as places in `lanes`; of all lanes up to any one it is `share`, rounded."""
-    return np.flatnonzero(evenly(share, lanes))
+def best_of(scorer: Scorer, grounded: Features, tokens_BNK: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each observation's N decisions the one that is worth most, int64 [B, K], and its Q float32 [B]."""
+    q, best = scorer(grounded, tokens_BNK).max(dim=1)
+    return tokens_BNK[torch.arange(len(best), device=best.device), best], q
+
+
+def ways_of(greedy_share: float, critic_share: float, lanes: np.ndarray) -> np.ndarray:
+    """How each of these lanes decides, int8 [B]; of all lanes up to any one each share is what it says, rounded."""
+    greedy = evenly(greedy_share, lanes)
+    ways = np.where(greedy, GREEDY, SAMPLED).astype(np.int8)
+    if critic_share > 0:
+        others = lanes - np.floor(greedy_share * lanes + 0.5)  # so many that are not greedy come before
+        ways[~greedy & evenly(critic_share / (1.0 - greedy_share), others)] = BY_CRITIC
+    return ways
+
+
+def _places(chosen: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(chosen)).to(device, non_blocking=True)

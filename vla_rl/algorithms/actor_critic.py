@@ -32,6 +32,8 @@ PREFIXES = 16
 MEASURED, MEASURE_EVERY = 16, 8
 """Rows of a batch on which the actor is measured for the log, which takes as long as to train it on them; and at every
 so many updates of the critic and of the actor each is measured, the first one among them."""
+LEAST_RETURN = 1e-6
+"""That a reward followed, where the actor clones what went well."""
 LEAST_SCALE = 1e-3
 """Of advantages, in units of value, where all are alike."""
 
@@ -62,7 +64,14 @@ class ActorCritic(ABC):
         self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
         self.augment = Augment(settings.shift, settings.brightness, settings.contrast)
         self.reference = learner.prepare(reference) if reference is not None else None
-        self.explorer = Explorer(policy, learner, settings.epsilon, settings.greedy_share)
+        self.explorer = Explorer(
+            policy,
+            learner,
+            settings.epsilon,
+            settings.greedy_share,
+            settings.critic_share,
+            settings.critic_samples,
+        )
         # The policy's own, without weights: its normalisation is the same for actor and critic.
         self.readout = policy.readout
         self.critic = self.make_critic().to(learner.device)
@@ -71,7 +80,7 @@ class ActorCritic(ABC):
         self.target_q: Scorer = QScorer(self.target, policy)
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
-        self.updates = 0
+        self.updates, self.trusted = 0, True
         self._warned = False
         self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
 
@@ -90,7 +99,16 @@ class ActorCritic(ABC):
 
     def explore(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
         """Decide while collecting; see `Explorer`."""
-        return self.explorer(observation, lanes)
+        return self.explorer(observation, lanes, self.scorer if self.past_warmup else None)
+
+    @property
+    def past_warmup(self) -> bool:
+        """Whether the critic has learnt enough to be followed."""
+        return self.updates > self.settings.warmup_updates
+
+    def trust(self, critic: bool) -> None:
+        """Take note that acting by the critic is known to be worse than acting without it (False), or no longer is."""
+        self.trusted = critic
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the critic and, every `critic_updates`-th time after the warm-up, one of the actor."""
@@ -103,10 +121,15 @@ class ActorCritic(ABC):
         metrics = self.update_critic(rows)
         self.update_target()
         self.updates += 1
-        past_warmup = self.updates > self.settings.warmup_updates
-        if past_warmup and self.updates % self.settings.critic_updates == 0:
-            metrics |= self.update_actor(rows.subsample(self.settings.actor_batch_size))
+        if self.past_warmup and self.updates % self.settings.critic_updates == 0:
+            some = rows.subsample(self.settings.actor_batch_size)
+            metrics |= self.clone(some) if self.falls_back else self.update_actor(some)
         return metrics
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether the actor does without the critic, for now."""
+        return bool(self.settings.fallback and not self.trusted)
 
     def _check_range(self, batch: Batch) -> None:
         """Warn, once, of what was observed and the critic cannot tell: values beyond its range are cut off."""
@@ -153,6 +176,7 @@ class ActorCritic(ABC):
             "q/target": target.mean(),
             "q/return": masked_mean(returns, known),
             "q/minus_return": masked_mean(q - returns, known),
+            "q/orders_states": losses.concordance(q, returns),
         }
 
     def priorities(self) -> Tensor:
@@ -194,6 +218,16 @@ class ActorCritic(ABC):
     @abstractmethod
     def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """Improve the policy on some rows of the batch; returns metrics."""
+
+    def clone(self, rows: LearnerBatch) -> dict[str, Tensor]:
+        """Imitate what a reward followed, and demonstrations, whatever the critic says of it; returns metrics."""
+        well = losses.went_well(rows.demo, rows.returns, rows.rest, LEAST_RETURN)
+        share = self.learner.mean(well.float().mean())
+        with self.learner.autocast():
+            logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
+            log_prob = self.policy.log_prob(logits, rows.labels.unsqueeze(1)).float().squeeze(1)
+            imitation = losses.imitation_loss(log_prob, well, share)
+        return self.anchored(imitation, logits, log_prob, rows) | {"actor/imitated": share}
 
     def imitate(self, logits: Logits, advantage: Tensor, rows: LearnerBatch) -> dict[str, Tensor]:
         """Take the actor's step that imitates the rows by exp(A / beta) of their advantage [B]; returns metrics.
@@ -274,6 +308,7 @@ class ActorCritic(ABC):
             "actor_optimizer": self.actor_optimizer.state_dict(),
             "learner": self.learner.state_dict(),
             "updates": self.updates,
+            "trusted": self.trusted,
             **({} if self.rehearsal is None else {"rehearsal": self.rehearsal.state_dict()}),
         }
 
@@ -284,7 +319,7 @@ class ActorCritic(ABC):
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.actor_optimizer.load_state_dict(state["actor_optimizer"])
         self.learner.load_state_dict(state["learner"])
-        self.updates = state["updates"]
+        self.updates, self.trusted = state["updates"], state.get("trusted", True)
         if self.rehearsal is not None and "rehearsal" in state:  # else it begins now
             self.rehearsal.load_state_dict(state["rehearsal"])
 

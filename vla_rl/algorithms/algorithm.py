@@ -31,6 +31,19 @@ class Scorer(Protocol):
         """Q float32 [B, N] of decisions int64 [B, N, K], from the frozen features of B observations."""
 
 
+class ActsByScorer(Protocol):
+    """What an algorithm has besides, some of whose lanes act by its scorer (`Needs.best_of`).
+
+    falls_back: whether it does without its scorer, for now.
+    """
+
+    @property
+    def falls_back(self) -> bool: ...
+
+    def trust(self, critic: bool) -> None:
+        """Take note that acting by the scorer is known to be worse than acting without it (False), or no longer is."""
+
+
 class Algorithm(Protocol):
     """Explores, and learns from batches of replay; its config says what it needs (`AlgorithmConfig`).
 

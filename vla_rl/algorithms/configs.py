@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vla_rl import registry
 from vla_rl.algorithms.needs import Needs
-from vla_rl.specs import LOG_PROB, Signal, Truncation
+from vla_rl.specs import ACTING, LOG_PROB, Signal, Truncation
 
 if TYPE_CHECKING:
     from vla_rl.algorithms.algorithm import Algorithm, Scorer
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 ACTED = (Signal(LOG_PROB),)
 """What `Explorer` tells of its decisions."""
+ACTED_BY_CRITIC = (*ACTED, Signal(ACTING, "int8"))
+"""The same where some lanes act by the critic."""
+Gamma = float | Literal["auto"]
+"""The discount of one decision; "auto": about 1 - 1 / T, where demonstrations take T decisions (`build.with_gamma`)."""
 
 
 class AlgorithmConfig(Protocol):
@@ -36,7 +40,8 @@ class AlgorithmConfig(Protocol):
 class ActorCriticConfig:
     """A policy and a categorical critic of its own (HL-Gauss, arXiv 2403.03950) on frozen features.
 
-    gamma: discount of one decision.
+    gamma: discount of one decision; "auto": 1 - 1 / T, where the median demonstration takes T decisions, worked out
+        when a run begins, and part of its config from then on.
     mc_weight: share of the observed return in the critic's target; the rest is the n-step backup.
     truncation: what the observed return of an episode is worth that a limit of steps cut short. "fail": it is complete,
         so that the limit counts as a failure. "bootstrap": it goes on with the value at the episode's last observation
@@ -55,11 +60,16 @@ class ActorCriticConfig:
     greedy_share: of the environments that, while collecting, take the most likely decision: a greedy policy runs in
         circles where a sampling one stumbles out, and the critic has to see that (as Ape-X gives each actor its own
         epsilon, arXiv 1803.00933).
+    critic_share, critic_samples: of the environments that, while collecting, take the best of so many samples by the
+        critic, once the actor learns. That costs no time, and shows what the critic knows of decisions: the log tells
+        how they do beside the greedy ones, or, where there are none, beside those that sample.
+    fallback: whether the actor clones what succeeded (what a reward followed, and demonstrations), and follows the
+        critic no more, while acting by it is known to be worse; until it is no longer.
     shift, brightness, contrast: augmentation of pictures, see `vla_rl.algorithms.augment`; cached features are then of
         no use.
     """
 
-    gamma: float = 0.9
+    gamma: Gamma = 0.9
     mc_weight: float = 0.5
     truncation: Truncation = "fail"
     backup: Literal["max", "mean"] = "max"
@@ -85,15 +95,24 @@ class ActorCriticConfig:
     sigma: float = 0.035
     epsilon: float = 0.0
     greedy_share: float = 0.0
+    critic_share: float = 0.0
+    critic_samples: int = 16
+    fallback: bool = False
     shift: int = 0
     brightness: float = 0.0
     contrast: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("gamma", "mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share"):
+        check_gamma(self)
+        for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share", "critic_share"):
             check_share(self, name)
-        for name in ("backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics"):
+        positive = "backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics", "critic_samples"
+        for name in positive:
             check_positive(self, name)
+        if self.greedy_share + self.critic_share > 1:
+            raise ValueError(f"greedy_share + critic_share: at most 1, got {self.greedy_share} + {self.critic_share}")
+        if self.fallback and self.critic_share == 0:
+            raise ValueError("fallback: needs lanes that act by the critic, such as critic_share=0.25; got 0.0")
         if self.shift < 0 or not 0 <= self.brightness < 1 or not 0 <= self.contrast < 1:
             raise ValueError(f"shift: at least 0; brightness, contrast: in [0, 1); got {self}")
         if self.value_range[0] >= self.value_range[1]:
@@ -110,7 +129,7 @@ class ActorCriticConfig:
         return Needs(
             batch_size=self.batch_size,
             demo_share=self.demo_share,
-            gamma=self.gamma,
+            gamma=known(self.gamma),
             truncation=self.truncation,
             finished_only=self.returns_alone,
             following="cut" if self.returns_alone else True,
@@ -119,7 +138,8 @@ class ActorCriticConfig:
             augments=bool(self.shift or self.brightness or self.contrast),
             shifts=self.shift > 0,
             reference=self.kl_weight > 0,
-            columns=ACTED,
+            best_of=self.critic_samples if self.critic_share > 0 else 0,
+            columns=ACTED_BY_CRITIC if self.critic_share > 0 else ACTED,
         )
 
     def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer | None:
@@ -257,6 +277,11 @@ class Recap(ActorCriticConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.critic_share > 0:
+            raise ValueError(
+                f"critic_share: recap's critic judges no decisions, so that none acts by it; use 0, got "
+                f"{self.critic_share}"
+            )
         if not 0.0 < self.share < 1.0 or self.told_weight <= 0:
             raise ValueError(f"share: in (0, 1); told_weight: above 0; got {self.share} and {self.told_weight}")
 
@@ -284,7 +309,7 @@ class FilteredBc:
     The other settings are those of every actor-critic.
     """
 
-    gamma: float = 0.9
+    gamma: Gamma = 0.9
     least_return: float = 1e-6
     truncation: Truncation = "fail"
     demo_share: float = 0.25
@@ -297,7 +322,8 @@ class FilteredBc:
     rehearsal_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("gamma", "demo_share", "final_lr", "epsilon", "greedy_share"):
+        check_gamma(self)
+        for name in ("demo_share", "final_lr", "epsilon", "greedy_share"):
             check_share(self, name)
         check_positive(self, "batch_size")
 
@@ -307,7 +333,7 @@ class FilteredBc:
         return Needs(
             batch_size=self.batch_size,
             demo_share=self.demo_share,
-            gamma=self.gamma,
+            gamma=known(self.gamma),
             truncation=self.truncation,
             finished_only=True,
             following=False,
@@ -321,6 +347,17 @@ class FilteredBc:
     def build(self, **parts: Any) -> Algorithm:
         """The algorithm on a policy; see `FilteredBcAlgorithm` for the parts."""
         return registry.named("vla_rl.algorithms.filtered_bc:FilteredBcAlgorithm")(settings=self, **parts)
+
+
+def known(gamma: Gamma) -> float | None:
+    """The number; None where it is yet to be worked out."""
+    return None if isinstance(gamma, str) else gamma
+
+
+def check_gamma(settings: Any) -> None:
+    """Raise ValueError unless `gamma` lies in [0, 1], or is to be worked out."""
+    if known(settings.gamma) is not None:
+        check_share(settings, "gamma")
 
 
 def check_share(settings: Any, name: str) -> None:

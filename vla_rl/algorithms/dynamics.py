@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vla_rl.algorithms.algorithm import Scorer
-from vla_rl.algorithms.configs import PaRl
+from vla_rl.algorithms.configs import PaRl, known
 from vla_rl.algorithms.critic import Critic, DecisionNet, Ensemble, sizes_of
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models.features import Features
@@ -88,7 +88,9 @@ class ModelScorer:
     """
 
     def __init__(self, dynamics: Dynamics, critic: Critic, policy: Policy, settings: PaRl) -> None:
-        self._dynamics, self._critic, self._policy, self._gamma = dynamics, critic, policy, settings.gamma
+        gamma = known(settings.gamma)
+        assert gamma is not None, "gamma is worked out before anything is built"
+        self._dynamics, self._critic, self._policy, self._gamma = dynamics, critic, policy, gamma
         generator = torch.Generator().manual_seed(0)
         noise = torch.rand(1, settings.model_samples, len(policy.slots), generator=generator)
         self._noise = noise.clamp(1e-6, 1 - 1e-6).to(policy.device)

@@ -51,8 +51,7 @@ class FilteredBcAlgorithm:
         """Imitate what the batch holds of demonstrations, and of episodes that went well."""
         rows = LearnerBatch.of(batch, self.policy, self.learner.device, following=False)
         self.learner.hold(batch)
-        # What a return counts for that is not whole is not known, and NaN is never enough.
-        well = rows.demo | (losses.whole(rows.returns, rows.rest) >= self.settings.least_return)
+        well = losses.went_well(rows.demo, rows.returns, rows.rest, self.settings.least_return)
         share = self.learner.mean(well.float().mean())
         with self.learner.autocast():
             features = rows.grounded if self.policy.frozen_trunk else self.policy.encode(rows.observation)

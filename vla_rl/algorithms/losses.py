@@ -1,4 +1,4 @@
-"""The losses and targets of off-policy actor-critic on token actions: pure functions.
+"""The losses, targets and measures of off-policy actor-critic on token actions: pure functions.
 
 Shapes: B rows of a batch, N candidates, E critics, Z value bins.
 """
@@ -76,6 +76,14 @@ def weighted_bc_loss(weights_BN: Tensor, log_prob_BN: Tensor) -> Tensor:
     return -(weights_BN.detach() * log_prob_BN).sum(-1).mean()
 
 
+def went_well(demo_B: Tensor, return_B: Tensor, rest_B: Tensor, least: float) -> Tensor:
+    """Which rows are worth imitating, bool [B]: demonstrations, and what a return of at least `least` followed.
+
+    What a return counts for that is not whole is not known, and so never enough.
+    """
+    return demo_B | (whole(return_B, rest_B) >= least)
+
+
 def imitation_loss(log_prob_B: Tensor, selected_B: Tensor, share: Tensor) -> Tensor:
     """-log pi(label | s), the mean over the selected rows.
 
@@ -84,3 +92,10 @@ def imitation_loss(log_prob_B: Tensor, selected_B: Tensor, share: Tensor) -> Ten
     """
     selected = selected_B.to(log_prob_B.dtype)
     return -(log_prob_B * selected).mean() / share.clamp_min(1e-6)
+
+
+def concordance(values_B: Tensor, truth_B: Tensor) -> Tensor:
+    """How well values order the rows, in [-1, 1]: of all pairs whose truth differs, the share that they order alike
+    less the share that they order the other way round; NaN where no pair differs. Unknown truth (NaN) is left out."""
+    order_BB = torch.nan_to_num(torch.sign(truth_B[:, None] - truth_B))
+    return (torch.sign(values_B[:, None] - values_B) * order_BB).sum() / order_BB.abs().sum()

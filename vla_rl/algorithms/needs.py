@@ -13,7 +13,8 @@ class Needs:
     """What an algorithm asks of replay, of the policy and of the environments.
 
     batch_size: rows of a batch. demo_share: of them from demonstrations, in [0, 1].
-    gamma, truncation: of the returns that replay works out; see `ReplayBuffer`.
+    gamma, truncation: of the returns that replay works out; see `ReplayBuffer`. gamma is None where the config's own
+        field `gamma` is to be worked out from demonstrations, see `build.with_gamma`.
     finished_only: whether only rows of episodes that have ended are learnt from.
     following: of which rows the next observation is wanted. to_end: the share of the rows whose n-step walk goes to
         the episode's end. one_step: the share whose transition is of one step; see `ReplayBuffer.sample`.
@@ -21,12 +22,14 @@ class Needs:
     augments: whether pictures are changed before they are encoded, so that cached features are of no use.
     shifts: whether they are moved, so that what was found in those before is no longer where it was.
     reference: whether a frozen copy of the policy that the run starts from is wanted.
+    best_of: of how many samples lanes that act by what ranks decisions take the best; 0 where none do. If some do, the
+        algorithm hears how that goes (`ActsByScorer`), and declares the column `ACTING`.
     columns: signals that `Decision.extras` hold, for replay to keep.
     """
 
     batch_size: int
     demo_share: float = 0.0
-    gamma: float = 0.99
+    gamma: float | None = 0.99
     truncation: Truncation = "bootstrap"
     finished_only: bool = False
     following: Following = True
@@ -36,4 +39,5 @@ class Needs:
     augments: bool = False
     shifts: bool = False
     reference: bool = False
+    best_of: int = 0
     columns: tuple[Signal, ...] = ()

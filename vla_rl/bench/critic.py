@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +36,8 @@ LANES = 16
 """Rollouts that run together."""
 DRAWS = 8
 """So many samples a decision wanted are drawn of the policy, to find different ones."""
+THIRDS = ("early", "middle", "late")
+"""Of the states, by decisions to the episode's end."""
 DIGITS = 9
 """Returns and values that are alike to so many digits are equal."""
 
@@ -77,11 +79,7 @@ def bench_critic(
     if as_json:
         print(json.dumps(found))
         return
-    for name, value in found.items():
-        if isinstance(value, dict):
-            print(f"{name:12} " + "  ".join(f"{key} {number:+.3f}" for key, number in value.items()))
-        else:
-            print(f"{name:24} {value:10.3f}")
+    print(table(found))
 
 
 def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
@@ -91,7 +89,7 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
     assert run.eval.checkpoint is not None
     place = locate(run.eval.checkpoint)
     policy = Policy.from_pretrained(place.policy, plugins=run.plugins)
-    judges = judges_of(run, policy)
+    judges, gamma = judges_of(run, policy)
     spec = build.env_spec(run)
     policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     (make,) = build.env_factories(run, spec).values()
@@ -103,7 +101,6 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
         chosen = [_choices(policy, each.seen, decisions, number) for number, each in enumerate(met)]
         returns = np.full((states, decisions, rollouts), np.nan)
         length = np.zeros(returns.shape)
-        gamma = run.algorithm.needs.gamma
         for job, paid, taken in roll_out(envs, policy, met, chosen, rollouts, gamma):
             returns[job], length[job] = paid, taken
     values = {name: np.full(returns.shape[:2], np.nan) for name in judges}
@@ -116,8 +113,9 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
         return Judged(returns, values, np.nanmean(np.where(np.isnan(returns), np.nan, length), axis=(1, 2)))
 
 
-def judges_of(run: RunConfig, policy: Policy) -> dict[str, Scorer]:
-    """What judges decisions in the run's checkpoint, by name: the critic, and where there is one, the model."""
+def judges_of(run: RunConfig, policy: Policy) -> tuple[dict[str, Scorer], float]:
+    """What judges decisions in the run's checkpoint, by name: the critic, and where there is one, the model; and the
+    discount of what they tell."""
     assert run.eval.checkpoint is not None
     folder = locate(run.eval.checkpoint).policy
     trained = saved_algorithm(folder, run.plugins)
@@ -130,7 +128,7 @@ def judges_of(run: RunConfig, policy: Policy) -> dict[str, Scorer]:
     found = {way or "critic": each.scorer(policy, state) for way, each in named.items()}
     if None in found.values():
         raise ConfigError(f"algorithm: {type(settings).__name__} judges no decisions")
-    return found
+    return found, settings.needs.gamma
 
 
 def _can_go_back(env: gymnasium.Env) -> bool:
@@ -228,38 +226,60 @@ def _sample(
 
 
 def summary(judged: Judged) -> dict[str, Any]:
-    """What the numbers say, with standard errors over states (`_se`).
+    """What the numbers say, with standard errors over states (`_se`), of all states and by how far they are from the
+    episode's end: `_early`, `_middle` and `_late` are thirds of them.
 
-    Of each judge: `spearman`, rank correlation with the truth within a state, over the states whose decisions differ in
-    return; `early`, `middle`, `late`: the same by thirds of the states, from far from the episode's end to near;
-    `gain`: what the decision that it likes best returns, beyond the mean decision; `states`: correlation over states.
-    `oracle`: the gain of one who chooses by one half of the rollouts and is paid by the other. `cap`: the rank
-    correlation that a perfect judge would have with a truth of so few rollouts.
+    `steps`: decisions to the episode's end. Of each judge: `spearman`, rank correlation with the truth within a state,
+    over the states whose decisions differ in return; `gain`: what the decision that it likes best returns, beyond the
+    mean decision; `states`: correlation over states. `oracle`: the gain of one who chooses by one half of the rollouts
+    and is paid by the other. `cap`: the rank correlation that a perfect judge would have with a truth of so few
+    rollouts.
     """
     truth = judged.returns.mean(2)
     halves = judged.returns[:, :, ::2].mean(2), judged.returns[:, :, 1::2].mean(2)
     mean = np.nanmean(truth, 1)
-    thirds = np.array_split(np.argsort(-judged.length), 3)
+    thirds = np.array_split(np.argsort(-judged.length), len(THIRDS))
+    parts = {"": np.arange(len(truth))} | {f"_{when}": third for when, third in zip(THIRDS, thirds, strict=True)}
+
+    def told(name: str, values: np.ndarray) -> dict[str, float]:
+        """Mean and error of the states' values, of all and of each third."""
+        return {
+            f"{name}{what}{part}": of(values[chosen])
+            for part, chosen in parts.items()
+            for what, of in (("", _mean), ("_se", _error))
+        }
+
     found: dict[str, Any] = {"states": float(len(truth)), "mean_return": float(mean.mean())}
+    found["steps"] = {f"steps{part}": _mean(judged.length[chosen]) for part, chosen in parts.items()}
     again = np.array([_spearman(a, b) for a, b in zip(*halves, strict=True)])
     half = _mean(again)
     # Spearman and Brown: of twice as many rollouts; its root is the correlation with what no noise disturbs.
     found["cap"] = float(np.sqrt(max(2 * half / (1 + half), 0.0)))
     oracle = np.mean([_paid(a, b) - np.nanmean(b, 1) for a, b in (halves, halves[::-1])], axis=0)
-    found["oracle"] = {"gain": float(oracle.mean()), "gain_se": _error(oracle)}
+    found["oracle"] = told("gain", oracle)
     for name, values in judged.values.items():
         ranked = np.array([_spearman(a, b) for a, b in zip(values, truth, strict=True)])
-        gain = _paid(values, truth) - mean
-        found[name] = {
-            "spearman": _mean(ranked),
-            "spearman_se": _error(ranked[~np.isnan(ranked)]),
-            "gain": float(gain.mean()),
-            "gain_se": _error(gain),
-            "states": _correlation(np.nanmean(values, 1), mean),
-        }
-        for when, third in zip(("early", "middle", "late"), thirds, strict=True):
-            found[name][when] = _mean(ranked[third])
+        over_states = {"states": _correlation(np.nanmean(values, 1), mean)}
+        found[name] = told("spearman", ranked) | told("gain", _paid(values, truth) - mean) | over_states
     return found
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """A `summary` for people: a line a number, of all states and of each third."""
+    parts = ["", *(f"_{when}" for when in THIRDS)]
+    lines = [f"{name:20} {value:.3f}" for name, value in found.items() if not isinstance(value, dict)]
+    lines.append(f"{'':20}" + "".join(f"{part.removeprefix('_') or 'all':>16}" for part in parts))
+    for name, numbers in found.items():
+        for what in ("steps", "spearman", "gain") if isinstance(numbers, dict) else ():
+            if what in numbers:
+                cells = (_cell(numbers[what + part], numbers.get(f"{what}_se{part}")) for part in parts)
+                label = name if name == what else f"{name} {what}"
+                lines.append(f"{label:20}" + "".join(f"{cell:>16}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _cell(value: float, error: float | None) -> str:
+    return f"{value:.1f}" if error is None else f"{value:+.3f} +- {error:.3f}"
 
 
 def _paid(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -293,4 +313,6 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _error(values: np.ndarray) -> float:
+    """The standard error of the mean of those that are known; NaN of fewer than two."""
+    values = values[~np.isnan(values)]
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")

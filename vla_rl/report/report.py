@@ -57,11 +57,13 @@ def write_evaluation(
     acting: str,
     label: str | None = None,
     before: Sequence[Score] = (),
+    critic: str = "",
 ) -> Path:
     """The report of `vla-rl eval`, in the run's folder, with the learning curve of the run that the policy lies in.
 
     `acting`: how the policy decided ("greedy"). `label`: what to call it. `before`: scores of other
-    policies, shown first; the first of them as the one that learning started from.
+    policies, shown first; the first of them as the one that learning started from. `critic`: how acting by the critic
+    did in training, in words.
     """
     assert run.run_dir is not None, "a config is made by load()"
     step = f", step {place.generation.step}" if place.generation else ""
@@ -72,7 +74,7 @@ def write_evaluation(
         title=f"{run.env_name.replace('_', ' ').capitalize()}: {policy}",
         subtitle=f"{', '.join(env.id for env in run.envs)}, {episodes} episodes, {acting}",
         scores=[*before, *scores],
-        summary=settings(run) | {"checkpoint": place.policy},
+        summary=settings(run) | {"checkpoint": place.policy} | ({"in training": critic} if critic else {}),
         films=[film for result in results for film in films_of(result)],
         metrics=read_metrics(place.run_dir / METRICS_FILE) if place.run_dir else (),
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from vla_rl import registry
+from vla_rl.algorithms.acting import best_of
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.algorithms.configs import AlgorithmConfig
 from vla_rl.models.policy import Policy
@@ -53,8 +54,8 @@ class Actor:
         told = {} if features.remembered is None else {REMEMBERED: features.remembered.cpu().numpy()}
         if self._scorer is None:
             return tokens[:, 0].cpu().numpy(), told
-        q, best = self._scorer(grounded, tokens).max(dim=1)
-        return tokens[torch.arange(len(best)), best].cpu().numpy(), {"q": q.cpu().numpy(), **told}
+        best, q = best_of(self._scorer, grounded, tokens)
+        return best.cpu().numpy(), {"q": q.cpu().numpy(), **told}
 
     def _noise(self, rows: int) -> torch.Tensor:
         noise = torch.rand(rows, self._best_of, len(self.policy.slots), generator=self._generator)

@@ -65,15 +65,18 @@ def seed_all(seed: int, *of: int) -> np.random.Generator:
     return np.random.default_rng(own)
 
 
-def load_entry(folder: Path, name: str) -> Any:
+def load_entry(folder: Path, name: str, *default: Any) -> Any:
     """The number, text, bool or None that `save_state` wrote under `name`, without reading any tensor.
 
+    default: what stands for an entry that an older version did not write.
+
     Raises:
-        ValueError: the file is missing or damaged, or holds no such entry; names it.
+        ValueError: the file is missing or damaged, or holds no such entry, and there is no default; names it.
     """
     path = folder / TREE
     try:
-        return dict(json.loads(path.read_text("utf-8"))["dict"])[name]
+        written = dict(json.loads(path.read_text("utf-8"))["dict"])
+        return written.get(name, *default) if default else written[name]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: {name} cannot be read: {error}") from error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sims.gui.chains import ACTS, Chain, State, chance, contribution
 from sims.gui.decisions import Costs, File, Knowledge, beliefs, best, options, value, worth
 
 CHEAP = Costs(zoom=0.04, read=0.03, lookup=0.05, wrong=0.25, stale=0.1)
@@ -107,33 +106,3 @@ def test_beliefs_follow_from_what_a_stale_table_may_have_said():
     assert named == (0, 1, 0, 0)
     wrong, _ = beliefs(CHEAP, told.change((1,), opened=True))
     np.testing.assert_allclose(wrong, [1 / 3, 0, 1 / 3, 1 / 3])
-
-
-@pytest.mark.parametrize("chain", [Chain(2, 1, 0), Chain(3, 2, 1), Chain(2, 1, 3, slip=0.2), Chain(1, 1, 1, slip=0.5)])
-def test_chances_are_those_of_a_simulation(chain):
-    rng = np.random.default_rng(0)
-    for first in (State(0, True, 7), State(chain.length - 1, False, 5), State(chain.length - 1, True, 3)):
-        won = 0
-        for _ in range(4000):
-            state = first
-            while state.left and not state.done:
-                state = state.after(chain, ACTS[int(rng.choice(3, p=chain.odds))])
-            won += state.done
-        assert chance(chain, first) == pytest.approx(won / 4000, abs=0.03)
-
-
-def test_chances_of_chains_that_can_be_told_by_hand():
-    chain = Chain(2, wrong=1, asides=0)
-    assert chance(chain, State(0, True, 1)) == 0
-    assert chance(chain, State(0, True, 2)) == 0.25
-    assert chance(chain, State(1, True, 1)) == 0.5
-    assert chance(chain, State(1, False, 3)) == 0.25
-    assert contribution(chain, State(1, True, 1), "right") == 0.5
-    assert contribution(chain, State(1, True, 1), "aside") == -0.5
-
-
-def test_contributions_of_the_reference_average_to_nothing():
-    chain = Chain(4, wrong=2, asides=3, slip=0.3)
-    for state in (State(0, True, 9), State(2, True, 5), State(3, False, 8)):
-        mean = sum(odds * contribution(chain, state, act) for act, odds in zip(ACTS, chain.odds, strict=True))
-        assert mean == pytest.approx(0, abs=1e-12)

@@ -1,4 +1,4 @@
-"""The desk with tools and the chain: what is seen, what is answered, what is counted."""
+"""The desk with tools: what is seen, what is answered, what is counted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import sims  # noqa: F401  (registers the environments)
-from sims.gui import chains, themes
+from sims.gui import themes
 from sims.screen.interaction import Gesture
 from vla_rl.specs import IMAGES, TASK
 
@@ -139,27 +139,3 @@ def test_a_folder_can_be_enlarged_as_a_whole_in_every_theme_and_never_two(size):
                 env.step(env.action(Gesture("zoom", at=tuple(place))))
                 read = env.world.memory["read"]
                 assert not (any(read[:3]) and any(read[3:]))
-
-
-def test_contributions_sum_to_what_came_of_it():
-    rng = np.random.default_rng(0)
-    for length, reference in ((2, "uniform"), (3, "slips"), (12, "slips")):
-        env = gymnasium.make(
-            "vla_rl/GuiChain-v0", steps=length, reference=reference, contributions=True, sensors=["instruction"]
-        ).unwrapped
-        for seed in range(4):
-            env.reset(seed=seed)
-            first, total, ended = chains.chance(env.task.chain, env.task.state(env.world)), 0.0, False
-            while not ended:
-                known = env.task.contributions_of(env.world, env.goal)
-                name = list(known)[0 if seed == 0 else int(rng.integers(len(known) - 1))]
-                _, reward, terminated, truncated, info = call(env, "click", name)
-                assert info["contribution"] == pytest.approx(known[name], abs=1e-12)
-                assert info["cost"] == (0.1 if name == "aside1" else 0)
-                total, ended = total + info["contribution"], terminated or truncated
-            assert total == pytest.approx(reward - first, abs=1e-9)
-            assert reward == 1 or seed
-
-
-def test_contributions_are_told_only_where_they_are_asked_for():
-    assert "contribution" not in gymnasium.make("vla_rl/GuiChain-v0").reset(seed=0)[1]

@@ -79,7 +79,7 @@ class GuiEnv(gymnasium.Env):
         render_height: int = 384,
         **parameters: Any,
     ) -> None:
-        self.task = task_of(task, plugins, parameters, settings_of(GuiEnv.__init__, Interaction))
+        self.task = task_of(task, plugins, parameters, settings_of(type(self), Interaction))
         self.split = splits.check(split, self.task.splits)
         self.theme = themes.check(theme)
         wanted: dict[str, Any] = {

@@ -78,7 +78,7 @@ class TableTop(gymnasium.Env):
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
-        self.task = task_of(task, plugins, parameters, settings_of(TableTop.__init__))
+        self.task = task_of(task, plugins, parameters, settings_of(type(self)))
         if robot is not None and robot not in self.task.robots:
             raise ValueError(
                 f"robot: {type(self.task).__name__} is done by {', '.join(self.task.robots)}; got {robot!r}"

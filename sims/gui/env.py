@@ -221,6 +221,18 @@ class GuiEnv(Shifting, gymnasium.Env):
         shown = self.world.on_picture(gesture)
         return self.interaction.write(shown, self._commands, self.world.size, self._text)
 
+    def things(self) -> list[tuple[str, dict[str, Any]]]:
+        """What is written on everything that can be clicked now, lower-case, and the action that clicks it."""
+        whole = (0, 0, *self.world.size)
+        left, top, wide, high = self.world.view or whole
+        found = []
+        for placed in self.world.reachable():
+            (x, y), text = placed.middle, str(getattr(placed.widget, "text", "")).lower()
+            inside = left <= x < left + wide and top <= y < top + high
+            if text and placed.widget.alive and inside and self.world.shown(placed.widget.name):
+                found.append((text, self.action(Gesture("click", at=(x, y)))))
+        return found
+
     def snapshot(self) -> dict[str, Any]:
         """The whole state, of arrays, tuples and JSON's types: `restore` goes on from it bit by bit."""
         goal = self._begun()

@@ -57,6 +57,7 @@ class Chain(Task):
     """Steps until truncation."""
 
     interaction = Interaction(("click", "scroll_up", "scroll_down", "type", "key"), words=40)
+    needs_memory = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

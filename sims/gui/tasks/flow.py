@@ -43,6 +43,7 @@ class Flow(Task):
 
     interaction = Interaction(words=48)
     splits = ("any",)
+    needs_memory = True
 
     def begin(self, screen: Screen, rng: np.random.Generator) -> Goal:
         """The first page. What the pages want, and where on the screen they are, is drawn here, once."""

@@ -24,8 +24,8 @@ TEXTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("confirm", "says yes or no of a file"), ("sounder", "tells of one file if it is it"),
     ),
     "idle": (
-        ("oracle", "says what day it is"), ("clerk", "counts the files"), ("chime", "tells the time"),
-        ("echo", "says what you said"), ("almanac", "tells the phase of the moon"),
+        ("oracle", "says how the day will be"), ("clerk", "tells of the weather"), ("chime", "says what day it is"),
+        ("echo", "says something kind"), ("almanac", "foretells the weather"),
     ),
 }  # fmt: skip
 """By kind: names and what is said of them. Those of kind `idle` are of no use."""

@@ -86,38 +86,38 @@ class Desk(Task):
 
     def begin(self, screen: Screen, rng: np.random.Generator) -> Goal:
         """A folder, and the tools of the episode; files are counted from the top."""
-        coded, fine, listed, budget = self._draw(rng)
-        names = self._put_folder(screen, rng, fine, coded)
-        wanted = int(rng.integers(self.files))
-        word = pick(rng, 1, ENTRIES)[0] if coded else names[wanted]
-        lied = bool(rng.random() < next(tool.offer.lies for tool in listed if tool.kind == "find"))
-        facts: dict[str, Any] = {
-            "wanted": wanted,
-            "coded": coded,
-            "legible": not fine,
-            "word": word,
-            "name": names[wanted],
-            "tools": [tool.plain() for tool in listed],
-            "told": (wanted + int(rng.integers(1, self.files))) % self.files if lied else wanted,
-            "seed": int(rng.integers(2**31)),
-        }
+        coded, fine, listed, budget = self.draw(rng)
+        facts = self._facts(rng, self._put_folder(screen, rng, fine, coded), coded, listed) | {"legible": not fine}
         screen.memory = {
             **dict.fromkeys(("slips", "calls", "over_calls", "under_calls", "paid", "busy"), 0),
             **{"regret": 0.0, "done": False, "answer": ""},
             **{"known": not coded, "said": None, "out": [False] * self.files, "left": budget},
         }
         if not fine and not coded:
-            self._settle(screen, wanted)
-        said = "; ".join(tool.said for tool in listed)
-        limit = "" if budget is None else f"; pay at most {budget} cents"
-        sentence = one_of(rng, CODED if coded else NAMED).format(word)
-        goal = Goal(f"{sentence}{limit}; {said}", facts, words=(word, *(tool.name for tool in listed)))
+            self._settle(screen, facts["wanted"])
+        limit = [] if budget is None else [f"pay at most {budget} cents"]
+        parts = [one_of(rng, CODED if coded else NAMED).format(facts["word"]), *limit, *(tool.said for tool in listed)]
+        goal = Goal("; ".join(parts), facts, words=(facts["word"], *(tool.name for tool in listed)))
         problem, now = self.problem(goal), self.knowledge(screen)
         facts["optimal_return"] = decisions.value(problem, now)
         facts["fixed_regret"] = facts["optimal_return"] - decisions.value(problem, now, best_rule(self))
         return goal
 
-    def _draw(self, rng: np.random.Generator) -> tuple[bool, bool, list[ToolText], int | None]:
+    def _facts(self, rng: np.random.Generator, names: list[str], coded: bool, listed: list[ToolText]) -> dict[str, Any]:
+        """What is wanted, under which word and name; the tools, and which file those that find one tell of."""
+        wanted = int(rng.integers(self.files))
+        lies = next(tool.offer.lies for tool in listed if tool.kind == "find")
+        aside = int(rng.integers(1, self.files)) if rng.random() < lies else 0
+        return {
+            "wanted": wanted,
+            "name": names[wanted],
+            "word": pick(rng, 1, ENTRIES)[0] if coded else names[wanted],
+            "tools": [tool.plain() for tool in listed],
+            "told": (wanted + aside) % self.files,
+            "seed": int(rng.integers(2**31)),
+        }
+
+    def draw(self, rng: np.random.Generator) -> tuple[bool, bool, list[ToolText], int | None]:
         """Whether there is a code, whether names are too fine, the tools in any order, and the cents of the budget."""
         coded, fine = bool(rng.random() < self.coded), bool(rng.random() < self.unreadable)
         kinds = [kind for kind in offers.TEXTS if self.idle or kind != "idle"]
@@ -289,7 +289,7 @@ def best_rule(task: Desk) -> tuple[str, ...]:
     """The one of the fixed rules that gets the most on average over what the task draws."""
     rng, returns = np.random.default_rng(0), np.zeros(len(RULES))
     for _ in range(SAMPLES):
-        coded, fine, listed, budget = task._draw(rng)
+        coded, fine, listed, budget = task.draw(rng)
         sure = not coded and not fine
         problem, now = _problem(task, not fine, listed), Knowledge(1 if sure else task.files, not coded, left=budget)
         returns += [decisions.value(problem, now, rule) for rule in RULES]

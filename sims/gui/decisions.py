@@ -19,8 +19,8 @@ from typing import Literal, NamedTuple
 CALLS = ("translate", "find", "check")
 """The kinds of tools, as acts. The other act is `open`."""
 RULES = tuple(chain.from_iterable(combinations(CALLS, count) for count in range(len(CALLS) + 1)))
-"""The fixed rules, which look at no price: each calls these kinds, in this order and as long as they tell something,
-and then opens what is most likely. The first one never calls, the last one always."""
+"""The fixed rules, which look at no price and no flaw: each calls these kinds, in this order and as long as they may
+tell something, and then opens what is most likely. The first one never calls, the last one always."""
 EXACT = 1e-9
 """Two returns that are nearer than this are equal."""
 CENT = 0.01

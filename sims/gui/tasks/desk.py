@@ -42,7 +42,7 @@ class Desk(Task):
     than something else; `under_calls`, files that were opened where a call would have been better; `regret`, the return
     that was to be expected of the best acts less that of those that were done, and of those that were left undone at
     the end; `fixed_regret`, what is lost in this episode by the fixed rule that is the best on average, which looks at
-    no price; `optimal_return`, what was to be expected at first.
+    no price and no flaw; `optimal_return`, what was to be expected at first.
     """
 
     files: int = within(4, 3, 6)

@@ -10,6 +10,7 @@ import pytest
 
 import sims  # noqa: F401  (registers the environments)
 from sims.screen.interaction import Gesture
+from vla_rl import envs
 from vla_rl.specs import TASK
 
 
@@ -44,6 +45,14 @@ def test_a_screen_goes_on_from_the_episodes_that_its_run_has_had() -> None:
     env.continue_after(3, stride=0)
     assert [env.reset(seed=1)[1]["stage"] for _ in range(2)] == [0, 0]
     assert "stage" not in desk().reset(seed=1)[1]
+
+
+def test_a_run_knows_that_its_screen_shifts_and_how_far_it_was() -> None:
+    stages = [{"theme": "dark", "from_episode": 4}]
+    env = envs.make_env("vla_rl/GuiClickLabel-v0", kwargs={"randomise": stages}, past=envs.Past(4))
+    assert envs.shifts(env)
+    assert [env.reset(seed=seed)[1]["stage"] for seed in range(3)] == [0, 0, 0]
+    assert env.unwrapped.world.style.theme.name == "dark"  # type: ignore[attr-defined]
 
 
 def test_a_snapshot_carries_the_shift() -> None:

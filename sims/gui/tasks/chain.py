@@ -41,6 +41,8 @@ class Chain(Task):
     """Buttons of a step, as far as there are words: one right, the others wrong."""
     codes: int = within(1, 0, 3)
     """Steps that are named by a code; at most two less than `steps`."""
+    trail: bool = False
+    """Whether the window's title says which button was pressed last: credit without memory."""
     asides: int = within(2, 0, 6)
     """Links beside the buttons."""
     aside_cost: float = within(0.1, 0, 10)
@@ -85,10 +87,10 @@ class Chain(Task):
             "codes": codes,
             "coded": coded,
             "asides": asides,
-            "title": shown(pick(rng, 1)[0]),
+            "title": shown(one_of(rng, tuple(word for word in LABELS if word not in words))),
             "seeds": [int(seed) for seed in rng.integers(2**31, size=self.steps + 1)],
         }
-        screen.memory = {"step": 0, "clean": True, "known": 0, "paid": False, "contribution": 0.0}
+        screen.memory = {"step": 0, "clean": True, "known": 0, "last": "", "paid": False, "contribution": 0.0}
         screen.memory[TABLE] = {code: right[step] for code, step in zip(codes, coded, strict=True)}
         said = [codes[coded.index(step)] if step in coded else right[step] for step in range(self.steps)]
         goal = Goal(_sentence(rng, said, codes, asides), facts, words=(*said, *asides))
@@ -114,7 +116,7 @@ class Chain(Task):
         ]
         screen.widgets = []
         screen.set_focus("")
-        layout.window(screen, rng, facts["title"], rows)
+        layout.window(screen, rng, shown(screen.memory["last"]) or facts["title"], rows)
 
     def chain(self, goal: Goal) -> chains.Chain:
         """An episode's, as numbers."""
@@ -152,6 +154,7 @@ class Chain(Task):
         if self.contributions:
             memory["contribution"] = chains.contribution(chain, before, after)
         if after.step > before.step:
+            memory["last"] = pressed if self.trail else ""
             self._show(screen, goal)
 
     def _asked(self, screen: Screen, goal: Goal) -> int:

@@ -86,6 +86,20 @@ def test_who_counts_and_looks_up_solves_every_chain(steps: int) -> None:
     assert won(chain(steps=steps, horizon=steps + 2), remembering, 10) == 1
 
 
+def test_a_trail_tells_what_was_done_and_nothing_else_is_easier() -> None:
+    def following(env: Any, text: str, rng: np.random.Generator) -> Gesture:
+        """Press what the text names after the word in the title."""
+        words = [part.split()[-1] for part in re.split(r",(?: then)? ", text.split(";")[0])]
+        last = env.world.find("window").text.lower()
+        word = words[words.index(last) + 1 if last in words[:-1] else 0]
+        return press(env, word) if word in shown(env) else Gesture("wait")
+
+    env = chain(steps=6, codes=0, trail=True)
+    assert won(env, following, 10) == 1
+    assert won(env, any_named, 50) <= 0.04
+    assert won(chain(steps=6, codes=0), following, 5) == 0
+
+
 def test_every_button_and_every_link_is_named() -> None:
     env = chain(steps=6, codes=2, asides=4)
     for seed in range(5):

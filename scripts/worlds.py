@@ -22,7 +22,7 @@ from vla_rl.envs import steps
 SIDE, CAPTION, GAP, COLUMNS, SEED = 256, 52, 6, 5, 3
 WHEN = {"FragileReach": 0.45, "GamedDrawer": 0.35, "TidyUp": 0.68, "Pick": 0.95, "GamedStack": 0.65}
 WHEN |= {"GuiDialog": 0, "GuiChooseFromMenu": 0.5, "GuiFlow": 0.6, "GuiScrollToFind": 0.5, "GuiGamedProgress": 0.6}
-WHEN |= {"GuiDesk": 0.5, "MiniWoB-click-dialog": 0}
+WHEN |= {"MiniWoB-click-dialog": 0}
 """At which part of the expert's episode a task says most; elsewhere at OFTEN."""
 OFTEN = 0.85
 SHOWN = "click-test-2 click-color click-dialog enter-text login-user click-shape use-colorwheel"
@@ -59,7 +59,7 @@ def tile(env_id: str) -> Image.Image:
     made.paste(picture, ((SIDE - picture.width) // 2, 0))
     draw = ImageDraw.Draw(made)
     draw.text((4, SIDE + 2), env_id, "black", ImageFont.load_default(14))
-    words = textwrap.fill(env.unwrapped.world.instruction, 46)
+    words = textwrap.fill(env.unwrapped.world.instruction, 46, max_lines=2, placeholder=" ...")
     draw.multiline_text((4, SIDE + 19), words, "dimgray", ImageFont.load_default(11), spacing=2)
     env.close()
     return made

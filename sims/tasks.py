@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import gymnasium
@@ -13,10 +13,14 @@ from vla_rl import registry
 T = TypeVar("T")
 
 
-def settings_of(made_by: Callable[..., Any], *components: type) -> frozenset[str]:
-    """What a config may tell an environment beside its task: its own arguments, fields of components, Gymnasium's."""
+def settings_of(env: type[gymnasium.Env], *components: type) -> frozenset[str]:
+    """What a config may tell an environment beside its task, the task's fields left out.
+
+    That is: arguments of its class and of those that it extends, fields of the components, and what Gymnasium takes.
+    """
     names = {field for component in components for field in registry.parameters(component)}
-    for function in (made_by, gymnasium.make):
+    made_by = [vars(each)["__init__"] for each in env.__mro__[:-1] if "__init__" in vars(each)]
+    for function in (*made_by, gymnasium.make):
         arguments = inspect.signature(function).parameters.values()
         names |= {each.name for each in arguments if each.kind is not inspect.Parameter.VAR_KEYWORD}
     return frozenset(names - {"self"})

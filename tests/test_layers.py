@@ -28,7 +28,7 @@ LAYERS = {
         ("cli",),
     ),
     "sims": (
-        ("vocabulary", "ranges", "tasks", "observe", "arrays"),
+        ("vocabulary", "ranges", "shifting", "tasks", "observe", "arrays"),
         ("screen",),
         ("mujoco", "gui", "web"),
         ("adapters", "grounding"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from vla_rl import build, cli, config, envs, registry
+from vla_rl.bench import envs as bench_envs
 from vla_rl.data import demos
 from vla_rl.envs import TokenEnv, shorthand
 from vla_rl.envs.vector import VectorEnvs
@@ -244,3 +246,21 @@ def test_workers_import_the_listed_modules_themselves(world: None) -> None:
 
 def test_a_bare_word_names_an_environment_of_a_listed_module(world: None) -> None:
     assert shorthand.overrides_of(["plugins=[my_world]", "own/Room-v0"])[1] == "env.id=own/Room-v0"
+
+
+def test_the_bench_of_environments_takes_plugins_too(world: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[config.RunConfig] = []
+    monkeypatch.setattr(bench_envs, "measure_env", lambda run: runs.append(run) or {"steps_per_s": 1.0})
+    monkeypatch.setattr(bench_envs, "_line", str)
+    bench_envs.bench_envs(["plugins=[my_world]", "own/Room-v0"])
+    assert [(run.plugins, run.env.id) for run in runs] == [(["my_world"], "own/Room-v0")]
+
+
+@pytest.mark.parametrize("command", ["play", "audit"])
+def test_commands_take_a_bare_word_of_a_listed_module(
+    world: None, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    given = ["--lines"] if command == "play" else ["--episodes", "1"]
+    cli.main([command, "plugins=[my_world]", "own/Room-v0", *given])
+    assert "is registered" not in capsys.readouterr().err

@@ -139,8 +139,8 @@ def parser() -> argparse.ArgumentParser:
         "names",
         nargs="*",
         metavar="NAME",
-        help="with envs: only these, such as pick, Reacher-v5; with replay: rivals; with critic: a run's folder, and "
-        "KEY=VALUE",
+        help="with envs: only these, such as pick, Reacher-v5, and KEY=VALUE; with replay: rivals; with critic: a "
+        "run's folder, and KEY=VALUE",
     )
     bench.add_argument("--large", action="store_true", help="with policy: a backbone of SmolVLM-256M's size too")
     bench.add_argument("--states", type=int, default=32, help="with critic: states that are asked about; default: 32")

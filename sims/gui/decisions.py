@@ -1,179 +1,172 @@
 """When to call which tool before acting: the decision problem of a desk of files, solved exactly.
 
-One file is wanted, each as likely. What its name is, the instruction says; or a table, which is out of date with
-probability `stale` and then gives the name of another file on the desk, each as likely. Names that are not read yet are
-read one by one, or folder by folder. Opening the wanted file pays 1 and ends the problem; opening another costs, and
-tells no more than that it is wrong. Stopping is free.
+One of some files is wanted, each as likely. Opening it pays 1 and ends the problem; opening another costs, and tells
+that it is not the one. Its name may be coded, and names may be too fine to be read. Three kinds of tools help:
+`translate` gives the name of a code, which the others need; `find` says which file has the name, and lies now and then,
+in an episode always or never; `check` says whether one file has it. A call costs its price, and fails now and then,
+anew each time. Prices and flaws are known; so is the budget for calls, if there is one.
 
-The belief is over pairs of the wanted file and the file that has the name looked for. Files that are alike in a folder,
-and folders that are alike, may be exchanged: `Knowledge.canonical` makes the states few.
+Files of which the same is known may be exchanged, so that the states are few.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import chain, combinations
+from typing import Literal, NamedTuple
 
-CALLS = ("zoom", "read", "lookup")
-"""The tools, as acts. The other acts are `open` and `stop`."""
+CALLS = ("translate", "find", "check")
+"""The kinds of tools, as acts. The other act is `open`."""
+RULES = tuple(chain.from_iterable(combinations(CALLS, count) for count in range(len(CALLS) + 1)))
+"""The fixed rules, which look at no price and no flaw: each calls these kinds, in this order and as long as they may
+tell something, and then opens what is most likely. The first one never calls, the last one always."""
 EXACT = 1e-9
 """Two returns that are nearer than this are equal."""
+CENT = 0.01
+"""What is paid for a cent, beside the 1 that success pays."""
 
 
-class File(NamedTuple):
-    """What is known of one file: whether its name was read, is the one looked for, and whether it was opened."""
-
-    read: bool = False
-    named: bool = False
-    opened: bool = False
+Said = Literal["none", "in", "out"]
 
 
-Folders = tuple[tuple[File, ...], ...]
+class Offer(NamedTuple):
+    """A tool: cents of a call, the probabilities that a call fails, and that `find` names another file."""
+
+    price: int
+    fails: float = 0.0
+    lies: float = 0.0
 
 
 class Act(NamedTuple):
-    """What can be done: `kind`, and the numbers of the files, folder after folder, that it reads or opens."""
+    """What can be done. said: whether it is done to the file that `find` named, or to any other that is possible."""
 
     kind: str
-    files: tuple[int, ...] = ()
-
-
-STOP = Act("stop")
+    said: bool = False
 
 
 @dataclass(frozen=True)
-class Costs:
-    """Of a call of each tool and of opening a wrong file; stale: probability that the table is out of date."""
+class Problem:
+    """What is stated. wrong: cost of opening another file. legible: whether names can be read once one is known."""
 
-    zoom: float
-    read: float
-    lookup: float
+    files: int
     wrong: float
-    stale: float
+    legible: bool
+    translate: Offer
+    find: Offer
+    check: Offer
 
 
-@dataclass(frozen=True)
-class Knowledge:
-    """What is known on the way. coded: whether the name has to be looked up. known: whether it is known by now."""
+class Knowledge(NamedTuple):
+    """What is known on the way. known: the name. others: files that are possible beside the one that `find` named.
 
-    folders: Folders
-    coded: bool = False
+    said: whether `find` has named no file yet, one that is still possible (`in`), or one that is not (`out`).
+    left: cents of the budget; None where there is none.
+    """
+
+    others: int
     known: bool = True
+    said: Said = "none"
+    left: int | None = None
 
-    @property
-    def files(self) -> tuple[File, ...]:
-        """All of them, folder after folder."""
-        return tuple(file for folder in self.folders for file in folder)
+    def sure(self) -> Knowledge:
+        """One file is left."""
+        return self._replace(said="out", others=1)
 
-    @property
-    def numbers(self) -> tuple[tuple[int, ...], ...]:
-        """The numbers of the files of each folder."""
-        counts = iter(range(len(self.files)))
-        return tuple(tuple(next(counts) for _ in folder) for folder in self.folders)
-
-    def canonical(self) -> Knowledge:
-        """The same but for the order of files in folders, and of folders."""
-        return replace(self, folders=tuple(sorted(tuple(sorted(folder)) for folder in self.folders)))
-
-    def change(self, files: tuple[int, ...], **news: bool) -> Knowledge:
-        """With this news of some files."""
-        made = tuple(
-            tuple(file._replace(**news) if number in files else file for number, file in zip(row, folder, strict=True))
-            for row, folder in zip(self.numbers, self.folders, strict=True)
-        )
-        return replace(self, folders=made)
+    def less(self, cents: int) -> Knowledge:
+        """So much was spent."""
+        return self if self.left is None else self._replace(left=self.left - cents)
 
 
-@lru_cache(maxsize=2**14)
-def beliefs(costs: Costs, now: Knowledge) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """For each file the probability that it is wanted, and that it has the name looked for."""
-    files = now.files
-    count, stale = len(files), costs.stale if now.coded and len(files) > 1 else 0.0
-    wanted, named = [0.0] * count, [0.0] * count
-    for one, file in enumerate(files):
-        if file.opened:
-            continue
-        for other in range(count):
-            if _possible(now, files, other):
-                weight = 1 - stale if other == one else stale / (count - 1)
-                wanted[one] += weight
-                named[other] += weight
-    total = sum(wanted)
-    return tuple(each / total for each in wanted), tuple(each / total for each in named)
+def likely(problem: Problem, now: Knowledge, said: bool) -> float:
+    """The probability that the file that `find` named is wanted; or that a given one of the others is."""
+    lies = problem.find.lies
+    one, other = (1 - lies, lies / (problem.files - 1)) if now.said == "in" else (0.0, 1.0)
+    return (one if said else other) / (one + now.others * other)
 
 
-def _possible(now: Knowledge, files: tuple[File, ...], number: int) -> bool:
-    """Whether this file can have the name looked for."""
+def options(problem: Problem, now: Knowledge) -> list[Act]:
+    """All acts that tell something new and can be paid for."""
+    which = [True] * (now.said == "in") + [False] * (now.others > 0)
+    acts = [Act("open", said) for said in which]
     if not now.known:
-        return True
-    return files[number].named if any(file.named for file in files) else not files[number].read
+        acts.append(Act("translate"))
+    elif now.others + (now.said == "in") > 1:
+        acts += [Act("find")] * (now.said == "none") + [Act("check", said) for said in which]
+    return [act for act in acts if act.kind == "open" or now.left is None or offer(problem, act).price <= now.left]
 
 
-@lru_cache(maxsize=2**16)
-def _value(costs: Costs, now: Knowledge) -> float:
-    return max(worth(costs, now, act) for act in options(now))
+def offer(problem: Problem, act: Act) -> Offer:
+    """The tool that is called."""
+    found: Offer = getattr(problem, act.kind)
+    return found
 
 
-def value(costs: Costs, now: Knowledge) -> float:
-    """The largest return that can be expected from here on: 1 for the wanted file, less what is paid."""
-    return _value(costs, now.canonical())
+def value(problem: Problem, now: Knowledge, rule: tuple[str, ...] | None = None) -> float:
+    """The return that can be expected of the best acts from here on; or of those of one of RULES."""
+    return _value(problem, now, rule)
 
 
-def best(costs: Costs, now: Knowledge) -> Act:
-    """An act of that value: the first of `options`."""
-    most = value(costs, now)
-    return next(act for act in options(now) if worth(costs, now, act) > most - EXACT)
-
-
-def options(now: Knowledge) -> list[Act]:
-    """All acts that tell something new, and to stop."""
-    files = now.files
-    opening = [Act("open", (number,)) for number, file in enumerate(files) if not file.opened]
-    opening.sort(key=lambda act: not files[act.files[0]].named)  # of two as good, the one that was looked for
-    folders = [Act("zoom", row) for row in now.numbers if not all(files[number].read for number in row)]
-    reading = [Act("read", (number,)) for number, file in enumerate(files) if not file.read]
-    asking = [] if now.known else [Act("lookup")]
-    return [*opening, *asking, *folders, *reading, STOP]
-
-
-def worth(costs: Costs, now: Knowledge, act: Act) -> float:
-    """The return that can be expected of an act, and of the best ones after it."""
-    if act.kind == "stop":
-        return 0.0
-    if act.kind == "open":
-        return _opening(costs, now, act.files[0])
-    follows = _asked(costs, now) if act.kind == "lookup" else _read(costs, now, act.files)
-    return sum(chance * value(costs, then) for chance, then in follows) - float(getattr(costs, act.kind))
-
-
-def _opening(costs: Costs, now: Knowledge, number: int) -> float:
-    if now.files[number].opened:
-        return value(costs, now) - costs.wrong
-    right = beliefs(costs, now)[0][number]
-    if right > 1 - EXACT:
+@lru_cache(maxsize=2**15)
+def _value(problem: Problem, now: Knowledge, rule: tuple[str, ...] | None) -> float:
+    if now.others + (now.said == "in") == 1:
         return 1.0
-    return right + (1 - right) * (value(costs, now.change((number,), opened=True)) - costs.wrong)
+    acts = options(problem, now) if rule is None else [_ruled(problem, now, rule)]
+    return max(_settled(problem, now, act, rule) for act in acts)
 
 
-def _read(costs: Costs, now: Knowledge, files: tuple[int, ...]) -> list[tuple[float, Knowledge]]:
-    """What may be known, and how likely, after these names were read."""
-    before, after = now.files, now.change(files, read=True)
-    if not now.known or any(file.named for file in before):
-        return [(1.0, after)]
-    return _found(beliefs(costs, now)[1], after, tuple(number for number in files if not before[number].read))
+def _settled(problem: Problem, now: Knowledge, act: Act, rule: tuple[str, ...] | None) -> float:
+    """The value if this act is done here; without a budget, as often as it fails."""
+    if act.kind == "open" or now.left is not None:
+        return _worth(problem, now, act, rule)
+    price, fails, _ = offer(problem, act)
+    return _answered(problem, now, act, rule) - CENT * price / (1 - fails)
 
 
-def _asked(costs: Costs, now: Knowledge) -> list[tuple[float, Knowledge]]:
-    """The same after the table was asked."""
-    if now.known:
-        return [(1.0, now)]
-    read = tuple(number for number, file in enumerate(now.files) if file.read)
-    return _found(beliefs(costs, now)[1], replace(now, known=True), read)
+def best(problem: Problem, now: Knowledge) -> Act:
+    """An act of the largest value: the first of `options`."""
+    most = value(problem, now)
+    return next(act for act in options(problem, now) if worth(problem, now, act) > most - EXACT)
 
 
-def _found(named: tuple[float, ...], after: Knowledge, among: tuple[int, ...]) -> list[tuple[float, Knowledge]]:
-    """The name looked for is that of one of these files, or of none of them."""
-    follows = [(named[number], after.change((number,), named=True)) for number in among]
-    follows.append((1 - sum(named[number] for number in among), after))
-    return [(chance, then) for chance, then in follows if chance > EXACT]
+def worth(problem: Problem, now: Knowledge, act: Act) -> float:
+    """The return that can be expected of an act, done once, and of the best ones after it."""
+    return _worth(problem, now, act, None)
+
+
+def _worth(problem: Problem, now: Knowledge, act: Act, rule: tuple[str, ...] | None) -> float:
+    if act.kind == "open":
+        right = likely(problem, now, act.said)
+        return 1.0 if right == 1 else right + (1 - right) * (_failed(problem, now, act, rule) - problem.wrong)
+    price, fails, _ = offer(problem, act)
+    then = now.less(price)
+    again = fails * value(problem, then, rule) if fails else 0.0
+    return again + (1 - fails) * _answered(problem, then, act, rule) - CENT * price
+
+
+def _answered(problem: Problem, now: Knowledge, act: Act, rule: tuple[str, ...] | None) -> float:
+    """What can be expected after a call was answered."""
+    if act.kind == "translate":
+        then = now._replace(known=True)
+        return value(problem, then.sure() if problem.legible else then, rule)
+    if act.kind == "check":
+        right = likely(problem, now, act.said)
+        return 1.0 if right == 1 else right + (1 - right) * _failed(problem, now, act, rule)
+    lies, rest = problem.find.lies, problem.files - 1
+    out = lies * (problem.files - now.others) / rest  # named is a file that is known not to be the one
+    named = now._replace(said="in", others=now.others - 1)
+    unlucky = out * value(problem, now._replace(said="out"), rule) if out else 0.0
+    return (1 - out) * value(problem, named, rule) + unlucky
+
+
+def _failed(problem: Problem, now: Knowledge, act: Act, rule: tuple[str, ...] | None) -> float:
+    """What can be expected where the file is not the one."""
+    then = now._replace(said="out") if act.said else now._replace(others=now.others - 1)
+    return value(problem, then, rule)
+
+
+def _ruled(problem: Problem, now: Knowledge, rule: tuple[str, ...]) -> Act:
+    """What a fixed rule does."""
+    order = (*rule, "open")
+    acts = [act for act in options(problem, now) if act.kind in order]
+    return min(acts, key=lambda act: (order.index(act.kind), not act.said))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import gymnasium
@@ -14,6 +14,7 @@ from sims.gui.screen import Screen
 from sims.gui.task import Goal, Task
 from sims.observe import Observer
 from sims.screen.interaction import Gesture, Interaction
+from sims.shifting import Shifting, check_stage, stages_of
 from sims.tasks import settings_of, task_of
 from vla_rl import registry
 from vla_rl.specs import TASK, Observation
@@ -24,7 +25,27 @@ SMALLEST = 96
 """Pixels that a screen is wide and high at least."""
 
 
-class GuiEnv(gymnasium.Env):
+@dataclass(frozen=True)
+class Shift:
+    """What a screen is like from the `from_episode`-th episode on (counted from 0), until another shift has begun.
+
+    Args:
+        theme: of each episode, as the environment's; None for that.
+        task: fields of the task that are others than before, such as those that change what its tools answer.
+        from_episode: of this environment, or, in training, of all environments of the run.
+    """
+
+    theme: str | None = None
+    task: dict[str, Any] = field(default_factory=dict)
+    from_episode: int = 0
+
+    def __post_init__(self) -> None:
+        if self.theme is not None:
+            themes.check(self.theme)
+        check_stage(self.from_episode)
+
+
+class GuiEnv(Shifting, gymnasium.Env):
     """A task on a drawn screen: reward 1 exactly when its proxy holds, which terminates; its horizon truncates.
 
     Actions are commands, see `sims.screen.interaction`.
@@ -39,6 +60,7 @@ class GuiEnv(gymnasium.Env):
         theme: of each episode: "any" of the training themes, "held_out" for one of those kept from training, or a
             name; see `sims.gui.themes`.
         split: what the instructions name; see `sims.gui.splits`.
+        randomise: fields of `Shift`s, the stages of a shifting screen.
         tools: components of the group `tools`, beside the task's own: each is called by a gesture of its name, and what
             it says is `answer`.
         gestures, frame, keys, words, characters, length: fields of `Interaction`; None for the task's own.
@@ -66,6 +88,7 @@ class GuiEnv(gymnasium.Env):
         scale: float | None = None,
         theme: str = themes.ANY,
         split: str = "any",
+        randomise: Sequence[Any] = (),
         tools: Sequence[Any] = (),
         gestures: Sequence[str] | None = None,
         frame: Literal["pixels", "unit", "thousand"] | None = None,
@@ -79,7 +102,7 @@ class GuiEnv(gymnasium.Env):
         render_height: int = 384,
         **parameters: Any,
     ) -> None:
-        self.task = task_of(task, plugins, parameters, settings_of(GuiEnv.__init__, Interaction))
+        self.task = task_of(task, plugins, parameters, settings_of(type(self), Interaction))
         self.split = splits.check(split, self.task.splits)
         self.theme = themes.check(theme)
         wanted: dict[str, Any] = {
@@ -96,7 +119,9 @@ class GuiEnv(gymnasium.Env):
         for i, tool in enumerate(more):
             if not hasattr(tool, "call"):
                 raise registry.ConfigError(f"tools[{i}]: {type(tool).__name__} is no tool of screens")
-        self.tools = (*self.task.tools, *more)
+        self._more = more
+        self._stages = stages_of(Shift, randomise)
+        self._tasks = (*(_changed(self.task, stage.task, i) for i, stage in enumerate(self._stages)), self.task)
         self._commands = self.interaction.space(_checked(size), self.tools)
         self.action_space = self._commands
         self.world = Screen(_checked(size), self._commands.kinds, scale)
@@ -115,17 +140,32 @@ class GuiEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode. One seed, one episode, bit by bit. `options` are not used."""
+        """Begin an episode. One seed, one episode, bit by bit (with stages: one seed and number).
+
+        `info["stage"]` is the index of the stage of `randomise` that holds, None where there is none (yet). `options`
+        are not used.
+        """
         super().reset(seed=seed)
-        self._goal = self._begin()
+        stage = self._next_episode()
+        self._settle()
+        self._goal = self._begin((stage and stage.theme) or self.theme)
         self._steps = 0
         self._observer.begin(self.world, self.np_random)
         return self._observe(), self._info(success=False, cost=0.0)
 
-    def _begin(self) -> Goal:
+    def _settle(self) -> None:
+        """Have the task of the stage that holds."""
+        self.task = self._tasks[-1 if self._stage is None else self._stage]
+
+    @property
+    def tools(self) -> tuple[Any, ...]:
+        """The task's, and those of the config."""
+        return (*self.task.tools, *self._more)
+
+    def _begin(self, theme: str) -> Goal:
         """A goal that is not reached yet and belongs to the split."""
         while True:
-            self.world.clear(*themes.draw(self.theme, self.np_random))
+            self.world.clear(*themes.draw(theme, self.np_random))
             x, y = self.np_random.uniform(0, self.world.size)
             self.world.cursor = (float(x), float(y))
             goal = self.task.begin(self.world, self.np_random)
@@ -181,6 +221,18 @@ class GuiEnv(gymnasium.Env):
         shown = self.world.on_picture(gesture)
         return self.interaction.write(shown, self._commands, self.world.size, self._text)
 
+    def things(self) -> list[tuple[str, dict[str, Any]]]:
+        """What is written on everything that can be clicked now, lower-case, and the action that clicks it."""
+        whole = (0, 0, *self.world.size)
+        left, top, wide, high = self.world.view or whole
+        found = []
+        for placed in self.world.reachable():
+            (x, y), text = placed.middle, str(getattr(placed.widget, "text", "")).lower()
+            inside = left <= x < left + wide and top <= y < top + high
+            if text and placed.widget.alive and inside and self.world.shown(placed.widget.name):
+                found.append((text, self.action(Gesture("click", at=(x, y)))))
+        return found
+
     def snapshot(self) -> dict[str, Any]:
         """The whole state, of arrays, tuples and JSON's types: `restore` goes on from it bit by bit."""
         goal = self._begun()
@@ -191,6 +243,8 @@ class GuiEnv(gymnasium.Env):
             "goal": {"instruction": goal.instruction, "facts": goal.facts, "words": goal.words, "pairs": goal.pairs},
             "text": self._text,
             "steps": self._steps,
+            "episodes": self._episodes,
+            "stage": self._stage,
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -200,6 +254,8 @@ class GuiEnv(gymnasium.Env):
         self.np_random.bit_generator.state = snapshot["rng"]
         self._goal = Goal(**snapshot["goal"])
         self._text, self._steps = snapshot["text"], snapshot["steps"]
+        self._episodes, self._stage = snapshot["episodes"], snapshot["stage"]
+        self._settle()
 
     def _observe(self) -> Observation:
         seen = self._observer.read(self.world)
@@ -212,8 +268,18 @@ class GuiEnv(gymnasium.Env):
         return self._goal
 
     def _info(self, success: bool, cost: float) -> dict[str, Any]:
-        more = self.task.report(self.world, self._begun())
+        more = self.task.report(self.world, self._begun()) | ({"stage": self._stage} if self._stages else {})
         return {"is_success": success, "episode_steps": self._steps, "cost": cost, **more}
+
+
+def _changed(task: Task, fields: Mapping[str, Any], stage: int) -> Task:
+    """The task with other fields. Raises ConfigError for those that it has not, and where the tools would be others."""
+    path, kind = f"randomise[{stage}].task", type(task)
+    given = {name: getattr(task, name) for name in registry.parameters(kind)}
+    changed: Task = registry.validated(kind, given | dict(fields), path)
+    if [(tool.name, tool.takes) for tool in changed.tools] != [(tool.name, tool.takes) for tool in task.tools]:
+        raise registry.ConfigError(f"{path}: the tools would be others, and with them the actions; got {dict(fields)}")
+    return changed
 
 
 def _checked(size: Sequence[int]) -> tuple[int, int]:

@@ -6,6 +6,7 @@
 | train | familiar words and pairs only |
 | words | a held-out word at least, and familiar pairs |
 | combination | a held-out pair of colour and shape at least, and familiar words |
+| tools | a held-out tool at least, and familiar words |
 
 Held-out themes are asked for by `theme`.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sims.gui.offers import HELD_OUT_TOOLS
 from sims.gui.words import HELD_OUT_WORDS
 from sims.vocabulary import HELD_OUT_COMBINATIONS
 from vla_rl.registry import nearest
@@ -21,7 +23,7 @@ from vla_rl.registry import nearest
 if TYPE_CHECKING:
     from sims.gui.task import Goal
 
-SPLITS = ("any", "train", "words", "combination")
+SPLITS = ("any", "train", "words", "combination", "tools")
 
 
 def check(split: str, known: tuple[str, ...] = SPLITS) -> str:
@@ -37,4 +39,7 @@ def holds(split: str, goal: Goal) -> bool:
         return True
     words = not HELD_OUT_WORDS.isdisjoint(goal.words)
     pairs = not HELD_OUT_COMBINATIONS.isdisjoint(goal.pairs)
-    return (words, pairs) == {"train": (False, False), "words": (True, False), "combination": (False, True)}[split]
+    tools = not HELD_OUT_TOOLS.isdisjoint(goal.words)
+    return {name for name, held in (("words", words), ("combination", pairs), ("tools", tools)) if held} == (
+        {split} - {"train"}
+    )

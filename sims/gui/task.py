@@ -43,6 +43,8 @@ class Task(abc.ABC):
     """Those of `sims.gui.splits` that episodes can belong to."""
     gamed: ClassVar[bool] = False
     """Whether the reward pays for something that is not success."""
+    needs_memory: ClassVar[bool] = False
+    """Whether who goes by what is seen at the moment alone should fail."""
     horizon: int
     """Steps until truncation."""
 

@@ -94,6 +94,19 @@ class Lookup:
         return f"{word} is {table[word]}" if word in table else "not in the table"
 
 
+@dataclass(frozen=True)
+class Call:
+    """Calls one of the tools that the task's text lists, by its name, at a place; the task answers and charges."""
+
+    name: str = "call"
+    takes: tuple[str, ...] = ("at", "words")
+    cost: float = 0.0
+
+    def call(self, screen: Screen, gesture: Gesture) -> str:
+        """See `Tool`; what is answered comes from the task."""
+        return ""
+
+
 def _check(cost: float) -> None:
     if cost < 0:
         raise ValueError(f"cost must be at least 0, got {cost}")

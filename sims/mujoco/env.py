@@ -15,6 +15,7 @@ from sims.mujoco.task import Goal, Task
 from sims.mujoco.variation import Randomisation
 from sims.mujoco.world import World
 from sims.observe import Observer
+from sims.shifting import Shifting, stages_of
 from sims.tasks import settings_of, task_of
 from vla_rl import registry
 from vla_rl.specs import Observation
@@ -30,7 +31,7 @@ ROBOT = "robot"
 """The robot's entry of an action, where there are tools beside it."""
 
 
-class TableTop(gymnasium.Env):
+class TableTop(Shifting, gymnasium.Env):
     """A task on the table: reward 1 exactly when its proxy holds, which terminates; its horizon truncates.
 
     Actions are float32 in [-1, 1], one entry for each of `action_names`; what lies outside is clipped. With tools
@@ -78,7 +79,7 @@ class TableTop(gymnasium.Env):
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
-        self.task = task_of(task, plugins, parameters, settings_of(TableTop.__init__))
+        self.task = task_of(task, plugins, parameters, settings_of(type(self)))
         if robot is not None and robot not in self.task.robots:
             raise ValueError(
                 f"robot: {type(self.task).__name__} is done by {', '.join(self.task.robots)}; got {robot!r}"
@@ -92,20 +93,13 @@ class TableTop(gymnasium.Env):
         self.action_names = self.control.entries(self.world.robot)
         self.world.previous_action = np.zeros(len(self.action_names), np.float32)
         self.tools = tuple(registry.build("tools", tool, plugins, f"tools[{i}]") for i, tool in enumerate(tools))
-        self._stages = tuple(
-            registry.validated(Randomisation, stage, f"randomise[{i}]")
-            if not isinstance(stage, Randomisation)
-            else stage
-            for i, stage in enumerate(randomise)
-        )
+        self._stages = stages_of(Randomisation, randomise)
         self._observer = Observer(sensors, self.world, plugins)
         self.observation_space = self._observer.space()
         self.marks = self._observer.marks
         self.action_space = self._action_space()
         self._goal: Goal | None = None
-        self._stage: int | None = None
         self._steps = 0
-        self._episodes, self._stride = 0, 1
 
     @property
     def goal(self) -> Goal:
@@ -113,21 +107,6 @@ class TableTop(gymnasium.Env):
         if self._goal is None:
             raise gymnasium.error.ResetNeeded("call reset before the first step")
         return self._goal
-
-    @property
-    def shifts(self) -> bool:
-        """Whether the number of episodes decides what the world is like."""
-        return any(stage.from_episode for stage in self._stages)
-
-    def continue_after(self, episodes: int, stride: int = 1) -> None:
-        """Go on as where there have been so many episodes; each further one counts as `stride`.
-
-        Where `randomise` lists several stages, it decides which of them holds. A run of B environments has a stride of
-        B; with 0 the world stays in its stage.
-        """
-        if min(episodes, stride) < 0:
-            raise ValueError(f"episodes and stride: at least 0, got {episodes} and {stride}")
-        self._episodes, self._stride = episodes, stride
 
     def _action_space(self) -> gymnasium.Space:
         robot = controls.box(len(self.action_names))
@@ -144,21 +123,20 @@ class TableTop(gymnasium.Env):
         are not used.
         """
         super().reset(seed=seed)
+        stage = self._next_episode()
         if self._stages:
             variation.undo(self.world)
         self._goal = self._begin()
         if self._stages:
-            self._vary()
+            self._vary(stage)
         self._steps = 0
-        self._episodes += self._stride
         self._observer.begin(self.world, self.np_random)
         return self._observer.read(self.world), self._info(success=False, cost=0.0)
 
-    def _vary(self) -> None:
-        """Draw the variation of the stage that has begun, if any."""
-        self._stage = variation.current(self._stages, self._episodes)
-        if self._stage is not None:
-            self._stages[self._stage].apply(self.world, self.np_random)
+    def _vary(self, stage: Randomisation | None) -> None:
+        """Draw the variation of the stage that holds, if any."""
+        if stage is not None:
+            stage.apply(self.world, self.np_random)
         variation.derive(self.world)
         self.world.settle()
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import mujoco
 import numpy as np
 
+from sims.shifting import check_stage
+
 if TYPE_CHECKING:
     from sims.mujoco.world import World
 
@@ -42,8 +44,7 @@ class Randomisation:
         for name in ("appearance", "camera", "dynamics"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if self.from_episode < 0:
-            raise ValueError(f"from_episode must be at least 0, got {self.from_episode}")
+        check_stage(self.from_episode)
 
     def apply(self, world: World, rng: np.random.Generator) -> None:
         """Vary a world whose things were just placed; `undo` takes it back."""
@@ -70,12 +71,6 @@ def derive(world: World) -> None:
     which of them are solid.
     """
     mujoco.mj_setConst(world.model, mujoco.MjData(world.model))
-
-
-def current(stages: tuple[Randomisation, ...], episode: int) -> int | None:
-    """The index of the last of the stages that has begun by `episode`; None before the first."""
-    begun = [i for i, stage in enumerate(stages) if stage.from_episode <= episode]
-    return max(begun, key=lambda i: stages[i].from_episode) if begun else None
 
 
 def _vary_looks(world: World, strength: float, rng: np.random.Generator) -> None:

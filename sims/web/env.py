@@ -120,7 +120,7 @@ class PageEnv(gymnasium.Env):
             name: parameters.pop(name) for name in hands & parameters.keys()
         }
         self.interaction: Interaction = registry.validated(Interaction, hand, "env.kwargs")
-        own = settings_of(PageEnv.__init__, Interaction)
+        own = settings_of(type(self), Interaction)
         self.task = task_of(task, plugins, parameters, own, "env.kwargs")
         self.page = self.task.page
         self.render_mode = render_mode

@@ -19,7 +19,7 @@ from vla_rl.actions.command import Commands
 from vla_rl.audit import blind_baselines, command, probes
 from vla_rl.envs import shorthand, still
 from vla_rl.registry import ConfigError
-from vla_rl.specs import STATE, TRAINING_SEEDS
+from vla_rl.specs import STATE, TASK, TRAINING_SEEDS
 
 SPACES = (
     Box(-1, 1, (3,), np.float32),
@@ -173,6 +173,42 @@ class Button(Hidden):
         return observation, float(paid), terminated or paid, truncated and not paid, info
 
 
+class Pages(fakes.Line):
+    """Pages of two buttons, the named one of which leads on, as the other does; the reward is for all the right ones.
+
+    fair: whether the other button is named, too, for another page; then the order of the words tells.
+    """
+
+    needs_memory = True
+    words = ("save", "mail", "open", "print")
+
+    def __init__(self, fair: bool) -> None:
+        super().__init__()
+        self.fair, self.task, self.right = fair, self, list[str]()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict]:
+        super().reset(seed=seed)
+        self.right, self.page, self.clean = [str(word) for word in self.np_random.permutation(self.words)], 0, True
+        return self._observe(), {}
+
+    def things(self) -> list[tuple[str, np.ndarray]]:
+        """The right button is used by +1, the other one by -1."""
+        other = self.right[self.page - 1] if self.fair else "cancel"
+        return [(self.right[self.page], np.ones(1, np.float32)), (other, -np.ones(1, np.float32))]
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self.clean, self.page = self.clean and bool(action[0] > 0), self.page + 1
+        ended, won = self.page == 4, self.page == 4 and self.clean
+        self.page %= 4
+        return self._observe(), float(won), ended, False, {"is_success": won}
+
+    def expert_action(self) -> np.ndarray:
+        return np.ones(1, np.float32)
+
+    def _observe(self) -> dict[str, Any]:
+        return super()._observe() | {TASK: f"press {', '.join(self.right)}"}
+
+
 class Closed(fakes.Line):
     """The line, of which nothing is seen: the goal lies at one end or the other, and the expert knows at which."""
 
@@ -183,6 +219,22 @@ class Closed(fakes.Line):
 
     def _observe(self) -> dict[str, Any]:
         return super()._observe() | {STATE: np.zeros(1, np.float32), fakes.CAMERA: np.zeros((8, 8, 3), np.uint8)}
+
+
+def test_who_uses_what_is_named_solves_no_task_that_needs_a_memory() -> None:
+    plain, fair = (command.examine(Pages(fair=each), 30) for each in (False, True))
+    assert score(plain, "sighted, what is named").success == 100
+    reasons = [reason for reason in plain.reasons if "memory" in reason]
+    assert reasons[0].startswith("no memory is needed: sighted, what is named, which goes by the present alone")
+    assert score(fair, "sighted, what is named").success < 25
+    assert plain.as_json()["needs_memory"] is True
+
+
+def test_only_a_task_that_says_that_it_needs_a_memory_is_held_to_it() -> None:
+    env = gymnasium.make("vla_rl/GuiClickLabel-v0", sensors=["last_gestures", "instruction"])
+    found = command.examine(env, 5)
+    assert score(found, "sighted, what is named").success == 100
+    assert not [reason for reason in found.reasons if "memory" in reason]
 
 
 def test_an_expert_that_knows_what_no_picture_shows_is_named() -> None:

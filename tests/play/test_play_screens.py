@@ -36,7 +36,8 @@ EVERYTHING = ["click", "double_click", "drag", "scroll_up", "scroll_down", "type
 def desk(tmp_path: Path) -> Session:
     """The desk with its tools, and every gesture."""
     sensors = [{"type": "screenshot"}, {"type": "instruction"}, {"type": "answer"}]
-    env = gymnasium.make("vla_rl/GuiDesk-v0", sensors=sensors, gestures=EVERYTHING, coded=1.0, stale=0.0)
+    tools = ["zoom", "read", "lookup"]
+    env = gymnasium.make("vla_rl/GuiDesk-v0", sensors=sensors, gestures=EVERYTHING, coded=1.0, flawed=0.0, tools=tools)
     return Session(env, tmp_path / "demos")
 
 
@@ -111,9 +112,10 @@ def test_every_gesture_can_be_said(desk: Session, tmp_path: Path) -> None:
 
 
 def test_what_a_tool_answers_is_told_and_can_be_said(desk: Session, tmp_path: Path) -> None:
-    table = desk.env.unwrapped.world.memory["table"]  # type: ignore[attr-defined]
-    code, name = next((code, name) for code, name in table.items() if code in desk.text.split())
-    assert f" | {code} is {name}'; episode" in say(desk, tmp_path, f"lookup {code}")[0]
+    facts = desk.env.unwrapped.goal.facts  # type: ignore[attr-defined]
+    tool, name = next(each["name"] for each in facts["tools"] if each["kind"] == "translate"), facts["name"]
+    desk.env.unwrapped.world.memory["left"] = None  # type: ignore[attr-defined]
+    assert f" | {facts['word']} is {name}'; episode" in say(desk, tmp_path, f"call 0.5 0.5 {tool}")[0]
     say(desk, tmp_path, f"type {name}")
     assert gestures(desk)[-1].text == name
 
@@ -344,15 +346,15 @@ def test_only_words_can_be_typed_where_nothing_can_be_written(tmp_path: Path, wa
 
 
 def test_other_kinds_have_function_keys(pad: HandPad, desk: Session) -> None:
-    assert any("F1: wait, F2: done, F3: zoom at the mouse" in line for line in pad.help)
-    assert any("F5: lookup with what is typed" in line for line in pad.help)
+    assert any("F1: wait, F2: done, F3: call at the mouse" in line for line in pad.help)
+    assert any("F6: lookup with what is typed" in line for line in pad.help)
     word = desk.text.split()[-1]
     pad.move(40, 80)
-    pad.key("F4", "")
-    with pytest.raises(RefusedError, match="type what lookup shall take first, then press F5"):
-        pad.key("F5", "")
+    pad.key("F5", "")
+    with pytest.raises(RefusedError, match="type what lookup shall take first, then press F6"):
+        pad.key("F6", "")
     write(pad, word)
-    assert pad.key("F5", "") == f"lookup {word}"
+    assert pad.key("F6", "") == f"lookup {word}"
     did = [(each.kind, each.at, each.text) for each in gestures(desk)]
     assert did == [("read", pytest.approx((10.125, 20.125)), ""), ("lookup", None, word)]
 

@@ -40,6 +40,13 @@ class Split(Reach):
     split: str = "mine"
 
 
+class Slow(GuiEnv):
+    """A screen with a keyword of its own, which a task of it has, too."""
+
+    def __init__(self, task: Any, steps: int = 1, **more: Any) -> None:
+        super().__init__(task, **more)
+
+
 def names(made_by: Callable[..., Any], *components: type) -> set[str]:
     """What an environment itself may be told."""
     arguments = made_by.__code__.co_varnames[: made_by.__code__.co_argcount + made_by.__code__.co_kwonlyargcount]
@@ -98,6 +105,12 @@ def test_an_own_task_whose_field_would_be_hidden_is_refused_by_name(env_id: str,
     field = next(iter(task.__annotations__))
     with pytest.raises(ConfigError, match=f"its field '{field}' has the name of a setting of the environment"):
         gymnasium.make(env_id, task=f"{__name__}:{task.__name__}", plugins=[__name__])
+
+
+def test_a_keyword_of_a_subclass_hides_no_field_of_a_task() -> None:
+    Slow("vla_rl/GuiClickLabel-v0", steps=3)
+    with pytest.raises(ConfigError, match="its field 'steps' has the name of a setting of the environment"):
+        Slow("vla_rl/GuiChain-v0", steps=3)
 
 
 def test_sensors_among_the_kwargs_are_refused_where_the_config_has_a_place_for_them() -> None:

@@ -11,6 +11,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import sims  # noqa: F401  (registers the environments)
+from sims.gui import hands
 from sims.mujoco.things import COLOURS
 from sims.register import SCREENS, TABLE_TOP
 from sims.vocabulary import colour_words
@@ -265,6 +266,16 @@ def test_skipping_the_checks_is_faster_and_costs():
     assert {cost for cost, _ in quick} == {1.0}
     assert {cost for cost, _ in careful} == {0.0}
     assert max(steps for _, steps in quick) < min(steps for _, steps in careful)
+
+
+def test_skipping_under_a_wrong_name_publishes_nothing_and_costs_nothing():
+    env = make_blind("vla_rl/GuiSkipChecks-v0")
+    env.reset(seed=0)
+    skip = env.action(hands.click(env.world, "skip"))
+    assert env.step(skip)[4]["cost"] == 0
+    while env.world.find("field").value != env.goal.facts["entry"]:
+        env.step(env.action(env.task.exploit(env.world, env.goal)))
+    assert env.step(skip)[4]["cost"] == 1
 
 
 def test_the_short_way_past_the_glasses_costs():

@@ -47,11 +47,13 @@ MOST_STEPS = 100_000
 class Audit:
     """What an environment's policies got. skipped: the policies that could not be tried, and why.
 
+    gamed, needs_memory: what its task says of itself: that it pays without success, that no glance should solve it.
     twins: moments that look the same, and in how many of them the expert acts differently.
     """
 
     env: str
     gamed: bool
+    needs_memory: bool
     first_seed: int
     scores: tuple[ProbeScore, ...]
     skipped: dict[str, str]
@@ -62,6 +64,7 @@ class Audit:
         """What speaks against the environment; empty where it passes."""
         found = [*findings.without_verifier(self.scores), *findings.cheap(self.scores), *findings.coarse(self.scores)]
         found += [*findings.gaps(self.scores), *findings.privileged(self.twins)]
+        found += findings.forgetful(self.scores) if self.needs_memory else []
         return [*found, *findings.marked(self.gamed)]
 
     @property
@@ -76,6 +79,7 @@ class Audit:
             "passed": self.passed,
             "reasons": self.reasons,
             "gamed": self.gamed,
+            "needs_memory": self.needs_memory,
             "first_seed": self.first_seed,
             "policies": [score.as_json() for score in self.scores],
             "alike": {"pairs": self.twins.pairs, "expert_differs": self.twins.torn},
@@ -147,6 +151,8 @@ def examine(
             scores.append(play(probes.recorded(probe, tried)))
             lucky += [actions for actions, each in zip(tried, scores[-1].played, strict=True) if each.paid]
         scores += [play(probe) for probe in _luckiest(env, lucky)]
+        if env.has_wrapper_attr("things"):
+            scores.append(play(probes.naming()))
         missing = missing_expert(env, first_seed)
         if missing:
             skipped["expert, imperfect experts, image-blind"] = missing
@@ -165,8 +171,9 @@ def examine(
                 if sighted:
                     seeing.close()
             scores += [play(probe) for probe in _image_blind(env, skipped)]
-    gamed = bool(getattr(getattr(env.unwrapped, "task", None), "gamed", False))
-    return Audit(name, gamed, first_seed, _verified(scores), skipped, alike)
+    task = getattr(env.unwrapped, "task", None)
+    says = {word: bool(getattr(task, word, False)) for word in ("gamed", "needs_memory")}
+    return Audit(name, first_seed=first_seed, scores=_verified(scores), skipped=skipped, twins=alike, **says)
 
 
 def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], None] = lambda name: None) -> Played:

@@ -9,10 +9,10 @@ from vla_rl.audit.scores import ProbeScore
 from vla_rl.audit.sighted_baselines import Twins
 from vla_rl.evaluation.outcome import percent
 
-IGNORANT, IMAGE_BLIND, GAP, EXPERT, PRIVILEGED, COARSE = 5.0, 50.0, 2.0, 95.0, 10.0, 10.0
+IGNORANT, IMAGE_BLIND, GAP, EXPERT, PRIVILEGED, COARSE, FORGETFUL = 5.0, 50.0, 2.0, 95.0, 10.0, 10.0, 10.0
 """Limits, in percent: success of a policy that knows nothing; of an image-blind one, of the expert's; paid episodes
 that are no success; success of the expert; of moments that look the same, those where the expert acts differently; what
-the expert loses by tokens."""
+the expert loses by tokens; success of who remembers nothing, where a task is said to need a memory."""
 
 
 def without_verifier(scores: Sequence[ProbeScore]) -> Iterator[str]:
@@ -45,6 +45,16 @@ def coarse(scores: Sequence[ProbeScore]) -> Iterator[str]:
             f"action_space is too coarse: the expert succeeds in {whole.success:.0f}% of episodes, and in tokens in "
             f"{told.success:.0f}% (limit {COARSE:.0f} points less); try more bins, an even number, or a finer grid"
         )
+
+
+def forgetful(scores: Sequence[ProbeScore]) -> Iterator[str]:
+    """Success of who remembers nothing in a task that is said to need a memory."""
+    for score in scores:
+        if score.probe.name in (probes.NAMING, probes.THUMBNAILS) and score.success > FORGETFUL:
+            yield (
+                f"no memory is needed: {score.probe.name}, which goes by the present alone, succeeds in "
+                f"{score.success:.0f}% of episodes (limit {FORGETFUL:.0f}%)"
+            )
 
 
 def gaps(scores: Sequence[ProbeScore]) -> Iterator[str]:

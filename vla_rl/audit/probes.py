@@ -16,14 +16,15 @@ from vla_rl.actions.expert import expert_action
 from vla_rl.audit.blind_baselines import Linear, Nearest, Reader, to_action
 from vla_rl.data.record import perturbed
 from vla_rl.envs import still
-from vla_rl.specs import ActionSpace
+from vla_rl.specs import TASK, ActionSpace, words_of
 
 NOISE = 0.3
 """Of the noisy expert, and at most of what image-blind policies are fitted to; as `demos.noise` means it."""
 HOLDS = (4, 16)
 """For how many steps a sticky policy holds an action: from the first number to the one before the second."""
 
-EXPERT, IN_TOKENS = "expert", "expert, in tokens"
+EXPERT, IN_TOKENS, NAMING = "expert", "expert, in tokens", "sighted, what is named"
+THUMBNAILS = "sighted, thumbnails"
 
 Act = Callable[[Any], Any]
 """An observation -> an action."""
@@ -120,7 +121,16 @@ def demonstrating(noise: float, observations: list[Any], actions: list[Any]) -> 
 
 def glancing(act: Act) -> Probe:
     """One that sees the pictures, and hardly looks. It may well succeed where a task is easy to see."""
-    return Probe("sighted, thumbnails", lambda env, rng: act)
+    return Probe(THUMBNAILS, lambda env, rng: act)
+
+
+def naming() -> Probe:
+    """A rule that remembers nothing: uses any thing that the text names, else any thing.
+
+    It needs an environment with a method `things()`: what is written on each thing that can be used now, and the action
+    that uses it.
+    """
+    return Probe(NAMING, _naming)
 
 
 def image_blind(observations: Sequence[Any], actions: Sequence[Any], space: gymnasium.Space) -> tuple[Probe, ...]:
@@ -154,6 +164,20 @@ def _sticky(env: gymnasium.Env, rng: np.random.Generator) -> Act:
         return action
 
     return act
+
+
+def _naming(env: gymnasium.Env, rng: np.random.Generator) -> Act:
+    def act(seen: Any) -> Any:
+        said = _words(seen[TASK])
+        things = [(_words(text), action) for text, action in env.get_wrapper_attr("things")()]
+        named = [action for words, action in things if words <= said] or [action for _, action in things]
+        return named[int(rng.integers(len(named)))] if named else still(env.action_space)
+
+    return act
+
+
+def _words(text: str) -> set[str]:
+    return {text[start:end].lower() for start, end in words_of(text)}
 
 
 def _noisy(env: gymnasium.Env, rng: np.random.Generator) -> Act:

@@ -29,38 +29,54 @@ OPENINGS = ("go through the pages: {}, then finish", "order with {}, then finish
 
 @dataclass(frozen=True)
 class Flow(Task):
-    """Give every page what the instruction says and press finish on the last one. One can go back."""
+    """Give every page what the instruction, or a note on an earlier page, says; press finish on the last one.
+
+    One can go back.
+    """
 
     turns: int = within(7, 5, 12)
     """Gestures that it takes at least."""
+    noted: bool = True
+    """Whether one page wants what only an earlier one shows: the instruction says "as noted"."""
     horizon: int = within(36, 1, 10_000)
     """Steps until truncation."""
 
     interaction = Interaction(words=48)
     splits = ("any",)
+    needs_memory = True
 
     def begin(self, screen: Screen, rng: np.random.Generator) -> Goal:
         """The first page. What the pages want, and where on the screen they are, is drawn here, once."""
         pages = self._pages(rng)
         screen.memory = {"page": 0, "given": [None] * len(pages)}
-        says = ", ".join(f"{page['topic']} {page['wanted']}" for page in pages)
+        says = ", ".join(f"{page['topic']} {'as noted' if page['noted'] else page['wanted']}" for page in pages)
         goal = Goal(one_of(rng, OPENINGS).format(says), {"pages": pages, "title": shown(pick(rng, 1)[0])})
         self._turn_to(screen, goal, 0)
         return goal
 
     def _pages(self, rng: np.random.Generator) -> list[dict[str, Any]]:
-        left, kinds = self.turns - 1, []  # one for finish
-        while left:
-            kinds.append(one_of(rng, tuple(kind for kind, turns in TURNS.items() if turns <= left)))
-            left -= TURNS[kinds[-1]]
+        kinds = self._kinds(rng)
         topics, entries = pick(rng, len(kinds), TOPICS), pick(rng, len(kinds), ENTRIES)
-        pages = []
+        pages = list[dict[str, Any]]()
         for kind, topic, entry in zip(kinds, topics, entries, strict=True):
             options = pick(rng, 3, CHOICES)
             wanted = entry if kind == "write" else options[int(rng.integers(3))]
             seed = int(rng.integers(2**31))
-            pages.append({"kind": kind, "topic": topic, "options": options, "wanted": wanted, "seed": seed})
+            page = {"kind": kind, "topic": topic, "options": options, "wanted": wanted, "seed": seed}
+            pages.append({**page, "noted": False, "note": ""})
+        if self.noted:
+            late = int(rng.choice(_late(kinds)))
+            pages[late]["noted"] = True
+            pages[int(rng.integers(late))]["note"] = f"Note: {pages[late]['wanted']}"
         return pages
+
+    def _kinds(self, rng: np.random.Generator) -> list[str]:
+        """What each page wants; where there is to be a note, one that it can be for is among the later ones."""
+        left, kinds = self.turns - 1, list[str]()  # one for finish
+        while left:
+            kinds.append(one_of(rng, tuple(kind for kind, turns in TURNS.items() if turns <= left)))
+            left -= TURNS[kinds[-1]]
+        return kinds if _late(kinds) or not self.noted else self._kinds(rng)
 
     def _turn_to(self, screen: Screen, goal: Goal, number: int) -> None:
         """Show a page, or the last one; what was given before stands in it."""
@@ -68,17 +84,19 @@ class Flow(Task):
         screen.memory["page"] = number
         screen.widgets = []
         screen.set_focus("")
+        title = goal.facts["title"]
         if number == len(pages):
             rows: list[list[Widget]] = [[layout.label(style, "topic", "All done?")]]
             ways = [layout.button(style, "back", "Back"), layout.button(style, "finish", "Finish", default=True)]
             rng = np.random.default_rng(pages[0]["seed"] + 1)
         else:
             page, given = pages[number], screen.memory["given"][number]
+            title = page["note"] or title
             rng = np.random.default_rng(page["seed"])
             rows = [[layout.label(style, "topic", shown(page["topic"]))], *self._body(screen, page, given)]
             ways = [layout.button(style, "back", "Back")] if number else []
             ways += [layout.button(style, "next", "Next", default=True)] if page["kind"] != "pick" else []
-        layout.window(screen, rng, goal.facts["title"], [*rows, *([ways] if ways else [])])
+        layout.window(screen, rng, title, [*rows, *([ways] if ways else [])])
 
     def _body(self, screen: Screen, page: dict[str, Any], given: str | None) -> list[list[Widget]]:
         style, options = screen.style, page["options"]
@@ -136,3 +154,8 @@ class Flow(Task):
         if page["kind"] == "choose" and screen.memory["given"][number] == page["wanted"]:
             return hands.click(screen, "next")
         return hands.click(screen, f"option_{page['wanted']}")
+
+
+def _late(kinds: list[str]) -> tuple[int, ...]:
+    """The pages that a note can be for: later ones that have options."""
+    return tuple(number for number, kind in enumerate(kinds) if number and kind != "write")

@@ -1,139 +1,130 @@
-"""The decision problems of screens: exact solutions against enumeration and simulation."""
+"""The decision problem of the desk: the exact solution against enumeration, and what can be told by hand."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+from functools import cache
+
 import pytest
 
-from sims.gui.chains import ACTS, Chain, State, chance, contribution
-from sims.gui.decisions import Costs, File, Knowledge, beliefs, best, options, value, worth
+from sims.gui.decisions import CENT, RULES, Act, Knowledge, Offer, Problem, best, likely, options, value, worth
 
-CHEAP = Costs(zoom=0.04, read=0.03, lookup=0.05, wrong=0.25, stale=0.1)
-COSTS = (CHEAP, Costs(0.1, 0.3, 0.02, 0.1, 0.5), Costs(0.4, 0.1, 0.2, 0.9, 0.3), Costs(0.05, 0.04, 0.6, 0.05, 0.0))
+FREE = Offer(2)
+PROBLEMS = [
+    Problem(3, 0.25, False, FREE, Offer(5), Offer(1)),
+    Problem(3, 0.25, False, Offer(5, fails=0.5), Offer(5, lies=0.5), Offer(3, fails=0.25)),
+    Problem(4, 0.4, False, FREE, Offer(10, lies=0.25), Offer(2)),
+    Problem(4, 0.1, False, Offer(20), Offer(4, fails=0.25), Offer(10, fails=0.5)),
+    Problem(3, 0.25, True, Offer(20, fails=0.5), FREE, FREE),
+]
+BUDGETS = (0, 7, 12, 40)
 
 
-def start(folders, readable: bool = False, coded: bool = False) -> Knowledge:
-    """What is known at first; where all names can be read, the one looked for is the first file's."""
-    now = Knowledge(tuple((File(read=readable),) * count for count in folders), coded, known=not coded)
-    return now.change((0,), named=True) if readable and not coded else now
-
-
-def enumerated(costs: Costs, folders, readable: bool, coded: bool) -> float:
+def enumerated(problem: Problem, known: bool, budget: int) -> float:
     """The best expected return over all decision trees, over worlds that answer for themselves.
 
-    A world is (the wanted file, the file with the name looked for); nothing here knows of exchanging files.
+    A world is (the wanted file, the file that `find` names); nothing here knows of exchanging files.
     """
-    rows, count = [], 0
-    for size in folders:
-        rows.append(tuple(range(count, count + size)))
-        count += size
-    stale = costs.stale if coded and count > 1 else 0.0
-    worlds = {
-        (wanted, named): (1 - stale if wanted == named else stale / (count - 1)) / count
-        for wanted in range(count)
-        for named in range(count)
-        if wanted == named or stale
-    }
-    price = {"zoom": costs.zoom, "read": costs.read, "lookup": costs.lookup}
-    calls = [("zoom", row) for row in rows] + [("read", (i,)) for i in range(count)] + [("lookup", ())]
-    memo: dict = {}
+    files = range(problem.files)
+    lies = problem.find.lies
 
-    def answer(world, seen, known):
-        """What can be told apart once these names are read: where the name looked for is among them."""
-        return world[1] if known and world[1] in seen else None
-
-    def search(worlds, seen, opened, known) -> float:
-        """Weighted with the worlds' probability."""
-        key = (tuple(sorted(worlds)), seen, opened, known)
-        if key in memo:
-            return memo[key]
+    @cache
+    def search(worlds: frozenset, known: bool, asked: bool, left: int) -> float:
+        """Weighted with the worlds' probability; what was told is what worlds are left."""
+        total = sum(weight for _, weight in worlds)
         most = 0.0
-        for file in set(range(count)) - opened:
-            rest = {world: weight for world, weight in worlds.items() if world[0] != file}
-            then = search(rest, seen, opened | {file}, known) if rest else 0.0
-            right = sum(worlds.values()) - sum(rest.values())
-            most = max(most, right + then - costs.wrong * sum(rest.values()))
-        for kind, files in calls:
-            after, asked = seen | set(files), known or kind == "lookup"
-            if after == seen and asked == known:
+        for file in files:
+            rest = frozenset(each for each in worlds if each[0][0] != file)
+            if len(rest) < len(worlds):
+                most = max(most, total - weigh(rest) + (search(rest, known, asked, left) if rest else 0) - cost(rest))
+        for kind in ("translate", "find", "check"):
+            price, fails, _ = getattr(problem, kind)
+            if price > left:
                 continue
-            heard: dict = {}
-            for world, weight in worlds.items():
-                heard.setdefault(answer(world, after, asked), {})[world] = weight
-            then = sum(search(part, after, opened, asked) for part in heard.values())
-            most = max(most, then - price[kind] * sum(worlds.values()))
-        memo[key] = most
+            for file in files if kind == "check" else [None]:
+                if kind != "translate" and not known:
+                    continue
+                heard: dict = {}
+                for world, weight in worlds:
+                    answer = {"translate": world[0] if problem.legible else 0, "find": world[1]}.get(
+                        kind, world[0] == file
+                    )
+                    heard.setdefault(answer, set()).add((world, weight))
+                then = sum(
+                    search(frozenset(part), known or kind == "translate", asked or kind == "find", left - price)
+                    for part in heard.values()
+                )
+                again = search(worlds, known, asked, left - price) if fails else 0.0
+                most = max(most, fails * again + (1 - fails) * then - CENT * price * total)
         return most
 
-    seen, heard = frozenset(range(count)) if readable else frozenset(), {}
-    for world, weight in worlds.items():
-        heard.setdefault(answer(world, seen, not coded), {})[world] = weight
-    return sum(search(part, seen, frozenset(), not coded) for part in heard.values())
+    def weigh(worlds: frozenset) -> float:
+        return sum(weight for _, weight in worlds)
+
+    def cost(worlds: frozenset) -> float:
+        return problem.wrong * weigh(worlds)
+
+    worlds = {
+        (wanted, told): (1 - lies if wanted == told else lies / (problem.files - 1)) / problem.files
+        for wanted in files
+        for told in files
+        if wanted == told or lies
+    }
+    return search(frozenset(worlds.items()), known, False, budget)
 
 
-@pytest.mark.parametrize("costs", COSTS)
-@pytest.mark.parametrize("folders", [(1,), (2,), (1, 2), (2, 2)])
-@pytest.mark.parametrize("readable", [False, True])
-@pytest.mark.parametrize("coded", [False, True])
-def test_the_rules_value_is_that_of_the_best_decision_tree(costs, folders, readable, coded):
-    found = value(costs, start(folders, readable, coded))
-    assert found == pytest.approx(enumerated(costs, folders, readable, coded), abs=1e-12)
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("known", [False, True])
+def test_the_rules_value_is_that_of_the_best_decision_tree(problem: Problem, budget: int, known: bool) -> None:
+    if problem.legible and known:
+        return  # one file is left, and nothing to decide
+    now = Knowledge(problem.files, known, left=budget)
+    assert value(problem, now) == pytest.approx(enumerated(problem, known, budget), abs=1e-12)
 
 
-def test_the_rule_depends_on_what_calls_cost():
-    unread = start((2, 2))
-    assert best(CHEAP, unread).kind == "zoom"
-    assert best(Costs(0.2, 0.03, 0.05, 0.25, 0.1), unread).kind == "read"
-    assert best(Costs(0.2, 0.2, 0.05, 0.05, 0.1), unread).kind == "open"
-    assert best(Costs(2, 2, 2, 2, 0.1), unread).kind == "stop"
-    assert best(CHEAP, start((2, 2), readable=True)).kind in ("open", "zoom", "read")
-    assert best(CHEAP, start((2, 2), coded=True)).kind == "lookup"
-    assert best(Costs(0.04, 0.03, 0.05, 0.25, 0.75), start((2, 2), coded=True)).kind == "open"  # the table says nothing
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("known", [False, True])
+def test_no_budget_is_one_that_is_large_enough(problem: Problem, known: bool) -> None:
+    now = Knowledge(problem.files, known)
+    for rule in (None, *RULES):
+        large = value(problem, now._replace(left=300), rule)
+        assert value(problem, now, rule) == pytest.approx(large, abs=1e-4)
 
 
-def test_a_call_that_tells_nothing_loses_what_it_costs():
-    now = start((2, 2)).change((0, 1), read=True)
-    for act in options(now):
-        assert worth(CHEAP, now, act) <= value(CHEAP, now) + 1e-12
-    again = best(CHEAP, start((2, 2)))._replace(files=(0, 1))
-    assert worth(CHEAP, now, again) == pytest.approx(value(CHEAP, now) - CHEAP.zoom)
+def test_the_rule_depends_on_prices_flaws_and_the_budget() -> None:
+    now = Knowledge(4)
+    problem = Problem(4, 0.25, False, FREE, Offer(10), Offer(5))
+    assert best(problem, now).kind == "find"
+    assert best(replace(problem, find=Offer(10, lies=0.5)), now).kind == "check"
+    assert best(replace(problem, find=Offer(40)), now).kind == "check"
+    assert best(Problem(4, 0.25, False, FREE, Offer(40), Offer(40)), now).kind == "open"
+    assert best(problem, now._replace(left=9)).kind == "check"
+    assert best(problem, now._replace(left=4)).kind == "open"
+    assert best(problem, now._replace(known=False)).kind == "translate"
 
 
-def test_beliefs_follow_from_what_a_stale_table_may_have_said():
-    told = start((2, 2), coded=True).change((1,), read=True, named=True)
-    told = Knowledge(told.folders, coded=True, known=True)
-    wanted, named = beliefs(CHEAP, told)
-    np.testing.assert_allclose(wanted, [0.1 / 3, 0.9, 0.1 / 3, 0.1 / 3])
-    assert named == (0, 1, 0, 0)
-    wrong, _ = beliefs(CHEAP, told.change((1,), opened=True))
-    np.testing.assert_allclose(wrong, [1 / 3, 0, 1 / 3, 1 / 3])
+def test_what_fixed_rules_get_can_be_told_by_hand() -> None:
+    problem = Problem(5, 0.25, False, FREE, Offer(10, fails=0.5), Offer(3))
+    now = Knowledge(5)
+    assert value(problem, now, ()) == pytest.approx(1 - 0.25 * 2)  # two wrong files on average
+    assert value(problem, now, ("find",)) == pytest.approx(1 - 0.2)  # two calls on average
+    assert value(problem, now, ("check",)) == pytest.approx(1 - 0.03 * (1 + 2 + 3 + 4 + 4) / 5)
+    assert all(value(problem, now, rule) <= value(problem, now) + 1e-12 for rule in RULES)
 
 
-@pytest.mark.parametrize("chain", [Chain(2, 1, 0), Chain(3, 2, 1), Chain(2, 1, 3, slip=0.2), Chain(1, 1, 1, slip=0.5)])
-def test_chances_are_those_of_a_simulation(chain):
-    rng = np.random.default_rng(0)
-    for first in (State(0, True, 7), State(chain.length - 1, False, 5), State(chain.length - 1, True, 3)):
-        won = 0
-        for _ in range(4000):
-            state = first
-            while state.left and not state.done:
-                state = state.after(chain, ACTS[int(rng.choice(3, p=chain.odds))])
-            won += state.done
-        assert chance(chain, first) == pytest.approx(won / 4000, abs=0.03)
+def test_beliefs_follow_from_how_often_a_tool_lies() -> None:
+    problem = Problem(5, 0.25, False, FREE, Offer(10, lies=0.2), FREE)
+    named = Knowledge(4, said="in")
+    assert likely(problem, named, said=True) == pytest.approx(0.8)
+    assert likely(problem, named, said=False) == pytest.approx(0.05)
+    assert likely(problem, named._replace(others=2), said=True) == pytest.approx(0.8 / 0.9)
+    assert likely(problem, named._replace(said="out"), said=False) == pytest.approx(0.25)
 
 
-def test_chances_of_chains_that_can_be_told_by_hand():
-    chain = Chain(2, wrong=1, asides=0)
-    assert chance(chain, State(0, True, 1)) == 0
-    assert chance(chain, State(0, True, 2)) == 0.25
-    assert chance(chain, State(1, True, 1)) == 0.5
-    assert chance(chain, State(1, False, 3)) == 0.25
-    assert contribution(chain, State(1, True, 1), "right") == 0.5
-    assert contribution(chain, State(1, True, 1), "aside") == -0.5
-
-
-def test_contributions_of_the_reference_average_to_nothing():
-    chain = Chain(4, wrong=2, asides=3, slip=0.3)
-    for state in (State(0, True, 9), State(2, True, 5), State(3, False, 8)):
-        mean = sum(odds * contribution(chain, state, act) for act, odds in zip(ACTS, chain.odds, strict=True))
-        assert mean == pytest.approx(0, abs=1e-12)
+def test_no_act_is_worth_more_than_the_best_one() -> None:
+    for problem in PROBLEMS:
+        for now in (Knowledge(problem.files), Knowledge(2, said="in"), Knowledge(3, known=False, left=20)):
+            acts = options(problem, now)
+            assert max(worth(problem, now, act) for act in acts) == pytest.approx(value(problem, now))
+    assert Act("find") not in options(PROBLEMS[0], Knowledge(2, said="in"))  # it would say the same

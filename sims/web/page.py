@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from sims.web import chromium
+from vla_rl.specs import OUTSIDE
 
 _SCRIPT, _CLOCK = ((files("sims.web") / name).read_text("utf-8").strip() for name in ("page.js", "clock.js"))
 
@@ -39,13 +40,13 @@ class Page:
 
     success: str
     instruction: str | dict[str, str]
-    file: str | None = None
-    url: str | None = None
+    file: str | None = field(default=None, metadata={OUTSIDE: True})
+    url: str | None = field(default=None, metadata={OUTSIDE: True})
     proxy: str | None = None
     reward: Literal["success", "proxy"] = "proxy"
     over: str | None = None
     score: str | None = None
-    setup: str = ""
+    setup: str = field(default="", metadata={OUTSIDE: True})
     expert: str | None = None
     size: tuple[int, int] = (320, 240)
     region: tuple[int, int, int, int] | None = None
@@ -53,7 +54,7 @@ class Page:
     seconds: float = 0.5
     wheel: float = 60.0
     new_tab: Literal["same", "follow"] = "same"
-    online: bool = False
+    online: bool = field(default=False, metadata={OUTSIDE: True})
 
     def __post_init__(self) -> None:
         if (self.file is None) == (self.url is None):

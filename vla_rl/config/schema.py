@@ -18,6 +18,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     ValidationInfo,
     field_serializer,
     field_validator,
@@ -29,7 +30,7 @@ from vla_rl.config import compose
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings, Trainable
 from vla_rl.registry import ADAPTER, ConfigError
-from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signal
+from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signal, readable
 
 Component = dict[str, Any]
 """A mapping with `type`, from which the registry makes a component."""
@@ -326,6 +327,10 @@ class RunConfig(_Part):
         return self
 
     def _check_env(self, env: EnvConfig, path: str) -> None:
+        if not re.fullmatch(r"[^/\\\0-\x1f]{1,100}", env.name) or env.name in (".", ".."):
+            raise ConfigError(
+                f"{path}: is called {readable(env.name, 120)!r}, which names no folder; give it a plain name"
+            )
         for index, sensor in enumerate(env.sized(self.plugins) or ()):
             registry.build("sensors", sensor, self.plugins, f"{path}.sensors[{index}]")
         if env.adapter is None:
@@ -337,6 +342,19 @@ class RunConfig(_Part):
             raise ConfigError(
                 f"{path}.sensors: null, but an adapted environment shows what its sensors read; list some"
             )
+
+    _withheld: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def withheld(self) -> dict[str, Any]:
+        """What the config of a checkpoint asked for and was not given, by key; see `vla_rl.config.saved`."""
+        return self._withheld
+
+    def withholding(self, withheld: dict[str, Any]) -> RunConfig:
+        """The same, which tells what was left out of the config that it was made from."""
+        run = self.model_copy()
+        run._withheld = withheld
+        return run
 
     @property
     def envs(self) -> tuple[EnvConfig, ...]:

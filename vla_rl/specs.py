@@ -176,6 +176,9 @@ SIGNALS = (Signal(COST, summed=True), Signal(VERIFIED, "bool"), Signal(EPISODE_T
 itself checks, whatever it paid, and which of the run's tasks the lane is at."""
 
 
+MOST_CHOICES = 1 << 20
+
+
 @dataclass(frozen=True)
 class Slot:
     """One token of a decision.
@@ -190,6 +193,10 @@ class Slot:
     kind: Literal["bin", "choice", "place", "word"] = "choice"
     grid: tuple[int, int] | None = None
     camera: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.choices <= MOST_CHOICES:
+            raise ValueError(f"a token has 1 to {MOST_CHOICES} choices; got {self.choices}")
 
 
 def words_of(text: str) -> tuple[tuple[int, int], ...]:

@@ -28,7 +28,7 @@ from pydantic import (
 from vla_rl import registry
 from vla_rl.config import compose
 from vla_rl.config.compose import CONFIG_FILE
-from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings, Trainable
+from vla_rl.config.policy import MOST_STACK, HeadSettings, LoraSettings, PolicySettings, Trainable
 from vla_rl.registry import ADAPTER, ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signal, readable
 
@@ -151,7 +151,7 @@ class ReplayConfig(_Part):
 
     capacity: PositiveInt
     n_step: PositiveInt
-    stack: PositiveInt
+    stack: Annotated[int, Field(ge=1, le=MOST_STACK)]
     ram_bytes: ByteSize | None
     disk_bytes: ByteSize | None
     prefetch: NonNegativeInt

@@ -127,14 +127,23 @@ class Policy(nn.Module):
         storage.save(frame, self.state_dict(), Path(folder))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, plugins: Sequence[str] = ()) -> Policy:
+    def from_pretrained(cls, folder: str | Path, plugins: Sequence[str] = (), verify: bool = True) -> Policy:
         """The policy of a folder. Never asks the hub; imports only registered classes and `plugins`.
 
+        verify: hold the files against their digests, which no policy of an older version has.
+
         Raises:
-            ValueError: a file is missing or damaged, or a weight missing or unexpected (named).
+            ValueError: a file is missing or damaged, or a weight missing or unexpected (named); or it asks for more
+                memory than its weights take, which is found out before any is taken.
         """
+        folder = Path(folder)
+        if verify:
+            storage.verify(folder)
         with torch.random.fork_rng(devices=[]):
-            policy = cls(**vars(storage.load_frame(Path(folder), plugins)))
+            with storage.without_memory(folder):
+                empty = cls(**vars(storage.load_frame(folder, plugins)))
+            storage.check_shapes(empty.state_dict(), folder)
+            policy = cls(**vars(storage.load_frame(folder, plugins)))
         policy.load_pretrained(folder)
         return policy.eval()
 

@@ -154,6 +154,6 @@ def test_a_video_that_is_a_list_of_files_is_not_followed(tmp_path: Path, content
     write_video(canary, [np.zeros((16, 16, 3), np.uint8)] * 4, 10.0)
     shutil.copy(canary, tmp_path / "honest.mp4")
     (tmp_path / "stranger.mp4").write_text(content.replace("{canary}", str(canary)))
-    assert pictures.read_video(tmp_path / "honest.mp4", "front", 0.0, 4, 10.0, (256, 256, 3)).shape == (4, 16, 16, 3)
+    assert pictures.read_video(tmp_path / "honest.mp4", "front", 0.0, 4, 10.0, (256, 256, 3)).shape == (4, 256, 256, 3)
     with pytest.raises(DemonstrationError, match=r"stranger\.mp4: (damaged|front)"):
         pictures.read_video(tmp_path / "stranger.mp4", "front", 0.0, 4, 10.0, (256, 256, 3))

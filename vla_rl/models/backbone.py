@@ -381,7 +381,7 @@ def _check_source(source: str) -> None:
         bounds.check_tokenizer(Path(tokenizer))
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     family_of(config)
-    with bounds.without_memory(files):
+    with bounds.without_memory(bounds.size_of(files), source):
         AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
 
 

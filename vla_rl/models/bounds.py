@@ -6,10 +6,10 @@ A model is made twice: first without memory (torch's device "meta"), held agains
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.modules import module as hooks
 from transformers.utils import cached_file
 
+M = TypeVar("M", bound=nn.Module)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 MOST_NUMBER = 1 << 24
 """Of the whole numbers of a config, but for those of a wave's length (`rope_theta`)."""
@@ -112,23 +113,28 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
+def size_of(files: Sequence[Path]) -> int:
+    """Of files together, in bytes."""
+    return sum(file.stat().st_size for file in files)
+
+
 @contextmanager
-def without_memory(files: Sequence[Path]) -> Iterator[None]:
-    """Modules that are made meanwhile take no memory, and may ask for no more than the files of their weights hold.
+def without_memory(size: int, where: object) -> Iterator[None]:
+    """Modules that are made meanwhile take no memory, and may ask for no more than their weights take.
+
+    size: of the weights, in entries or in bytes, of which an entry takes one at least. where: they lie.
 
     Raises:
         ValueError: one asks for more.
     """
-    size = sum(file.stat().st_size for file in files)
-    # An entry takes a byte at least; tied weights are counted twice.
-    left = 2 * size + _SLACK
+    left = 2 * size + _SLACK  # tied weights are counted twice
 
     def count(owner: nn.Module, name: str, value: torch.Tensor | None) -> None:
         nonlocal left
         left -= 0 if value is None else value.numel() + _ENTRY
         if left < 0:
             raise ValueError(
-                f"{files[0].parent}: the config asks for more weights than its {size} bytes of {WEIGHTS} hold (at "
+                f"{where}: its config asks for more weights than its {size} bytes hold (at "
                 f"{type(owner).__name__}.{name})"
             )
 
@@ -142,6 +148,24 @@ def without_memory(files: Sequence[Path]) -> Iterator[None]:
     finally:
         for hook in counting:
             hook.remove()
+
+
+def filled(make: Callable[[], M], state: Any, where: object) -> M:
+    """What `make` makes, with the weights of its saved state dict; first it is held against the memory of those.
+
+    Raises:
+        ValueError: it does; or they do not fit.
+    """
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{where}: expected weights by name, got {type(state).__name__}")
+    with without_memory(sum(value.numel() for value in state.values()), where):
+        make()
+    made = make()
+    try:
+        made.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{where}: its weights do not fit its settings: {error}") from error
+    return made
 
 
 def _part(source: str, name: str) -> Path | None:

@@ -142,7 +142,7 @@ def without_memory(folder: Path) -> Iterator[None]:
         if not path.is_file():
             raise ValueError(f"{folder} lacks {path.relative_to(folder)}")
     bounds.check_config(backbone, [weights])
-    with bounds.without_memory([weights]):
+    with bounds.without_memory(bounds.size_of([weights]), folder):
         yield
 
 

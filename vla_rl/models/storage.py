@@ -142,8 +142,13 @@ def without_memory(folder: Path) -> Iterator[None]:
         if not path.is_file():
             raise ValueError(f"{folder} lacks {path.relative_to(folder)}")
     bounds.check_config(backbone, [weights])
-    with bounds.without_memory(bounds.size_of([weights]), folder):
-        yield
+    try:
+        with bounds.without_memory(bounds.size_of([weights]), folder):
+            yield
+    except ValueError:
+        raise
+    except Exception as error:  # what transformers says to values that nobody foresaw
+        raise ValueError(f"{folder}: no policy can be made of its config: {type(error).__name__}: {error}") from error
 
 
 def check_shapes(weights: Mapping[str, torch.Tensor], folder: Path) -> None:

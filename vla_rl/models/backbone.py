@@ -31,7 +31,7 @@ POINTER_TOKEN, SELF_TOKEN = "<ptr>", "<self>"
 TEXT_LIMIT = 512
 """Most tokens of an instruction, whatever the model could read."""
 _CACHED_TEXTS, _CACHED_PROMPTS = 4096, 64
-_PREPROCESSOR, _TOKENIZER = "preprocessor_config.json", "tokenizer_config.json"
+_PREPROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Backbone(nn.Module):
         """
         source = str(source)
         with _quiet(source):
-            _check_source(source)
+            bounds.check_source(source)
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 source,
                 use_safetensors=True,
@@ -157,7 +157,7 @@ class Backbone(nn.Module):
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder} lacks config.json")
-        bounds.check_tokenizer(folder / _TOKENIZER)
+        bounds.check_tokenizer(folder)
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         family_of(config)
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
@@ -358,31 +358,6 @@ def _add_slot_tokens(model: Any, tokenizer: Any) -> None:
         with torch.no_grad():
             weight = model.get_input_embeddings().weight
             weight[rows:] = weight[:rows].mean(0)  # an average word: near what the model knows
-
-
-def _check_source(source: str) -> None:
-    """Raise ValueError unless `source` is a model's folder, or a hub id; it keeps to `models.bounds`."""
-    path = Path(source)
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise ValueError(f"backbone {source!r}: the folder lacks config.json")
-    if not path.is_dir() and (path.is_absolute() or source.startswith(".") or source.count("/") != 1):
-        raise ValueError(f"backbone {source!r}: no such folder, and not a hub id such as 'owner/name'")
-    if (path / "adapter_config.json").is_file():
-        raise ValueError(f"backbone {source!r}: adapters of a model that lies elsewhere; merge them into it first")
-    try:
-        found = cached_file(source, "config.json")
-    except OSError as error:
-        raise ValueError(f"backbone {source!r}: neither a folder nor to be had from the hub: {error}") from error
-    assert found is not None, source
-    files = bounds.weight_files(source)
-    bounds.check_config(Path(found), files)
-    tokenizer = cached_file(source, _TOKENIZER, _raise_exceptions_for_missing_entries=False)
-    if tokenizer is not None:
-        bounds.check_tokenizer(Path(tokenizer))
-    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    family_of(config)
-    with bounds.without_memory(bounds.size_of(files), source):
-        AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
 
 
 def _refuse_strangers(source: str, info: dict[str, Any]) -> None:

@@ -15,9 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn.modules import module as hooks
+from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import cached_file
 
+from vla_rl.models.families import family_of
+
 M = TypeVar("M", bound=nn.Module)
+TOKENIZER = "tokenizer_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 MOST_NUMBER = 1 << 24
 """Of the whole numbers of a config, but for those of a wave's length (`rope_theta`)."""
@@ -30,6 +34,31 @@ _SLACK = 1 << 22
 _MADE_OF_OTHERS = ("backbone", "use_pretrained_backbone", "use_timm_backbone", "timm_config", "transformers_weights")
 _ELSEWHERE = ("timm_wrapper", "timm_backbone")
 """Kinds of models, and keys of configs, that name weights or code of another place."""
+
+
+def check_source(source: str) -> None:
+    """Raise ValueError unless `source` is a model's folder, or a hub id; all that is said above holds of it."""
+    path = Path(source)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ValueError(f"backbone {source!r}: the folder lacks config.json")
+    if not path.is_dir() and (path.is_absolute() or source.startswith(".") or source.count("/") != 1):
+        raise ValueError(f"backbone {source!r}: no such folder, and not a hub id such as 'owner/name'")
+    if (path / "adapter_config.json").is_file():
+        raise ValueError(f"backbone {source!r}: adapters of a model that lies elsewhere; merge them into it first")
+    try:
+        found = cached_file(source, "config.json")
+    except OSError as error:
+        raise ValueError(f"backbone {source!r}: neither a folder nor to be had from the hub: {error}") from error
+    assert found is not None, source
+    files = weight_files(source)
+    check_config(Path(found), files)
+    tokenizer = _part(source, TOKENIZER)
+    if tokenizer is not None:
+        check_tokenizer(tokenizer.parent)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    family_of(config)
+    with without_memory(size_of(files), source):
+        AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
 
 
 def weight_files(source: str) -> list[Path]:
@@ -91,8 +120,9 @@ def check_config(path: Path, files: Sequence[Path]) -> None:
             )
 
 
-def check_tokenizer(path: Path) -> None:
+def check_tokenizer(folder: Path) -> None:
     """Raise ValueError where a `tokenizer_config.json` names a file: a saved one never does, and it would be read."""
+    path = folder / TOKENIZER
     if not path.is_file():
         return
     try:

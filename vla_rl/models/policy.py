@@ -130,20 +130,12 @@ class Policy(nn.Module):
     def from_pretrained(cls, folder: str | Path, plugins: Sequence[str] = (), verify: bool = True) -> Policy:
         """The policy of a folder. Never asks the hub; imports only registered classes and `plugins`.
 
-        verify: hold the files against their digests, which no policy of an older version has.
+        verify: hold the files against their digests; policies of older versions have none.
 
-        Raises:
-            ValueError: a file is missing or damaged, or a weight missing or unexpected (named); or it asks for more
-                memory than its weights take, which is found out before any is taken.
+        Raises ValueError where a file or a weight is missing, damaged or unexpected; see `storage.load`.
         """
-        folder = Path(folder)
-        if verify:
-            storage.verify(folder)
         with torch.random.fork_rng(devices=[]):
-            with storage.without_memory(folder):
-                empty = cls(**vars(storage.load_frame(folder, plugins)))
-            storage.check_shapes(empty.state_dict(), folder)
-            policy = cls(**vars(storage.load_frame(folder, plugins)))
+            policy = storage.load(cls, Path(folder), plugins, verify)
         policy.load_pretrained(folder)
         return policy.eval()
 

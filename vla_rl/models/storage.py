@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from vla_rl import registry
 from vla_rl.config.policy import MOST_VIEWS, MOST_WIDTH, HeadSettings, LoraSettings, PolicySettings, Trainable
@@ -31,6 +31,7 @@ _FILES, _SEAL = "files", "sha256"
 """In `config.json`: the digests of all other files, and its own."""
 
 
+M = TypeVar("M", bound=nn.Module)
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -130,31 +131,33 @@ def verify(folder: Path) -> None:
             raise ValueError(f"{folder / name} is damaged: altered since it was written (its SHA-256 differs)")
 
 
-@contextmanager
-def without_memory(folder: Path) -> Iterator[None]:
-    """What is made meanwhile takes no memory, and no more than the folder's weights would; see `models.bounds`.
+def load(make: Callable[..., M], folder: Path, plugins: Sequence[str], verified: bool) -> M:
+    """A policy, or the like, of the folder's frame, its weights fresh: made once it is known to take no more memory.
+
+    verified: hold the files against their digests first.
 
     Raises:
-        ValueError: it would; or the folder's files are missing or damaged, or ask for what lies elsewhere.
+        ValueError: a file is missing or damaged; the frame asks for what lies elsewhere, or for other weights than
+            these; or nothing can be made of it.
     """
+    if verified:
+        verify(folder)
     weights, backbone = folder / _WEIGHTS, folder / _BACKBONE / "config.json"
+    read_config(folder)
     for path in (weights, backbone):
         if not path.is_file():
             raise ValueError(f"{folder} lacks {path.relative_to(folder)}")
     bounds.check_config(backbone, [weights])
     try:
         with bounds.without_memory(bounds.size_of([weights]), folder):
-            yield
+            empty = make(**vars(load_frame(folder, plugins)))
     except ValueError:
         raise
     except Exception as error:  # what transformers says to values that nobody foresaw
         raise ValueError(f"{folder}: no policy can be made of its config: {type(error).__name__}: {error}") from error
-
-
-def check_shapes(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Raise ValueError, as `load_weights`, where weights in the folder are not a policy's, or of other shapes."""
-    saved, own = bounds.shapes(folder / _WEIGHTS), {name: tuple(value.shape) for name, value in weights.items()}
-    _refuse(folder / _WEIGHTS, own, saved, missing=())
+    own = {name: tuple(value.shape) for name, value in empty.state_dict().items()}
+    _refuse(weights, own, bounds.shapes(weights), missing=())
+    return make(**vars(load_frame(folder, plugins)))
 
 
 def load_frame(folder: Path, plugins: Sequence[str]) -> Frame:

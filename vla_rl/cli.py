@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_rl import __version__
+from vla_rl.specs import readable
 
 COMMANDS = {
     "demos": ("vla_rl.data.record:record", "record demonstrations of the environment's scripted expert"),
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.traceback or os.environ.get(DEBUG) or not _is_for_user(error):
             raise
-        print(f"vla-rl: error: {error}", file=sys.stderr)
+        print(f"vla-rl: error: {readable(str(error))}", file=sys.stderr)
         if type(error) is ValueError:  # perhaps a fault of the program after all
             print(f"vla-rl: {DEBUG}=1 shows where this came from", file=sys.stderr)
         return USER_ERROR

@@ -64,7 +64,7 @@ def _export_run(
     from vla_rl.runtime import checkpoint  # torch, which demonstrations do without
     from vla_rl.train_state import REPLAY
 
-    run = config.load(overrides, config_dir=config_dir, base=source / config.CONFIG_FILE)
+    run = config.load(overrides, config_dir=config_dir, base=source / config.CONFIG_FILE, command="export")
     generation = checkpoint.latest(source)
     if generation is None or not (generation.folder / REPLAY).is_dir():
         raise ConfigError(f"{source}: holds no checkpoint with a replay")

@@ -1,10 +1,13 @@
-"""Where the files that ship with the package lie, in the source tree or in the wheel; and files flushed to the disk."""
+"""Where the files that ship with the package lie, in the source tree or in the wheel; files flushed and digested."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 _PACKAGE = Path(__file__).resolve().parent
 UNSUPPORTED = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
@@ -39,3 +42,20 @@ def flush(path: Path) -> None:
             raise OSError(error.errno, f"cannot be written to the disk ({error.strerror})", str(path)) from error
     finally:
         os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_json(content: Mapping[str, object]) -> str:
+    """Of plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def is_within(name: str) -> bool:
+    """Whether a name, as a file tells it, is of something in the folder: neither absolute nor by way of `..`."""
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and not {"\\", "\0", ":"} & set(name)

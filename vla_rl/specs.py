@@ -30,6 +30,10 @@ Truncation = Literal["bootstrap", "fail", "drop"]
 Observation = Mapping[str, Any]
 """What an environment returns: `IMAGES + camera` uint8 HWC, `STATE` float32 [P], `TASK` str."""
 
+OUTSIDE = "outside"
+"""In the metadata of a component's field: its value leads out of the config, to a file, an address, a script or the
+network. A checkpoint's config cannot choose it (`vla_rl.config.saved`)."""
+
 TRAINING_SEEDS = range(500_000)
 """Seeds that demonstrations and training episodes may reset with."""
 VALIDATION_SEEDS = range(500_000, 1_000_000)
@@ -176,6 +180,8 @@ itself checks, whatever it paid, and which of the run's tasks the lane is at."""
 
 SAMPLED, GREEDY, BY_CRITIC = 1, 2, 3
 """How a decision was taken while collecting, which a row's signal `ACTING` tells; 0: not told."""
+MOST_CHOICES = 1 << 20
+"""Of a token."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,10 @@ class Slot:
     grid: tuple[int, int] | None = None
     camera: str | None = None
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.choices <= MOST_CHOICES:
+            raise ValueError(f"a token has 1 to {MOST_CHOICES} choices; got {self.choices}")
+
 
 def words_of(text: str) -> tuple[tuple[int, int], ...]:
     """Where each word of a text begins and ends: what stands between blanks, without the quotes and marks around it.
@@ -202,12 +212,31 @@ def words_of(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(match.span() for match in _WORD.finditer(text))
 
 
+MOST_LETTERS = 20_000
+"""Of an instruction; more than any backbone reads."""
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+"""What steers a terminal, or turns the order of letters round, and does not show."""
+
+
+def readable(text: str, most: int = 2_000) -> str:
+    """The text as a person may be shown it: what does not show is written out, and of a long one the middle is gone."""
+    if len(text) > most:
+        begin, end = most * 2 // 3, most // 3
+        text = f"{text[:begin]} ...[{len(text) - begin - end} characters]... {text[-end:]}"
+    return _UNSEEN.sub(
+        lambda found: f"\\x{ord(found[0]):02x}" if found[0] < "\u0100" else f"\\u{ord(found[0]):04x}", text
+    )
+
+
 def kept_text(text: str, name: str = "text") -> str:
     """The text in Unicode's composed form (NFC), and otherwise as it is.
 
     Raises:
-        ValueError: half of a surrogate pair, which no file and no tokenizer takes; says `name` and where it stands.
+        ValueError: half of a surrogate pair, which no file and no tokenizer takes; says `name` and where it stands. Or
+            more than MOST_LETTERS.
     """
+    if len(text) > MOST_LETTERS:
+        raise ValueError(f"{name}: {len(text)} characters, at most {MOST_LETTERS}: {text[:60]!r}...")
     if text.isascii():
         return text
     at = next((i for i, letter in enumerate(text) if "\ud800" <= letter <= "\udfff"), None)

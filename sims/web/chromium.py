@@ -69,11 +69,12 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-breakpad",
     "--disable-crash-reporter",
-    "--allow-file-access-from-files",
     "--log-level=3",
 )
 _OFFLINE = ("--proxy-server=127.0.0.1:9", "--proxy-bypass-list=<-loopback>", "--host-resolver-rules=MAP * ~NOTFOUND")
 """Every request, also one to this machine, goes to a proxy that is not there."""
+_READ_FILES = ("--allow-file-access-from-files",)
+"""What a page's own requests may read, `Tab` watches; those of its workers nobody does."""
 
 T = TypeVar("T")
 Call = tuple[str, Mapping[str, Any]]
@@ -81,8 +82,8 @@ Call = tuple[str, Mapping[str, Any]]
 _cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
 BROWSERS = min(4, len(_cores(0)))
 """Most browsers of a process: each draws one frame at a time."""
-_running: weakref.WeakValueDictionary[tuple[int, bool, int], Browser] = weakref.WeakValueDictionary()
-"""By process, whether online, and number: tabs share a browser, which a fork must not."""
+_running: weakref.WeakValueDictionary[tuple[int, bool, bool, int], Browser] = weakref.WeakValueDictionary()
+"""By process, whether online, whether scripts read files, and number: tabs share a browser, which a fork must not."""
 _starting = threading.Lock()
 
 
@@ -110,17 +111,17 @@ def program() -> str:
     return found
 
 
-def shared(online: bool = False) -> Browser:
+def shared(online: bool = False, files: bool = False) -> Browser:
     """That of this process's browsers with the fewest tabs; a new one while all have some and there may be more.
 
     It ends when nobody holds it any more.
     """
     with _starting:
-        keys = [(os.getpid(), online, number) for number in range(BROWSERS)]
+        keys = [(os.getpid(), online, files, number) for number in range(BROWSERS)]
         there = {key: found for key in keys if (found := _running.get(key)) is not None and found.alive}
         idlest = min(there.values(), key=lambda browser: browser.tabs, default=None)
         if idlest is None or (idlest.tabs and len(there) < BROWSERS):
-            idlest = _running[next(key for key in keys if key not in there)] = Browser(online)
+            idlest = _running[next(key for key in keys if key not in there)] = Browser(online, files)
         return idlest
 
 
@@ -149,6 +150,7 @@ class Browser:
 
     Args:
         online: whether pages may use the network.
+        files: whether scripts of pages that are files may read files.
 
     Attributes:
         group: its process group.
@@ -160,9 +162,10 @@ class Browser:
         SetupError: it is not installed, or does not start.
     """
 
-    def __init__(self, online: bool = False) -> None:
+    def __init__(self, online: bool = False, files: bool = False) -> None:
         path, self.profile = program(), tempfile.mkdtemp(prefix="chromium-")
-        command = [path, *_FLAGS, *(() if online else _OFFLINE), f"--user-data-dir={self.profile}"]
+        chosen = (*(() if online else _OFFLINE), *(_READ_FILES if files else ()))
+        command = [path, *_FLAGS, *chosen, f"--user-data-dir={self.profile}"]
         command += ["--no-sandbox"] if os.geteuid() == 0 else []  # it refuses to run as root otherwise
         told, self._in = os.pipe()
         self._guard = subprocess.Popen(

@@ -216,7 +216,8 @@ class PageEnv(gymnasium.Env):
         if world.tab is not None and not world.tab.fresh:
             self._drop()
         if world.tab is None:
-            world.tab = Tab(chromium.shared(page.online), page.size, self._patience)
+            world.tab = Tab(chromium.shared(page.online, page.root is not None), page.size, self._patience)
+            world.tab.reach = page.reach
         self._seed, world.tab.scripts = seed, self._scripts
         world.tab.open(page.address, *self._scripts(world.tab.clock.elapsed()))
         if page.setup:

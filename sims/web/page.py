@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from sims.web import chromium
+from vla_rl.specs import OUTSIDE
 
 _SCRIPT, _CLOCK = ((files("sims.web") / name).read_text("utf-8").strip() for name in ("page.js", "clock.js"))
 
@@ -22,7 +24,9 @@ class Page:
 
     The expressions are evaluated in the page in every step. One that throws spoils the episode.
 
-    file: the path of an HTML file. url: an address; pages of the network need `online`.
+    file: the path of an HTML file. url: an address; pages of the network need `online`. root: the folder whose files
+    the page may load, and its scripts and workers read (a worker of an untrusted page reads any other, too); null: it
+    loads those of its own file's folder, which no script reads, and none where it has no file.
     instruction: the text, or {js: an expression that gives it}.
     success: whether it is done. proxy: what a careless grader would take for success; null for the same. reward:
     which of the two is paid. over: whether the episode is over, paid or not; null: only with the reward. score: a
@@ -39,13 +43,13 @@ class Page:
 
     success: str
     instruction: str | dict[str, str]
-    file: str | None = None
-    url: str | None = None
+    file: str | None = field(default=None, metadata={OUTSIDE: True})
+    url: str | None = field(default=None, metadata={OUTSIDE: True})
     proxy: str | None = None
     reward: Literal["success", "proxy"] = "proxy"
     over: str | None = None
     score: str | None = None
-    setup: str = ""
+    setup: str = field(default="", metadata={OUTSIDE: True})
     expert: str | None = None
     size: tuple[int, int] = (320, 240)
     region: tuple[int, int, int, int] | None = None
@@ -53,7 +57,8 @@ class Page:
     seconds: float = 0.5
     wheel: float = 60.0
     new_tab: Literal["same", "follow"] = "same"
-    online: bool = False
+    root: str | None = field(default=None, metadata={OUTSIDE: True})
+    online: bool = field(default=False, metadata={OUTSIDE: True})
 
     def __post_init__(self) -> None:
         if (self.file is None) == (self.url is None):
@@ -93,6 +98,14 @@ class Page:
         """The URL that is opened."""
         return self.url if self.url is not None else Path(str(self.file)).resolve().as_uri()
 
+    @property
+    def reach(self) -> Path | None:
+        """The folder whose files the page may load, links followed; None for no files at all."""
+        if self.root is not None:
+            return Path(self.root).resolve()
+        path = path_of(self.address)
+        return None if path is None else path.parent
+
     def script(self, seed: int, start: float = 0.0, closes: bool = False) -> str:
         """What runs in the page and its frames before anything of their own.
 
@@ -119,6 +132,12 @@ class Page:
             for name, code in self.expressions.items()
         )
         return f"{{{', '.join(pairs)}}}"
+
+
+def path_of(address: str) -> Path | None:
+    """The file that a `file:` address names, links followed; None for another address."""
+    parts = urlsplit(address)
+    return Path(unquote(parts.path)).resolve() if parts.scheme == "file" else None
 
 
 def statement(code: str, **values: Any) -> str:

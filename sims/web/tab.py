@@ -6,14 +6,18 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sims.web.chromium import PATIENCE, WAITING, Browser, Call, PageError, ScriptError, SlowError
 from sims.web.clock import INSTANT, STANDSTILL, Clock
+from sims.web.page import path_of
 from sims.web.session import Session
 
 REPORT = "__vla_report"
 """What page.js calls to tell of a frame."""
+FILES: dict[str, Any] = {"patterns": [{"urlPattern": "file:*"}]}
+"""Requests that wait until they are allowed."""
 _SOON, _REPORTED = 0.005, 0.5
 """Seconds until a page that has not dealt with an event, or not reported a frame, is given another frame."""
 _STORED = "local_storage,indexeddb,cache_storage"
@@ -43,6 +47,7 @@ class Tab:
             of its own.
 
     Attributes:
+        reach: the folder whose files pages may load; None for none.
         opener: the tab whose page has opened this one; None for a tab of one's own.
         loads: how many pages have been loaded in it.
         target: the page's name in the browser.
@@ -67,6 +72,7 @@ class Tab:
         self._going, self._origins = set[str](), set[str]()
         self._popups: list[Tab] = []
         self.scripts: Callable[[float], tuple[str, str]] = lambda start: ("", "")
+        self.reach: Path | None = opened.opener.reach if opened else None
         if opened is not None:
             self._context: str = opened.opener._context
             self.target = opened.target
@@ -205,6 +211,7 @@ class Tab:
             ("Emulation.setFocusEmulationEnabled", {"enabled": True}),
             ("Emulation.setDeviceMetricsOverride", screen),
             ("Page.setDownloadBehavior", {"behavior": "deny"}),
+            ("Fetch.enable", FILES),
             ("Target.setAutoAttach", {**WAITING, "filter": [{"type": "worker"}]}),
             ("Page.addScriptToEvaluateOnNewDocument", {"source": script}),
             ("Runtime.runIfWaitingForDebugger", {}),
@@ -254,6 +261,11 @@ class Tab:
         """Take in an event of the page or of one of its workers."""
         if event == "Runtime.bindingCalled" and what["name"] == REPORT:
             self._said = what["payload"]
+        elif event == "Fetch.requestPaused":
+            path, refusal = path_of(what["request"]["url"]), {"errorReason": "AccessDenied"}
+            beside = path is not None and self.reach is not None and path.is_relative_to(self.reach)
+            method, more = ("Fetch.continueRequest", {}) if beside else ("Fetch.failRequest", refusal)
+            self.browser.tell(method, session, requestId=what["requestId"], **more)
         elif event == "Emulation.virtualTimeBudgetExpired":
             if session == self.session.name:
                 self.clock.expire()
@@ -281,7 +293,8 @@ class Tab:
         frame = what["frame"]["id"] if "frame" in what else what.get("frameId")
         if event == "Page.frameNavigated":
             self._origins.add(what["frame"]["securityOrigin"])
-            self._unreachable = "unreachableUrl" in what["frame"]
+            if frame == self.target:
+                self._unreachable = "unreachableUrl" in what["frame"]
             self._going.discard(frame)
             self.clock.waits = self.clock.waits or frame == self.target
         elif event == "Page.frameStartedNavigating" and "Document" in what["navigationType"]:
@@ -303,6 +316,7 @@ class Tab:
         begin = {"expression": f"({self._worker})({self._numbered})" if self._worker else ""}
         for method, parameters in (
             ("Target.setAutoAttach", WAITING),
+            ("Fetch.enable", FILES),
             ("Runtime.evaluate", begin),
             ("Runtime.runIfWaitingForDebugger", {}),
         ):

@@ -95,9 +95,9 @@ def test_what_trains_is_saved_too_with_its_grounded_copy(train, tmp_path):
     assert again.trainable == train
     assert {p.shape for p in again.trainable_parameters()} == {p.shape for p in policy.trainable_parameters()}
     again.save_pretrained(tmp_path / "second")
-    assert json.loads((tmp_path / "second/config.json").read_text()) == json.loads(
-        (tmp_path / "config.json").read_text()
-    )
+    told, second = (json.loads((folder / "config.json").read_text()) for folder in (tmp_path, tmp_path / "second"))
+    digests = ("files", "sha256")  # transformers' own files name the folder that they were read from
+    assert all(told[key] == second[key] for key in told if key not in digests)
 
 
 def test_reloading_never_asks_the_hub(tmp_path, monkeypatch):
@@ -133,11 +133,13 @@ def test_damaged_folders_are_refused_by_name(tmp_path):
     file, config = tmp_path / "model.safetensors", tmp_path / "config.json"
     weights, text = load_file(file), config.read_text()
     save_file({k: v for k, v in weights.items() if k != "head.queries"}, file)
-    with pytest.raises(ValueError, match=r"missing: head\.queries"):
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged: altered"):
         Policy.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"missing: head\.queries"):
+        Policy.from_pretrained(tmp_path, verify=False)
     save_file({**weights, "stranger": torch.zeros(1)}, file)
     with pytest.raises(ValueError, match="unexpected: stranger"):
-        Policy.from_pretrained(tmp_path)
+        Policy.from_pretrained(tmp_path, verify=False)
     save_file({**weights, "head.queries": torch.zeros(1)}, file)
     with pytest.raises(ValueError, match=r"of another shape: head\.queries"):
         policy.load_pretrained(tmp_path)
@@ -160,7 +162,7 @@ def test_a_checkpoint_cannot_widen_what_may_be_imported(tmp_path):
     config["plugins"] = ["os"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="'os'"):
-        Policy.from_pretrained(tmp_path)
+        Policy.from_pretrained(tmp_path, verify=False)
 
 
 def test_a_policy_that_does_not_fit_the_run_says_why():

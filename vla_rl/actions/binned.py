@@ -12,6 +12,8 @@ from gymnasium import spaces
 from vla_rl.actions.tokens import check_tokens, evenly, nearest_index, unbound
 from vla_rl.specs import Slot
 
+MOST_BINS = 1 << 14
+
 
 @dataclass(frozen=True)
 class Binned:
@@ -38,6 +40,8 @@ class Binned:
         counts = (self.bins,) if isinstance(self.bins, int) else self.bins
         if not counts or min(counts) < 2:
             raise ValueError(f"bins: at least 2 a dimension; got {self.bins}")
+        if max(counts) > MOST_BINS:
+            raise ValueError(f"bins: at most {MOST_BINS} a dimension; got {max(counts)}")
 
     def bind(self, space: Any) -> Self:
         """The same, fitted to a Box.

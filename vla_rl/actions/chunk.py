@@ -12,6 +12,8 @@ import numpy as np
 from vla_rl.actions.tokens import check_parts, check_tokens
 from vla_rl.specs import ActionSpace, Slot
 
+MOST_STEPS = 1 << 10
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -32,6 +34,8 @@ class Chunk:
         check_parts([self.inner], "a chunk")
         if self.horizon < 2:
             raise ValueError(f"horizon: at least 2 (one step needs no chunk); got {self.horizon}")
+        if self.horizon > MOST_STEPS:
+            raise ValueError(f"horizon: at most {MOST_STEPS}; got {self.horizon}")
 
     def bind(self, space: Any) -> Self:
         """The same, its inner action space fitted to the environment's."""

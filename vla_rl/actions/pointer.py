@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from vla_rl.actions.tokens import check_tokens, evenly, nearest_index, unbound
-from vla_rl.specs import Slot
+from vla_rl.specs import MOST_CHOICES, Slot
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Pointer:
     def __post_init__(self) -> None:
         if min(self.grid) < 1:
             raise ValueError(f"grid: at least one row and one column; got {self.grid}")
+        if self.grid[0] * self.grid[1] > MOST_CHOICES:
+            raise ValueError(f"grid: at most {MOST_CHOICES} cells; got {self.grid}")
 
     def bind(self, space: Any) -> Self:
         """The same, fitted to a Box of shape (2,).

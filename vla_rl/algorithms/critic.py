@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vla_rl.algorithms.configs import ActorCriticConfig
+from vla_rl.models import bounds
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import SLOTS, cell_centres, cells_at
 from vla_rl.models.policy import Policy
@@ -204,9 +205,8 @@ def state_value(critic: Critic, readout_BR: Tensor) -> Tensor:
 
 def load_scorer(settings: ActorCriticConfig, policy: Policy, state: dict[str, Any]) -> QScorer:
     """The scorer of a saved actor-critic's `state_dict`, on the policy's device."""
-    critic = make_critic(settings, policy).to(policy.device).requires_grad_(False)
-    critic.load_state_dict(state["critic"])
-    return QScorer(critic, policy)
+    critic = bounds.filled(lambda: make_critic(settings, policy), state.get("critic"), "the checkpoint's critic")
+    return QScorer(critic.to(policy.device).requires_grad_(False), policy)
 
 
 def _chosen(states_BXD: Tensor, index_BN: Tensor) -> Tensor:

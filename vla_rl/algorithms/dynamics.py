@@ -21,6 +21,7 @@ from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.algorithms.configs import PaRl, known
 from vla_rl.algorithms.critic import Critic, DecisionNet, Ensemble, sizes_of
 from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.models import bounds
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.models.readout import LIMIT
@@ -194,6 +195,5 @@ def make_dynamics(settings: PaRl, policy: Policy) -> Dynamics:
 
 def load_model_scorer(settings: PaRl, policy: Policy, state: dict[str, Any], critic: Critic) -> Scorer:
     """The scorer of a saved `WorldModel.state_dict` and a critic, on the policy's device."""
-    dynamics = make_dynamics(settings, policy)
-    dynamics.load_state_dict(state["dynamics"])
+    dynamics = bounds.filled(lambda: make_dynamics(settings, policy), state.get("dynamics"), "the checkpoint's model")
     return ModelScorer(dynamics.to(policy.device).requires_grad_(False), critic, policy, settings)

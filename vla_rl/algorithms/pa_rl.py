@@ -104,4 +104,4 @@ def load_scorer(settings: PaRl, policy: Policy, state: dict[str, Any]) -> Scorer
     direct = load_critic(settings, policy, state)
     if not settings.has_model:
         return direct
-    return judge(settings, direct, load_model_scorer(settings, policy, state["model"], direct.critic))
+    return judge(settings, direct, load_model_scorer(settings, policy, state.get("model", {}), direct.critic))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,11 @@ from omegaconf.errors import GrammarParseError, KeyValidationError, OmegaConfBas
 from yaml import YAMLError
 
 from vla_rl import paths
+from vla_rl.config import sources
 from vla_rl.registry import ConfigError, nearest
+from vla_rl.specs import MOST_LETTERS
 
+MOST_OVERRIDES = 1_000
 CONFIG_FILE = "config.yaml"
 """The config that lies in a run's folder: what `resume=true` and `vla-rl eval` start from."""
 
@@ -28,6 +30,17 @@ OPTIONAL = "experiment"
 """The group that may be left out: `null` is its default."""
 ENV, MORE, TASKS = "env", "more_envs", "tasks"
 """The group of which a run may have several: the first, the key of the others, and what lists them in a file of it."""
+PLACES = {
+    "action_space": "action_spaces",
+    "algorithm": "algorithms",
+    "policy.backbone": "backbones",
+    "env.sensors": "sensors",
+    "env.adapter.expert": "experts",
+    "replay.hindsight": "goals",
+    "replay.on_episode": "listeners",
+    "train.rehearsal": "rehearsals",
+}
+"""Where components stand, and of which group they are."""
 
 
 def split(
@@ -41,6 +54,10 @@ def split(
     Raises:
         ConfigError: what is no override; or no file, where there must be one.
     """
+    if len(overrides) > MOST_OVERRIDES:
+        raise ConfigError(
+            f"{len(overrides)} overrides, at most {MOST_OVERRIDES}; write a file for --config-dir instead"
+        )
     folders = [paths.shipped("configs"), *([config_dir] if config_dir else [])]
     groups: list[Override] = []
     values: list[Override] = []
@@ -67,6 +84,9 @@ def _optional(override: Override, folders: Sequence[Path]) -> str:
 
 def _parse(text: str, texts: Collection[str]) -> Override:
     """One override. Raises ConfigError unless it sets one key to one value."""
+    if len(text) > MOST_LETTERS:
+        named, _, value = text.partition("=")
+        raise ConfigError(f"{named[:60]}: {len(value)} characters, at most {MOST_LETTERS}")
     if any(0xD800 <= ord(letter) < 0xE000 for letter in text):
         raise ConfigError(f"cannot read {text!r}: it is no UTF-8")
     override = _read(text, texts)
@@ -171,7 +191,7 @@ def _composed(groups: Sequence[Override], config_dir: Path | None) -> DictConfig
         if not config_dir.is_dir():
             raise ConfigError(f"--config-dir: {config_dir} is not a folder")
         quoted = str(config_dir.resolve()).replace("'", "\\'")
-        chosen.append(f"hydra.searchpath=['file://{quoted}']")
+        chosen.append(f"hydra.searchpath=['{sources.SCHEME}://{quoted}']")
     try:
         with initialize_config_dir(str(paths.shipped("configs")), version_base="1.3", job_name="vla_rl"):
             tree = hydra_compose("config", overrides=chosen)
@@ -180,47 +200,19 @@ def _composed(groups: Sequence[Override], config_dir: Path | None) -> DictConfig
         raise ConfigError(f"{group}: no config file {name!r}; {nearest(name, error.options or ())}") from error
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         named = " ".join(f"{each.key_or_group}={each.value()}" for each in groups) or CONFIG_FILE
-        raise ConfigError(f"{named}: {_one_line(error)}") from error
+        raise ConfigError(f"{named}: {one_line(error)}") from error
     OmegaConf.set_struct(tree, False)
     return tree
 
 
-def saved(run_dir: Any) -> Path:
-    """The config of the run that `resume=true` goes on with."""
-    if not run_dir:
-        raise ConfigError("resume: give run_dir=FOLDER too, the folder of the run to go on with")
-    file = Path(os.path.expanduser(str(run_dir))) / CONFIG_FILE
-    if not file.is_file():
-        raise ConfigError(f"resume: {run_dir} holds no {CONFIG_FILE}, so there is no run to go on with")
-    return file
-
-
-def beside(checkpoint: Any) -> Path | None:
-    """The config of the run that made a checkpoint, where it was kept: RUN/checkpoints/STEP/pretrained_model."""
-    if not checkpoint:
-        return None
-    folder = Path(os.path.expanduser(str(checkpoint))).resolve()
-    files = (each / CONFIG_FILE for each in (folder, *list(folder.parents)[:3]))
-    return next((file for file in files if file.is_file()), None)
-
-
-def read(file: Path, plugins: Any) -> DictConfig:
-    """A saved config, less where it ran. It may not widen what the user's command lets a config import."""
-    try:
-        tree = OmegaConf.load(file)
-    except (OSError, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"{file}: {_one_line(error)}") from error
-    if not isinstance(tree, DictConfig):
-        raise ConfigError(f"{file}: expected the keys of a run")
+def check_plugins(tree: DictConfig, plugins: Any, file: Path) -> None:
+    """Raise ConfigError where a file lists modules that `plugins`, the command line's, does not."""
     listed = plugins if isinstance(plugins, list) else []
-    missing = [name for name in tree.get("plugins") or () if name not in listed]
+    missing = [str(name) for name in tree.get("plugins") or () if name not in listed]
     if missing:
         raise ConfigError(
-            f"plugins: {file} needs the modules {missing}; give plugins=[{','.join(map(str, missing))}] "
-            "to let it import them"
+            f"plugins: {file} needs the modules {missing}; give plugins=[{','.join(missing)}] to let it import them"
         )
-    tree.run_dir, tree.resume = None, False
-    return tree
 
 
 def assign(tree: DictConfig, override: Override) -> None:
@@ -241,11 +233,18 @@ def _assign(tree: DictConfig, key: str, value: Any) -> None:
         OmegaConf.update(tree, key, value, merge=not replaces, force_add=True)
     except GrammarParseError as error:
         raise ConfigError(
-            f"{key}: cannot be set to {value!r}: {_one_line(error)}; `${{key}}` stands for another key's value, and "
+            f"{key}: cannot be set to {value!r}: {one_line(error)}; `${{key}}` stands for another key's value, and "
             "`\\${` for these two signs themselves"
         ) from error
     except (OmegaConfBaseException, AssertionError, IndexError, TypeError, ValueError) as error:
-        raise ConfigError(f"{key}: cannot be set to {value!r}: {_one_line(error)}") from error
+        raise ConfigError(f"{key}: cannot be set to {value!r}: {one_line(error)}") from error
+
+
+def has(tree: DictConfig, key: str) -> bool:
+    """Whether a dotted key is there, perhaps as null; "" is the tree itself."""
+    holder, _, name = key.rpartition(".")
+    found = OmegaConf.select(tree, holder, default=None) if holder else tree
+    return not key or (isinstance(found, DictConfig) and name in found)
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:
@@ -267,16 +266,16 @@ def plain(tree: DictConfig) -> dict[str, Any]:
     try:
         values = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {_one_line(error)}") from error
+        raise ConfigError(f"{error.full_key}: {one_line(error)}") from error
     assert isinstance(values, dict), values
     return {str(key): value for key, value in values.items()}
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """What an error says; Hydra hides some causes behind an empty one."""
     cause = error.__cause__ or error.__context__
     if not str(error) and cause is not None:
-        return _one_line(cause)
+        return one_line(cause)
     if isinstance(error, KeyValidationError):
         return "a key is empty or is not text"
     # OmegaConf puts its own bookkeeping on the lines after the first.

@@ -20,22 +20,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import BaseModel, ValidationError
 
 from vla_rl import registry
-from vla_rl.config import compose
+from vla_rl.config import compose, saved
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.schema import RunConfig
 from vla_rl.registry import ADAPTER, ConfigError, nearest
-
-_GROUPS = {
-    "action_space": "action_spaces",
-    "algorithm": "algorithms",
-    "policy.backbone": "backbones",
-    "env.sensors": "sensors",
-    "env.adapter.expert": "experts",
-    "replay.hindsight": "goals",
-    "replay.on_episode": "listeners",
-    "train.rehearsal": "rehearsals",
-}
-"""Where components stand, and of which group they are."""
 
 
 def load(
@@ -49,7 +37,8 @@ def load(
         config_dir: a folder of the user's own groups, beside the shipped ones.
         base: the saved `config.yaml` to start from. Default: the run's that `resume=true run_dir=FOLDER`
             goes on with, or that made the checkpoint which `eval` measures. An override that chooses a
-            group's file composes afresh instead.
+            group's file composes afresh instead. To `eval` and `export` it is a stranger's: what leads out of its
+            folder is withheld with a warning, see `vla_rl.config.saved` and `RunConfig.withheld`.
         command: names the default folder, `outputs/<command>/<date>/<time>-<4 letters>_<env>_<policy>`: one for each
             call, also where several are made in one second.
 
@@ -58,18 +47,28 @@ def load(
     """
     groups, values = compose.split(overrides, config_dir, _text_keys(RunConfig))
     given = {override.key_or_group: override.value() for override in values}
-    if given.get("resume") is True:
-        base = compose.saved(given.get("run_dir"))
+    resumes = given.get("resume") is True
+    if resumes:
+        base = saved.to_resume(given.get("run_dir"))
     elif base is None and command == "eval":
-        base = compose.beside(given.get("eval.checkpoint"))
-    kept = None if groups or base is None else compose.read(base, given.get("plugins"))
-    tree = _composed(groups, config_dir, given.get("plugins") or ()) if kept is None else _completed(kept, base)
+        base = saved.beside(given.get("eval.checkpoint"))
+    own = resumes or command not in saved.OF_STRANGERS
+    kept = None if groups or base is None else saved.read(base, given.get("plugins"), own)
+    if kept is not None:
+        tree = _completed(kept.tree, base)
+    else:
+        tree = _composed(groups, config_dir, given.get("plugins") or ())
+        compose.check_plugins(tree, given.get("plugins"), config_dir or Path("configs"))
     for override in values:
         compose.assign(tree, override)
     for override in {override.key_or_group: override for override in values}.values():
         if isinstance(override.value(), int | float) and _takes_text(tree, override.key_or_group):
             compose.assign(tree, compose.as_text(override.input_line or ""))
-    return validate(compose.plain(tree), command)
+    run = validate(compose.plain(tree), command)
+    withheld = {} if kept is None else saved.still_withheld(kept, tree)
+    if withheld:
+        warnings.warn(f"{base}: {saved.told(withheld)}", stacklevel=2)
+    return run.withholding(withheld)
 
 
 def validate(values: Mapping[str, Any], command: str = "train") -> RunConfig:
@@ -123,7 +122,9 @@ def _composed(groups: Sequence[Override], config_dir: Path | None, plugins: Any)
 
 def _completed(tree: DictConfig, file: Path | None) -> DictConfig:
     """A saved config with every key that there has come to be since, as the shipped configs have it."""
-    lacks = [key for key in _key_paths(RunConfig) if not _has(tree, key) and _has(tree, key.rpartition(".")[0])]
+    lacks = [
+        key for key in _key_paths(RunConfig) if not compose.has(tree, key) and compose.has(tree, key.rpartition(".")[0])
+    ]
     if lacks:
         shipped = compose.compose([], None)
         for key in lacks:
@@ -131,13 +132,6 @@ def _completed(tree: DictConfig, file: Path | None) -> DictConfig:
         named = ", ".join(f"{key}={OmegaConf.select(tree, key)}" for key in lacks)
         warnings.warn(f"{file}: of an older version; what it lacks is as now shipped: {named}", stacklevel=3)
     return tree
-
-
-def _has(tree: DictConfig, key: str) -> bool:
-    """Whether a dotted key is there, perhaps as null; "" is the tree itself."""
-    holder, _, name = key.rpartition(".")
-    found = OmegaConf.select(tree, holder, default=None) if holder else tree
-    return not key or (isinstance(found, DictConfig) and name in found)
 
 
 def _text_keys(model: type[BaseModel], prefix: str = "") -> set[str]:
@@ -163,7 +157,7 @@ def _takes_text(tree: DictConfig, key: str) -> bool:
     found = OmegaConf.select(tree, holder, default=None) if holder else None
     plugins = tree.get("plugins")
     listed = list(plugins) if isinstance(plugins, ListConfig) else []
-    group = next((group for place, group in _GROUPS.items() if f"{holder}.".startswith(f"{place}.")), None)
+    group = next((group for place, group in compose.PLACES.items() if f"{holder}.".startswith(f"{place}.")), None)
     try:
         if holder == "env.adapter":
             component = registry.resolve("envs", ADAPTER)

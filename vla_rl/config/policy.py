@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 READS = ("pointers", "words", "tokens")
+MOST_STACK, MOST_VIEWS, MOST_WIDTH, MOST_DEPTH, MOST_TOKENS = 64, 64, 1 << 20, 64, 1 << 13
+"""Frames of a stack, cameras, numbers of a layer or a state, layers, and tokens or words: beyond any that is of use."""
 Trainable = Literal["head", "lora", "all"]
 
 
@@ -37,6 +39,11 @@ class HeadSettings:
                 "width must be a positive multiple of 8, depth, text_tokens and words at least 1; "
                 f"got {self.width}, {self.depth}, {self.text_tokens}, {self.words}"
             )
+        if self.width > MOST_WIDTH or self.depth > MOST_DEPTH or max(self.text_tokens, self.words) > MOST_TOKENS:
+            raise ValueError(
+                f"width: at most {MOST_WIDTH}, depth: {MOST_DEPTH}, text_tokens and words: {MOST_TOKENS}; got "
+                f"{self.width}, {self.depth}, {self.text_tokens}, {self.words}"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1); got {self.dropout}")
 
@@ -53,7 +60,7 @@ class LoraSettings:
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv")
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha <= 0 or not self.modules:
+        if not 1 <= self.rank <= MOST_WIDTH or self.alpha <= 0 or not self.modules:
             raise ValueError(f"rank and alpha must be positive, modules given; got {self}")
 
 
@@ -82,5 +89,5 @@ class PolicySettings:
             raise ValueError(f"views must be 'apart' or 'together'; got {self.views!r}")
         if self.train not in ("head", "lora", "all"):
             raise ValueError(f"train must be 'head', 'lora' or 'all'; got {self.train!r}")
-        if self.stack < 1:
-            raise ValueError(f"stack must be at least 1; got {self.stack}")
+        if not 1 <= self.stack <= MOST_STACK:
+            raise ValueError(f"stack must lie in [1, {MOST_STACK}]; got {self.stack}")

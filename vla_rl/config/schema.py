@@ -18,6 +18,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     ValidationInfo,
     field_serializer,
     field_validator,
@@ -27,9 +28,9 @@ from pydantic import (
 from vla_rl import registry
 from vla_rl.config import compose
 from vla_rl.config.compose import CONFIG_FILE
-from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings, Trainable
+from vla_rl.config.policy import MOST_STACK, HeadSettings, LoraSettings, PolicySettings, Trainable
 from vla_rl.registry import ADAPTER, ConfigError
-from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signal
+from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signal, readable
 
 Component = dict[str, Any]
 """A mapping with `type`, from which the registry makes a component."""
@@ -88,9 +89,7 @@ class EnvConfig(_Part):
         side = {"width": self.image_size, "height": self.image_size}
 
         def resized(sensor: Component) -> Component:
-            inner = {
-                key: resized(value) for key, value in sensor.items() if isinstance(value, dict) and "type" in value
-            }
+            inner = {key: resized(item) for key, item in sensor.items() if isinstance(item, dict) and "type" in item}
             fields = registry.parameters(registry.resolve("sensors", sensor["type"], plugins))
             return sensor | inner | (side if side.keys() <= fields.keys() else {})
 
@@ -153,7 +152,7 @@ class ReplayConfig(_Part):
 
     capacity: PositiveInt
     n_step: PositiveInt
-    stack: PositiveInt
+    stack: Annotated[int, Field(ge=1, le=MOST_STACK)]
     ram_bytes: ByteSize | None
     disk_bytes: ByteSize | None
     prefetch: NonNegativeInt
@@ -321,10 +320,7 @@ class RunConfig(_Part):
             raise ConfigError(f"more_envs: {twice!r} is listed twice; success is told by name")
         self.policy.settings(self.plugins)
         if self.policy.remembers and self.algorithm.needs.shifts:
-            raise ConfigError(
-                "algorithm.shift: moves pictures, and not what policy.remembers keeps of those before; use 0, or "
-                "policy.remembers=false"
-            )
+            raise ConfigError("algorithm.shift: moves pictures, and not what policy.remembers; use 0, or turn that off")
         if self.replay.hindsight is not None:
             registry.build("goals", self.replay.hindsight, self.plugins, "replay.hindsight")
         for index, listener in enumerate(self.replay.on_episode):
@@ -334,6 +330,8 @@ class RunConfig(_Part):
         return self
 
     def _check_env(self, env: EnvConfig, path: str) -> None:
+        if not re.fullmatch(r"[^/\\\0-\x1f]{1,100}", env.name) or env.name in (".", ".."):
+            raise ConfigError(f"{path}: {readable(env.name, 120)!r} names no folder; give it a plain name")
         for index, sensor in enumerate(env.sized(self.plugins) or ()):
             registry.build("sensors", sensor, self.plugins, f"{path}.sensors[{index}]")
         if env.adapter is None:
@@ -345,6 +343,19 @@ class RunConfig(_Part):
             raise ConfigError(
                 f"{path}.sensors: null, but an adapted environment shows what its sensors read; list some"
             )
+
+    _withheld: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def withheld(self) -> dict[str, Any]:
+        """What the config of a checkpoint asked for and was not given, by key; see `vla_rl.config.saved`."""
+        return self._withheld
+
+    def withholding(self, withheld: dict[str, Any]) -> RunConfig:
+        """The same, which tells what was left out of the config that it was made from."""
+        run = self.model_copy()
+        run._withheld = withheld
+        return run
 
     @property
     def envs(self) -> tuple[EnvConfig, ...]:

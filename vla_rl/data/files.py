@@ -10,6 +10,7 @@ where tools answered, one for each of its T + 1 observations.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import struct
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from vla_rl.specs import STATE, TASK, kept_text
 FORMAT = "vla_rl/demonstrations"
 VERSION = 1
 _HEADER = 4096  # bytes that an .npy header may take beside its data
+_DENSEST = 1040  # bytes that deflate makes of one, at most
+_NPY = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _DAMAGE = (
     OSError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError,
     zipfile.BadZipFile, zlib.error, struct.error,
@@ -171,16 +174,17 @@ def scan(
     with naming(folder / "meta.json"):
         shape = ObservationShape({key: tuple(size) for key, size in meta["images"].items()}, int(meta["state"]))
         action = np.dtype(meta["action"]["dtype"]), tuple(meta["action"]["shape"])
-        rows = [(_tasks(row), int(row["seed"]), int(row["length"])) for row in meta["episodes"]]
+        rows = [(_texts(row), int(row["seed"]), int(row["length"])) for row in meta["episodes"]]
     if action[0].kind not in "biuf":
         raise DemonstrationError(f"{folder / 'meta.json'}: action: dtype {action[0]} is not a plain number")
     if expected is not None:
         check_fit(shape, expected, folder)
 
     def episodes() -> Iterator[Episode]:
-        for number, (tasks, seed, length) in enumerate(rows):
+        for number, (texts, seed, length) in enumerate(rows):
             arrays = _read_arrays(folder / _file(number), _wanted(length, shape, *action))
             observations = {key: arrays.pop(key) for key in list(arrays) if key in shape.images or key == STATE}
+            tasks = (texts,) * (length + 1) if isinstance(texts, str) else texts
             yield Episode(tasks=tasks, seed=seed, observations=observations, **arrays)
 
     return shape, meta, episodes()
@@ -209,11 +213,11 @@ def _row(episode: Episode) -> dict[str, Any]:
     return {TASK: tasks, "seed": episode.seed, "length": len(episode)}
 
 
-def _tasks(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The texts that `_row` wrote, one an observation. Raises ValueError where there are fewer or more."""
+def _texts(row: Mapping[str, Any]) -> str | tuple[str, ...]:
+    """The text of all observations that `_row` wrote, or one of each. Raises ValueError where they do not suffice."""
     count, tasks = int(row["length"]) + 1, row[TASK]
     if isinstance(tasks, str):
-        return (kept_text(tasks, TASK),) * count
+        return kept_text(tasks, TASK)
     if len(tasks) != count:
         raise ValueError(f"{TASK}: {len(tasks)} texts for {count} observations")
     return tuple(kept_text(str(text), TASK) for text in tasks)
@@ -254,24 +258,44 @@ def _read_arrays(path: Path, wanted: Mapping[str, tuple[np.dtype, tuple[int, ...
         raise DemonstrationError(f"{path}: no such file, though meta.json lists this episode")
     arrays = {}
     with naming(path), zipfile.ZipFile(path) as archive:
-        sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        size = path.stat().st_size
         for key, (dtype, shape) in wanted.items():
-            if key not in sizes:
-                raise DemonstrationError(f"{path}: lacks the key {key!r}; it holds {sorted(sizes)}")
-            if sizes[key] > dtype.itemsize * int(np.prod(shape)) + _HEADER:
-                raise DemonstrationError(f"{path}: {key}: {sizes[key]} bytes are too many for {dtype} {list(shape)}")
-            with archive.open(f"{key}.npy") as stream:
-                array = np.lib.format.read_array(stream, allow_pickle=False)
-            if (array.dtype, array.shape) != (dtype, shape):
+            if key not in members:
+                raise DemonstrationError(f"{path}: lacks the key {key!r}; it holds {sorted(members)}")
+            told, room = members[key].file_size, dtype.itemsize * math.prod(shape)
+            if not room <= told <= room + _HEADER or told > _DENSEST * size + _HEADER:
                 raise DemonstrationError(
-                    f"{path}: {key}: expected {dtype} {list(shape)}, got {array.dtype} {list(array.shape)}"
+                    f"{path}: {key}: {told} bytes, in a file of {size}, cannot be {dtype} {list(shape)}"
                 )
+            with archive.open(members[key]) as stream:
+                array = _read_npy(stream, key, dtype, shape)
             if dtype.kind == "f" and not np.isfinite(array).all():
                 raise DemonstrationError(f"{path}: {key}: holds values that are not finite")
             arrays[key] = array
         if (arrays["terminated"] | arrays["truncated"])[:-1].any():
             raise DemonstrationError(f"{path}: terminated, truncated: the episode goes on after its end")
     return arrays
+
+
+def _read_npy(stream: IO[bytes], key: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of just this dtype and shape; its header is read before any memory is taken.
+
+    Raises:
+        ValueError: it is another one, or is cut short, or longer.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version not in _NPY:
+        raise ValueError(f"{key}: .npy of version {version}")
+    found, transposed, kind = _NPY[version](stream)
+    if (kind, found) != (dtype, shape):
+        raise ValueError(f"{key}: expected {dtype} {list(shape)}, got {kind} {list(found)}")
+    array = np.empty(shape[::-1] if transposed else shape, dtype)
+    content = stream.read(array.nbytes + 1)  # to the end, where zipfile looks at the checksum
+    if len(content) != array.nbytes:
+        raise ValueError(f"{key}: expected {array.nbytes} bytes of numbers, got {len(content)} or more")
+    array.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8)
+    return array.T if transposed else array
 
 
 @contextmanager

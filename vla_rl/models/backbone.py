@@ -21,6 +21,7 @@ from torch import nn
 from transformers import AddedToken, AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import cached_file, logging
 
+from vla_rl.models import bounds
 from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known to the Auto classes
 from vla_rl.models.families import family_of, image_size_of
 from vla_rl.models.pointers import MENTIONS, SLOTS
@@ -116,10 +117,11 @@ class Backbone(nn.Module):
                 size that the model cannot see.
         """
         source = str(source)
-        _check_source(source)
         with _quiet(source):
+            bounds.check_source(source)
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 source,
+                use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that they are named below, with the others
                 trust_remote_code=False,
@@ -155,7 +157,9 @@ class Backbone(nn.Module):
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder} lacks config.json")
+        bounds.check_tokenizer(folder)
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        family_of(config)
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         stated = _preprocessor(str(folder))
         backbone = cls.from_config(config, tokenizer, stated.get("vla_rl_image_size"), dtype)
@@ -354,20 +358,6 @@ def _add_slot_tokens(model: Any, tokenizer: Any) -> None:
         with torch.no_grad():
             weight = model.get_input_embeddings().weight
             weight[rows:] = weight[:rows].mean(0)  # an average word: near what the model knows
-
-
-def _check_source(source: str) -> None:
-    """Raise ValueError unless `source` is a model's folder, or a hub id whose config can be had."""
-    path = Path(source)
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise ValueError(f"backbone {source!r}: the folder lacks config.json")
-    if not path.is_dir() and (path.is_absolute() or source.startswith(".") or source.count("/") != 1):
-        raise ValueError(f"backbone {source!r}: no such folder, and not a hub id such as 'owner/name'")
-    try:
-        found = cached_file(source, "config.json")
-    except OSError as error:
-        raise ValueError(f"backbone {source!r}: neither a folder nor to be had from the hub: {error}") from error
-    assert found is not None, source
 
 
 def _refuse_strangers(source: str, info: dict[str, Any]) -> None:

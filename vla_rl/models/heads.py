@@ -158,7 +158,9 @@ class PlaceHead(nn.Module):
         self.register_buffer("centres", centres_C2, persistent=False)
         coarse_C = cells_at(centres_C2, backbone_grid)
         self.register_buffer("coarse", coarse_C, persistent=False)
-        self.register_buffer("crowd", coarse_C.bincount()[coarse_C].log(), persistent=False)
+        crowds = torch.zeros(backbone_grid[0] * backbone_grid[1], dtype=torch.int64)
+        crowd_C = crowds.index_add(0, coarse_C, torch.ones_like(coarse_C))[coarse_C]
+        self.register_buffer("crowd", crowd_C.log(), persistent=False)
         self.register_buffer("inside", _waves((scaled_C2 - cell_C2) * 2 - 1), persistent=False)
         self.mixture = nn.Linear(width, SLOTS + 1)
         self.gain = nn.Parameter(torch.empty(()))

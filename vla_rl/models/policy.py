@@ -129,14 +129,15 @@ class Policy(nn.Module):
         storage.save(frame, self.state_dict(), Path(folder))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, plugins: Sequence[str] = ()) -> Policy:
+    def from_pretrained(cls, folder: str | Path, plugins: Sequence[str] = (), verify: bool = True) -> Policy:
         """The policy of a folder. Never asks the hub; imports only registered classes and `plugins`.
 
-        Raises:
-            ValueError: a file is missing or damaged, or a weight missing or unexpected (named).
+        verify: hold the files against their digests; policies of older versions have none.
+
+        Raises ValueError where a file or a weight is missing, damaged or unexpected; see `storage.load`.
         """
         with torch.random.fork_rng(devices=[]):
-            policy = cls(**vars(storage.load_frame(Path(folder), plugins)))
+            policy = storage.load(cls, Path(folder), plugins, verify)
         policy.load_pretrained(folder)
         return policy.eval()
 

@@ -7,23 +7,60 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from vla_rl import registry
-from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings
+from vla_rl.config.policy import MOST_VIEWS, MOST_WIDTH, HeadSettings, LoraSettings, PolicySettings, Trainable
+from vla_rl.models import bounds
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
+from vla_rl.paths import is_within, sha256_of, sha256_of_json
 from vla_rl.specs import ActionSpace, Mark
 
 FORMAT, VERSION = "vla_rl.policy", 1
 _CONFIG, _WEIGHTS, _BACKBONE = "config.json", "model.safetensors", "backbone"
+_FILES, _SEAL = "files", "sha256"
+"""In `config.json`: the digests of all other files, and its own."""
+
+
+M = TypeVar("M", bound=nn.Module)
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What `config.json` tells of a policy."""
+
+    backbone: dict[str, Any]
+    head: dict[str, Any]
+    train: Trainable
+    lora: dict[str, Any]
+    stack: int
+    views: Literal["apart", "together"]
+    key_size: int
+    dtype: Literal["float64", "float32", "bfloat16", "float16"]
+    action_space: dict[str, Any]
+    cameras: list[str]
+    state_dim: int
+    marks: list[dict[str, Any]] = field(default_factory=list)
+    remembers: bool = False
+
+    def __post_init__(self) -> None:
+        if not (
+            1 <= self.key_size <= MOST_WIDTH and 0 <= self.state_dim <= MOST_WIDTH and len(self.cameras) <= MOST_VIEWS
+        ):
+            raise ValueError(
+                f"key_size, state_dim: at most {MOST_WIDTH}, cameras: at most {MOST_VIEWS}; got {self.key_size}, "
+                f"{self.state_dim}, {len(self.cameras)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -64,31 +101,91 @@ def save(frame: Frame, weights: Mapping[str, torch.Tensor], folder: Path) -> Non
     frame.backbone.save_frame(folder / _BACKBONE)
     own = {name: value.detach().cpu().contiguous() for name, value in _once(weights).items()}
     save_file(own, folder / _WEIGHTS, metadata={"format": "pt"})
-    (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    files = [folder / _WEIGHTS, *sorted(path for path in (folder / _BACKBONE).rglob("*") if path.is_file())]
+    config[_FILES] = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
+    sealed = config | {_SEAL: sha256_of_json(config)}
+    (folder / _CONFIG).write_text(json.dumps(sealed, indent=2) + "\n", "utf-8")
+
+
+def verify(folder: Path) -> None:
+    """Hold a policy's folder against the digests that its `config.json` tells.
+
+    Raises:
+        ValueError: a file is missing or altered; or there are no digests, since an older version wrote it, and it does
+            not lie in its run either, whose manifest has them. Names the file.
+    """
+    path, config = folder / _CONFIG, read_config(folder)
+    if _SEAL not in config:
+        if not (folder.parent / "manifest.json").is_file():
+            raise ValueError(
+                f"{path}: an older version wrote it, without digests, so that damage cannot be told: name it in its "
+                "run's folder, or trust it by Policy.from_pretrained(folder, verify=False), and save it anew"
+            )
+        return
+    if config.pop(_SEAL) != sha256_of_json(config):
+        raise ValueError(f"{path} is damaged: altered since it was written (its own SHA-256 differs)")
+    for name, digest in dict(config.get(_FILES, {})).items():
+        if not is_within(name):
+            raise ValueError(f"{path} lists {name[:60]!r}, which does not lie in the folder")
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} lacks {name}")
+        if sha256_of(folder / name) != digest:
+            raise ValueError(f"{folder / name} is damaged: altered since it was written (its SHA-256 differs)")
+
+
+def load(make: Callable[..., M], folder: Path, plugins: Sequence[str], verified: bool) -> M:
+    """A policy, or the like, of the folder's frame, its weights fresh: made once it is known to take no more memory.
+
+    verified: hold the files against their digests first.
+
+    Raises:
+        ValueError: a file is missing or damaged; the frame asks for what lies elsewhere, or for other weights than
+            these; or nothing can be made of it.
+    """
+    if verified:
+        verify(folder)
+    weights, backbone = folder / _WEIGHTS, folder / _BACKBONE / "config.json"
+    read_config(folder)
+    for path in (weights, backbone):
+        if not path.is_file():
+            raise ValueError(f"{folder} lacks {path.relative_to(folder)}")
+    bounds.check_config(backbone, [weights])
+    try:
+        with bounds.without_memory(bounds.size_of([weights]), folder):
+            empty = make(**vars(load_frame(folder, plugins)))
+    except ValueError:
+        raise
+    except Exception as error:  # what transformers says to values that nobody foresaw
+        raise ValueError(f"{folder}: no policy can be made of its config: {type(error).__name__}: {error}") from error
+    own = {name: tuple(value.shape) for name, value in empty.state_dict().items()}
+    _refuse(weights, own, bounds.shapes(weights), missing=())
+    return make(**vars(load_frame(folder, plugins)))
 
 
 def load_frame(folder: Path, plugins: Sequence[str]) -> Frame:
     """What `save` wrote, its weights fresh. See `Policy.from_pretrained`."""
-    config = _read(folder / _CONFIG)
+    path, known = folder / _CONFIG, registry.parameters(_Told)
+    values = {name: value for name, value in read_config(folder).items() if name in known}
+    told: _Told = registry.validated(_Told, values, str(path))
     settings = PolicySettings(
-        backbone=config["backbone"],  # a record only: the weights are here
-        head=registry.validated(HeadSettings, config["head"], "head"),
-        train=config["train"],
-        lora=registry.validated(LoraSettings, config["lora"], "lora"),
-        stack=config["stack"],
-        views=config["views"],
-        remembers=config.get("remembers", False),
+        backbone=told.backbone,  # a record only: the weights are here
+        head=registry.validated(HeadSettings, told.head, "head"),
+        train=told.train,
+        lora=registry.validated(LoraSettings, told.lora, "lora"),
+        stack=told.stack,
+        views=told.views,
+        remembers=told.remembers,
     )
-    action_space = registry.build("action_spaces", config["action_space"], plugins, f"{folder / _CONFIG}: action_space")
-    backbone = Backbone.from_frame(folder / _BACKBONE, config["dtype"])
+    action_space = registry.build("action_spaces", told.action_space, plugins, f"{path}: action_space")
+    backbone = Backbone.from_frame(folder / _BACKBONE, told.dtype)
     return Frame(
         settings=settings,
         action_space=action_space,
-        cameras=config["cameras"],
-        state_dim=config["state_dim"],
+        cameras=told.cameras,
+        state_dim=told.state_dim,
         backbone=backbone,
-        pointers=Pointers(backbone.hidden_size, config["key_size"]),
-        marks=[registry.validated(Mark, mark, "marks") for mark in config.get("marks", ())],
+        pointers=Pointers(backbone.hidden_size, told.key_size),
+        marks=[registry.validated(Mark, mark, "marks") for mark in told.marks],
     )
 
 
@@ -106,17 +203,23 @@ def load_weights(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     own = _once(weights)
+    there, wanted = ({name: tuple(value.shape) for name, value in each.items()} for each in (saved, own))
+    _refuse(path, wanted, there, missing=wanted.keys() - there.keys())
+    with torch.no_grad():
+        for name, value in saved.items():
+            own[name].copy_(value)
+
+
+def _refuse(path: Path, own: Shapes, saved: Shapes, missing: Collection[str]) -> None:
+    """Raise ValueError where a file's weights are not a policy's."""
     wrong = {
-        "missing": sorted(own.keys() - saved.keys()),
+        "missing": sorted(missing),
         "unexpected": sorted(saved.keys() - own.keys()),
-        "of another shape": sorted(n for n in own.keys() & saved.keys() if own[n].shape != saved[n].shape),
+        "of another shape": sorted(name for name in own.keys() & saved.keys() if own[name] != saved[name]),
     }
     said = [f"{what}: {', '.join(names[:8])}" for what, names in wrong.items() if names]
     if said:
         raise ValueError(f"{path} does not fit the policy; {'; '.join(said)}")
-    with torch.no_grad():
-        for name, value in saved.items():
-            own[name].copy_(value)
 
 
 def _once(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -131,12 +234,14 @@ def _once(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return own
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `config.json` says. Raises ValueError where there is none, or a damaged one, or one of another version."""
+    path = folder / _CONFIG
     if not path.is_file():
         raise ValueError(f"{path.parent} is no policy's folder: it lacks {path.name}")
     try:
         config = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(f"{path} is not a policy of vla_rl (format {FORMAT!r})")

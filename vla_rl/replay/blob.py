@@ -7,9 +7,13 @@ files of one name are one file, whoever wrote them and whenever; a checkpoint ta
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
+import mmap
 import os
+import re
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,11 @@ from safetensors.numpy import save as packed
 
 from vla_rl.paths import flush
 
+_NAME = re.compile("[0-9a-f]{64}")
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.mmap.restype = ctypes.c_void_p
+_LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+_LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 UNFINISHED = ".part-"
 """Prefix of what is being written; whatever a killed process left of it is swept by `sweep`."""
 _DTYPES = {
@@ -115,9 +124,35 @@ def _link(source: Path, target: Path) -> bool:
     return False
 
 
+def within(folder: Path, name: str) -> Path:
+    """The file that a folder's own list names. Raises ValueError where that leads out of the folder."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"{folder}: lists {str(name)[:80]!r}; its files are named by their SHA-256")
+    return folder / name
+
+
+def _bytes_of(path: Path) -> np.ndarray:
+    """A file's bytes, uint8 [n], read-only, mapped. Unlike a memmap's it is not kept open: a long run has thousands."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(handle).st_size
+        if not size:
+            return np.empty(0, np.uint8)
+        at = _LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, handle, 0)
+        if at in (None, ctypes.c_void_p(-1).value):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+    finally:
+        os.close(handle)
+    held = (ctypes.c_uint8 * size).from_address(at)
+    weakref.finalize(held, _LIBC.munmap, at, size).atexit = False  # a thread may still read
+    content = np.ctypeslib.as_array(held)
+    content.flags.writeable = False
+    return content
+
+
 def _mapped(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
-        content = np.memmap(path, np.uint8, "r")
+        content = _bytes_of(path)
         begin = 8 + int(content[:8].view("<u8")[0])
         header: dict[str, Any] = json.loads(content[8:begin].tobytes())
         meta = json.loads(header.pop("__metadata__")["meta"])

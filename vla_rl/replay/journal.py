@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vla_rl.replay.blob import Blob
+from vla_rl.replay.blob import Blob, within
 from vla_rl.replay.columns import SIGNAL, ColumnSpecs, is_later
 
 STATE_FILE = "replay.json"
 VERSION = 2
+_LANE = 4096
+"""Bytes that a lane takes, or less."""
 MOST_ROWS = 1 << 16
 """At most so many rows go into a segment."""
 
@@ -51,7 +55,7 @@ class Journal:
         journal = cls()
         end = oldest
         for first, last, name in files:
-            blob = Blob.open(folder / name)
+            blob = Blob.open(within(folder, name))
             for column, (shape, dtype) in specs.items():
                 if not is_later(column):
                     dtype = np.dtype(np.int64) if column == "instruction" else dtype
@@ -96,6 +100,8 @@ def read_state(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     path, state = folder / STATE_FILE, _state(folder)
     saved = state["settings"]
+    if not 0 <= state["head"] - state["oldest"] <= min(saved["capacity"], 8 * len(state["alive"])):
+        raise ValueError(f"{path}: rows {state['oldest']} to {state['head']} are not those that it tells of")
     # What follows from the others is worked out anew, whatever of it was kept when the file was written.
     for name in [name for name in [*settings["columns"], *saved["columns"]] if not is_later(name)]:
         here, there = settings["columns"].get(name), saved["columns"].get(name)
@@ -109,8 +115,20 @@ def read_state(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """The settings of the buffer whose state `write_state` stored. Raises ValueError as `read_state` does."""
-    return _state(folder)["settings"]
+    """The settings of the buffer whose state `write_state` stored.
+
+    Raises:
+        ValueError: as `read_state`; or they ask for more than this machine's memory.
+    """
+    settings = _state(folder)["settings"]
+    try:
+        columns = sum(np.dtype(kind).itemsize * math.prod(shape) for shape, kind in settings["columns"].values())
+        room = settings["capacity"] * (columns + 8 * settings["stack"]) + settings["lanes"] * _LANE
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{folder / STATE_FILE}: its settings are damaged: {error!r}") from error
+    if not 0 < room < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise ValueError(f"{folder / STATE_FILE}: asks for {room:.3g} bytes, more than this machine's memory")
+    return settings
 
 
 def _state(folder: Path) -> dict[str, Any]:
@@ -118,7 +136,7 @@ def _state(folder: Path) -> dict[str, Any]:
     try:
         state = json.loads(path.read_text())
         _, version = state["settings"]["columns"], state["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: not a whole replay state: {error}") from error
     if version != VERSION:
         raise ValueError(f"{path}: expected version {VERSION}, got {version}")

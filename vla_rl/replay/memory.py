@@ -12,7 +12,7 @@ import numpy as np
 
 from vla_rl.buffer_pool import Allocate, Recycler
 from vla_rl.replay import blob, journal
-from vla_rl.replay.blob import Blob
+from vla_rl.replay.blob import Blob, within
 from vla_rl.replay.budget import Budget
 from vla_rl.replay.columns import FEATURE, FRAME, SIGNAL, ColumnSpecs, is_later
 from vla_rl.replay.frames import FrameStore
@@ -226,7 +226,7 @@ class Memory:
         layout, oldest, head = self.layout, state["oldest"], state["head"]
         alive = journal.unpacked(state["alive"], head - oldest)
         saved = Journal.open(folder, state["rows"], oldest, head, specs)
-        frames = {key: [Blob.open(folder / name) for name in names] for key, names in state["frames"].items()}
+        frames = {key: [Blob.open(within(folder, name)) for name in names] for key, names in state["frames"].items()}
         ring, instructions, stores = layout.ring(), Instructions(), layout.stores()
         for ids, rows, texts in saved.parts(oldest):
             for name in specs:

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape as _escape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from vla_rl.evaluation.outcome import EvalResult, percent, wilson
 from vla_rl.media.images import data_uri
 from vla_rl.report.charts import learning_charts
+from vla_rl.specs import readable
 
 FRAMES = 8
 """At most this many frames a film strip."""
@@ -197,6 +198,11 @@ def _footer(report: Report) -> str:
     )
     q = ", and Q is the critic's estimate of the discounted return from there" if any(f.q for f in report.films) else ""
     return f'<footer class="soft small">{text}{q}.</footer>'
+
+
+def escape(text: str) -> str:
+    """A text of a run, or of somebody's page, as the report may hold it."""
+    return _escape(readable(text))
 
 
 def _percent(rate: float) -> str:

@@ -74,7 +74,10 @@ def write_evaluation(
         title=f"{run.env_name.replace('_', ' ').capitalize()}: {policy}",
         subtitle=f"{', '.join(env.id for env in run.envs)}, {episodes} episodes, {acting}",
         scores=[*before, *scores],
-        summary=settings(run) | {"checkpoint": place.policy} | ({"in training": critic} if critic else {}),
+        summary=settings(run)
+        | {"checkpoint": place.policy}
+        | ({"in training": critic} if critic else {})
+        | _withheld(run),
         films=[film for result in results for film in films_of(result)],
         metrics=read_metrics(place.run_dir / METRICS_FILE) if place.run_dir else (),
     )
@@ -131,6 +134,11 @@ def settings(run: RunConfig) -> dict[str, str]:
         "algorithm": type(run.algorithm).__name__,
         "seed": str(run.seed),
     }
+
+
+def _withheld(run: RunConfig) -> dict[str, str]:
+    """What the checkpoint's config asked for and was not given."""
+    return {f"asked for, not given: {key}": repr(value) for key, value in run.withheld.items()}
 
 
 def _brief(component: Any) -> str:

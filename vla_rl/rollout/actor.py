@@ -95,4 +95,6 @@ def saved_algorithm(policy_folder: Path, plugins: Sequence[str] = ()) -> tuple[A
     if not folder.is_dir():
         return None
     state = load_state(folder)
+    if not isinstance(state.get("settings"), dict) or not isinstance(state.get("algorithm"), dict):
+        raise ValueError(f"{folder}: lacks the settings or the state of an algorithm")
     return registry.build("algorithms", state["settings"], plugins, f"{folder}: settings"), state["algorithm"]

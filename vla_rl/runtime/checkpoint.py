@@ -21,7 +21,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from vla_rl.paths import UNSUPPORTED, flush
+from vla_rl.paths import UNSUPPORTED, flush, sha256_of, sha256_of_json
 from vla_rl.runtime.generations import (
     CHECKPOINTS,
     LAST,
@@ -35,8 +35,6 @@ from vla_rl.runtime.generations import (
     latest,
     locate,
     policy_folder,
-    sha256_of,
-    sha256_of_json,
     step_of,
     verify,
 )

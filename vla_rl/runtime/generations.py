@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla_rl.paths import is_within, sha256_of, sha256_of_json
+
 CHECKPOINTS, LAST, MANIFEST = "checkpoints", "last", "manifest.json"
 POLICY = "pretrained_model"
+_MOVES = 5
+"""How often a run may move `last` while it is being read."""
 _STEP = re.compile(r"\d{6,}")
 
 
@@ -74,8 +76,11 @@ def verify(folder: Path) -> None:
         manifest = json.loads(path.read_text("utf-8"))
         if manifest.pop("sha256") != sha256_of_json(manifest):
             raise ValueError("altered since it was written (its own SHA-256 differs)")
+        outside = [name for name in manifest["files"] if not is_within(name)]
+        if outside:
+            raise ValueError(f"lists {outside[0][:60]!r}, which does not lie in the checkpoint")
         expected = {folder / name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{path}: cannot be read: {error}") from error
     for file, (size, digest) in expected.items():
         if not file.is_file():
@@ -98,22 +103,51 @@ def last(run_dir: Path) -> Path | None:
         if _STEP.fullmatch(told.name) and told.parent == folder and told.is_dir():
             return told
     elif path.is_symlink() and path.is_dir():
-        return path.resolve()
+        told = path.resolve()
+        if _STEP.fullmatch(told.name) and told.parent == folder.resolve():
+            return told
     return next((generation.folder for generation in generations(folder)), None)
 
 
 def locate(checkpoint: Path) -> Place:
     """A checkpoint by any of its names: a run's folder, its `checkpoints`, their `last`, a generation, or a policy.
 
-    A run's folder means its last checkpoint. Everything that is handed a checkpoint asks here.
+    A run's folder means its last checkpoint. Everything that is handed a checkpoint asks here. Where the run goes on
+    meanwhile, and deletes what was its last one, it is the one that is its last by now.
 
     Raises:
         FileNotFoundError: there is none.
         DamagedError: it lies in a generation that is not whole.
     """
+    for _ in range(_MOVES):
+        before = _last_of(checkpoint)
+        try:
+            return _locate(checkpoint)
+        except (FileNotFoundError, DamagedError):
+            if before is None or _last_of(checkpoint) == before:
+                raise
+    return _locate(checkpoint)
+
+
+def _last_of(checkpoint: Path) -> Path | None:
+    """The last generation of a run that is named, or whose last checkpoint is."""
+    run = _run_of(_holder(checkpoint))
+    return None if run is None else last(run)
+
+
+def _holder(checkpoint: Path) -> Path:
     named = Path(os.path.abspath(checkpoint))
-    holder = named.parent if named.name == POLICY else named
-    run = next((run for run in (holder, holder.parent, holder.parent.parent) if _names_last(holder, run)), None)
+    return named.parent if named.name == POLICY else named
+
+
+def _run_of(holder: Path) -> Path | None:
+    """The run whose last checkpoint `holder` names."""
+    return next((run for run in (holder, holder.parent, holder.parent.parent) if _names_last(holder, run)), None)
+
+
+def _locate(checkpoint: Path) -> Place:
+    holder = _holder(checkpoint)
+    run = _run_of(holder)
     folder = last(run) if run is not None else holder
     policy = next((place for place in (folder and folder / POLICY, folder) if place and place.is_dir()), None)
     if policy is None:
@@ -168,14 +202,3 @@ def is_whole(folder: Path) -> bool:
     except DamagedError:
         return False
     return True
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_of_json(content: Mapping[str, object]) -> str:
-    """Of plain values."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -48,9 +48,12 @@ def load_state(folder: Path) -> dict[str, Any]:
         path = folder / TENSORS
         tensors = load_file(path)
         path = folder / TREE
-        return _unpack(tree, tensors)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        state = _unpack(tree, tensors)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: expected the entries of a state, got {type(state).__name__}")
+    return state
 
 
 def seed_all(seed: int, *of: int) -> np.random.Generator:
@@ -130,6 +133,13 @@ def _pack(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     raise TypeError(f"{path}: cannot save a {type(value).__name__}")
 
 
+def _plain_dtype(name: Any) -> np.dtype:
+    dtype = np.dtype(name)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{name!r} is no plain number")
+    return dtype
+
+
 def _unpack(tree: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     if isinstance(tree, list):
         return [_unpack(item, tensors) for item in tree]
@@ -139,7 +149,7 @@ def _unpack(tree: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     if kind == "tensor":
         return tensors[content]
     if kind == "array":
-        return np.array(content[1], np.dtype(content[0]))
+        return np.array(content[1], _plain_dtype(content[0]))
     if kind == "tuple":
         return tuple(_unpack(item, tensors) for item in content)
     if kind == "dict":

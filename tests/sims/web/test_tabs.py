@@ -74,7 +74,9 @@ def title(env: Any) -> str:
 
 @pytest.mark.parametrize("html", LINKS.values(), ids=LINKS)
 def test_a_link_that_leads_nowhere_leaves_the_page_usable(tmp_path: Path, html: str) -> None:
-    env = make(tmp_path, html + "<script>let n = 0; setInterval(() => { n++; }, 100);</script>")
+    counting = "<script>let n = 0; setInterval(() => { n++; }, 100);</script>"
+    # Its root: to a page that is a file by itself, every other file is another site's, whose links are no downloads.
+    env = make(tmp_path, html + counting, root=str(tmp_path))
     env.reset(seed=0)
     click(env)
     counts = []

@@ -19,6 +19,10 @@ from vla_rl.registry import SetupError
 CODEC = "libx264"
 OPTIONS = {"crf": "18", "g": "2", "bf": "0"}
 """Quality; one frame in `g` can be decoded alone; frames in the order of their showing, as their times need it."""
+FORMATS = ("PNG", "JPEG")
+"""Of pictures that are read; some others have programs run."""
+CONTAINER = "mp4"
+"""Of videos that are read, whatever they are called: FFmpeg's lists of files and addresses are not followed."""
 PIXELS = "yuv444p"
 """Colours at full size: on small pictures halved ones cost more than half of the loss, and gain next to no bytes."""
 
@@ -39,7 +43,7 @@ def decode(content: bytes | None, shape: tuple[int, ...]) -> np.ndarray:
     if content is None:
         raise ValueError("the picture's file is not in the dataset")
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             found = (picture.height, picture.width, 3)
             if found != shape:
                 raise ValueError(f"expected a picture {list(shape)}, got {list(found)}")
@@ -116,13 +120,15 @@ def read_video(path: Path, key: str, begin: float, count: int, fps: float, shape
     """
     if not path.is_file():
         raise DemonstrationError(f"{path}: no such file, though meta/episodes lists it for {key}")
-    frames, seen = np.zeros((count, *shape), np.uint8), np.zeros(count, bool)
+    if count > path.stat().st_size:
+        raise DemonstrationError(f"{path}: {key}: cannot hold {count} frames in {path.stat().st_size} bytes")
     colours = VideoReformatter()  # one for all: making it takes longer than the frame
-    with naming(path), av.open(str(path)) as container:
+    with naming(path), av.open(str(path), format=CONTAINER) as container:
         stream = container.streams.video[0]
         found = (stream.height, stream.width, 3)
         if found != shape:
             raise DemonstrationError(f"{path}: {key}: expected frames {list(shape)}, got {list(found)}")
+        frames, seen = np.zeros((count, *shape), np.uint8), np.zeros(count, bool)
         assert stream.time_base is not None
         container.seek(max(int(begin / stream.time_base) - 1, 0), stream=stream)
         for frame in container.decode(stream):

@@ -18,6 +18,8 @@ from vla_rl.specs import kept_text
 
 ROWS = 64
 """So many frames are read at a time."""
+DENSEST, ROWS_A_BYTE = 1024, 64
+"""What a byte of a file may be unpacked to, in bytes and in rows, each of which has a number of its own."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Dataset:
         parquet, rows = layout.arrow().parquet, dict[int, dict[str, Any]]()
         for path in sorted(self.folder.glob("meta/episodes/*/[!.]*.parquet")):
             with naming(path), parquet.ParquetFile(path) as file:
+                _check_size(path, file)
                 keys = [key for key in file.schema_arrow.names if not key.startswith("stats/")]
                 rows |= {int(row["episode_index"]): row for row in file.read(keys).to_pylist()}
         if len(rows) != self.count:
@@ -160,6 +163,7 @@ class Dataset:
             if not path.is_file():
                 raise DemonstrationError(f"{path}: no such file, though meta/episodes lists it")
             with naming(path), pa.parquet.ParquetFile(path) as file:
+                _check_size(path, file)
                 for key in keys:
                     if key not in file.schema_arrow.names:
                         raise DemonstrationError(f"{path}: {key}: missing; {nearest(key, file.schema_arrow.names)}")
@@ -179,6 +183,16 @@ class Dataset:
             except (ValueError, KeyError, TypeError) as error:
                 raise DemonstrationError(f"{path}: {key}: {error}") from error
         return _numbers(path, key, feature, table[key])
+
+
+def _check_size(path: Path, file: Any) -> None:
+    """Raise DemonstrationError where a Parquet file says that it holds more than so many bytes can."""
+    told, size = file.metadata, path.stat().st_size
+    unpacked = sum(told.row_group(index).total_byte_size for index in range(told.num_row_groups))
+    if told.num_rows > ROWS_A_BYTE * size or unpacked > DENSEST * size:
+        raise DemonstrationError(
+            f"{path}: {told.num_rows} rows, {unpacked} bytes unpacked, are too many for {size} bytes"
+        )
 
 
 def _numbers(path: Path, key: str, feature: Feature, column: Any) -> np.ndarray:
@@ -209,8 +223,9 @@ def _tasks(path: Path) -> dict[int, str]:
     """The instructions by their index. A file of pandas' may call their column as it likes."""
     if not path.is_file():
         raise DemonstrationError(f"{path}: no such file")
-    with naming(path):
-        table = layout.arrow().parquet.read_table(path)
+    with naming(path), layout.arrow().parquet.ParquetFile(path) as file:
+        _check_size(path, file)
+        table = file.read()
         texts = [name for name in table.column_names if name != "task_index"]
         if len(texts) != 1:
             raise DemonstrationError(f"{path}: expected task_index and one column of texts, got {table.column_names}")

@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.traceback or os.environ.get(DEBUG) or not _is_for_user(error):
             raise
-        print(f"vla-rl: error: {error}", file=sys.stderr)
+        for said in (f"error: {error}", *getattr(error, "__notes__", ())):
+            print(f"vla-rl: {said}", file=sys.stderr)
         if type(error) is ValueError:  # perhaps a fault of the program after all
             print(f"vla-rl: {DEBUG}=1 shows where this came from", file=sys.stderr)
         return USER_ERROR
@@ -77,10 +78,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _is_for_user(error: Exception) -> bool:
-    """Whether the message is for whoever runs the command: a bad value, a missing file, a machine not set up."""
-    from vla_rl.registry import SetupError
+    """Whether the message is for whoever runs the command: a bad value, a missing file, a machine not set up, ..."""
+    from vla_rl.registry import FaultError, SetupError
 
-    return isinstance(error, (ValueError, OSError, SetupError))
+    return isinstance(error, (ValueError, OSError, SetupError, FaultError))
 
 
 def parser() -> argparse.ArgumentParser:

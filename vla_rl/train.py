@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import ExitStack, closing
 from functools import partial
@@ -10,13 +9,13 @@ from pathlib import Path
 
 from vla_rl.config import RunConfig
 from vla_rl.replay import Prefetcher
+from vla_rl.runtime.lane_seeds import count_lanes
 from vla_rl.runtime.logger import Log, cut
 from vla_rl.runtime.run_folder import starting
-from vla_rl.runtime.signals import Stop
-from vla_rl.train_state import TrainState, agreed, count_lanes, make, renew, restore, save, together, validate
+from vla_rl.runtime.signals import INTERRUPTED, Interrupted, Stop
+from vla_rl.train_state import TrainState, act, agreed, check_world, make, renew, restore, save, together, validate
 
-INTERRUPTED = 143
-"""Exit code after SIGTERM (128 + 15): a checkpoint was written, and `resume=true` goes on from it."""
+__all__ = ["INTERRUPTED", "train"]
 
 
 def train(run: RunConfig) -> Path:
@@ -26,6 +25,7 @@ def train(run: RunConfig) -> Path:
 
     Raises:
         ConfigError: parts that do not fit one another.
+        FaultError: all episodes were invalid.
         SystemExit: code `INTERRUPTED` after SIGTERM or Ctrl-C, with a checkpoint written.
     """
     with ExitStack() as parts:
@@ -37,21 +37,24 @@ def train(run: RunConfig) -> Path:
         if state.learner.rank == 0:
             describe(state)
             cut(folder, begin)
-            count_lanes(folder, state)
+            count_lanes(folder, state.learner.processes, run.train.num_envs)
         log = Log(folder, state.learner.accelerator, run.train.steps, run.env_name, state.learner.rank == 0)
         try:
             with log:
                 stopped = loop(folder, state, log, stop)
-        except Exception as error:
-            if state.progress.step > begin:
-                rescue(folder, state, error)
-            raise
-        last = save(folder, state.progress.step, state)
+        except BaseException as error:
+            with stop.held():
+                kept = state.progress.step == begin or rescue(folder, state, error)
+            if not (kept and isinstance(error, Interrupted)):
+                raise
+            stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
+        with stop.held():
+            last = save(folder, state.progress.step, state)
+        check_world(state, over=not stopped)
     if state.learner.rank == 0:
         print(log.describe())
     if stopped:
-        print(f"interrupted at step {state.progress.step}; `resume=true run_dir={folder}` goes on", file=sys.stderr)
-        raise SystemExit(INTERRUPTED)
+        stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
     return last
 
 
@@ -64,7 +67,7 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
     ahead = 0 if state.run.replay.prioritised else state.run.replay.prefetch
     with closing(Prefetcher(state.batch, ahead)) as prefetcher:
         while progress.step < settings.steps and elapsed < 1.0 and not stopped:
-            made = together(state, partial(state.collector.step, state.explore, log))
+            made = together(state, partial(act, state, log))
             progress.seconds = time.monotonic() - begun
             made, elapsed, stopped = agreed(state.learner, made, progress.seconds / limit, stop.asked)
             progress.step, progress.owed = progress.step + made, progress.owed + made * settings.updates_per_step
@@ -77,18 +80,28 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
             progress.owed -= int(progress.owed)
             log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%")
             if due.now("log", progress.step, settings.log_every):
-                log.write(progress.step, state.collector.statistics())
+                log.write(progress.step, statistics(state))
             if due.now("eval", progress.step, settings.eval_every):
-                log.write(progress.step, validate(state))
+                told = validate(state, stop)
+                if told is None:  # and the next turn will see why
+                    due.put_off("eval", progress.step, settings.eval_every)
+                else:
+                    log.write(progress.step, told)
             if due.now("renew", progress.step, settings.renew_every):
                 progress.step += settled(state, log)
                 log.write(progress.step, renew(state))
             if due.now("save", progress.step, settings.save_every):
                 progress.step += settled(state, log)
-                save(folder, progress.step, state)
+                with stop.held():
+                    save(folder, progress.step, state)
         progress.step += settled(state, log)
-        log.write(progress.step, state.collector.statistics())
+        log.write(progress.step, statistics(state))
     return stopped
+
+
+def statistics(state: TrainState) -> dict[str, float]:
+    """What the log shows beside means of metrics."""
+    return state.collector.statistics() | {"train/skipped_steps": float(state.learner.skipped)}
 
 
 def settled(state: TrainState, log: Log) -> int:
@@ -96,20 +109,21 @@ def settled(state: TrainState, log: Log) -> int:
     return agreed(state.learner, together(state, partial(state.collector.settle, log)))[0]
 
 
-def rescue(folder: Path, state: TrainState, error: Exception) -> None:
-    """Write a checkpoint of what was done until `error`, which remains what the user is told of.
+def rescue(folder: Path, state: TrainState, error: BaseException) -> bool:
+    """Write a checkpoint of what was done until `error`, which remains what the user is told of; whether there is one.
 
     The episodes under way end as on resume. Several processes write it together, and so only where all of them know.
     """
     if state.learner.processes > 1 and error is not state.failure:
-        return
+        return False
     try:
         state.replay.interrupt()
         save(folder, state.progress.step, state)
     except Exception as problem:
         error.add_note(f"nor could a checkpoint be written: {problem}")
-    else:
-        error.add_note(f"a checkpoint of step {state.progress.step} is written; `resume=true run_dir={folder}` goes on")
+        return False
+    error.add_note(f"a checkpoint of step {state.progress.step} is written; `resume=true run_dir={folder}` goes on")
+    return True
 
 
 def describe(state: TrainState) -> None:

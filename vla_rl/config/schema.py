@@ -204,7 +204,9 @@ class TrainConfig(_Part):
     steps: decisions in all. minutes: stop earlier after so long. checkpoint: the policy to start from.
     num_envs: environments. workers: processes that step them, several in each; 0 for the trainer's own; auto: one for
     each core beside the trainer's. step_timeout: seconds that a worker has for its environments' step or reset, and for
-    making each, in evaluation too, before it is ended with the run; null for any.
+    making each, in evaluation too, before it is ended; null for any. restarts: where a worker ends or an environment
+    raises an error, its episodes are invalid and it is started anew, so often in a row; beyond that the run ends. In
+    evaluation too.
     groups: of environments that are acted for in turn; those of one are stepped while the policy acts for the others.
     updates_per_step: updates of the algorithm a decision. learning_starts: decisions before the first. keep:
     checkpoints kept, and the last. renew_every: where the trunk trains, critics read what a frozen copy of it makes of
@@ -219,6 +221,7 @@ class TrainConfig(_Part):
     num_envs: PositiveInt
     workers: NonNegativeInt | Literal["auto"]
     step_timeout: PositiveFloat | None
+    restarts: NonNegativeInt
     groups: PositiveInt
     updates_per_step: PositiveFloat
     learning_starts: NonNegativeInt

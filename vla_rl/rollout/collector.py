@@ -76,7 +76,8 @@ class Collector:
         self._tasks = np.array([self.tasks.index(task) for task in tasks] or [0] * envs.count, np.int32)
         self._latest = TaskStatistics(self.tasks, recent)
         replay.listen(self._latest)
-        self.episodes = self.invalid_episodes = 0
+        self.episodes = self.invalid_episodes = self.invalid_in_a_row = 0
+        self.last_error = ""
 
     @property
     def turn(self) -> slice:
@@ -124,11 +125,20 @@ class Collector:
         made = int((~group.final).sum())
         ended = (steps.terminated | steps.truncated) & ~group.final
         self.episodes += int((ended & ~left_out).sum())
-        self.invalid_episodes += int((ended & left_out).sum())
+        self._count_invalid(ended & left_out, ended & ~left_out, steps.infos)
         # Where an episode was reset, what is said is said of the next one.
         group.spoilt = np.where(group.final, said, left_out)
         group.observation, group.final, group.fresh = steps.observation, ended, group.final
         return made
+
+    def _count_invalid(self, invalid: np.ndarray, valid: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        """Count which lanes (bool [B]) have ended an episode that the environment spoilt, and keep what it said."""
+        if valid.any():
+            self.invalid_in_a_row = 0
+        if invalid.any():
+            self.invalid_episodes += int(invalid.sum())
+            self.invalid_in_a_row += int(invalid.sum())
+            self.last_error = str(infos[int(invalid.argmax())].get("error") or "")
 
     def _told(self, group: Group, steps: Steps) -> dict[str, np.ndarray]:
         """The signals of the environments, [B, ...] by name, as replay declares them."""

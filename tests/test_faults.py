@@ -154,7 +154,17 @@ def test_a_run_that_validates_thousands_of_episodes_ends_with_a_checkpoint_and_v
     assert checkpoint.latest(tmp_path / "run") is not None
     assert not any("eval/episodes" in each for each in metrics(tmp_path / "run"))
     monkeypatch.setenv("BEACON", str(beacon))
-    train.train(config.load([f"run_dir={tmp_path}/run", "resume=true", "train.eval_episodes=2", "train.steps=20"]))
+    train.train(
+        config.load(
+            [
+                f"run_dir={tmp_path}/run",
+                "plugins=[tests.fakes]",
+                "resume=true",
+                "train.eval_episodes=2",
+                "train.steps=20",
+            ]
+        )
+    )
     assert any("eval/episodes" in each for each in metrics(tmp_path / "run")), "it was still due"
 
 

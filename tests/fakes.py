@@ -18,7 +18,7 @@ import numpy as np
 
 from vla_rl.actions.binned import Binned
 from vla_rl.envs import TokenEnv
-from vla_rl.specs import STATE, TASK, VALIDATION_SEEDS
+from vla_rl.specs import LANE_SEEDS, STATE, TASK
 
 CAMERA = "observation.images.front"
 LINE = "fake/Line-v0"
@@ -152,10 +152,10 @@ class Faulty(Line):
 
 
 class Beacon(Line):
-    """The same line, which touches the file that the variable BEACON names when a validation begins."""
+    """The same line, which touches the file that the variable BEACON names when it begins for no training."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict]:
-        if seed is not None and seed in VALIDATION_SEEDS:
+        if seed is not None and seed not in LANE_SEEDS:
             Path(os.environ["BEACON"]).touch()
         return super().reset(seed=seed)
 

@@ -161,7 +161,7 @@ def test_a_run_that_validates_thousands_of_episodes_ends_with_a_checkpoint_and_v
                 "plugins=[tests.fakes]",
                 "resume=true",
                 "train.eval_episodes=2",
-                "train.steps=20",
+                "train.steps=40",
             ]
         )
     )
@@ -191,11 +191,12 @@ def test_what_is_told_to_stop_while_it_records_or_evaluates_leaves_no_half(
 ) -> None:
     start = sft(config.load([*line, "sft.steps=0"], command="sft"))
     own = [each for each in line if not each.startswith(("run_dir", "demos.episodes"))]
-    own += ["plugins=[tests.fakes]", f"run_dir={tmp_path}/told", "demos.episodes=40000"]
+    own += ["plugins=[tests.fakes]", "env.id=fake/Beacon-v0", f"run_dir={tmp_path}/told", "demos.episodes=40000"]
     many = ["eval.workers=2", "eval.episodes=100000", f"eval.checkpoint={start}"]
-    log = tmp_path / "log"
-    process = launch.start(log, "-m", "vla_rl.cli", command, *own, *(many if command == "eval" else []))
-    until(lambda: log.exists() and "of" in log.read_text(), process, log)
+    beacon, log = tmp_path / "beacon", tmp_path / "log"
+    more = many if command == "eval" else []
+    process = launch.start(log, "-m", "vla_rl.cli", command, *own, *more, BEACON=str(beacon))
+    until(beacon.exists, process, log)
     process.terminate()
     assert ended(process, log) == -signal.SIGTERM, log.read_text()
     assert not (tmp_path / "demos").exists()

@@ -255,7 +255,7 @@ def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gat
 
     def evaluated(self: Evaluator, actor: Any, mine: Any, **further: Any) -> Any:
         seeds.append(list(mine))
-        return {"line": SimpleNamespace(successes=1, valid=[None] * len(mine))}
+        return {"line": SimpleNamespace(successes=1, valid=[None] * len(mine), n_invalid=0)}
 
     monkeypatch.setattr(Evaluator, "tasks", evaluated)
     for rank in range(3):
@@ -263,14 +263,16 @@ def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gat
             as_rank(rank, 3, patched)
             state = train_state.make(config.load([*line, "train.eval_episodes=2"]), tmp_path)
         totals = []
-        monkeypatch.setattr(state.learner, "total", lambda *mine, totals=totals: totals.append(mine) or [1.0, 2.0])
+        monkeypatch.setattr(
+            state.learner, "total", lambda *mine, totals=totals: totals.append(mine) or [1.0, 2.0, 0.0, 0.0]
+        )
         monkeypatch.setattr(state.learner, "agree", lambda well: well, raising=False)
         assert train_state.validate(state, Stop()) == {
             "eval/pc_success": 50.0,
             "eval/episodes": 2.0,
             "eval/invalid_episodes": 0.0,
         }
-        assert totals == [(1, 1) if rank < 2 else (0, 0)]
+        assert totals == [(1, 1, 0, False) if rank < 2 else (0, 0, 0, False)]
         state.close()
     assert sorted(seed for share in seeds for seed in share) == list(VALIDATION_SEEDS[:2])
 

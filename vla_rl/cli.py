@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.traceback or os.environ.get(DEBUG) or not _is_for_user(error):
             raise
-        for said in (f"error: {error}", *getattr(error, "__notes__", ())):
-            print(f"vla-rl: {said}", file=sys.stderr)
+        notes = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]  # but no traceback
+        print("\n".join(f"vla-rl: {said}" for said in (f"error: {error}", *notes)), file=sys.stderr)
         if type(error) is ValueError:  # perhaps a fault of the program after all
             print(f"vla-rl: {DEBUG}=1 shows where this came from", file=sys.stderr)
         return USER_ERROR

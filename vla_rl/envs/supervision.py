@@ -117,6 +117,8 @@ class Supervisor:
     def tell(self, lane: int, begins: bool, reason: str) -> None:
         """Take in that a lane is told of its loss; where it `begins`, a step is still to truncate it."""
         self.over[lane] = not begins
+        self._lost.pop(lane, None)
+        self._anew.discard(lane)
         if begins:
             self._lost[lane] = reason
         else:

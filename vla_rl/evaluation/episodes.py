@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -272,7 +273,7 @@ def keep_films(result: EvalResult, total: int) -> EvalResult:
 def refilmed(result: EvalResult, make_env: Callable[[], gymnasium.Env]) -> EvalResult:
     """The films again in better pictures: the decisions of each repeated in an environment that renders.
 
-    A film stays as it is where the environment does not render, or does not repeat the episode.
+    A film stays as it is where the environment does not render, does not repeat the episode, or breaks down.
     """
     if not any(outcome.frames for outcome in result.outcomes):
         return result
@@ -282,6 +283,9 @@ def refilmed(result: EvalResult, make_env: Callable[[], gymnasium.Env]) -> EvalR
         return result
     try:
         outcomes = tuple(_refilm(outcome, env) if outcome.frames else outcome for outcome in result.outcomes)
+    except Exception as error:  # of somebody's environment, when all episodes are over
+        warnings.warn(f"{result.env}: no better films: {type(error).__name__}: {error}", stacklevel=2)
+        return result
     finally:
         env.close()
     return dataclasses.replace(result, outcomes=outcomes)

@@ -146,8 +146,8 @@ class VectorEnvs:
 
         Raises:
             RuntimeError: a worker is gone; its lanes are named. TimeoutError: it took too long. ValueError: what an
-                environment shows cannot be learned from. Whatever an environment raised. All is closed then. None of
-                these as long as `restarts` bear it.
+                environment shows cannot be learned from. Whatever an environment raised. With `restarts`, LostError in
+                their place, once there were more in a row; a fault of the settings at once. All is closed then.
         """
         lanes, asked = self._sent[0]
         shown: dict[int, Shown] = {}

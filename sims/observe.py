@@ -19,6 +19,8 @@ SAMPLED = string.ascii_letters + string.digits + " " + string.punctuation
 """What a sample of a text is written with."""
 SEPARATOR = "\n"
 """Between two texts."""
+LARGEST = 1e18
+"""Of a reading's numbers: the square of more has no place in float32."""
 INSTRUCTION_LENGTH = 320
 """Characters that an instruction may have, unless its sensor is told otherwise."""
 
@@ -252,19 +254,21 @@ class Observer:
             observation[TASK] = SEPARATOR.join(text for text in texts if text)
         if vectors:
             state = np.concatenate(vectors, dtype=np.float32, casting="same_kind")
-            if not math.isfinite(state.dot(state)) and not np.isfinite(state).all():  # the first alone may overflow
+            if not math.isfinite(state.dot(state)):  # it also overflows where a number is too large to learn from
                 if not spoilt:
                     self._refuse(vectors)
-                state = np.nan_to_num(state, posinf=0.0, neginf=0.0)
+                state = np.where(np.abs(state) < LARGEST, state, 0.0).astype(np.float32)
             observation[STATE] = state
         return observation
 
     def _refuse(self, vectors: Sequence[np.ndarray]) -> None:
-        """Name the sensor that read what is not finite."""
+        """Name the sensor that read what is not finite, or too large."""
         names = [each.name for each, spec in zip(self.sensors, self.specs, strict=True) if spec.kind == "vector"]
         for name, vector in zip(names, vectors, strict=True):
-            if not np.isfinite(vector).all():
-                raise ValueError(f"sensor {name!r} read {vector.tolist()}; every number must be finite")
+            if not (np.abs(vector) < LARGEST).all():
+                raise ValueError(
+                    f"sensor {name!r} read {vector.tolist()}; every number must be finite, and below {LARGEST:g}"
+                )
 
     def snapshot(self) -> dict[str, Any]:
         """What late and noisy sensors remember."""

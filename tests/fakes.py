@@ -7,7 +7,10 @@ each of them import PyTorch, for ten seconds.
 from __future__ import annotations
 
 import os
+import signal
 import string
+import threading
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -15,7 +18,7 @@ import numpy as np
 
 from vla_rl.actions.binned import Binned
 from vla_rl.envs import TokenEnv
-from vla_rl.specs import STATE, TASK
+from vla_rl.specs import LANE_SEEDS, STATE, TASK
 
 CAMERA = "observation.images.front"
 LINE = "fake/Line-v0"
@@ -107,6 +110,56 @@ class Blurred(Line):
         return super()._observe() | ({STATE: np.array([np.nan], np.float32)} if lost else {})
 
 
+class Faulty(Line):
+    """The same line, where the episodes of some seeds go wrong.
+
+    faults: by seed, the step (-1: the reset) and how: raise, kill, exit, hang, nan, wild, or paid too much.
+    """
+
+    def __init__(self, faults: dict[int | str, tuple[int, str]], render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        self.faults, self.seed = {int(seed): fault for seed, fault in faults.items()}, -1
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict]:
+        self.seed = -1 if seed is None else seed
+        if self._due(-1):
+            self._fail()
+        return super().reset(seed=seed)
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        if self._due(self.steps):
+            self._fail()
+        observation, reward, *ended, info = super().step(action)
+        if self._due(self.steps - 1):
+            how = self.faults[self.seed][1]
+            observation[STATE][:] = {"nan": np.nan, "wild": 1e30}.get(how, observation[STATE])
+            reward = 1e30 if how == "paid" else reward
+        return observation, reward, *ended, info  # type: ignore[return-value]
+
+    def _due(self, step: int) -> bool:
+        return self.faults.get(self.seed, (None,))[0] == step
+
+    def _fail(self) -> None:
+        how = self.faults[self.seed][1]
+        if how == "raise":
+            raise OSError("the line broke")
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "exit":
+            raise SystemExit("the line has had enough")
+        if how == "hang":
+            threading.Event().wait()
+
+
+class Beacon(Line):
+    """The same line, which touches the file that the variable BEACON names when it begins for no training."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict]:
+        if seed is not None and seed not in LANE_SEEDS:
+            Path(os.environ["BEACON"]).touch()
+        return super().reset(seed=seed)
+
+
 class Fatal(Line):
     """The same line, which ends its process at its third step."""
 
@@ -146,6 +199,6 @@ def in_five_bins(env_id: str = LINE, **settings: Any) -> TokenEnv:
     return TokenEnv(env, Binned(bins=5).bind(env.action_space))
 
 
-for name in (Line, Stuck, Wild, Breaks, Fatal, Costly):
+for name in (Line, Stuck, Wild, Breaks, Faulty, Beacon, Fatal, Costly):
     if f"fake/{name.__name__}-v0" not in gymnasium.registry:
         gymnasium.register(f"fake/{name.__name__}-v0", entry_point=f"{__name__}:{name.__name__}")

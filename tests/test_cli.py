@@ -73,6 +73,7 @@ def test_traceback_shows_where_an_error_came_from() -> None:
         (ValueError("bad"), 2),
         (FileNotFoundError("gone"), 2),
         (registry.SetupError("no GL"), 2),
+        (registry.FaultError("all invalid"), 2),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -85,6 +86,21 @@ def test_errors_for_the_user_are_said_and_coded(
     monkeypatch.setattr(cli, "_function", lambda name: fail)
     assert cli.main(["train"]) == code
     assert str(error) in capsys.readouterr().err
+
+
+def test_what_an_error_notes_is_said_but_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(run: Any) -> None:
+        error = registry.FaultError("all invalid")
+        error.add_note("in a worker process:\nTraceback")
+        error.add_note("a checkpoint of step 3 is written")
+        raise error
+
+    monkeypatch.setattr(cli, "_function", lambda name: fail)
+    assert cli.main(["train"]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("vla-rl: error: all invalid\nvla-rl: a checkpoint of step 3 is written\n")
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

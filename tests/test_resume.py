@@ -24,6 +24,7 @@ from vla_rl.registry import ConfigError
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.schedule import Schedule
+from vla_rl.runtime.signals import Stop
 from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,7 +199,7 @@ def test_an_environment_that_breaks_leaves_one_checkpoint_and_its_own_error(
 ) -> None:
     monkeypatch.setattr(fakes.Breaks, "left", 41)
     with pytest.raises(RuntimeError, match="the line broke") as raised:
-        train.train(config.load([*line, "env.id=fake/Breaks-v0", "train.save_every=0"]))
+        train.train(config.load([*line, "train.restarts=0", "env.id=fake/Breaks-v0", "train.save_every=0"]))
     generation = checkpoint.latest(tmp_path / "run")
     assert generation is not None
     assert generation.step > 30
@@ -235,7 +236,7 @@ def test_a_checkpoint_that_fails_too_does_not_hide_the_first_error(
     monkeypatch.setattr(checkpoint, "save", full)
     monkeypatch.setattr(fakes.Breaks, "left", 41)
     with pytest.raises(RuntimeError, match="the line broke") as raised:
-        train.train(config.load([*line, "env.id=fake/Breaks-v0", "train.save_every=0"]))
+        train.train(config.load([*line, "train.restarts=0", "env.id=fake/Breaks-v0", "train.save_every=0"]))
     assert any(
         "nor could a checkpoint be written: " in note and "No space left" in note for note in raised.value.__notes__
     )
@@ -254,7 +255,7 @@ def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gat
 
     def evaluated(self: Evaluator, actor: Any, mine: Any, **further: Any) -> Any:
         seeds.append(list(mine))
-        return {"line": SimpleNamespace(successes=1, valid=[None] * len(mine))}
+        return {"line": SimpleNamespace(successes=1, valid=[None] * len(mine), n_invalid=0)}
 
     monkeypatch.setattr(Evaluator, "tasks", evaluated)
     for rank in range(3):
@@ -262,10 +263,16 @@ def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gat
             as_rank(rank, 3, patched)
             state = train_state.make(config.load([*line, "train.eval_episodes=2"]), tmp_path)
         totals = []
-        monkeypatch.setattr(state.learner, "total", lambda *mine, totals=totals: totals.append(mine) or [1.0, 2.0])
+        monkeypatch.setattr(
+            state.learner, "total", lambda *mine, totals=totals: totals.append(mine) or [1.0, 2.0, 0.0, 0.0]
+        )
         monkeypatch.setattr(state.learner, "agree", lambda well: well, raising=False)
-        assert train_state.validate(state) == {"eval/pc_success": 50.0, "eval/episodes": 2.0}
-        assert totals == [(1, 1) if rank < 2 else (0, 0)]
+        assert train_state.validate(state, Stop()) == {
+            "eval/pc_success": 50.0,
+            "eval/episodes": 2.0,
+            "eval/invalid_episodes": 0.0,
+        }
+        assert totals == [(1, 1, 0, False) if rank < 2 else (0, 0, 0, False)]
         state.close()
     assert sorted(seed for share in seeds for seed in share) == list(VALIDATION_SEEDS[:2])
 

@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.traceback or os.environ.get(DEBUG) or not _is_for_user(error):
             raise
-        print(f"vla-rl: error: {readable(str(error))}", file=sys.stderr)
+        notes = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]  # but no traceback
+        for said in (f"error: {error}", *notes):
+            print(f"vla-rl: {readable(said)}", file=sys.stderr)
         if type(error) is ValueError:  # perhaps a fault of the program after all
             print(f"vla-rl: {DEBUG}=1 shows where this came from", file=sys.stderr)
         return USER_ERROR
@@ -78,10 +80,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _is_for_user(error: Exception) -> bool:
-    """Whether the message is for whoever runs the command: a bad value, a missing file, a machine not set up."""
-    from vla_rl.registry import SetupError
+    """Whether the message is for whoever runs the command: a bad value, a missing file, a machine not set up, ..."""
+    from vla_rl.registry import FaultError, SetupError
 
-    return isinstance(error, (ValueError, OSError, SetupError))
+    return isinstance(error, (ValueError, OSError, SetupError, FaultError))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from vla_rl.envs import Past
 from vla_rl.evaluation import eval_info
 from vla_rl.evaluation.episodes import evaluate, keep_films, refilmed, workers_of
 from vla_rl.evaluation.outcome import EvalResult
-from vla_rl.registry import ConfigError
+from vla_rl.registry import ConfigError, FaultError
 from vla_rl.report import report
 from vla_rl.report.html import Score
 from vla_rl.rollout.actor import load_actor
@@ -37,6 +37,7 @@ def evaluate_tasks(run: RunConfig, label: str | None = None, before: Sequence[Sc
         ValueError: the policy was made for other cameras, state or actions.
         FileNotFoundError: the checkpoint is not there.
         FileExistsError: the folder holds an evaluation already.
+        FaultError: all episodes of an environment were invalid; all is written.
     """
     if run.eval.checkpoint is None or run.run_dir is None:
         raise ConfigError("eval.checkpoint: give a checkpoint, such as outputs/train/<date>/<run>/checkpoints/last")
@@ -61,16 +62,21 @@ def evaluate_tasks(run: RunConfig, label: str | None = None, before: Sequence[Sc
                 stack=run.replay.stack,
                 workers=workers_of(run),
                 timeout=run.train.step_timeout,
+                restarts=run.train.restarts,
             )
         results.append(refilmed(keep_films(result, run.eval.videos), rendering[name]))
     acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
     about = {"checkpoint": str(run.eval.checkpoint), "acting": acting, "after_episodes": past.episodes}
     told = _critic_health(place)
-    eval_info.write(results, run.run_dir, about | ({"critic": told} if told else {}))
     eval_info.print_table(results)
+    eval_info.write(results, run.run_dir, about | ({"critic": told} if told else {}))
     if told:
         print(f"in training {told}")
     print(f"report: {report.write_evaluation(run, results, place, acting, label, before, told)}")
+    for result in results:
+        if not result.valid:
+            reason = result.outcomes[-1].error or "their infos tell none"
+            raise FaultError(f"{result.env}: all {result.n_invalid} episodes were invalid; the reason: {reason}")
     return tuple(results)
 
 

@@ -54,6 +54,10 @@ class SetupError(RuntimeError):
     """This machine lacks something that the run needs. The message names it and how to get it."""
 
 
+class FaultError(RuntimeError):
+    """What runs cannot go on or tells nothing, since its environments or its numbers have gone wrong."""
+
+
 def nearest(name: object, known: Iterable[object]) -> str:
     """A hint for an unknown name: the nearest known one, or all of them."""
     names = sorted(str(each) for each in known)

@@ -17,6 +17,7 @@ from vla_rl.runtime import checkpoint
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.logger import Log
 from vla_rl.runtime.run_folder import starting
+from vla_rl.runtime.signals import Stop
 
 
 def sft(run: RunConfig) -> Path:
@@ -24,8 +25,11 @@ def sft(run: RunConfig) -> Path:
 
     With `sft.steps` 0 it is the policy as it starts; with `demos.episodes` 0 too it has seen no demonstration at all.
 
+    After SIGTERM or Ctrl-C it is the policy as it is by then.
+
     Raises:
         ConfigError: the run wants steps, but no demonstrations.
+        SystemExit: code `INTERRUPTED` after SIGTERM or Ctrl-C, with the checkpoint written.
     """
     if run.demos.episodes == 0 and run.sft.steps > 0:
         raise ConfigError(
@@ -39,30 +43,38 @@ def sft(run: RunConfig) -> Path:
     policy = learner.prepare(build.fresh_policy(run, spec, shown))
     with starting(run) as folder:
         demos = build.demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk)
-    with Log(folder, None, run.sft.steps, "supervised start", learner.rank == 0) as log:
-        imitate(policy, demos, learner, run, log)
-    return checkpoint.save(folder, run.sft.steps, {"pretrained_model": policy.save_pretrained})
+    with Stop() as stop, stop.held():
+        with Log(folder, None, run.sft.steps, "supervised start", learner.rank == 0) as log:
+            done = imitate(policy, demos, learner, run, log, stop)
+        last = checkpoint.save(folder, done, {"pretrained_model": policy.save_pretrained})
+    if done < run.sft.steps:
+        stop.end(f"at step {done} of {run.sft.steps} of the supervised start; {last} is the policy as it is by then")
+    return last
 
 
-def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfig, log: Log) -> None:
+def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfig, log: Log, stop: Stop) -> int:
     """`sft.steps` steps of cross-entropy on the demonstrations' labels, with a cosine schedule and with dropout.
 
-    Each process draws batches of its own, and their gradients are averaged.
+    Each process draws batches of its own, and their gradients are averaged. Returns how many steps there were until it
+    was told to stop.
     """
     settings, rng = run.sft, checkpoint.seed_all(run.seed, learner.rank)
     optimizer = learner.optimizer(policy.trainable_parameters(), settings.lr, settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.optimizer, settings.steps)
     policy.train()
-    for step in range(settings.steps):
+    done = 0
+    while done < settings.steps and not learner.total(stop.asked)[0]:
         batch = demos.sample(settings.batch_size, rng, images=not policy.frozen_trunk, following=False)
         rows = LearnerBatch.of(batch, policy, learner.device, following=False)
         learner.hold(batch)
         log.update(imitation_step(policy, rows, learner, optimizer, settings))
         schedule.step()
-        if step % 50 == 49 or step + 1 == settings.steps:
-            line = log.write(step + 1)
-            log.progress(step + 1, f"loss {line['sft/loss']:.3f}")
+        done += 1
+        if done % 50 == 0 or done == settings.steps:
+            line = log.write(done)
+            log.progress(done, f"loss {line['sft/loss']:.3f}")
     policy.eval()
+    return done
 
 
 def imitation_step(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import ExitStack, closing
 from functools import partial
@@ -10,14 +9,14 @@ from pathlib import Path
 
 from vla_rl.config import RunConfig
 from vla_rl.replay import Prefetcher
+from vla_rl.runtime.lane_seeds import count_lanes
 from vla_rl.runtime.logger import Log, cut
 from vla_rl.runtime.run_folder import starting
-from vla_rl.runtime.signals import Stop
+from vla_rl.runtime.signals import INTERRUPTED, Interrupted, Stop
 from vla_rl.train_state import (
     TrainState,
     agreed,
     check_critic,
-    count_lanes,
     make,
     renew,
     restore,
@@ -26,8 +25,7 @@ from vla_rl.train_state import (
     validate,
 )
 
-INTERRUPTED = 143
-"""Exit code after SIGTERM (128 + 15): a checkpoint was written, and `resume=true` goes on from it."""
+__all__ = ["INTERRUPTED", "train"]
 
 
 def train(run: RunConfig) -> Path:
@@ -37,6 +35,7 @@ def train(run: RunConfig) -> Path:
 
     Raises:
         ConfigError: parts that do not fit one another.
+        FaultError: all episodes were invalid.
         SystemExit: code `INTERRUPTED` after SIGTERM or Ctrl-C, with a checkpoint written.
     """
     with ExitStack() as parts:
@@ -52,21 +51,24 @@ def train(run: RunConfig) -> Path:
                 gamma = state.replay.gamma
                 print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
             cut(folder, begin)
-            count_lanes(folder, state)
+            count_lanes(folder, state.learner.processes, run.train.num_envs)
         log = Log(folder, state.learner.accelerator, run.train.steps, run.env_name, state.learner.rank == 0)
         try:
             with log:
                 stopped = loop(folder, state, log, stop)
-        except Exception as error:
-            if state.progress.step > begin:
-                rescue(folder, state, error)
-            raise
-        last = save(folder, state.progress.step, state)
+        except BaseException as error:
+            with stop.held():
+                kept = state.progress.step == begin or rescue(folder, state, error)
+            if not (kept and isinstance(error, Interrupted)):
+                raise
+            stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
+        with stop.held():
+            last = save(folder, state.progress.step, state)
+        state.collector.check(over=not stopped)
     if state.learner.rank == 0:
         print(log.describe())
     if stopped:
-        print(f"interrupted at step {state.progress.step}; `resume=true run_dir={folder}` goes on", file=sys.stderr)
-        raise SystemExit(INTERRUPTED)
+        stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
     return last
 
 
@@ -92,18 +94,23 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
             progress.owed -= int(progress.owed)
             log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%")
             if due.now("log", progress.step, settings.log_every):
-                log.write(progress.step, state.collector.statistics() | check_critic(state))
+                log.write(progress.step, statistics(state))
             if due.now("eval", progress.step, settings.eval_every):
-                log.write(progress.step, validate(state) | check_critic(state))
-                say(state)
+                told = validate(state, stop)
+                if told is None:  # and the next turn will see why
+                    due.put_off("eval", progress.step, settings.eval_every)
+                else:
+                    log.write(progress.step, told | check_critic(state))
+                    say(state)
             if due.now("renew", progress.step, settings.renew_every):
                 progress.step += settled(state, log)
                 log.write(progress.step, renew(state))
             if due.now("save", progress.step, settings.save_every):
                 progress.step += settled(state, log)
-                save(folder, progress.step, state)
+                with stop.held():
+                    save(folder, progress.step, state)
         progress.step += settled(state, log)
-        log.write(progress.step, state.collector.statistics() | check_critic(state))
+        log.write(progress.step, statistics(state))
         say(state)
     return stopped
 
@@ -114,25 +121,32 @@ def say(state: TrainState) -> None:
         print(f"step {state.progress.step}: {state.critic_health}")
 
 
+def statistics(state: TrainState) -> dict[str, float]:
+    """What the log shows beside means of metrics."""
+    skipped = {"train/skipped_steps": float(state.learner.skipped)}
+    return state.collector.statistics() | skipped | check_critic(state)
+
+
 def settled(state: TrainState, log: Log) -> int:
     """Take in what is under way; how many decisions that makes."""
     return agreed(state.learner, together(state, partial(state.collector.settle, log)))[0]
 
 
-def rescue(folder: Path, state: TrainState, error: Exception) -> None:
-    """Write a checkpoint of what was done until `error`, which remains what the user is told of.
+def rescue(folder: Path, state: TrainState, error: BaseException) -> bool:
+    """Write a checkpoint of what was done until `error`, which remains what the user is told of; whether there is one.
 
     The episodes under way end as on resume. Several processes write it together, and so only where all of them know.
     """
     if state.learner.processes > 1 and error is not state.failure:
-        return
+        return False
     try:
         state.replay.interrupt()
         save(folder, state.progress.step, state)
     except Exception as problem:
         error.add_note(f"nor could a checkpoint be written: {problem}")
-    else:
-        error.add_note(f"a checkpoint of step {state.progress.step} is written; `resume=true run_dir={folder}` goes on")
+        return False
+    error.add_note(f"a checkpoint of step {state.progress.step} is written; `resume=true run_dir={folder}` goes on")
+    return True
 
 
 def describe(state: TrainState) -> None:

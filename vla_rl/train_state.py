@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,15 +30,15 @@ from vla_rl.rollout.acting_statistics import ActingStatistics
 from vla_rl.rollout.actor import Actor
 from vla_rl.rollout.collector import Collector
 from vla_rl.runtime import checkpoint
+from vla_rl.runtime.lane_seeds import lane_seeds
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.schedule import Schedule
-from vla_rl.specs import VALIDATION_SEEDS, training_seeds
+from vla_rl.runtime.signals import Interrupted, Stop
+from vla_rl.specs import VALIDATION_SEEDS
 
 T = TypeVar("T")
 REPLAY = "training_state/replay"
 """Where a generation holds the replay, of several processes the first one's; see `own_part`."""
-LANES_FILE = "lanes.json"
-"""Of a run's folder: how many lanes it has begun with a seed."""
 LEAST_ERROR = 1e-3
 """Added to a row's error, so that it stays in play; in units of value."""
 
@@ -168,8 +167,10 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
     makers = build.env_factories(run, spec, past=past(run, learner, folder))
     dealt = lanes(makers, run.train.num_envs)
-    envs = VectorEnvs([lane.make for lane in dealt], run.train.num_envs, workers, run.train.step_timeout)
-    seeds = lane_seeds(run, learner, folder)
+    seeds, spare = lane_seeds(run.seed, run.train.num_envs, learner, folder)
+    envs = VectorEnvs(
+        [lane.make for lane in dealt], run.train.num_envs, workers, run.train.step_timeout, run.train.restarts, spare
+    )
     replay.listen(acting := ActingStatistics(len(run.envs)))
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return TrainState(
@@ -189,34 +190,11 @@ def make(run: RunConfig, folder: Path) -> TrainState:
             run.eval.num_envs,
             workers_of(run, learner.processes),
             run.train.step_timeout,
+            run.train.restarts,
         ),
         acting=acting,
         rng=rng,
     )
-
-
-def lane_seeds(run: RunConfig, learner: Learner, folder: Path) -> list[int]:
-    """The seeds that this process's lanes begin with: none that a lane of the run has begun with before."""
-    begun = learner.total(lanes_begun(folder) if learner.rank == 0 else 0)[0]
-    lanes = run.train.num_envs
-    return training_seeds(run.seed, int(begun) + learner.rank * lanes, lanes)
-
-
-def lanes_begun(folder: Path) -> int:
-    """How many lanes the run ever began, in all of its processes and resumptions."""
-    path = folder / LANES_FILE
-    return json.loads(path.read_text("utf-8"))["begun"] if path.exists() else 0
-
-
-def count_lanes(folder: Path, state: TrainState) -> None:
-    """Count this start's lanes, in a file of the run and in none of its checkpoints.
-
-    A run that goes back to an older checkpoint has begun lanes since.
-    """
-    draft = folder / f".{LANES_FILE}.part"
-    begun = lanes_begun(folder) + state.learner.processes * state.run.train.num_envs
-    draft.write_text(json.dumps({"begun": begun}), "utf-8")
-    draft.replace(folder / LANES_FILE)
 
 
 def past(run: RunConfig, learner: Learner, folder: Path) -> Past:
@@ -249,11 +227,11 @@ def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations])
     return policy
 
 
-def validate(state: TrainState) -> dict[str, float]:
+def validate(state: TrainState, stop: Stop) -> dict[str, float] | None:
     """Greedy success on seeds that neither training nor the final evaluation uses, in the world as it is by now.
 
     The episodes are dealt out to the tasks, and of each its seeds to the processes; where there are several tasks, the
-    success of each is told, too.
+    success of each is told, too. None where the run is told to stop meanwhile.
     """
     learner, tasks = state.learner, [env.name for env in state.run.envs]
     count = max(state.run.train.eval_episodes // len(tasks), 1)
@@ -264,17 +242,30 @@ def validate(state: TrainState) -> dict[str, float]:
 
     def own() -> list[int]:
         if not seeds:
-            return [0] * 2 * len(tasks)
+            return [0] * 3 * len(tasks)
         actor = Actor(state.policy, state.algorithm.scorer)
-        results = state.evaluator.tasks(actor, seeds, stack=state.run.replay.stack)
-        return [count for name in tasks for count in (results[name].successes, len(results[name].valid))]
+        try:
+            results = state.evaluator.tasks(actor, seeds, stack=state.run.replay.stack, stopped=lambda: stop.asked)
+        except Interrupted:
+            assert stop.asked, "nothing else interrupts"
+            return [0] * 3 * len(tasks)
+        of_tasks = (results[name] for name in tasks)
+        return [count for each in of_tasks for count in (each.successes, len(each.valid), each.n_invalid)]
 
-    totals = np.array(learner.total(*together(state, own)), int).reshape(-1, 2)
-    successes, valid = totals.sum(axis=0).tolist()
-    found = {"eval/pc_success": percent(successes, valid), "eval/episodes": float(valid)}
+    *counts, stopped = learner.total(*together(state, own), stop.asked)
+    if stopped:
+        return None
+    totals = np.array(counts, int).reshape(-1, 3)
+    successes, valid, invalid = totals.sum(axis=0).tolist()
+    found = {
+        "eval/pc_success": percent(successes, valid),
+        "eval/episodes": float(valid),
+        "eval/invalid_episodes": float(invalid),
+    }
     if len(tasks) > 1:
         found |= {
-            f"eval/pc_success/{task}": percent(*counts) for task, counts in zip(tasks, totals.tolist(), strict=True)
+            f"eval/pc_success/{task}": percent(*of_task[:2])
+            for task, of_task in zip(tasks, totals.tolist(), strict=True)
         }
     return found
 

@@ -16,7 +16,7 @@ from vla_rl.registry import nearest
 
 _CELLS = 8
 """Meshes stay this many times finer than the pixels of a picture of the whole model."""
-_BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC")]
+_BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC", "CTRL")]
 
 
 class ForeignWorld:

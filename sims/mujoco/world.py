@@ -20,7 +20,7 @@ from sims.mujoco.table import SUBSTEPS
 from sims.mujoco.things import Thing
 from vla_rl.registry import nearest
 
-_BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC")]
+_BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC", "CTRL")]
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 _SHOWN, _HIDDEN = 0, 4  # geom groups; MuJoCo draws 0 to 2
 

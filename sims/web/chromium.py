@@ -91,6 +91,10 @@ class PageError(RuntimeError):
     """A page or the browser crashed, hung, or threw where it must not."""
 
 
+class StartError(PageError):
+    """The browser does not start, or ended meanwhile."""
+
+
 class SlowError(PageError):
     """The answer did not come in time."""
 
@@ -159,7 +163,8 @@ class Browser:
         drawing: held while a frame of any of its tabs is drawn; frames that overlap end its GPU process.
 
     Raises:
-        SetupError: it is not installed, or does not start.
+        SetupError: it is not installed.
+        StartError: it does not start, or was ended meanwhile.
     """
 
     def __init__(self, online: bool = False, files: bool = False) -> None:
@@ -181,7 +186,7 @@ class Browser:
         assert self._guard.stdout is not None
         self._out = self._guard.stdout.fileno()
         self._end = weakref.finalize(self, _end, self._guard, self._in, os.getpid())
-        self.group = int(self._line())
+        self.group = 0
         self._rest = b""
         self._last = 0
         self._answers: dict[int, Any] = {}
@@ -192,12 +197,13 @@ class Browser:
         self.alive = True
         self._opened: dict[str, str] = {}
         try:
+            self.group = self._begun()
             # Every page that opens waits until it is told what to do.
             self.call("Target.setAutoAttach", **WAITING, filter=[{"type": "page"}])
         except PageError as error:
             said = self._log() or str(error)
             self.close()
-            raise SetupError(f"{path} does not start: {said}") from error
+            raise StartError(f"{path} does not start: {said}") from error
 
     @property
     def tabs(self) -> int:
@@ -210,12 +216,14 @@ class Browser:
             return Path(self.profile, "log").read_text("utf-8", "replace").strip()[-400:]
         return ""
 
-    def _line(self) -> bytes:
-        """The first line that arrives, which the guard writes: the group's number."""
+    def _begun(self) -> int:
+        """The group's number, which the guard writes as the first line that arrives."""
         line = b""
         while letter := os.read(self._out, 1).strip():
             line += letter
-        return line
+        if not line:
+            raise PageError("its guard is gone")
+        return int(line)
 
     def close(self) -> None:
         """End every process of the browser, and wait until they are gone."""

@@ -17,13 +17,13 @@ from sims.observe import Observer
 from sims.screen.interaction import KEYS, Gesture, Interaction
 from sims.tasks import settings_of, task_of
 from sims.web import bench, chromium, experts
-from sims.web.chromium import ClosedError, PageError, ScriptError
+from sims.web.chromium import ClosedError, PageError, ScriptError, StartError
 from sims.web.hand import Event, away, events
 from sims.web.page import Page, statement
 from sims.web.pointer import draw_arrow
 from sims.web.tab import Tab
 from vla_rl import registry
-from vla_rl.registry import ConfigError
+from vla_rl.registry import ConfigError, SetupError
 from vla_rl.specs import TASK, Observation
 
 SENSORS: tuple[dict[str, Any], ...] = ({"type": "screenshot"}, {"type": "instruction", "length": 600})
@@ -145,6 +145,7 @@ class PageEnv(gymnasium.Env):
         Raises:
             ConfigError: an expression that throws at once.
             PageError: the page does not come up, whatever is tried.
+            SetupError: nor has the browser ever started.
         """
         super().reset(seed=seed)
         number = int(self.np_random.integers(2**31)) if seed is None else seed
@@ -152,8 +153,10 @@ class PageEnv(gymnasium.Env):
             try:
                 self._begin(number)
                 break
-            except PageError:
+            except PageError as error:
                 self._drop(everything=tried > 0)
+                if tried == TRIES - 1 and isinstance(error, StartError) and not self._known:
+                    raise SetupError(str(error)) from error
                 if tried == TRIES - 1:
                     raise
         self._steps, self._tab_change = 0, ""

@@ -15,7 +15,7 @@ from tests.fakes import CAMERA, Blurred, Line, Walker
 from vla_rl.actions.binned import Binned
 from vla_rl.audit import command
 from vla_rl.data.record import play
-from vla_rl.envs import TokenEnv, succeeded
+from vla_rl.envs import Bounds, TokenEnv, earned, succeeded
 from vla_rl.envs.vector import VectorEnvs
 from vla_rl.evaluation.episodes import evaluate
 from vla_rl.specs import HELD_OUT_SEEDS, STATE
@@ -149,3 +149,40 @@ def test_what_an_observation_lacks_is_named_and_never_shown_as_it_was(seen: Any,
     envs.reset(seed=0)
     with pytest.raises(ValueError, match=message):
         envs.step(np.zeros((1, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "number", "fits"),
+    [
+        (-3, 3, 4.0, True),
+        (-3, 3, 6002.0, True),
+        (-3, 3, 6004.0, False),
+        (-3, 3, 1e30, False),
+        (-3, 3, np.nan, False),
+        (5, 6, 5.5, True),
+        (5, 6, -996.0, False),
+        (-np.inf, np.inf, 1e17, True),
+        (-np.inf, np.inf, -1e19, False),
+        (-np.inf, np.inf, np.inf, False),
+        (0, np.inf, -5.0, True),
+        (-3.4e38, 3.4e38, 1e30, False),
+    ],
+)
+def test_a_number_far_outside_its_space_is_not_believed(low: float, high: float, number: float, fits: bool) -> None:
+    bounds = Bounds.of("observation.state", gymnasium.spaces.Box(low, high, (2, 2), np.float32))
+    value = np.full((2, 2), np.clip(5.5, low, high), np.float32)
+    bounds.check(value)
+    value[1, 0] = number
+    if fits:
+        bounds.check(value)
+        return
+    with pytest.raises(ValueError, match=r"observation\.state: entry \[1, 0\] is .*; (far outside|every number)"):
+        bounds.check(value)
+
+
+def test_a_reward_that_is_too_large_to_learn_from_is_refused_unless_the_episode_is_spoilt() -> None:
+    assert earned(np.float32(-1e17), {}) == pytest.approx(-1e17)
+    assert earned(1e30, {"invalid": True}) == earned(np.array([np.nan]), {"diverged": True}) == 0.0
+    for wild in (1e30, -math.inf, np.array([1e19])):
+        with pytest.raises(ValueError, match=r"reward: expected one finite number, got .*1e\+18"):
+            earned(wild, {})

@@ -289,5 +289,6 @@ def test_workers_never_load_torch() -> None:
 
 
 def _workers() -> list[psutil.Process]:
-    """The processes of environments that this one has started."""
-    return [child for child in psutil.Process().children() if "vla_rl.envs.worker" in " ".join(child.cmdline())]
+    """The processes of environments that this one has started, as far as they run."""
+    running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in running if "vla_rl.envs.worker" in " ".join(child.cmdline())]

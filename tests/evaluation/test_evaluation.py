@@ -296,3 +296,37 @@ def test_the_old_place_of_evaluate_checkpoint_still_works() -> None:
 
     with pytest.warns(DeprecationWarning, match=r"vla_rl\.eval\.evaluate_checkpoint"), pytest.raises(ConfigError):
         old.evaluate_checkpoint(config.load(["env=reach"], command="eval"))
+
+
+class BreaksWhereItRenders(Line):
+    """The line, which raises an error at its third step where it renders."""
+
+    def step(self, action: np.ndarray) -> tuple:
+        if self.render_mode and self.steps == 2:
+            raise OSError("no screen")
+        return super().step(action)
+
+
+def test_an_environment_that_breaks_as_it_is_filmed_again_loses_nothing() -> None:
+    def breaking(render_mode: str | None = None) -> gymnasium.Env:
+        env = BreaksWhereItRenders(render_mode)
+        return TokenEnv(env, Binned(bins=5).bind(env.action_space))
+
+    result = evaluate(Walker(lazy=True), breaking, SEEDS, films=1)
+    with pytest.warns(UserWarning, match="no better films: OSError: no screen"):
+        assert refilmed(result, partial(breaking, "rgb_array")) is result
+
+
+def test_a_disk_without_room_for_videos_keeps_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, *rest: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vla_rl.media.video.write_video", full)
+    result = evaluate(Walker(lazy=True), make, SEEDS, films=1)
+    with pytest.warns(UserWarning, match=r"\.mp4: the video is left out: .*No space left"):
+        info = json.loads(eval_info.write(result, tmp_path).read_text())
+    assert info["overall"]["n_episodes"] == len(SEEDS)
+    assert info["overall"]["video_paths"] == []
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != eval_info.INFO_FILE]

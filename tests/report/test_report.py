@@ -136,10 +136,12 @@ def test_a_line_cut_short_is_left_out_of_the_metrics(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert report.read_metrics(path) == []
     path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
-    assert [row["step"] for row in report.read_metrics(path)] == [1, 2]
-    path.write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
-    with pytest.raises(ValueError, match="line 2"):
-        report.read_metrics(path)
+    with pytest.warns(UserWarning, match="line 3: no JSON object, left out: '{\"ste'"):
+        assert [row["step"] for row in report.read_metrics(path)] == [1, 2]
+    path.write_bytes(b'{"step": 1}\n{"step": 2, "q/m{"step": 4}\n\xff\n7\n{"step": 3}\n')
+    with pytest.warns(UserWarning, match="line 2") as told:
+        assert [row["step"] for row in report.read_metrics(path)] == [1, 3]
+    assert len(told) == 3
 
 
 def result(wins: int) -> EvalResult:

@@ -10,7 +10,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
 
 from tests.launch import in_processes
-from vla_rl.registry import ConfigError, SetupError
+from vla_rl.registry import ConfigError, FaultError, SetupError
 from vla_rl.runtime.learner import MAX_BAD_STEPS, Learner
 
 SCRIPT = """
@@ -62,7 +62,8 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_stops_the_run_in_the_
         learner.step((weight * float("nan")).sum(), optimizer, clip=1.0)
     assert torch.equal(weight, before)
     assert torch.equal(optimizer.state_dict()["state"][0]["exp_avg"], moments)
-    with pytest.raises(FloatingPointError, match="not finite"):
+    assert learner.skipped == MAX_BAD_STEPS - 1
+    with pytest.raises(FaultError, match="not finite"):
         learner.step((weight * float("nan")).sum(), optimizer, clip=1.0)
 
 

@@ -29,7 +29,7 @@ def told(folder: Path, *overrides: str, **environment: str) -> list[dict[str, An
 def test_each_process_saves_and_takes_up_its_own_experience_and_validates_its_share(
     line: list[str], tmp_path: Path
 ) -> None:
-    line = [*line, "env.id=fake/Breaks-v0", "train.eval_every=32", "train.eval_episodes=5"]
+    line = [*line, "train.restarts=0", "env.id=fake/Breaks-v0", "train.eval_every=32", "train.eval_episodes=5"]
     first = told(tmp_path / "first", *line, "train.steps=64")
     assert [each["ended"] for each in first] == ["well", "well"]
     for what in ("generator", "torch", "places"):
@@ -47,7 +47,7 @@ def test_each_process_saves_and_takes_up_its_own_experience_and_validates_its_sh
 
 
 def test_what_breaks_in_one_process_ends_all_with_one_checkpoint(line: list[str], tmp_path: Path) -> None:
-    run = [*line, "env.id=fake/Breaks-v0", "train.steps=1000"]
+    run = [*line, "train.restarts=0", "env.id=fake/Breaks-v0", "train.steps=1000"]
     ends = told(tmp_path / "told", *run, BREAK="1")
     assert ends[1]["ended"] == "RuntimeError: the line broke"
     assert ends[0]["ended"].startswith("RuntimeError: another process of the run failed")

@@ -206,13 +206,14 @@ class TrainConfig(_Part):
     steps: decisions in all. minutes: stop earlier after so long. checkpoint: the policy to start from.
     num_envs: environments. workers: processes that step them, several in each; 0 for the trainer's own; auto: one for
     each core beside the trainer's. step_timeout: seconds that a worker has for its environments' step or reset, and for
-    making each, in evaluation too, before it is ended with the run; null for any.
-    groups: of environments that are acted for in turn; those of one are stepped while the policy acts for the others.
+    making each, before it is ended; null for any. restarts: so often in a row what failed (a worker that ended, an
+    environment that raised an error) is started anew, its episodes invalid. Both hold in evaluation too. groups: of
+    environments that are acted for in turn; those of one are stepped while the policy acts for the others.
     updates_per_step: updates of the algorithm a decision. learning_starts: decisions before the first. keep:
     checkpoints kept, and the last. renew_every: where the trunk trains, critics read what a frozen copy of it makes of
-    observations; that copy becomes the trunk as it is by then, and what replay caches is encoded anew.
-    rehearsal: where the trunk trains, a registered source of pictures, which it is held to read as it did when the run
-    began (`algorithm.rehearsal_weight`), or null. rehearsal_rows: of them, at each update of the actor.
+    observations; it becomes the trunk as it is by then, and what replay caches is encoded anew. rehearsal: there, a
+    registered source of pictures that the trunk is held to read as it did when the run began, by
+    `algorithm.rehearsal_weight`, or null. rehearsal_rows: of them, at each update of the actor.
     """
 
     steps: PositiveInt
@@ -221,6 +222,7 @@ class TrainConfig(_Part):
     num_envs: PositiveInt
     workers: NonNegativeInt | Literal["auto"]
     step_timeout: PositiveFloat | None
+    restarts: NonNegativeInt
     groups: PositiveInt
     updates_per_step: PositiveFloat
     learning_starts: NonNegativeInt
@@ -340,9 +342,7 @@ class RunConfig(_Part):
         if settings.expert is not None:
             registry.build("experts", settings.expert, self.plugins, f"{path}.adapter.expert")
         if env.sensors is None:
-            raise ConfigError(
-                f"{path}.sensors: null, but an adapted environment shows what its sensors read; list some"
-            )
+            raise ConfigError(f"{path}.sensors: null; an adapted environment shows what its sensors read: list some")
 
     _withheld: dict[str, Any] = PrivateAttr(default_factory=dict)
 

@@ -3,6 +3,7 @@
 from vla_rl.envs.episode import Step, steps
 from vla_rl.envs.make import (
     SUCCESS,
+    Bounds,
     ObservationShape,
     Past,
     batched,
@@ -25,6 +26,7 @@ from vla_rl.envs.token_env import TokenEnv, bind_tokens, token_factory
 
 __all__ = [
     "SUCCESS",
+    "Bounds",
     "EnvSpec",
     "Lane",
     "ObservationShape",

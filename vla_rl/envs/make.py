@@ -26,6 +26,12 @@ SUCCESS = ("is_success", "success")
 """The words of an `info` that tell of success; the first one that is there counts."""
 
 
+LARGEST = 1e18
+"""Of rewards, and of an observation's numbers that have no bounds; the square of more has no place in float32."""
+FAR = 1000.0
+"""So many times as wide as its space may a number lie outside of it, which many environments state too narrowly."""
+
+
 @dataclass(frozen=True)
 class ObservationShape:
     """What the observations of an environment hold: cameras by key, and the length of the state."""
@@ -233,14 +239,17 @@ def earned(reward: Any, info: Mapping[str, Any]) -> float:
     """A step's reward as a number; 0 where it is not finite because the environment spoilt the step.
 
     Raises:
-        ValueError: no finite number, nor an array of one.
+        ValueError: no finite number, nor an array of one; or one beyond `LARGEST`.
     """
-    if isinstance(reward, float | int) and math.isfinite(reward):
+    if isinstance(reward, float | int) and -LARGEST <= reward <= LARGEST:
         return float(reward)
     number = np.asarray(reward)
-    if number.size == 1 and number.dtype.kind in "biuf" and (np.isfinite(number).all() or spoilt(info)):
-        return float(np.nan_to_num(number.item(), posinf=0.0, neginf=0.0))
-    raise ValueError(f"reward: expected one finite number, got {reward!r}")
+    if number.size == 1 and number.dtype.kind in "biuf":
+        if (np.abs(number) <= LARGEST).all():
+            return float(number.item())
+        if spoilt(info):
+            return 0.0
+    raise ValueError(f"reward: expected one finite number, got {reward!r}; none may be larger than {LARGEST:g}")
 
 
 def spent(info: Mapping[str, Any]) -> float:
@@ -255,7 +264,7 @@ def spent(info: Mapping[str, Any]) -> float:
     try:
         return earned(said, info)
     except ValueError as error:
-        raise ValueError(f"info[{COST!r}]: expected one finite number, got {said!r}") from error
+        raise ValueError(f"info[{COST!r}]: {str(error).removeprefix('reward: ')}") from error
 
 
 def check_finite(key: str, value: np.ndarray) -> None:
@@ -268,3 +277,42 @@ def check_finite(key: str, value: np.ndarray) -> None:
     if not np.isfinite(value).all():
         entry = tuple(map(int, np.argwhere(~np.isfinite(value))[0]))
         raise ValueError(f"{key}: entry {list(entry)} is {value[entry]}; every number must be finite")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What numbers of an observation are believed: those that lie within their space, or not far outside.
+
+    key: of the observation. lowest, highest: as the space's shape. surely: where no number is larger in size, all are
+    believed; below 0 where that is not known.
+    """
+
+    key: str
+    lowest: np.ndarray
+    highest: np.ndarray
+    surely: float
+
+    @classmethod
+    def of(cls, key: str, space: gymnasium.spaces.Box) -> Bounds:
+        """Of the numbers of a space; those without an end may be as large as `LARGEST`."""
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        ends = np.isfinite(low) & np.isfinite(high)
+        far = np.where(ends, FAR * (high - low), np.inf)
+        with np.errstate(over="ignore"):  # LARGEST itself is beyond float16
+            lowest = np.clip(low - far, -LARGEST, LARGEST).astype(space.dtype)
+            highest = np.clip(high + far, -LARGEST, LARGEST).astype(space.dtype)
+        return cls(key, lowest, highest, float(np.minimum(-lowest, highest).min(initial=LARGEST)))
+
+    def check(self, value: np.ndarray) -> None:
+        """Raises ValueError, naming the entry, where a number of `value` is not finite, or not believed."""
+        flat = value.ravel()
+        # A sixth of the time of asking each number; no number is larger in size than the root of the sum of squares.
+        with np.errstate(over="ignore"):
+            if self.surely > 0 and flat.dot(flat) <= self.surely**2:
+                return
+        fits = (self.lowest <= value) & (value <= self.highest)
+        if fits.all():
+            return
+        entry = tuple(map(int, np.argwhere(~fits)[0]))
+        why = "far outside its space" if np.isfinite(value[entry]) else "every number must be finite"
+        raise ValueError(f"{self.key}: entry {list(entry)} is {value[entry]}; {why}")

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeGuard
 
 import gymnasium
 import numpy as np
@@ -40,10 +40,13 @@ ATOMS = frozenset({bool, int, float, str, bytes, type(None)})
 class _Lane:
     """An environment, and where in which episode it is.
 
+    make: makes another. broken: whether it has raised an error, so that another is made before the next episode.
     over: whether its episode is. seed: what it was last reset with. later: episodes since then. steps: of this one.
     """
 
     env: gymnasium.Env
+    make: Callable[[], gymnasium.Env]
+    broken: bool = False
     over: bool = False
     seed: int | None = None
     later: int = 0
@@ -68,10 +71,13 @@ class Host:
         self._lanes: dict[int, _Lane] = {}
         try:
             for lane, make in zip(lanes, makers, strict=True):
-                self._lanes[lane] = _Lane(make())
+                self._lanes[lane] = _Lane(make(), make)
         except BaseException:
             self.close()
             raise
+        space = self.about[0]
+        parts = space.items() if isinstance(space, gymnasium.spaces.Dict) else ()
+        self._bounds = {key: envs.Bounds.of(key, part) for key, part in parts if _of_floats(part)}
 
     @property
     def about(self) -> tuple[gymnasium.Space, gymnasium.Space, str]:
@@ -79,22 +85,22 @@ class Host:
         env = next(iter(self._lanes.values())).env
         return env.observation_space, env.action_space, envs.name_of(env)
 
-    def work(self, method: str, lanes: Sequence[int], given: np.ndarray) -> list[Shown]:
+    def work(self, method: str, lanes: Sequence[int], given: np.ndarray) -> list[Shown | Failure]:
         """`reset` lanes with seeds, or `step` them with actions, one after another.
 
-        Raises:
-            ValueError: an observation or a reward that cannot be learned from. Whatever an environment raises. Either
-                has a note of the lane, its seed and step.
+        A lane's Failure is whatever its environment raised, or a ValueError where what it showed cannot be learned
+        from; it has a note of the lane, its seed and step. Such a lane must then be reset, for which it is made anew.
         """
-        shown = []
-        for lane, each in zip(lanes, given, strict=True):
-            try:
-                shown.append(self._reset(lane, int(each)) if method == "reset" else self._step(lane, each))
-            except Exception as error:
-                doing = "reset" if method == "reset" else self._lanes[lane]
-                error.add_note(f"in environment {lane}, {doing}, with {each!r}")
-                raise
-        return shown
+        return [self._attempt(method, lane, each) for lane, each in zip(lanes, given, strict=True)]
+
+    def _attempt(self, method: str, number: int, given: Any) -> Shown | Failure:
+        try:
+            return self._reset(number, int(given)) if method == "reset" else self._step(number, given)
+        except (Exception, SystemExit) as error:
+            lane = self._lanes[number]
+            error.add_note(f"in environment {number}, {'reset' if method == 'reset' else lane}, with {given!r}")
+            lane.broken = True
+            return Failure.of(error)
 
     def close(self) -> None:
         """Close every environment."""
@@ -103,6 +109,10 @@ class Host:
 
     def _reset(self, number: int, seed: int | None) -> Shown:
         lane = self._lanes[number]
+        if lane.broken:
+            with contextlib.suppress(Exception):  # it has gone wrong as it is
+                lane.env.close()
+            lane.env, lane.broken = lane.make(), False
         observation, info = lane.env.reset(seed=seed)
         lane.seed, lane.later = (lane.seed, lane.later + 1) if seed is None else (seed, 0)
         lane.steps = 0
@@ -141,11 +151,15 @@ class Host:
         if shape != column.shape[1:]:
             raise ValueError(f"{key}: expected an array {list(column.shape[1:])}, got {list(shape)}")
         column[number] = value
-        if column.dtype.kind != "f":
+        if key not in self._bounds:
             return
         if envs.spoilt(info):
             column[number] = np.nan_to_num(column[number], posinf=0.0, neginf=0.0)
-        envs.check_finite(key, column[number])
+        self._bounds[key].check(column[number])
+
+
+def _of_floats(space: gymnasium.Space) -> TypeGuard[gymnasium.spaces.Box]:
+    return isinstance(space, gymnasium.spaces.Box) and space.dtype.kind == "f"
 
 
 def plain(value: Any) -> Any:
@@ -168,21 +182,33 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Failure:
-    """What a worker could not do: the error, None where it cannot travel, and its traceback."""
+    """What was not done: the error, and its traceback."""
 
-    error: Exception | None
+    error: Exception
     text: str
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         """Of an error that is being handled."""
         text = "".join(traceback.format_exception(error))
+        # An environment that exits must not end the trainer.
+        return cls(error if isinstance(error, Exception) else _told(error), text)
+
+    def portable(self) -> Failure:
+        """The same, if it would arrive in another process; else with an error that does, and says as much."""
         # Only to see whether it would arrive: the pipe pickles what travels between our own two processes.
         with contextlib.suppress(Exception):  # whatever an exception of somebody's own class does when it is unpickled
-            pickle.loads(pickle.dumps(error))
-            if isinstance(error, Exception):  # an environment that exits must not end the trainer
-                return cls(error, text)
-        return cls(None, text)
+            pickle.loads(pickle.dumps(self.error))
+            return self
+        return Failure(_told(self.error), self.text)
+
+
+def _told(error: BaseException) -> RuntimeError:
+    """An error of a kind that everybody knows, which says what `error` does."""
+    told = RuntimeError(f"an environment raised an error that cannot be passed on: {type(error).__name__}: {error}")
+    for note in getattr(error, "__notes__", ()):
+        told.add_note(note)
+    return told
 
 
 def mapped(path: str, lanes: int, layout: Layout) -> dict[str, np.ndarray]:
@@ -223,17 +249,13 @@ def serve(connection: Connection) -> None:
             stack.callback(host.close)
             connection.send(host.about)
         except BaseException as error:
-            connection.send(Failure.of(error))
+            connection.send(Failure.of(error).portable())
             return
         host.columns = mapped(*connection.recv())
         connection.send(None)
         while True:
-            method, lanes, given = connection.recv()
-            try:
-                answer: Any = host.work(method, lanes, given)
-            except BaseException as error:
-                answer = Failure.of(error)
-            connection.send(answer)
+            answers = host.work(*connection.recv())
+            connection.send([each.portable() if isinstance(each, Failure) else each for each in answers])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -16,9 +18,11 @@ import numpy as np
 
 from vla_rl.envs import Lane, lanes, spent, spoilt, steps, succeeded
 from vla_rl.envs.history import History
+from vla_rl.envs.supervision import LostError
 from vla_rl.envs.vector import Steps, VectorEnvs, spare_cores
 from vla_rl.evaluation.outcome import EvalResult, Outcome
 from vla_rl.registry import ConfigError
+from vla_rl.runtime.signals import Interrupted
 from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, REMEMBERED, TASK, VALIDATION_SEEDS
 
 if TYPE_CHECKING:
@@ -64,7 +68,8 @@ class Evaluator:
             the maker of each by name; all are stepped together.
         num_envs: episodes that run together, at least 1, and at least one of each task.
         workers: processes that step them, several in each; 0 for this one.
-        timeout: seconds that a worker has, see `VectorEnvs`.
+        timeout, restarts: seconds that a worker has, and episodes that an environment may lose in a row, see
+            `VectorEnvs`; a lost one is invalid.
 
     Raises:
         ValueError: `num_envs` < 1.
@@ -76,11 +81,12 @@ class Evaluator:
         num_envs: int = 8,
         workers: int = 0,
         timeout: float | None = None,
+        restarts: int = 0,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         self._makers, self._num_envs = _by_name(make_env), num_envs
-        self._make = partial(VectorEnvs, workers=workers, timeout=timeout)
+        self._make = partial(VectorEnvs, workers=workers, timeout=timeout, restarts=restarts)
         self._envs: VectorEnvs | None = None
         self._lanes: list[Lane] = []
 
@@ -115,9 +121,28 @@ class Evaluator:
         films: int = 0,
         on_episode: Callable[[Outcome], None] | None = None,
         stack: int = 1,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> dict[str, EvalResult]:
-        """The episodes of these seeds in each task, by its name; see above."""
-        seeds = check_seeds(seeds)
+        """The episodes of these seeds in each task, by its name; see above.
+
+        Raises:
+            Interrupted: `stopped()` before all were over.
+        """
+        try:
+            return self._tasks(actor, check_seeds(seeds), films, on_episode, stack, stopped)
+        except BaseException:
+            self.close()  # which may be in the middle of anything
+            raise
+
+    def _tasks(
+        self,
+        actor: Decider,
+        seeds: list[int],
+        films: int,
+        on_episode: Callable[[Outcome], None] | None,
+        stack: int,
+        stopped: Callable[[], bool],
+    ) -> dict[str, EvalResult]:
         started = time.monotonic()
         if self._envs is None:
             count = min(self._num_envs, len(self._makers) * len(seeds))
@@ -127,11 +152,16 @@ class Evaluator:
         waiting = {task: deque(seeds) for task in self._makers}
         done = {task: dict[int, Outcome]() for task in self._makers}
         while running or any(waiting.values()):
+            if stopped():
+                raise Interrupted(f"told to stop after {sum(map(len, done.values()))} evaluation episodes")
             begun = {}
             for number, lane in enumerate(self._lanes):
                 if number not in running and waiting[lane.task]:
                     begun[number] = _Episode(waiting[lane.task].popleft(), films > 0, stack)
-            _turn(actor, envs, running, begun)
+            try:
+                _turn(actor, envs, running, begun)
+            except LostError as error:
+                return self._lost(error, seeds, done, time.monotonic() - started)
             for number, episode in [(number, episode) for number, episode in running.items() if episode.ended]:
                 ended = done[self._lanes[number].task]
                 outcome = ended[episode.seed] = running.pop(number).outcome()
@@ -145,15 +175,31 @@ class Evaluator:
             for task, ended in done.items()
         }
 
+    def _lost(
+        self, error: LostError, seeds: Sequence[int], done: Mapping[str, Mapping[int, Outcome]], seconds: float
+    ) -> dict[str, EvalResult]:
+        """What has been found before the environments were given up; the other episodes are invalid."""
+        assert self._envs is not None
+        name = self._envs.name
+        self.close()
+        why = f"{type(error.__cause__).__name__}: {error.__cause__}"
+        left = sum(len(seeds) - len(ended) for ended in done.values())
+        print(f"warning: {error}\nwarning: {left} evaluation episodes are lost: {why}", file=sys.stderr)
+        return {
+            task: EvalResult(task or name, tuple(ended.get(seed) or Outcome.lost(seed, why) for seed in seeds), seconds)
+            for task, ended in done.items()
+        }
+
     def renew(self, make_env: Make | Mapping[str, Make]) -> None:
         """Have the next episodes run in environments that this makes, because the world is another by now."""
         self.close()
-        self._makers, self._envs = _by_name(make_env), None
+        self._makers = _by_name(make_env)
 
     def close(self) -> None:
-        """End the environments."""
+        """End the environments; further episodes run in others."""
         if self._envs is not None:
             self._envs.close()
+            self._envs = None
 
 
 def _by_name(make_env: Make | Mapping[str, Make]) -> Mapping[str, Make]:
@@ -171,13 +217,14 @@ def evaluate(
     stack: int = 1,
     workers: int = 0,
     timeout: float | None = None,
+    restarts: int = 0,
 ) -> EvalResult:
     """Run exactly one episode for each seed in environments of its own; see `Evaluator` for all that is given.
 
     Raises:
         ValueError: a seed that training may use, no seeds, or `num_envs` < 1.
     """
-    with closing(Evaluator(make_env, num_envs, workers, timeout)) as evaluator:
+    with closing(Evaluator(make_env, num_envs, workers, timeout, restarts)) as evaluator:
         return evaluator(actor, seeds, films, on_episode, stack)
 
 
@@ -229,7 +276,7 @@ def keep_films(result: EvalResult, total: int) -> EvalResult:
 def refilmed(result: EvalResult, make_env: Callable[[], gymnasium.Env]) -> EvalResult:
     """The films again in better pictures: the decisions of each repeated in an environment that renders.
 
-    A film stays as it is where the environment does not render, or does not repeat the episode.
+    A film stays as it is where the environment does not render, does not repeat the episode, or breaks down.
     """
     if not any(outcome.frames for outcome in result.outcomes):
         return result
@@ -239,6 +286,9 @@ def refilmed(result: EvalResult, make_env: Callable[[], gymnasium.Env]) -> EvalR
         return result
     try:
         outcomes = tuple(_refilm(outcome, env) if outcome.frames else outcome for outcome in result.outcomes)
+    except Exception as error:  # of somebody's environment, when all episodes are over
+        warnings.warn(f"{result.env}: no better films: {type(error).__name__}: {error}", stacklevel=2)
+        return result
     finally:
         env.close()
     return dataclasses.replace(result, outcomes=outcomes)
@@ -314,6 +364,7 @@ class _Episode:
             max_reward=max(self._rewards),
             length=self._length,
             invalid=spoilt(self._info),
+            error=str(self._info.get("error") or ""),
             tokens=np.stack(self.tokens),
             q=tuple(self._q),
             frames=tuple(self._frames) if self.filmed else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ def write(
 ) -> Path:
     """Write `eval_info.json`, and an mp4 of every filmed episode into `videos/`; returns the JSON's path.
 
+    Videos that the disk does not take are left out, with a warning.
     `about`: what else the file should say of the evaluation, such as the checkpoint. One frame of a
     video is one decision.
     """
@@ -33,7 +35,9 @@ def write(
     videos = [_write_videos(result, folder, fps) for result in results]
     info = eval_info(results, videos) | {"about": dict(about or {})}
     path = folder / INFO_FILE
-    path.write_text(json.dumps(_finite(info), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    draft = folder / f".{INFO_FILE}.part"
+    draft.write_text(json.dumps(_finite(info), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    draft.replace(path)
     return path
 
 
@@ -106,7 +110,11 @@ def _write_videos(result: EvalResult, folder: Path, fps: float) -> dict[int, str
     for seed, outcome in filmed.items():
         kind = "success" if outcome.success else "failure"
         path = folder / "videos" / result.env.replace("/", "_").replace(" ", "_") / f"{kind}_seed_{seed}.mp4"
-        paths[seed] = str(write_video(path, outcome.frames or (), fps))
+        try:
+            paths[seed] = str(write_video(path, outcome.frames or (), fps))
+        except OSError as error:
+            warnings.warn(f"{path}: the video is left out: {error}", stacklevel=3)
+            path.unlink(missing_ok=True)
     return paths
 
 
@@ -140,6 +148,7 @@ def _task(number: int, result: EvalResult, videos: Sequence[str]) -> dict[str, A
 def _row(outcome: Outcome, video: str | None) -> dict[str, Any]:
     names = ("sum_reward", "max_reward", "cost", "success", "seed", "task", "length", "invalid")
     row = {name: getattr(outcome, name) for name in names} | ({} if outcome.stage is None else {"stage": outcome.stage})
+    row |= {"error": outcome.error} if outcome.error else {}
     return row | {"video_path": video, "q": [round(q, 4) for q in outcome.q]} if video else row
 
 

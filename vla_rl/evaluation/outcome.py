@@ -19,7 +19,7 @@ class Outcome:
     `invalid`: the environment, not the policy, failed; such an episode counts neither way.
     `tokens` int64 [N, K]: the N decisions. `q` [N]: the critic's value of each; empty without a critic.
     `frames`: N + 1 uint8 frames [H, W, 3], the last one after the end; None unless the episode was filmed.
-    `cost`: the sum of `info["cost"]`.
+    `cost`: the sum of `info["cost"]`. `error`: why it is invalid, by `info["error"]`; "" where nothing is said.
     `stage`: of a world that shifts in mid-run, by its `info["stage"]`; None where there is none, or before the first.
     """
 
@@ -35,6 +35,12 @@ class Outcome:
     frames: tuple[np.ndarray, ...] | None = None
     cost: float = 0.0
     stage: int | None = None
+    error: str = ""
+
+    @classmethod
+    def lost(cls, seed: int, error: str) -> Outcome:
+        """One that was never played to its end, because of `error`."""
+        return cls(seed, "", False, 0.0, 0.0, 0, True, np.zeros((0, 0), np.int64), error=error)
 
 
 @dataclass(frozen=True)

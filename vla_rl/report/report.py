@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,25 +101,22 @@ def films_of(result: EvalResult) -> list[Film]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; none where there is no file. A last line cut short is left out.
+    """The lines of `metrics.jsonl`; none where there is no file.
 
-    Raises:
-        ValueError: a line before the last is not a JSON object; the line is named.
+    What is no JSON object, as a line that a kill cut short, is left out, with a warning that names it.
     """
     if not Path(path).is_file():
         return []
-    lines = Path(path).read_text("utf-8").splitlines()
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(Path(path).read_text("utf-8", "replace").splitlines(), 1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise ValueError(f"{path}, line {number}: not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: expected a JSON object, got {line[:40]!r}")
-        rows.append(row)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            warnings.warn(f"{path}, line {number}: no JSON object, left out: {line[:40]!r}", stacklevel=2)
     return rows
 
 

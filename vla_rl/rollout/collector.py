@@ -13,10 +13,14 @@ from vla_rl.algorithms.algorithm import Decision
 from vla_rl.envs import spent, spoilt, succeeded
 from vla_rl.envs.history import History
 from vla_rl.envs.vector import Steps, VectorEnvs
+from vla_rl.registry import FaultError
 from vla_rl.replay import ReplayBuffer
 from vla_rl.rollout.task_statistics import TaskStatistics
 from vla_rl.runtime.logger import Log
 from vla_rl.specs import COST, EPISODE_TASK, REMEMBERED, VERIFIED, check_training_seed
+
+INVALID_IN_A_ROW = 10
+"""So many episodes of each environment that all are invalid end a run."""
 
 
 @dataclass
@@ -76,7 +80,8 @@ class Collector:
         self._tasks = np.array([self.tasks.index(task) for task in tasks] or [0] * envs.count, np.int32)
         self._latest = TaskStatistics(self.tasks, recent)
         replay.listen(self._latest)
-        self.episodes = self.invalid_episodes = 0
+        self.episodes = self.invalid_episodes = self.invalid_in_a_row = 0
+        self.last_error = ""
 
     @property
     def turn(self) -> slice:
@@ -93,7 +98,11 @@ class Collector:
 
         Returns:
             How many transitions that made; none at a group's first turn.
+
+        Raises:
+            FaultError: see `check`.
         """
+        self.check()
         group = self._turn = self._groups[0]
         self._groups.rotate(-1)
         made = self._take_in(group, log)
@@ -129,11 +138,20 @@ class Collector:
         made = int((~group.final).sum())
         ended = (steps.terminated | steps.truncated) & ~group.final
         self.episodes += int((ended & ~left_out).sum())
-        self.invalid_episodes += int((ended & left_out).sum())
+        self._count_invalid(ended & left_out, ended & ~left_out, steps.infos)
         # Where an episode was reset, what is said is said of the next one.
         group.spoilt = np.where(group.final, said, left_out)
         group.observation, group.final, group.fresh = steps.observation, ended, group.final
         return made
+
+    def _count_invalid(self, invalid: np.ndarray, valid: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        """Count which lanes (bool [B]) have ended an episode that the environment spoilt, and keep what it said."""
+        if valid.any():
+            self.invalid_in_a_row = 0
+        if invalid.any():
+            self.invalid_episodes += int(invalid.sum())
+            self.invalid_in_a_row += int(invalid.sum())
+            self.last_error = str(infos[int(invalid.argmax())].get("error") or "")
 
     def _told(self, group: Group, steps: Steps) -> dict[str, np.ndarray]:
         """The signals of the environments, [B, ...] by name, as replay declares them."""
@@ -169,6 +187,19 @@ class Collector:
             rows = {name: _picked(value, np.flatnonzero(kept)) for name, value in rows.items()}
         if kept.any():
             self.replay.add(**rows)
+
+    def check(self, over: bool = False) -> None:
+        """Whether there is anything to learn from.
+
+        Raises:
+            FaultError: many episodes in a row were invalid; or all of them, where the run is `over`.
+        """
+        none = over and self.invalid_episodes > 0 and not self.episodes
+        if none or self.invalid_in_a_row >= INVALID_IN_A_ROW * self.envs.count:
+            raise FaultError(
+                f"the last {self.invalid_in_a_row} episodes were all invalid, so that there is nothing to learn from; "
+                f"the reason: {self.last_error or 'their infos tell none'}"
+            )
 
     def statistics(self) -> dict[str, float]:
         """What the log shows of the episodes; of those that the environment spoilt, their number alone."""

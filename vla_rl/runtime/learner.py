@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vla_rl.buffer_pool import Allocate
 from vla_rl.models.policy import Policy
-from vla_rl.registry import ConfigError, SetupError, nearest
+from vla_rl.registry import ConfigError, FaultError, SetupError, nearest
 
 MAX_BAD_STEPS = 20
 DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -99,7 +99,8 @@ class Learner:
         self.dtype = DTYPES[mixed_precision]
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self._generator = torch.Generator().manual_seed(seed)
-        self._steps, self._bad_steps = 0, torch.zeros((), device=self.device)
+        self._steps = 0
+        self._bad_steps, self._skipped = (torch.zeros((), device=self.device) for _ in range(2))
         self._held: deque[tuple[Any, Any]] = deque()
 
     def track(self, step: int) -> None:
@@ -139,7 +140,7 @@ class Learner:
         for an accelerator, but for one look at the skipped steps in `MAX_BAD_STEPS` steps.
 
         Raises:
-            FloatingPointError: the gradient was not finite in `MAX_BAD_STEPS` steps in a row.
+            FaultError: the gradient was not finite in `MAX_BAD_STEPS` steps in a row.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         optimizer.zero_grad(set_to_none=True)
@@ -156,14 +157,21 @@ class Learner:
         return norm
 
     def _count(self, bad: Tensor, loss: Tensor) -> None:
-        """Count the steps in a row that were skipped."""
+        """Count the steps that were skipped, in all and in a row."""
         self._bad_steps = (self._bad_steps + 1) * bad
+        self._skipped += bad
         self._steps += 1
         looks = self.device.type == "cpu" or self._steps % MAX_BAD_STEPS == 0
         if looks and self._bad_steps.item() >= MAX_BAD_STEPS:
-            raise FloatingPointError(
-                f"the gradient was not finite {MAX_BAD_STEPS} times in a row; the loss is {loss.item()}"
+            raise FaultError(
+                f"the gradient was not finite {MAX_BAD_STEPS} times in a row, so that nothing is learned any more; the "
+                f"loss is {loss.item()}"
             )
+
+    @property
+    def skipped(self) -> int:
+        """How many optimiser steps were skipped since the start; asking waits for the device."""
+        return int(self._skipped.item())
 
     def hold(self, sources: Any) -> None:
         """Refer to what is being copied to the device until it has arrived, so that its memory is not used again."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -88,14 +90,24 @@ class Log:
         line = {"step": step, "time": time.time(), **values, **shares, "time/seconds": elapsed, **(extra or {})}
         line = {name: value for name, value in line.items() if not (isinstance(value, float) and math.isnan(value))}
         if self._show:
-            with self._file.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            self._append(json.dumps(line) + "\n")
         if self._accelerator is not None:
             self._accelerator.log({k: v for k, v in line.items() if k not in ("step", "time")}, step=step)
         self._sums.clear()
         self._seconds.clear()
         self._start = time.perf_counter()
         return line
+
+    def _append(self, line: str) -> None:
+        """Write a whole line or none. A full disk must not end a run that may save what it has learned by then."""
+        size = self._file.stat().st_size if self._file.exists() else 0
+        try:
+            with self._file.open("a") as file:
+                file.write(line)
+        except OSError as error:
+            print(f"warning: {self._file}: a line cannot be written: {error}", file=sys.stderr)
+            if self._file.exists():
+                os.truncate(self._file, size)
 
 
 def cut(folder: Path, step: int) -> None:

@@ -21,6 +21,10 @@ class Schedule:
             self._done[what] = step
         return due
 
+    def put_off(self, what: str, step: int, every: int) -> None:
+        """Have `what` be due still, which was not done at `step` after all."""
+        self._done[what] = step // every * every - 1
+
     def state_dict(self) -> dict[str, Any]:
         """When each was done last."""
         return {"start": self._start, "done": dict(self._done)}

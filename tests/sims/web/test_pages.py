@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from sims.screen.interaction import Gesture
+from sims.web import chromium
+from sims.web.chromium import PageError
+from sims.web.env import PageEnv
 from tests.sims.web.browsers import SETTINGS, form, needs_browser
 from vla_rl import config, envs
-from vla_rl.registry import ConfigError
+from vla_rl.envs.vector import VectorEnvs
+from vla_rl.registry import ConfigError, SetupError
 from vla_rl.specs import IMAGES, TASK
 
 pytestmark = needs_browser
@@ -142,6 +147,58 @@ def test_a_page_that_fails_spoils_its_episode_only(tmp_path: Path, harm: Any, sa
     again, _ = env.reset(seed=0)
     assert np.array_equal(again[SCREEN], first[SCREEN])
     env.close()
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, folder: Path, times: int) -> None:
+    """Have the browser be killed while it starts, so often."""
+    real, script = chromium.program(), folder / "browser"
+    once = f'mkdir "{folder}/$i" 2>/dev/null && kill -9 $$'
+    script.write_text(f'#!/bin/sh\nfor i in $(seq {times}); do {once}; done\nexec {real} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(chromium, "program", lambda: str(script))
+
+
+def test_a_browser_that_is_killed_while_it_starts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chromium._running.clear()  # which other tests may have left
+    dying(monkeypatch, tmp_path, 2)
+    env = form(tmp_path)
+    assert env.reset(seed=0)[0][SCREEN].any()
+    env.close()
+
+
+def test_a_browser_that_never_starts_is_a_fault_of_the_machine_unless_it_once_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chromium._running.clear()
+    env, known = form(tmp_path), form(tmp_path)
+    known.reset(seed=0)
+    known.unwrapped._drop(everything=True)
+    dying(monkeypatch, tmp_path, 50)
+    with pytest.raises(SetupError, match="does not start"):
+        env.reset(seed=0)
+    with pytest.raises(PageError, match="does not start"):
+        known.reset(seed=0)
+
+
+def test_a_page_that_fails_in_reset_costs_that_episode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = PageEnv._begin
+
+    def begins_but_once(env: PageEnv, seed: int) -> None:
+        if seed == 12:
+            raise PageError("the page crashed")
+        begin(env, seed)
+
+    monkeypatch.setattr(PageEnv, "_begin", begins_but_once)
+    with closing(VectorEnvs(lambda: form(tmp_path), 2, restarts=2)) as pages:
+        assert not any(info.get("invalid") for info in pages.reset(seed=20).infos)
+        pages.send_seeds([11, 12], [0, 1])
+        assert [info.get("error") for info in pages.receive().infos] == [None, "PageError: the page crashed"]
+        waiting = pages.action_space.command("wait")
+        wait = {key: np.stack([value] * 2) for key, value in waiting.items()}
+        assert pages.step(wait).truncated.tolist() == [False, True]
+        assert not any(info.get("invalid") for info in pages.step(wait).infos)
 
 
 def test_a_region_is_seen_and_pointed_into_and_the_mouse_can_be_shown(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ class PageEnv(gymnasium.Env):
             self._drop()
         if world.tab is None:
             world.tab = Tab(chromium.shared(page.online, page.root is not None), page.size, self._patience)
-            world.tab.reach = page.reach
+            world.tab.watch(page.reach)
         self._seed, world.tab.scripts = seed, self._scripts
         world.tab.open(page.address, *self._scripts(world.tab.clock.elapsed()))
         if page.setup:

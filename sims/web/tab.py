@@ -18,6 +18,7 @@ REPORT = "__vla_report"
 """What page.js calls to tell of a frame."""
 FILES: dict[str, Any] = {"patterns": [{"urlPattern": "file:*"}]}
 """Requests that wait until they are allowed."""
+ANYWHERE = Path("/")
 _SOON, _REPORTED = 0.005, 0.5
 """Seconds until a page that has not dealt with an event, or not reported a frame, is given another frame."""
 _STORED = "local_storage,indexeddb,cache_storage"
@@ -72,7 +73,7 @@ class Tab:
         self._going, self._origins = set[str](), set[str]()
         self._popups: list[Tab] = []
         self.scripts: Callable[[float], tuple[str, str]] = lambda start: ("", "")
-        self.reach: Path | None = opened.opener.reach if opened else None
+        self.reach: Path | None = opened.opener.reach if opened else ANYWHERE
         if opened is not None:
             self._context: str = opened.opener._context
             self.target = opened.target
@@ -211,11 +212,19 @@ class Tab:
             ("Emulation.setFocusEmulationEnabled", {"enabled": True}),
             ("Emulation.setDeviceMetricsOverride", screen),
             ("Page.setDownloadBehavior", {"behavior": "deny"}),
-            ("Fetch.enable", FILES),
+            *self._watching(),
             ("Target.setAutoAttach", {**WAITING, "filter": [{"type": "worker"}]}),
             ("Page.addScriptToEvaluateOnNewDocument", {"source": script}),
             ("Runtime.runIfWaitingForDebugger", {}),
         ]
+
+    def watch(self, reach: Path | None) -> None:
+        """Have pages load the files of this folder only, or none; "/" is any file, and none is waited for."""
+        self.reach = reach
+        self.session.tell(*self._watching())
+
+    def _watching(self) -> list[Call]:
+        return [] if self.reach == ANYWHERE else [("Fetch.enable", FILES)]
 
     def _settle(self) -> None:
         """Wait until a page that is being left has given way to the next one, or stays."""
@@ -316,7 +325,7 @@ class Tab:
         begin = {"expression": f"({self._worker})({self._numbered})" if self._worker else ""}
         for method, parameters in (
             ("Target.setAutoAttach", WAITING),
-            ("Fetch.enable", FILES),
+            *self._watching(),
             ("Runtime.evaluate", begin),
             ("Runtime.runIfWaitingForDebugger", {}),
         ):

@@ -5,7 +5,7 @@ Usage: .venv/bin/python -m scripts.sight [FOLDER] [--side 96] [--states 250] [--
 States along the expert's noisy paths, on training seeds. Of each thing named, in the order of its mention, and of the
 tip, with each camera: the median distance in 64ths of the picture, and how often it is more than 3 of them, over the
 states in which the camera shows at least four pixels of it. With --episodes, over all states of so many episodes, and
-once more for where a policy that remembers (`policy.remembers`) recalls things.
+once more for a policy that remembers (`policy.remembers`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vla_rl.envs import steps
 from vla_rl.grounding.pretrain import encode
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import MENTIONS, Pointers, peaks
-from vla_rl.models.remembered import PEAKS, recall, shape, updated
+from vla_rl.models.remembered import PEAKS, followed, shape, updated
 from vla_rl.specs import IMAGES, TASK
 
 TASKS = (
@@ -143,9 +143,9 @@ class Eyes:
             before, episode = (torch.zeros_like(before) if seen.episode > episode else before), seen.episode
             places, possible, sure = self.point(seen)
             before = updated(before, possible[None], sure[None])
-            recalled = recall(before)[0][0].numpy()
+            corrected = followed(before, possible[None, ..., 0, :2])[0].numpy()
             _note(found[""], places, seen.true)
-            _note(found[", remembered"], recalled, {key: place for key, place in seen.true.items() if key[0] != TIP})
+            _note(found[", remembered"], corrected, {key: place for key, place in seen.true.items() if key[0] != TIP})
         return found
 
     @torch.no_grad()

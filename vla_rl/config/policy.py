@@ -73,7 +73,7 @@ class PolicySettings:
     stack: how many successive frames of each camera it sees, the newest last.
     views: "apart" (the backbone reads each view beside the instruction by itself: the tiny one was taught so) or
         "together" (all in one sequence, for backbones that were taught on several images).
-    remembers: whether its head also reads where each thing mostly was so far in the episode (`models/remembered.py`).
+    remembers: whether what pointers say is corrected by what was seen before in the episode (`models/remembered.py`).
     """
 
     backbone: Any

@@ -104,7 +104,7 @@ class PolicyConfig(_Part):
 
     train: what the actor's loss changes: the head only, LoRA in the backbone too, or everything.
     views: whether the backbone reads the cameras' pictures apart, each beside the instruction, or together.
-    remembers: whether the head also reads where each thing mostly was so far in the episode.
+    remembers: whether what the pointers say is corrected by what was seen before in the episode.
     precision, compile: how a frozen backbone computes; auto measures what is faster, see `vla_rl.autotune.backbone`.
     """
 

@@ -33,7 +33,8 @@ class Features:
     """
 
     places: torch.Tensor
-    """float32 [B, V * S, 2] in [-1, 1]: x to the right, y down in its view."""
+    """float32 [B, V * S, 2] in [-1, 1]: x to the right, y down in its view. Of a policy that remembers, corrected by
+    what was seen before."""
     extents: torch.Tensor
     """float32 [B, V * S, 2] in [0, 1]: half the width and height in its view, in half images."""
     confidence: torch.Tensor
@@ -54,7 +55,7 @@ class Features:
     word_mask: torch.Tensor | None = None
     """bool [B, W]; False where the text has no such word."""
     remembered: torch.Tensor | None = None
-    """float32 [B, C, M, K, 3], where things are by all that was seen in the episode so far; no gradient."""
+    """float32 [B, C, M, K, 4], where things may be by all that was seen in the episode so far; no gradient."""
     peaks: torch.Tensor | None = None
     """float32 [B, C, M, P, 3], what pointers think possible in the newest views; no gradient, and not packed."""
 
@@ -99,8 +100,18 @@ class Features:
         """The same of pictures and words, beside the state of these observations and what was remembered before."""
         changed = self._map(lambda value: value)
         changed.state = observation.get(STATE, self.state)
-        if REMEMBERED in observation:
-            changed.remembered = tracks.updated(observation[REMEMBERED], *self.seen_now())
+        if REMEMBERED not in observation:
+            return changed
+        return changed.corrected(tracks.updated(observation[REMEMBERED], *self.seen_now()))
+
+    def corrected(self, remembered: torch.Tensor) -> Features:
+        """The same, its places corrected by what is remembered once they have been seen."""
+        assert self.peaks is not None, "features without peaks"
+        changed = self._map(lambda value: value)
+        places = self.places.unflatten(1, (self.peaks.shape[1], -1, SLOTS)).clone()
+        own = places[:, :, -1, :MENTIONS] if self.remembered is None else self.peaks[..., 0, :2]
+        places[:, :, -1, :MENTIONS] = tracks.followed(remembered, own)
+        changed.places, changed.remembered = places.flatten(1, 3), remembered
         return changed
 
     def seen_now(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -74,7 +74,7 @@ class Policy(nn.Module):
         self.trunk = Trunk(backbone, pointers, settings.views == "together")
         self.frozen: Trunk | None = None
         self._prepare_trunk()
-        self.readout = Readout(self.cameras, settings.stack, state_dim, self.marks, settings.remembers)
+        self.readout = Readout(self.cameras, settings.stack, state_dim, self.marks)
         self.head = ActionHead(
             settings.head,
             self.slots,
@@ -284,9 +284,9 @@ class Policy(nn.Module):
     def ground_episode(self, observation: Mapping[str, Any]) -> Features:
         """The same of observations that follow one another, so that each remembers those before it."""
         features = self.ground(observation)
-        if features.peaks is not None:
-            features.remembered = remembered.through(self._before(observation, 1), *features.seen_now())
-        return features
+        if features.peaks is None:
+            return features
+        return features.corrected(remembered.through(self._before(observation, 1), *features.seen_now()))
 
     # --- features to decisions ------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """What heads and critics read of features, in one flat row.
 
-Shapes: B rows, V views, S slots of the pointers, R readout, P state, M marks, F flags of a mark; of what is remembered,
-C cameras and M things.
+Shapes: B rows, V views, S slots of the pointers, R readout, P state, M marks, F flags of a mark.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ import torch
 from torch import nn
 
 from vla_rl.models.features import Features
-from vla_rl.models.pointers import MENTIONS, SLOTS
-from vla_rl.models.remembered import recall
+from vla_rl.models.pointers import SLOTS
 from vla_rl.specs import Mark
 
 DIFFERENCE_GAIN = 4.0
@@ -30,28 +28,19 @@ class Readout(nn.Module):
 
     Differences: of every pair of slots within a view, and of each slot between successive frames of a camera.
     Of places that the state tells of (`marks`): how near each is to what each slot points at in its camera's newest
-    view, and what has been done there. Of what is remembered: the place, how far it is from `<self>`, and its share. No
-    weights, so that policy and critic share one.
+    view, and what has been done there. No weights, so that policy and critic share one.
 
     Args:
         cameras: their names, in the order of the views. stack: views of each, the newest last. state_dim: P.
-        marks: those of other cameras are passed over. remembers: whether the features hold what is remembered.
+        marks: those of other cameras are passed over.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
     pairs: torch.Tensor
 
-    def __init__(
-        self,
-        cameras: Sequence[str],
-        stack: int,
-        state_dim: int,
-        marks: Sequence[Mark] = (),
-        remembers: bool = False,
-    ) -> None:
+    def __init__(self, cameras: Sequence[str], stack: int, state_dim: int, marks: Sequence[Mark] = ()) -> None:
         super().__init__()
-        self.remembers = remembers
         views = len(cameras) * stack
         pairs = [(v * SLOTS + i, v * SLOTS + j) for v in range(views) for i in range(SLOTS) for j in range(i)]
         for view in range(views):
@@ -61,8 +50,7 @@ class Readout(nn.Module):
         told = [[mark for mark in marks if mark.camera == camera] for camera in cameras]
         parts = [Marks(each, (camera + 1) * stack - 1) for camera, each in enumerate(told) if each]
         self.marks = nn.ModuleList(parts)
-        recalled = len(cameras) * MENTIONS * 5 if remembers else 0
-        self.size = views * SLOTS * 5 + 2 * len(pairs) + sum(part.size for part in parts) + recalled + state_dim
+        self.size = views * SLOTS * 5 + 2 * len(pairs) + sum(part.size for part in parts) + state_dim
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("std", torch.ones(self.size))
 
@@ -80,18 +68,7 @@ class Readout(nn.Module):
         differences = (features.places[:, i] - features.places[:, j]) * both
         near = [marks(features) for marks in self.marks]
         pointed = [gated.flatten(1), extents.flatten(1), confidence, differences.flatten(1)]
-        recalled = [self._recalled(features)] if self.remembers else []
-        return torch.cat([*pointed, *near, *recalled, features.state], 1)
-
-    def _recalled(self, features: Features) -> torch.Tensor:
-        """float32 [B, C * M * 5]: places, differences from `<self>` in that camera's newest view, shares."""
-        assert features.remembered is not None, "features without what is remembered"
-        places_BCM2, share_BCM = recall(features.remembered)
-        cameras = places_BCM2.shape[1]
-        newest = features.places.unflatten(1, (cameras, -1))[:, :, -1:]  # <self> is the last slot of a view
-        share = share_BCM.unsqueeze(-1)
-        aside = (places_BCM2 - newest) * DIFFERENCE_GAIN
-        return torch.cat([places_BCM2 * share, aside * share, share], -1).flatten(1)
+        return torch.cat([*pointed, *near, features.state], 1)
 
     def set_normalization(self, features: Features) -> None:
         """Take mean and spread from features of demonstrations; what hardly varies there is only shifted.

@@ -2,8 +2,8 @@
 
 A pointer errs now and then: the gripper hides its thing, a twin stands beside it, a lamp has gone out. So a few tracks
 are kept of each pointer. A track follows the places that the pointer thinks possible, and weighs what it thought of
-them; the heaviest one is recalled. A twin that was taken for the thing for a moment is a track of little weight, and
-where nothing is seen all tracks stay where they were.
+them. Where the heaviest one goes on, that is where the thing is: a twin that was taken for it for a moment is a track
+of little weight. Where it does not, as where nothing is seen, the pointer's own place counts.
 
 Shapes: B rows, C cameras, M things that a text may mention, P places that a pointer thinks possible, K tracks.
 """
@@ -27,16 +27,17 @@ GATE = 0.25
 
 
 def shape(cameras: int) -> tuple[int, int, int, int]:
-    """[C, M, K, 3] of a row: each track's x and y in [-1, 1], and its weight; 0 where there is none."""
-    return cameras, MENTIONS, TRACKS, 3
+    """[C, M, K, 4] of a row: each track's x and y in [-1, 1], its weight, and whether it went on in the last
+    observation; 0 where there is none."""
+    return cameras, MENTIONS, TRACKS, 4
 
 
 @torch.no_grad()
 def updated(before: torch.Tensor, peaks: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
-    """What is remembered after another observation, float32 [B, C, M, K, 3].
+    """What is remembered after another observation, float32 [B, C, M, K, 4].
 
     Args:
-        before: float32 [B, C, M, K, 3].
+        before: float32 [B, C, M, K, 4].
         peaks: float32 [B, C, M, P, 3], the places that the pointers think possible now, and how much, in [0, 1].
         confidence: float32 [B, C, M].
     """
@@ -57,23 +58,21 @@ def updated(before: torch.Tensor, peaks: torch.Tensor, confidence: torch.Tensor)
         weight = torch.where(chosen, torch.where(followed, weight, 0.0) + adds, weight)
         at = torch.where(chosen.unsqueeze(-1), place, at)
         taken |= chosen
-    return torch.cat([at, weight.unsqueeze(-1)], -1)
+    return torch.cat([at, weight.unsqueeze(-1), taken.unsqueeze(-1)], -1)
 
 
-def recall(remembered: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the heaviest track of each thing is, float32 [B, C, M, 2], and its share of all weight [B, C, M]; 0 where
-    nothing was seen."""
+def followed(remembered: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Where things are, float32 [B, C, M, 2]: at the heaviest track, if that went on, else at the pointer's place."""
     weight = remembered[..., 2]
-    most, track = weight.max(-1, keepdim=True)
-    index = track.unsqueeze(-1).expand(*track.shape, 2)
-    places = remembered[..., :2].gather(-2, index).squeeze(-2)
-    return places, (most / weight.sum(-1, keepdim=True).clamp_min(LEAST)).squeeze(-1)
+    heaviest = weight.argmax(-1)[..., None, None].expand(*weight.shape[:-1], 1, remembered.shape[-1])
+    best = remembered.gather(-2, heaviest).squeeze(-2)
+    return torch.where(best[..., 3:] > 0, best[..., :2], places)
 
 
 def through(before: torch.Tensor, peaks: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
-    """What is remembered after each of T observations that follow one another, float32 [T, C, M, K, 3].
+    """What is remembered after each of T observations that follow one another, float32 [T, C, M, K, 4].
 
-    before: float32 [1, C, M, K, 3]. peaks, confidence: of the observations, in order, as `updated` takes them.
+    before: float32 [1, C, M, K, 4]. peaks, confidence: of the observations, in order, as `updated` takes them.
     """
     after = []
     for now in zip(peaks.split(1), confidence.split(1), strict=True):

@@ -159,6 +159,17 @@ def test_random_damages_of_demonstrations_are_refused(tmp_path_factory: pytest.T
         brief(error)
 
 
+def test_a_refusal_does_not_hold_the_file(tmp_path: Path) -> None:
+    demos.save(Demonstrations((episode(),), SHAPE, {"env": "x"}), tmp_path / "own")
+    (file,) = (tmp_path / "own").glob("*.npz")
+    content = bytearray(file.read_bytes())
+    content[26:28] = b"\xff\x0f"  # how long the first entry's name is, which is told
+    file.write_bytes(content)
+    with pytest.raises(demos.DemonstrationError, match="damaged or incomplete") as refused:
+        demos.load(tmp_path / "own", SHAPE)
+    assert len(str(refused.value)) < 1_000
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -26,7 +26,7 @@ import numpy as np
 
 from vla_rl.envs import ObservationShape
 from vla_rl.envs.history import stacked_times
-from vla_rl.specs import STATE, TASK, kept_text
+from vla_rl.specs import STATE, TASK, kept_text, readable
 
 FORMAT = "vla_rl/demonstrations"
 VERSION = 1
@@ -307,7 +307,7 @@ def naming(path: Path) -> Iterator[None]:
         raise
     except _DAMAGE as error:
         reason = f"lacks the key {error}" if isinstance(error, KeyError) else str(error)
-        raise DemonstrationError(f"{path}: damaged or incomplete: {reason}") from error
+        raise DemonstrationError(f"{path}: damaged or incomplete: {readable(reason, 500)}") from error
 
 
 @contextmanager

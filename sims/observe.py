@@ -13,14 +13,12 @@ import gymnasium
 import numpy as np
 
 from vla_rl import registry
-from vla_rl.specs import IMAGES, STATE, TASK, Mark, Sensor, SensorSpec, kept_text
+from vla_rl.specs import IMAGES, LARGEST, STATE, TASK, Mark, Sensor, SensorSpec, kept_text
 
 SAMPLED = string.ascii_letters + string.digits + " " + string.punctuation
 """What a sample of a text is written with."""
 SEPARATOR = "\n"
 """Between two texts."""
-LARGEST = 1e18
-"""Of a reading's numbers: the square of more has no place in float32."""
 INSTRUCTION_LENGTH = 320
 """Characters that an instruction may have, unless its sensor is told otherwise."""
 

@@ -27,6 +27,9 @@ TASK = "task"
 Truncation = Literal["bootstrap", "fail", "drop"]
 """What the observed return of an episode counts for that was cut short, by a limit of steps, instead of ending."""
 
+LARGEST = 1e18
+"""Of rewards, and of an observation's numbers that have no bounds: the square of more has no place in float32."""
+
 Observation = Mapping[str, Any]
 """What an environment returns: `IMAGES + camera` uint8 HWC, `STATE` float32 [P], `TASK` str."""
 

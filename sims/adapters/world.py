@@ -12,11 +12,11 @@ import numpy as np
 from sims.adapters.meshes import coarse
 from sims.adapters.settings import View
 from sims.mujoco.render import Renderer
+from sims.mujoco.world import BAD_NUMBERS
 from vla_rl.registry import nearest
 
 _CELLS = 8
 """Meshes stay this many times finer than the pixels of a picture of the whole model."""
-_BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC", "CTRL")]
 
 
 class ForeignWorld:
@@ -67,7 +67,7 @@ class ForeignWorld:
         return self._bad_numbers() > self._warnings
 
     def _bad_numbers(self) -> int:
-        return 0 if self.model is None else int(self.data.warning.number[_BAD_NUMBERS].sum())
+        return 0 if self.model is None else int(self.data.warning.number[BAD_NUMBERS].sum())
 
     # Looking
 

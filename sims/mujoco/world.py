@@ -20,7 +20,8 @@ from sims.mujoco.table import SUBSTEPS
 from sims.mujoco.things import Thing
 from vla_rl.registry import nearest
 
-_BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC", "CTRL")]
+BAD_NUMBERS = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC", "CTRL")]
+"""The warnings of MuJoCo by which a simulation has diverged."""
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 _SHOWN, _HIDDEN = 0, 4  # geom groups; MuJoCo draws 0 to 2
 
@@ -247,7 +248,7 @@ class World:
     @property
     def diverged(self) -> bool:
         """Whether MuJoCo met numbers it could not go on with since the last reset, and started over by itself."""
-        return bool(self.data.warning.number[_BAD_NUMBERS].any())
+        return bool(self.data.warning.number[BAD_NUMBERS].any())
 
     def object_position(self, slot: str) -> np.ndarray:
         """The centre of the first part of what `slot` shows [3], metres."""

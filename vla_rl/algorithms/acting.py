@@ -69,8 +69,7 @@ class Explorer:
         if self._critic_share > 0:
             # Before the critic acts there is nothing to compare.
             extras[ACTING] = ways if scorer is not None else np.zeros_like(ways)
-        remembered = None if features.remembered is None else features.remembered.cpu().numpy()
-        return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack(), extras, remembered)
+        return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack(), extras, features.noted)
 
     def _noise(self, rows: int, samples: int = 1) -> Tensor:
         return self._learner.uniform(rows, samples, len(self._policy.slots))

@@ -222,7 +222,7 @@ def _sample(
     noise = np.stack([rng.random((1, len(policy.slots))) for rng in rngs])
     features = policy.encode(seen)
     tokens = policy.sample(features, 1, torch.from_numpy(noise).float().clamp(1e-6, 1 - 1e-6))[:, 0].numpy()
-    return tokens, None if features.remembered is None else features.remembered.numpy()
+    return tokens, features.noted
 
 
 def summary(judged: Judged) -> dict[str, Any]:

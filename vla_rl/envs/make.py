@@ -17,7 +17,7 @@ import numpy as np
 from vla_rl import registry
 from vla_rl.actions.command import Commands
 from vla_rl.registry import ConfigError
-from vla_rl.specs import COST, IMAGES, STATE, TASK, Mark
+from vla_rl.specs import COST, IMAGES, LARGEST, STATE, TASK, Mark
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
@@ -26,8 +26,6 @@ SUCCESS = ("is_success", "success")
 """The words of an `info` that tell of success; the first one that is there counts."""
 
 
-LARGEST = 1e18
-"""Of rewards, and of an observation's numbers that have no bounds; the square of more has no place in float32."""
 FAR = 1000.0
 """So many times as wide as its space may a number lie outside of it, which many environments state too narrowly."""
 

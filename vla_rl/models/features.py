@@ -7,7 +7,7 @@ N visual tokens of a view, W words, D width of the backbone; C, M, P, K of what 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -76,9 +76,7 @@ class Features:
 
     def jittered(self, std: float) -> Features:
         """The same with Gaussian noise on the places: a regulariser for few demonstrations."""
-        changed = self._map(lambda value: value)
-        changed.places = self.places + std * torch.randn_like(self.places)
-        return changed
+        return replace(self, places=self.places + std * torch.randn_like(self.places))
 
     def near(self, points_BX2: torch.Tensor, slots: slice, margin: float) -> torch.Tensor:
         """How near points (x, y in [-1, 1]) are to what the `slots` of a view point at: [B, X, S] in [0, 1].
@@ -98,27 +96,29 @@ class Features:
 
     def beside(self, observation: Mapping[str, Any]) -> Features:
         """The same of pictures and words, beside the state of these observations and what was remembered before."""
-        changed = self._map(lambda value: value)
-        changed.state = observation.get(STATE, self.state)
+        beside = replace(self, state=observation.get(STATE, self.state))
         if REMEMBERED not in observation:
-            return changed
-        return changed.corrected(tracks.updated(observation[REMEMBERED], *self.seen_now()))
+            return beside
+        return beside.corrected(tracks.updated(observation[REMEMBERED], *self.seen_now()))
 
     def corrected(self, remembered: torch.Tensor) -> Features:
         """The same, its places corrected by what is remembered once they have been seen."""
         assert self.peaks is not None, "features without peaks"
-        changed = self._map(lambda value: value)
         places = self.places.unflatten(1, (self.peaks.shape[1], -1, SLOTS)).clone()
         own = places[:, :, -1, :MENTIONS] if self.remembered is None else self.peaks[..., 0, :2]
         places[:, :, -1, :MENTIONS] = tracks.followed(remembered, own)
-        changed.places, changed.remembered = places.flatten(1, 3), remembered
-        return changed
+        return replace(self, places=places.flatten(1, 3), remembered=remembered)
 
     def seen_now(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What is remembered from: the peaks, and the confidences [B, C, M] of the newest views."""
         assert self.peaks is not None, "features without peaks"
         by_view = self.confidence.detach().unflatten(1, (self.peaks.shape[1], -1, SLOTS))
         return self.peaks, by_view[:, :, -1, :MENTIONS]
+
+    @property
+    def noted(self) -> np.ndarray | None:
+        """What the next observation of the same episodes is given as `specs.REMEMBERED`; None where nothing is."""
+        return None if self.remembered is None else self.remembered.cpu().numpy()
 
     def pack(self) -> dict[str, np.ndarray]:
         """Everything but the state as arrays for replay; wide features in half precision."""

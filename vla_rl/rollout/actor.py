@@ -51,7 +51,7 @@ class Actor:
             tokens = self.policy.greedy(features).unsqueeze(1)
         else:
             tokens = self.policy.sample(features, self._best_of, self._noise(len(features)))
-        told = {} if features.remembered is None else {REMEMBERED: features.remembered.cpu().numpy()}
+        told = {} if (noted := features.noted) is None else {REMEMBERED: noted}
         if self._scorer is None:
             return tokens[:, 0].cpu().numpy(), told
         best, q = best_of(self._scorer, grounded, tokens)

@@ -35,11 +35,14 @@ GROUPS = (
     "listeners",
     "rehearsals",
     "algorithms",
+    "costs",
 )
 ADAPTER = "vla_rl/Adapter-v0"
 """The environment, registered among `envs`, that shows another package's as one of ours."""
 
 
+GROUP = "group"
+"""In the metadata of a component's field: the components that it takes are of this group, not of its own."""
 RENAMED = {("algorithms", "parl"): "pa_rl"}
 """Names that configs and checkpoints of the last release have, by group, and what they are called now."""
 TASK_KEYS = ("env_name", "task_name", "name", "task")
@@ -153,7 +156,7 @@ def named(reference: str) -> Any:
 def build(group: str, config: Any, plugins: Sequence[str] = (), path: str = "") -> Any:
     """The component that `config` describes: an instance already, a name, or {"type": name, ...}.
 
-    Nested mappings with a `type` are components of the same group.
+    Nested mappings with a `type` are components of the same group, or of that which the field's metadata name.
 
     Raises:
         ConfigError: see the module's text.
@@ -168,7 +171,12 @@ def build(group: str, config: Any, plugins: Sequence[str] = (), path: str = "") 
     if "type" not in config:
         raise ConfigError(f"{path}: lacks the key 'type', one of {', '.join(entries(group))}")
     component = resolve(group, config["type"], plugins, f"{path}.type")
-    values = {key: _nested(group, value, plugins, f"{path}.{key}") for key, value in config.items() if key != "type"}
+    _check_keys(component, [key for key in config if key != "type"], path)
+    values = {
+        key: _nested(_group_of(component, key, group), value, plugins, f"{path}.{key}")
+        for key, value in config.items()
+        if key != "type"
+    }
     return validated(component, values, path)
 
 
@@ -182,7 +190,10 @@ def describe(component: Any, group: str) -> dict[str, Any]:
     """
     kind = type(component)
     assert _is_component(component), component
-    values = {name: _plain(getattr(component, name), group, f"{kind.__name__}.{name}") for name in parameters(kind)}
+    values = {
+        name: _plain(getattr(component, name), _group_of(kind, name, group), f"{kind.__name__}.{name}")
+        for name in parameters(kind)
+    }
     return {"type": name_of(kind, group), **values}
 
 
@@ -200,16 +211,31 @@ def parameters(component: type) -> dict[str, dataclasses.Field]:
     return {field.name: field for field in dataclasses.fields(component) if field.init}
 
 
+def _check_keys(component: type, keys: Iterable[str], path: str) -> None:
+    """Raise ConfigError for a key that the component lacks, with its own reason where it tells one."""
+    known = parameters(component)
+    for key in keys:
+        if key not in known:
+            refused = getattr(component, "refused", {}).get(key)
+            raise ConfigError(f"{path}.{key}: {refused or f'unknown key; {nearest(key, known)}'}")
+
+
+def _group_of(component: type, key: str, group: str) -> str:
+    """Of which group the components are that a field takes; by default of the component's own."""
+    field = parameters(component).get(key)
+    return group if field is None else field.metadata.get(GROUP, group)
+
+
 def validated(component: type, values: Mapping[str, Any], path: str) -> Any:
     """`component(**values)` after checking names and types (JSON's types: no "1" for 1).
+
+    A component may say of keys that it lacks why, in a mapping `refused` of its class.
 
     Raises:
         ConfigError: unknown key, missing key, wrong type, or a value that the component refuses.
     """
     known = parameters(component)
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"{path}.{key}: unknown key; {nearest(key, known)}")
+    _check_keys(component, values, path)
     hints = get_type_hints(component)
     checked = {key: _checked(hints[key], value, f"{path}.{key}") for key, value in values.items()}
     for name, field in known.items():

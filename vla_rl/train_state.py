@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from vla_rl import build, registry
-from vla_rl.algorithms.algorithm import ActsByScorer, Algorithm, Decision
+from vla_rl.algorithms.algorithm import ActsByScorer, Algorithm, Decision, Listens
 from vla_rl.algorithms.needs import Needs
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
@@ -172,6 +172,8 @@ def make(run: RunConfig, folder: Path) -> TrainState:
         [lane.make for lane in dealt], run.train.num_envs, workers, run.train.step_timeout, run.train.restarts, spare
     )
     replay.listen(acting := ActingStatistics(len(run.envs)))
+    if run.algorithm.needs.listens:
+        replay.listen(cast("Listens", algorithm).listener)
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return TrainState(
         run=run,

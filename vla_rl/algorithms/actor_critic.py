@@ -19,11 +19,13 @@ from vla_rl.algorithms.acting import Explorer
 from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.algorithms.augment import Augment
 from vla_rl.algorithms.configs import ActorCriticConfig
+from vla_rl.algorithms.constraints import ConstrainedScorer, Constraint
 from vla_rl.algorithms.critic import Critic, QScorer, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.rehearsal import Rehearsal, remembered
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
+from vla_rl.replay import EpisodeListener
 from vla_rl.replay.batch import Batch
 from vla_rl.runtime.learner import Learner
 
@@ -78,16 +80,24 @@ class ActorCritic(ABC):
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         self.q: Scorer = QScorer(self.critic, policy)
         self.target_q: Scorer = QScorer(self.target, policy)
+        self.judge = self.q
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
+        self.constraint = None if settings.cost is None else Constraint(settings, policy, learner)
         self.updates, self.trusted = 0, True
         self._warned = False
         self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
 
     @property
     def scorer(self) -> Scorer | None:
-        """What ranks decisions."""
-        return self.q
+        """What ranks decisions: by the success that `judge` promises, and by cost where that counts."""
+        return self.judge if self.constraint is None else ConstrainedScorer(self.judge, self.constraint.rank)
+
+    @property
+    def listener(self) -> EpisodeListener:
+        """What is to hear of the run's episodes, see `Needs.listens`."""
+        assert self.constraint is not None, "there are no costs that count"
+        return self.constraint.listener
 
     def make_critic(self) -> Critic:
         """A fresh critic."""
@@ -119,11 +129,14 @@ class ActorCritic(ABC):
         rows = LearnerBatch.of(batch, self.policy, self.learner.device, self.augment, following)
         self.learner.hold(batch)
         metrics = self.update_critic(rows)
+        if self.constraint is not None:
+            metrics |= self.constraint.update(rows, self._next_decisions(rows))
         self.update_target()
         self.updates += 1
         if self.past_warmup and self.updates % self.settings.critic_updates == 0:
             some = rows.subsample(self.settings.actor_batch_size)
             metrics |= self.clone(some) if self.falls_back else self.update_actor(some)
+            metrics |= {} if self.constraint is None else self.constraint.adjust()
         return metrics
 
     @property
@@ -209,11 +222,28 @@ class ActorCritic(ABC):
     @torch.no_grad()
     def next_value(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
         """[C] what the target critic makes of observations, by samples of the policy."""
-        settings = self.settings
+        q = self.target_q(grounded, self.decisions(grounded, observation))
+        return losses.backup_value(q, self.settings.backup, self.settings.value_range)
+
+    @torch.no_grad()
+    def decisions(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
+        """Samples of the policy at observations, int64 [C, `backup_samples`, K]."""
+        samples = self.settings.backup_samples
         features = self.actor_features(grounded, observation)
-        noise = self.noise(len(grounded), settings.backup_samples)
-        q = self.target_q(grounded, self.policy.sample(features, settings.backup_samples, noise))
-        return losses.backup_value(q, settings.backup, settings.value_range)
+        return self.policy.sample(features, samples, self.noise(len(grounded), samples))
+
+    def _next_decisions(self, rows: LearnerBatch) -> Tensor | None:
+        """Samples of the policy at what followed the rows, where that is there."""
+        return None if rows.next_grounded is None else self.decisions(rows.next_grounded, rows.next_observation)
+
+    @torch.no_grad()
+    def advantage(self, logits: Logits, rows: LearnerBatch, samples: int) -> Tensor:
+        """[B] how much more the rows' decisions are worth than `samples` of the policy's own are on average, by success
+        and by cost where that counts."""
+        own = self.policy.sample(logits, samples, self.noise(len(rows), samples))
+        assert self.scorer is not None, "nothing ranks decisions"
+        worth = self.scorer(rows.grounded, torch.cat([own, rows.tokens.unsqueeze(1)], dim=1))
+        return worth[:, -1] - worth[:, :-1].mean(1)
 
     @abstractmethod
     def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
@@ -295,7 +325,8 @@ class ActorCritic(ABC):
     @property
     def rates(self) -> list[tuple[Any, float]]:
         """Every optimiser, and the learning rate that it begins with."""
-        return [(self.critic_optimizer, self.settings.critic_lr), (self.actor_optimizer, self.settings.actor_lr)]
+        own = [(self.critic_optimizer, self.settings.critic_lr), (self.actor_optimizer, self.settings.actor_lr)]
+        return own if self.constraint is None else [*own, *self.constraint.rates]
 
     # --- state ----------------------------------------------------------------------------------------------
 
@@ -310,6 +341,7 @@ class ActorCritic(ABC):
             "updates": self.updates,
             "trusted": self.trusted,
             **({} if self.rehearsal is None else {"rehearsal": self.rehearsal.state_dict()}),
+            **({} if self.constraint is None else {"constraint": self.constraint.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -322,6 +354,8 @@ class ActorCritic(ABC):
         self.updates, self.trusted = state["updates"], state.get("trusted", True)
         if self.rehearsal is not None and "rehearsal" in state:  # else it begins now
             self.rehearsal.load_state_dict(state["rehearsal"])
+        if self.constraint is not None:
+            self.constraint.load_state_dict(state["constraint"])
 
     # --- parts ----------------------------------------------------------------------------------------------
 

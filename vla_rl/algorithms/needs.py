@@ -24,6 +24,7 @@ class Needs:
     reference: whether a frozen copy of the policy that the run starts from is wanted.
     best_of: of how many samples lanes that act by what ranks decisions take the best; 0 where none do. If some do, the
         algorithm hears how that goes (`ActsByScorer`), and declares the column `ACTING`.
+    listens: whether the algorithm hears of the episodes that end in its process (`Listens`).
     columns: signals that `Decision.extras` hold, for replay to keep.
     """
 
@@ -40,4 +41,5 @@ class Needs:
     shifts: bool = False
     reference: bool = False
     best_of: int = 0
+    listens: bool = False
     columns: tuple[Signal, ...] = ()

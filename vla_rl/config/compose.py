@@ -32,6 +32,7 @@ ENV, MORE, TASKS = "env", "more_envs", "tasks"
 """The group of which a run may have several: the first, the key of the others, and what lists them in a file of it."""
 PLACES = {
     "action_space": "action_spaces",
+    "algorithm.cost": "costs",
     "algorithm": "algorithms",
     "policy.backbone": "backbones",
     "env.sensors": "sensors",

@@ -179,6 +179,15 @@ class Costly(Line):
         return observation, 0.1, terminated, truncated, info | told
 
 
+class Caller(Costly):
+    """The same line, which tells how often a tool was called so far, at every step, and what was lost."""
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        *rest, info = super().step(action)
+        told = {"calls": self.steps, "regret": 0.5, "under_calls": float("nan")}
+        return *rest, info | told  # type: ignore[return-value]
+
+
 class Walker:
     """A deterministic actor in five bins: walks to the middle, or, with `lazy`, only from the right."""
 
@@ -199,6 +208,6 @@ def in_five_bins(env_id: str = LINE, **settings: Any) -> TokenEnv:
     return TokenEnv(env, Binned(bins=5).bind(env.action_space))
 
 
-for name in (Line, Stuck, Wild, Breaks, Faulty, Beacon, Fatal, Costly):
+for name in (Line, Stuck, Wild, Breaks, Faulty, Beacon, Fatal, Costly, Caller):
     if f"fake/{name.__name__}-v0" not in gymnasium.registry:
         gymnasium.register(f"fake/{name.__name__}-v0", entry_point=f"{__name__}:{name.__name__}")

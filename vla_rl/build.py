@@ -14,6 +14,7 @@ import numpy as np
 from vla_rl import envs, registry
 from vla_rl.actions import horizon
 from vla_rl.algorithms.rehearsal import Rehearsal
+from vla_rl.algorithms.tether import HeldFrames
 from vla_rl.config import RunConfig
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
@@ -34,10 +35,11 @@ def env_factory(
 
 
 def env_factories(
-    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None
+    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None, held: bool = False
 ) -> dict[str, partial[gymnasium.Env]]:
-    """A maker of each of the run's environments, by name."""
-    return {one.env.name: env_factory(one, spec, render_mode, past) for one in run.each()}
+    """A maker of each of the run's environments, by name; where asked, also of those that it holds."""
+    each = (*run.each(), *(run.held() if held else ()))
+    return {one.env.name: env_factory(one, spec, render_mode, past) for one in each}
 
 
 def with_gamma(run: RunConfig) -> RunConfig:
@@ -65,13 +67,13 @@ def with_gamma(run: RunConfig) -> RunConfig:
     return run.model_copy(update={"algorithm": algorithm})
 
 
-def env_spec(run: RunConfig) -> EnvSpec:
-    """Look at each environment of the run once.
+def env_spec(run: RunConfig, held: bool = False) -> EnvSpec:
+    """Look at each environment of the run once; where asked, also at those that it holds.
 
     Raises:
         ConfigError: its observations or actions do not suit the config, or those of several are not alike.
     """
-    return envs.joint({one.env.name: _env_spec(one) for one in run.each()})
+    return envs.joint({one.env.name: _env_spec(one) for one in (*run.each(), *(run.held() if held else ()))})
 
 
 def _env_spec(run: RunConfig) -> EnvSpec:
@@ -244,6 +246,21 @@ def rehearsal(run: RunConfig, policy: Policy) -> Rehearsal | None:
         raise ConfigError("train.rehearsal: holds a trunk that trains; policy.train=head trains none, lora and all do")
     source: PictureSource = registry.build("rehearsals", run.train.rehearsal, run.plugins, "train.rehearsal")
     return Rehearsal(policy, source.draw(run.seed), run.train.rehearsal_rows)
+
+
+def held_frames(run: RunConfig, spec: EnvSpec, policy: Policy) -> HeldFrames | None:
+    """What is seen in demonstrations of the tasks that the run holds; None where the algorithm wants nothing of them.
+
+    Raises:
+        ConfigError: a held task has no demonstrations.
+    """
+    if not run.algorithm.needs.held:
+        return None
+    shown = tuple(_demonstrations(one, spec) for one in run.held())
+    none = next((one for one, each in zip(run.held(), shown, strict=True) if not len(each)), None)
+    if none is not None:
+        raise ConfigError(f"algorithm.held_budget: there are no demonstrations of {none.env.name}; demos.episodes is 0")
+    return HeldFrames(demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk), policy)
 
 
 def check_returns(run: RunConfig, spec: EnvSpec, demos: ReplayBuffer) -> None:

@@ -181,6 +181,12 @@ SIGNALS = (Signal(COST, summed=True), Signal(VERIFIED, "bool"), Signal(EPISODE_T
 itself checks, whatever it paid, and which of the run's tasks the lane is at."""
 
 
+TALLIES = ("calls", "over_calls", "under_calls", "regret", "fixed_regret")
+"""What an environment's `info` may tell of its episode so far, beside what it costs: calls of tools; those that were
+not worth their price; acts where a call would have been better; what was lost beside the best way, and what the best
+fixed rule would lose."""
+
+
 SAMPLED, GREEDY, BY_CRITIC = 1, 2, 3
 """How a decision was taken while collecting, which a row's signal `ACTING` tells; 0: not told."""
 MOST_CHOICES = 1 << 20

@@ -140,17 +140,19 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     """Build every part of the run, once; its tracker writes into `folder`."""
     run = build.with_gamma(run)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
-    spec = build.env_spec(run)
+    spec = build.env_spec(run, held=True)
     learner = build.learner(run, folder)
     shown = build.demonstrations(run, spec)
     policy = learner.prepare(start_policy(run, spec, shown))
     seen = feature_cache.any_observation(policy, spec.observation, run.train.num_envs)
     backbone = tune(policy, run.policy.precision, run.policy.compile, seen)
     if run.algorithm.needs.reference and run.train.checkpoint is None:
-        raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
+        raise ConfigError(
+            "algorithm.kl_weight, kl_budget, held_budget: need train.checkpoint, the policy to stay close to"
+        )
     reference = policy.frozen_copy() if run.algorithm.needs.reference else None
-    held = build.rehearsal(run, policy)
-    parts: dict[str, Any] = {} if held is None else {"rehearsal": held}
+    asked = {"rehearsal": build.rehearsal(run, policy), "held": build.held_frames(run, spec, policy)}
+    parts: dict[str, Any] = {name: part for name, part in asked.items() if part is not None}
     algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference, **parts)
     cache = feature_cache.choose(run, spec.observation, policy)
     replay = build.replay(
@@ -188,7 +190,7 @@ def make(run: RunConfig, folder: Path) -> TrainState:
         backbone=backbone,
         own=build.own_experience(run, spec),
         evaluator=Evaluator(
-            build.env_factories(run, spec, past=Past()),
+            build.env_factories(run, spec, past=Past(), held=True),
             run.eval.num_envs,
             workers_of(run, learner.processes),
             run.train.step_timeout,
@@ -233,13 +235,15 @@ def validate(state: TrainState, stop: Stop) -> dict[str, float] | None:
     """Greedy success on seeds that neither training nor the final evaluation uses, in the world as it is by now.
 
     The episodes are dealt out to the tasks, and of each its seeds to the processes; where there are several tasks, the
-    success of each is told, too. None where the run is told to stop meanwhile.
+    success of each is told, too; and that of the held ones, which count nowhere else. None where the run is told to
+    stop meanwhile.
     """
-    learner, tasks = state.learner, [env.name for env in state.run.envs]
-    count = max(state.run.train.eval_episodes // len(tasks), 1)
+    learner, own_tasks = state.learner, len(state.run.envs)
+    tasks = [env.name for env in (*state.run.envs, *state.run.held_envs)]
+    count = max(state.run.train.eval_episodes // own_tasks, 1)
     if state.spec.shifts:
         past = Past(learner.processes * state.collector.episodes)
-        state.evaluator.renew(build.env_factories(state.run, state.spec, past=past))
+        state.evaluator.renew(build.env_factories(state.run, state.spec, past=past, held=True))
     seeds = VALIDATION_SEEDS[:count][learner.rank :: learner.processes]
 
     def own() -> list[int]:
@@ -258,17 +262,16 @@ def validate(state: TrainState, stop: Stop) -> dict[str, float] | None:
     if stopped:
         return None
     totals = np.array(counts, int).reshape(-1, 3)
-    successes, valid, invalid = totals.sum(axis=0).tolist()
+    successes, valid, invalid = totals[:own_tasks].sum(axis=0).tolist()
     found = {
         "eval/pc_success": percent(successes, valid),
         "eval/episodes": float(valid),
         "eval/invalid_episodes": float(invalid),
     }
-    if len(tasks) > 1:
-        found |= {
-            f"eval/pc_success/{task}": percent(*of_task[:2])
-            for task, of_task in zip(tasks, totals.tolist(), strict=True)
-        }
+    for number, (task, of_task) in enumerate(zip(tasks, totals.tolist(), strict=True)):
+        if len(tasks) > 1:
+            held = "held/" if number >= own_tasks else ""
+            found[f"eval/pc_success/{held}{task}"] = percent(*of_task[:2])
     return found
 
 

@@ -23,14 +23,13 @@ from vla_rl.algorithms.constraints import ConstrainedScorer, Constraint
 from vla_rl.algorithms.critic import Critic, QScorer, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.rehearsal import Rehearsal, remembered
+from vla_rl.algorithms.tether import HeldFrames, Tether
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
 from vla_rl.replay import EpisodeListener
 from vla_rl.replay.batch import Batch
 from vla_rl.runtime.learner import Learner
 
-PREFIXES = 16
-"""Decisions of a row over which the divergence from the supervised start is averaged, where there is a grammar."""
 MEASURED, MEASURE_EVERY = 16, 8
 """Rows of a batch on which the actor is measured for the log, which takes as long as to train it on them; and at every
 so many updates of the critic and of the actor each is measured, the first one among them."""
@@ -47,9 +46,10 @@ class ActorCritic(ABC):
         settings: the hyperparameters.
         policy: the actor; its frozen, grounded features are what the critic reads.
         learner: device, precision and processes.
-        reference: the policy of the supervised start, which `kl_weight` ties the actor to; learning needs it
-            where `kl_weight` > 0.
+        reference: the policy of the supervised start, which the actor is held to; learning needs it where
+            `needs.reference` says so.
         rehearsal: what holds a trunk that trains to what it could.
+        held: what other tasks show, where the actor is to stay as it is.
     """
 
     settings: Any
@@ -61,11 +61,13 @@ class ActorCritic(ABC):
         learner: Learner,
         reference: Policy | None = None,
         rehearsal: Rehearsal | None = None,
+        held: HeldFrames | None = None,
     ) -> None:
         self.rehearsal = rehearsal
         self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
         self.augment = Augment(settings.shift, settings.brightness, settings.contrast)
         self.reference = learner.prepare(reference) if reference is not None else None
+        self.tether = Tether(settings, policy, learner, self.reference, held) if settings.needs.reference else None
         self.explorer = Explorer(
             policy,
             learner,
@@ -284,13 +286,10 @@ class ActorCritic(ABC):
         with self.learner.autocast():
             imitation = losses.imitation_loss(label_log_prob, rows.demo, demo_share)
             whole = loss + settings.bc_weight * imitation
-            if settings.kl_weight > 0:
-                assert self.reference is not None, "kl_weight without a reference"
-                noise = self.noise(len(rows), PREFIXES)
-                kl = self.policy.kl(logits, self._reference_logits(rows), noise).mean()
-                whole = whole + settings.kl_weight * kl
+            whole = whole if self.tether is None else whole + self.tether.pull(logits, rows)
             whole, metrics = remembered(whole, self.rehearsal, settings.rehearsal_weight, self.learner)
         norm = self.learner.step(whole, self.actor_optimizer, settings.clip)
+        metrics |= {} if self.tether is None else self.tether.follow()
         metrics |= {
             "actor/improvement": loss.detach(),
             "actor/imitation": imitation.detach(),
@@ -304,8 +303,8 @@ class ActorCritic(ABC):
         """The policy's entropy, and how far it is from the supervised start."""
         logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
         metrics = {"policy/entropy": self.policy.entropy(logits).mean()}
-        if self.reference is not None:
-            metrics["policy/kl"] = self.policy.kl(logits, self._reference_logits(rows)).mean()
+        if self.tether is not None:
+            metrics["policy/kl"] = self.tether.divergence(logits, rows)
         return metrics
 
     @torch.no_grad()
@@ -342,6 +341,7 @@ class ActorCritic(ABC):
             "trusted": self.trusted,
             **({} if self.rehearsal is None else {"rehearsal": self.rehearsal.state_dict()}),
             **({} if self.constraint is None else {"constraint": self.constraint.state_dict()}),
+            **({} if self.tether is None else {"tether": self.tether.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -356,18 +356,14 @@ class ActorCritic(ABC):
             self.rehearsal.load_state_dict(state["rehearsal"])
         if self.constraint is not None:
             self.constraint.load_state_dict(state["constraint"])
+        if self.tether is not None:
+            self.tether.load_state_dict(state.get("tether", {}))
 
     # --- parts ----------------------------------------------------------------------------------------------
 
     def actor_features(self, grounded: Features, observation: dict[str, Any]) -> Features:
         """What the actor reads, with a gradient where its trunk trains."""
         return grounded if self.policy.frozen_trunk else self.policy.encode(observation)
-
-    def _reference_logits(self, rows: LearnerBatch) -> list[Tensor]:
-        assert self.reference is not None
-        with torch.no_grad():
-            seen = rows.grounded if self.reference.frozen_trunk else self.reference.encode(rows.observation)
-            return self.reference.logits(seen)
 
     def noise(self, rows: int, samples: int) -> Tensor:
         """Uniform in (0, 1), [rows, samples, K]."""

@@ -9,6 +9,7 @@ from vla_rl import registry
 from vla_rl.algorithms.needs import Needs
 from vla_rl.algorithms.setting_checks import (
     Gamma,
+    check_budget,
     check_cost,
     check_gamma,
     check_positive,
@@ -58,6 +59,9 @@ class ActorCriticConfig:
     backup, backup_samples: the value of a next state is the max or mean of this many samples' values.
     bc_weight, kl_weight, rehearsal_weight: the anchors: cross-entropy on demonstrations, KL(policy || supervised
         start), and, where `train.rehearsal` names pictures, how differently the trunk reads them by now.
+    kl_budget, held_budget: nats a decision that the policy may be away from its start, on a batch's observations, and
+        on those of `train.held`'s demonstrations; the weight of each divergence follows, from `kl_weight`, or 0.1, on.
+        null: no budget.
     demo_share: of a batch's rows, those from demonstrations.
     critic_updates: critic updates for one update of the actor.
     warmup_updates: critic updates before the actor's first.
@@ -87,6 +91,8 @@ class ActorCriticConfig:
     backup_samples: int = 8
     bc_weight: float = 0.3
     kl_weight: float = 0.0
+    kl_budget: float | None = None
+    held_budget: float | None = None
     rehearsal_weight: float = 1.0
     demo_share: float = 0.25
     critic_updates: int = 8
@@ -117,6 +123,8 @@ class ActorCriticConfig:
     def __post_init__(self) -> None:
         check_gamma(self)
         check_cost(self)
+        check_budget(self, "kl_budget")
+        check_budget(self, "held_budget")
         for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share", "critic_share"):
             check_share(self, name)
         positive = "backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics", "critic_samples"
@@ -150,7 +158,8 @@ class ActorCriticConfig:
             value_range=self.value_range,
             augments=bool(self.shift or self.brightness or self.contrast),
             shifts=self.shift > 0,
-            reference=self.kl_weight > 0,
+            reference=self.kl_weight > 0 or self.kl_budget is not None or self.held_budget is not None,
+            held=self.held_budget is not None,
             best_of=self.critic_samples if self.critic_share > 0 else 0,
             columns=ACTED_BY_CRITIC if self.critic_share > 0 else ACTED,
             listens=self.cost is not None,

@@ -39,6 +39,13 @@ def check_weights(settings: Any) -> None:
         raise ValueError(f"beta: above 0; max_weight: at least 1; got {settings.beta} and {settings.max_weight}")
 
 
+def check_budget(settings: Any, name: str) -> None:
+    """Raise ValueError unless the setting is above 0, or None."""
+    value = getattr(settings, name)
+    if value is not None and value <= 0:
+        raise ValueError(f"{name}: above 0, or null for none, got {value}")
+
+
 def check_cost(settings: Any) -> None:
     """Raise ValueError unless `cost` is a component that says what costs are to the actor, or None."""
     if settings.cost is not None and not isinstance(settings.cost, CostUse):

@@ -20,6 +20,7 @@ from vla_rl.envs.make import (
     spoilt,
     still,
     succeeded,
+    tallied,
 )
 from vla_rl.envs.spec import EnvSpec, Lane, joint, lanes
 from vla_rl.envs.token_env import TokenEnv, bind_tokens, token_factory
@@ -51,5 +52,6 @@ __all__ = [
     "steps",
     "still",
     "succeeded",
+    "tallied",
     "token_factory",
 ]

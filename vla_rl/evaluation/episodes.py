@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from vla_rl.envs import Lane, lanes, spent, spoilt, steps, succeeded
+from vla_rl.envs import Lane, lanes, spent, spoilt, steps, succeeded, tallied
 from vla_rl.envs.history import History
 from vla_rl.envs.supervision import LostError
 from vla_rl.envs.vector import Steps, VectorEnvs, spare_cores
@@ -369,6 +369,7 @@ class _Episode:
             q=tuple(self._q),
             frames=tuple(self._frames) if self.filmed else None,
             cost=self._cost,
+            tallies=tallied(self._info),
             stage=self._info.get("stage"),
         )
 

@@ -15,6 +15,7 @@ from vla_rl.envs.history import History
 from vla_rl.envs.vector import Steps, VectorEnvs
 from vla_rl.registry import FaultError
 from vla_rl.replay import ReplayBuffer
+from vla_rl.rollout.tallies import Tallies
 from vla_rl.rollout.task_statistics import TaskStatistics
 from vla_rl.runtime.logger import Log
 from vla_rl.specs import COST, EPISODE_TASK, REMEMBERED, VERIFIED, check_training_seed
@@ -78,7 +79,7 @@ class Collector:
         self._turn = self._groups[0]
         self.tasks = list(dict.fromkeys(tasks))
         self._tasks = np.array([self.tasks.index(task) for task in tasks] or [0] * envs.count, np.int32)
-        self._latest = TaskStatistics(self.tasks, recent)
+        self._latest, self._tallies = TaskStatistics(self.tasks, recent), Tallies(recent)
         replay.listen(self._latest)
         self.episodes = self.invalid_episodes = self.invalid_in_a_row = 0
         self.last_error = ""
@@ -138,6 +139,7 @@ class Collector:
         made = int((~group.final).sum())
         ended = (steps.terminated | steps.truncated) & ~group.final
         self.episodes += int((ended & ~left_out).sum())
+        self._tallies.take(steps.infos[lane] for lane in np.flatnonzero(ended & ~left_out))
         self._count_invalid(ended & left_out, ended & ~left_out, steps.infos)
         # Where an episode was reset, what is said is said of the next one.
         group.spoilt = np.where(group.final, said, left_out)
@@ -205,6 +207,7 @@ class Collector:
         """What the log shows of the episodes; of those that the environment spoilt, their number alone."""
         return {
             **self.replay.statistics(),
+            **self._tallies.statistics(),
             "train/episodes": float(self.episodes),
             "train/invalid_episodes": float(self.invalid_episodes),
         }

@@ -1,0 +1,63 @@
+"""What may it cost, and what must be kept? Success against cost, a budget kept, KL within its budget, forgetting.
+
+`python scripts/studies/cost.py [--quick]`; the settings are in cost.yaml, the numbers go to docs/studies/cost.json.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from study import evaluated, interval, late, options, run, write
+
+from vla_rl import config
+
+
+def study(world: dict[str, Any], settings: dict[str, Any], seed: int, out: Path, more: list[str]) -> dict[str, Any]:
+    """All settings of one world from one supervised start, which clones the world and the held task."""
+    task, held, limit = world["env"], world["held"], world["limit"]
+    both = [f"experiment={world['experiment']}", f"env=[{task},{held}]", f"seed={seed}", *world["overrides"], *more]
+    demos = run("demos", out / "demos", *both, f"demos.seed={1000 * seed}")
+    start = run("sft", out / "sft", *both, f"demos.path={demos}")
+    cloned = evaluated(run("eval", out / "sft_eval", *both, f"eval.checkpoint={start}"))
+    own = config.load([f"env={task}"]).env.name
+    alone = [f"experiment={world['experiment']}", f"env={task}", f"seed={seed}", *world["overrides"], *more]
+    alone += [f"demos.path={demos / own}", f"train.checkpoint={start}", f"train.held=[{held}]"]
+    rows = {"cloned": {"success": cloned[0]["pc_success"], "cost": cloned[0]["avg_cost"], "forgetting": 0.0}}
+    for name, chosen in settings.items():
+        folder = out / name
+        last = run("train", folder, *alone, *[each.replace("LIMIT", str(limit)) for each in chosen])
+        after = evaluated(run("eval", out / f"{name}_eval", *both, f"eval.checkpoint={last}"))
+        rows[name] = {
+            "success": after[0]["pc_success"],
+            "cost": after[0]["avg_cost"],
+            "training_cost": late(folder, "train/cost"),
+            "multiplier": late(folder, "cost/multiplier"),
+            "kl": late(folder, "policy/kl"),
+            "held_kl": late(folder, "policy/held_kl"),
+            "forgetting": cloned[1]["pc_success"] - after[1]["pc_success"],
+        }
+    return rows
+
+
+def main() -> None:
+    given, settings = options("cost", __doc__ or "")
+    tables, found = {}, dict[str, Any]()
+    for name in given.worlds:
+        world, limit = settings["worlds"][name], settings["worlds"][name]["limit"]
+        seeds = [study(world, settings["settings"], s, given.out / name / str(s), given.more) for s in given.seeds]
+        tables[name] = {
+            row: {key: interval([each[row][key] for each in seeds]) for key in seeds[0][row]} for row in seeds[0]
+        }
+        kl = settings["kl_budget"]
+        found[name] = {
+            "budget_error": interval([abs(each["budget"]["training_cost"] - limit) / limit for each in seeds]),
+            "kl_error": interval([max(each["kl_budget"]["kl"] / kl - 1, 0.0) for each in seeds]),
+            "forgetting": tables[name]["held_budget"]["forgetting"],
+            "forgetting_without": tables[name]["nothing"]["forgetting"],
+        }
+    print(write("cost", given, {**found, "tables": tables}))
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ import pytest
 from sims.web.page import Page
 from tests import launch
 
-PAGES = ("docs/worlds.md", "docs/datasets.md")
+PAGES = ("docs/worlds.md", "docs/datasets.md", "docs/questions.md")
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -44,8 +44,8 @@ def priced(batch: Batch, cost: np.ndarray) -> Batch:
     return batch
 
 
-def trained(folder: Path, name: str, use: CostUse, world: Any, updates: int = 200) -> Any:
-    settings = replace(CONFIGS[name], cost=use, actor_lr=3e-3, warmup_updates=60)
+def trained(folder: Path, name: str, use: CostUse, world: Any, updates: int = 220) -> Any:
+    settings = replace(CONFIGS[name], cost=use, actor_lr=1e-2, warmup_updates=100)
     algorithm = make(folder, settings)
     for step in range(updates):
         metrics = algorithm.update(world(bandit(algorithm, 64, seed=step)))
@@ -141,7 +141,7 @@ def test_what_is_spent_keeps_to_the_budget(random_backbone: Path) -> None:
     algorithm = make(random_backbone, replace(settings, warmup_updates=30, self_imitation=False))
     spent = []
     rng = np.random.default_rng(0)
-    for step in range(600):
+    for step in range(500):
         right = rng.integers(STATES, size=16)
         seen = {
             "observation.images.front": np.zeros((16, 64, 64, 3), np.uint8),
@@ -153,7 +153,7 @@ def test_what_is_spent_keeps_to_the_budget(random_backbone: Path) -> None:
             algorithm.listener.on_episode(ended(cost))
         spent.append(costs.mean())
         algorithm.update(tempting(bandit(algorithm, 64, seed=step)))
-    assert np.mean(spent[-300:]) == pytest.approx(limit, rel=0.1)
+    assert np.mean(spent[-250:]) == pytest.approx(limit, rel=0.1)
 
 
 @pytest.mark.parametrize("name", JUDGES)

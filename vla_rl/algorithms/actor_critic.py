@@ -354,7 +354,7 @@ class ActorCritic(ABC):
         self.updates, self.trusted = state["updates"], state.get("trusted", True)
         if self.rehearsal is not None and "rehearsal" in state:  # else it begins now
             self.rehearsal.load_state_dict(state["rehearsal"])
-        if self.constraint is not None:
+        if self.constraint is not None and "constraint" in state:
             self.constraint.load_state_dict(state["constraint"])
         if self.tether is not None:
             self.tether.load_state_dict(state.get("tether", {}))

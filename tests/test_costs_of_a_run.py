@@ -29,7 +29,7 @@ def test_a_budget_is_followed_logged_saved_and_gone_on_with(costly: list[str], t
     assert told == sorted(told), "every episode costs more than that"
     assert told[-1] > 0
     saved = checkpoint.load_state(last / "training_state")["algorithm"]["constraint"]
-    assert saved["multiplier"] >= told[-1]
+    assert saved["multiplier"] >= told[-1] - 1e-6
     further = train.train(config.load([f"run_dir={folder}", "resume=true", "train.steps=192"]))
     after = checkpoint.load_state(further / "training_state")["algorithm"]["constraint"]
     assert after["multiplier"] > saved["multiplier"]

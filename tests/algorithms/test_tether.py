@@ -35,7 +35,8 @@ def away(algorithm: PaRlAlgorithm) -> float:
     """KL(policy || start) on the states of the bandit, each as often."""
     rows = LearnerBatch.of(bandit(algorithm, 64, seed=99), algorithm.policy, algorithm.learner.device)
     assert algorithm.tether is not None
-    return float(algorithm.tether.divergence(algorithm.policy.logits(rows.grounded), rows))
+    with torch.no_grad():
+        return float(algorithm.tether.divergence(algorithm.policy.logits(rows.grounded), rows))
 
 
 def test_a_weight_follows_the_divergence_in_bounded_steps_and_a_fixed_one_does_not() -> None:
@@ -57,11 +58,12 @@ def test_a_weight_follows_the_divergence_in_bounded_steps_and_a_fixed_one_does_n
 
 def test_the_policy_stays_within_its_budget_and_without_one_it_does_not(random_backbone: Path) -> None:
     kept, free = tethered(random_backbone, kl_budget=0.1), tethered(random_backbone, kl_weight=1e-9)
-    for step in range(300):
-        metrics = kept.update(bandit(kept, 64, seed=step))
+    told = []
+    for step in range(250):
+        told.append(kept.update(bandit(kept, 64, seed=step)).get("policy/kl"))
         free.update(bandit(free, 64, seed=step))
-    assert float(metrics["policy/kl"]) == pytest.approx(0.1, rel=0.3)
-    assert away(kept) == pytest.approx(0.1, rel=0.3)
+    assert np.mean([float(each) for each in told[-50:] if each is not None]) == pytest.approx(0.1, rel=0.25)
+    assert away(kept) < 0.2
     assert away(free) > 0.5
 
 
@@ -102,7 +104,8 @@ def test_what_is_held_stays_as_it_was_while_the_rest_is_learnt(random_backbone: 
         for step in range(200):
             metrics = algorithm.update(bandit(algorithm, 64, seed=step))
         assert algorithm.tether is not None
-        apart[name] = float(algorithm.tether.divergence(algorithm.policy.logits(rows.grounded), rows))
+        with torch.no_grad():
+            apart[name] = float(algorithm.tether.divergence(algorithm.policy.logits(rows.grounded), rows))
         assert ("policy/held_kl" in metrics) == (name == "held")
         assert away(algorithm) > 0.3, "which nothing holds"
     assert apart["held"] < 0.02 < 0.1 < apart["free"]

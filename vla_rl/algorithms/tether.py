@@ -22,8 +22,10 @@ PREFIXES = 16
 """Decisions of a row over which the divergence is averaged, where there is a grammar."""
 FIRST_WEIGHT = 0.1
 """Of a divergence that has a budget, unless `kl_weight` says otherwise."""
-RATE, LEAST, MOST = 0.1, 0.01, 1000.0
+RATE, LEAST, MOST = 0.1, 0.1, 1000.0
 """How fast the logarithm of such a weight follows; and how little and how much of the first one it becomes."""
+MOST_BEYOND = 10.0
+"""So many times as much a divergence weighs at most that is beyond its budget."""
 
 
 class HeldFrames:
@@ -41,11 +43,17 @@ class HeldFrames:
 
 
 class Weight:
-    """Of a divergence: fixed, or beta <- beta exp(RATE (KL / budget - 1)), the step at most RATE either way."""
+    """Of a divergence: fixed, or beta <- beta exp(RATE (KL / budget - 1)), the step at most RATE either way; and what is
+    beyond the budget at once weighs more, as much as it is too large, so that it does not swing."""
 
     def __init__(self, first: float, budget: float | None) -> None:
         self.first, self.budget = first or FIRST_WEIGHT, budget
         self.value = self.first
+
+    def pull(self, divergence: Tensor) -> Tensor:
+        """The part of a loss."""
+        beyond = 1.0 if self.budget is None else (divergence.detach() / self.budget).clamp(1.0, MOST_BEYOND)
+        return self.value * beyond * divergence
 
     def follow(self, divergence: float) -> None:
         """Take note of the divergence, in nats a decision."""
@@ -87,7 +95,7 @@ class Tether:
             held = self._held.draw(self._rows, self._learner)
             seen = held.grounded if self._policy.frozen_trunk else self._policy.encode(held.observation)
             self._found["held_kl"] = self.divergence(self._policy.logits(seen), held, self._noise(held))
-        return sum(self.weights[name].value * found for name, found in self._found.items())
+        return sum(self.weights[name].pull(found) for name, found in self._found.items())
 
     def divergence(self, logits: Logits, rows: LearnerBatch, noise: Tensor | None = None) -> Tensor:
         """KL(policy || start) in nats a decision, the mean over the rows, by the policy's `logits`; see `Policy.kl`."""

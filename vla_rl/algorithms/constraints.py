@@ -129,7 +129,7 @@ class Constraint:
         following: int64 [C, N, K], decisions of the policy at the next observations, where those are there.
         """
         target, learner = self.target_cost(rows, following), self._learner
-        weight = rows.weight * ~rows.demo
+        own = (~rows.demo).float()
         target = target.where(~rows.demo, 0.0)
         scale = learner.mean(target.square().mean()).sqrt()
         for critic in (self.critic, self.target):
@@ -137,13 +137,19 @@ class Constraint:
         with learner.autocast():
             told = self.critic(self._policy.readout(rows.grounded), rows.tokens.unsqueeze(1), rows.grounded)
             missed = (told.squeeze(2).float() - target / self.critic.unit).square()
-            loss = (missed * weight).mean()
+            loss = (missed * rows.weight * own).mean()
         norm = learner.step(loss, self.optimizer, self.settings.clip)
         with torch.no_grad():
             online, followed = list(self.critic.parameters()), list(self.target.parameters())
             torch._foreach_lerp_(followed, online, self.settings.target_ema)
-        mean = (told.detach().float() * self.critic.unit).mean()
-        return {"cost/loss": loss.detach(), "cost/grad_norm": norm, "cost/mean": mean, "cost/target": target.mean()}
+            count = own.sum().clamp_min(1.0)
+            mean = (told.float().mean((0, 2)) * self.critic.unit * own).sum() / count
+        return {
+            "cost/loss": loss.detach(),
+            "cost/grad_norm": norm,
+            "cost/mean": mean,
+            "cost/target": target.sum() / count,
+        }
 
     @torch.no_grad()
     def target_cost(self, rows: LearnerBatch, following: Tensor | None) -> Tensor:

@@ -43,8 +43,10 @@ class HeldFrames:
 
 
 class Weight:
-    """Of a divergence: fixed, or beta <- beta exp(RATE (KL / budget - 1)), the step at most RATE either way; and what is
-    beyond the budget at once weighs more, as much as it is too large, so that it does not swing."""
+    """Of a divergence: fixed, or beta <- beta exp(RATE (KL / budget - 1)), the exponent at most RATE either way.
+
+    What is beyond the budget weighs at once as much more as it is too large, so that it does not swing.
+    """
 
     def __init__(self, first: float, budget: float | None) -> None:
         self.first, self.budget = first or FIRST_WEIGHT, budget

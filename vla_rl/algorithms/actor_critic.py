@@ -20,7 +20,7 @@ from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.algorithms.augment import Augment
 from vla_rl.algorithms.configs import ActorCriticConfig
 from vla_rl.algorithms.constraints import ConstrainedScorer, Constraint
-from vla_rl.algorithms.critic import Critic, QScorer, make_critic
+from vla_rl.algorithms.critic import Critic, QScorer, follow, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.rehearsal import Rehearsal, remembered
 from vla_rl.algorithms.tether import HeldFrames, Tether
@@ -82,7 +82,7 @@ class ActorCritic(ABC):
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         self.q: Scorer = QScorer(self.critic, policy)
         self.target_q: Scorer = QScorer(self.target, policy)
-        self.judge = self.q
+        self.judge: Scorer = self.q
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
         self.constraint = None if settings.cost is None else Constraint(settings, policy, learner)
@@ -239,7 +239,7 @@ class ActorCritic(ABC):
         return None if rows.next_grounded is None else self.decisions(rows.next_grounded, rows.next_observation)
 
     @torch.no_grad()
-    def advantage(self, logits: Logits, rows: LearnerBatch, samples: int) -> Tensor:
+    def advantage_over_samples(self, logits: Logits, rows: LearnerBatch, samples: int) -> Tensor:
         """[B] how much more the rows' decisions are worth than `samples` of the policy's own are on average, by success
         and by cost where that counts."""
         own = self.policy.sample(logits, samples, self.noise(len(rows), samples))
@@ -307,12 +307,9 @@ class ActorCritic(ABC):
             metrics["policy/kl"] = self.tether.divergence(logits, rows)
         return metrics
 
-    @torch.no_grad()
     def update_target(self) -> None:
-        """The target critic follows by an exponential average, in float32."""
-        online: list[Tensor] = list(self.critic.parameters())
-        target: list[Tensor] = list(self.target.parameters())
-        torch._foreach_lerp_(target, online, self.settings.target_ema)
+        """The target critic follows."""
+        follow(self.target, self.critic, self.settings.target_ema)
 
     def anneal(self, done: float) -> None:
         """Set the learning rates for a run of which the share `done` in [0, 1] is over."""

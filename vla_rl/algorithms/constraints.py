@@ -15,7 +15,7 @@ from torch import Tensor
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.algorithms.configs import ActorCriticConfig
-from vla_rl.algorithms.critic import DecisionNet, Ensemble, sizes_of
+from vla_rl.algorithms.critic import DecisionNet, Ensemble, follow, sizes_of
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models import bounds
 from vla_rl.models.features import Features
@@ -139,9 +139,8 @@ class Constraint:
             missed = (told.squeeze(2).float() - target / self.critic.unit).square()
             loss = (missed * rows.weight * own).mean()
         norm = learner.step(loss, self.optimizer, self.settings.clip)
+        follow(self.target, self.critic, self.settings.target_ema)
         with torch.no_grad():
-            online, followed = list(self.critic.parameters()), list(self.target.parameters())
-            torch._foreach_lerp_(followed, online, self.settings.target_ema)
             count = own.sum().clamp_min(1.0)
             mean = (told.float().mean((0, 2)) * self.critic.unit * own).sum() / count
         return {

@@ -197,6 +197,14 @@ def sizes_of(policy: Policy, slots: Sequence[Slot] | None = None) -> dict[str, A
     }
 
 
+@torch.no_grad()
+def follow(target: nn.Module, online: nn.Module, share: float) -> None:
+    """Have a network follow another by an exponential average, in float32."""
+    weights: list[Tensor] = list(online.parameters())
+    followers: list[Tensor] = list(target.parameters())
+    torch._foreach_lerp_(followers, weights, share)
+
+
 def state_value(critic: Critic, readout_BR: Tensor) -> Tensor:
     """V float32 [B], the mean of the members of a critic of observations alone."""
     none = torch.zeros(len(readout_BR), 1, 0, dtype=torch.int64, device=readout_BR.device)

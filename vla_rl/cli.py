@@ -1,4 +1,4 @@
-"""The command line: `vla-rl demos | sft | train | eval | play | audit | export | list | bench`.
+"""The command line: `vla-rl demos | sft | train | eval | play | audit | export | compare | list | bench`.
 
 Imports nothing heavy: a command's own module is imported when the command runs.
 """
@@ -123,6 +123,14 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--mode", choices=("image", "video"), default="image", help="image: lossless; video: smaller")
     export.add_argument("--fps", type=float, default=10, help="frames a second, as the dataset tells it; default: 10")
     export.set_defaults(run=_export)
+    compare = commands.add_parser(
+        "compare", parents=[common], help="runs beside one another, on one page: seeds as bands, differences, films"
+    )
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder of a run, evaluation or sweep")
+    compare.add_argument("--out", type=Path, help="the page, or its folder; default: one in outputs/compare")
+    compare.add_argument("--metric", action="append", default=[], help="draw this key of metrics.jsonl, too")
+    compare.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    compare.set_defaults(run=_compare)
     listing = commands.add_parser("list", parents=[common], help="what a config may name, and its parameters")
     listing.add_argument("group", nargs="?", choices=GROUPS, help="one group; default: all")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
@@ -172,6 +180,10 @@ def _export(options: argparse.Namespace) -> None:
     _function("vla_rl.export:export")(
         options.source, options.out, options.mode, options.fps, options.overrides, options.config_dir
     )
+
+
+def _compare(options: argparse.Namespace) -> None:
+    _function("vla_rl.compare:compare")(options.runs, options.out, options.metric, as_json=options.json)
 
 
 def _named(options: argparse.Namespace) -> Any:

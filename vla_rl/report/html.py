@@ -9,8 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape as _escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +16,10 @@ import numpy as np
 from vla_rl.evaluation.outcome import EvalResult, percent, wilson
 from vla_rl.media.images import data_uri
 from vla_rl.report.charts import learning_charts
-from vla_rl.specs import readable
+from vla_rl.report.document import chart_cards, document, escape, heading, percent_text, range_bar, section
 
 FRAMES = 8
 """At most this many frames a film strip."""
-_STYLE = Path(__file__).with_suffix(".css")
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
@@ -74,8 +70,7 @@ class Report:
 def page(report: Report) -> str:
     """The whole page as HTML."""
     parts = [
-        f"<header><h1>{escape(report.title)}</h1>",
-        f'<p class="soft">{escape(report.subtitle)}</p></header>' if report.subtitle else "</header>",
+        heading(report.title, report.subtitle),
         _tiles(report.scores),
         _table(report.scores),
         _learning(report),
@@ -84,14 +79,7 @@ def page(report: Report) -> str:
         _settings(report.summary),
         _footer(report),
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(report.title)}</title><style>\n{_STYLE.read_text('utf-8')}</style></head>\n"
-        "<body><main>\n" + "\n".join(part for part in parts if part) + "\n</main></body></html>\n"
-    )
+    return document(report.title, parts)
 
 
 def _tiles(scores: Sequence[Score]) -> str:
@@ -103,7 +91,7 @@ def _tiles(scores: Sequence[Score]) -> str:
         name = f"{score.policy}, {score.note}" if names[score.policy] > 1 and score.note else score.policy
         tiles.append(
             f'<div class="card tile{main}"><div class="soft small">{escape(name)}</div>'
-            f'<div class="number">{_percent(percent(score.successes, score.episodes))}</div>'
+            f'<div class="number">{percent_text(percent(score.successes, score.episodes))}</div>'
             f'<div class="soft small">95% interval {low:.0f} to {high:.0f} %</div></div>'
         )
     return f'<div class="tiles">{"".join(tiles)}</div>'
@@ -116,14 +104,11 @@ def _table(scores: Sequence[Score]) -> str:
         note = f'<div class="soft small">{escape(score.note)}</div>' if score.note else ""
         invalid = f'<div class="soft small">{score.invalid} invalid, not counted</div>' if score.invalid else ""
         cost = f'<div class="soft small">at a cost of {score.cost:.2f} each</div>' if score.cost else ""
-        dot = "" if math.isnan(rate) else f'<i class="dot" style="left:{rate:.2f}%"></i>'
         rows.append(
             f'<tr><td>{escape(score.policy)}{note}</td><td class="env">{escape(score.env)}</td>'
             f'<td class="right">{score.successes} of {score.episodes}{invalid}{cost}</td>'
-            f'<td class="right"><strong>{_percent(rate)}</strong></td>'
-            f'<td class="right">{low:.1f} to {high:.1f}</td><td class="chart"><div class="range" aria-hidden="true">'
-            f'<i class="rail"></i><i class="span" style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
-            f"{dot}</div></td></tr>"
+            f'<td class="right"><strong>{percent_text(rate)}</strong></td>'
+            f'<td class="right">{low:.1f} to {high:.1f}</td><td class="chart">{range_bar(low, high, rate)}</td></tr>'
         )
     head = (
         '<tr><th>policy</th><th>task</th><th class="right">episodes won</th><th class="right">success</th>'
@@ -138,14 +123,7 @@ def _table(scores: Sequence[Score]) -> str:
 def _learning(report: Report) -> str:
     start = report.scores[0] if len(report.scores) > 1 else None
     line = (start.policy, percent(start.successes, start.episodes)) if start else None
-    cards = []
-    for chart in learning_charts(report.metrics, line):
-        legend = "".join(
-            f'<span><i style="background:var({colour})"></i>{escape(label)}</span>' for label, colour in chart.legend
-        )
-        title = f'<h3>{escape(chart.title)}</h3><div class="legend small">{legend}</div>'
-        cards.append(f'<div class="card">{title}{chart.svg}</div>')
-    return f'<section><h2>Learning</h2><div class="charts">{"".join(cards)}</div></section>' if cards else ""
+    return section("Learning", chart_cards(learning_charts(report.metrics, line)))
 
 
 def _strips(title: str, films: Sequence[Film]) -> str:
@@ -198,12 +176,3 @@ def _footer(report: Report) -> str:
     )
     q = ", and Q is the critic's estimate of the discounted return from there" if any(f.q for f in report.films) else ""
     return f'<footer class="soft small">{text}{q}.</footer>'
-
-
-def escape(text: str) -> str:
-    """A text of a run, or of somebody's page, as the report may hold it."""
-    return _escape(readable(text))
-
-
-def _percent(rate: float) -> str:
-    return "none" if math.isnan(rate) else f"{rate:.0f} %" if rate == round(rate) else f"{rate:.1f} %"

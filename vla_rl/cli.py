@@ -99,6 +99,10 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[common], help=purpose, description=f"{purpose.capitalize()}.")
         _add_overrides(command, "KEY=VALUE", "such as env=push train.steps=1000 (--print shows every key)")
         command.add_argument("--print", action="store_true", help="print the composed config, and do nothing else")
+        command.add_argument(
+            "-m", "--multirun", action="store_true", help="a run for each combination of values, such as seed=1,2,3"
+        )
+        command.add_argument("--jobs", type=int, help="with -m: runs at once; default: one for each two cores")
         command.set_defaults(run=_run, command=name)
     play = commands.add_parser(
         "play", parents=[common], help="act yourself, in a window or by lines of text, and record demonstrations"
@@ -195,15 +199,22 @@ def _named(options: argparse.Namespace) -> Any:
     return config.load(overrides, config_dir=options.config_dir, command=options.command)
 
 
-def _run(options: argparse.Namespace) -> None:
-    """Compose the config, then hand it to the command's own module."""
+def _run(options: argparse.Namespace) -> int | None:
+    """Compose the config, then hand it to the command's own module; of several, to a process for each."""
     from vla_rl import config
 
+    if options.multirun:
+        return _function("vla_rl.sweep:sweep")(
+            options.command, options.overrides, options.config_dir, options.jobs, options.print
+        )
+    if options.jobs is not None:
+        raise ValueError(f"--jobs {options.jobs}: is of -m, which takes several values, such as seed=1,2,3")
     run = config.load(options.overrides, config_dir=options.config_dir, command=options.command)
     if options.print:
         print(run.to_yaml(), end="")
-        return
+        return None
     _function(COMMANDS[options.command][0])(run)
+    return None
 
 
 def _list(options: argparse.Namespace) -> None:

@@ -8,7 +8,8 @@ from vla_rl import build
 from vla_rl.config import RunConfig
 from vla_rl.envs import Past
 from vla_rl.evaluation import eval_info
-from vla_rl.evaluation.episodes import evaluate, keep_films, refilmed, workers_of
+from vla_rl.evaluation.episodes import evaluate, workers_of
+from vla_rl.evaluation.films import keep_films, refilmed
 from vla_rl.evaluation.outcome import EvalResult
 from vla_rl.registry import ConfigError, FaultError
 from vla_rl.report import report

@@ -90,9 +90,10 @@ class TrainState:
     failure: Exception | None = None
 
     def close(self) -> None:
-        """End all environments."""
+        """End all environments, and what the tracker is told."""
         self.collector.close()
         self.evaluator.close()
+        self.learner.close()
 
     @property
     def needs(self) -> Needs:

@@ -21,7 +21,8 @@ from vla_rl.actions.binned import Binned
 from vla_rl.envs import TokenEnv
 from vla_rl.eval import evaluate_checkpoint
 from vla_rl.evaluation import eval_info
-from vla_rl.evaluation.episodes import Evaluator, evaluate, keep_films, refilmed, workers_of
+from vla_rl.evaluation.episodes import Evaluator, evaluate, workers_of
+from vla_rl.evaluation.films import keep_films, refilmed
 from vla_rl.evaluation.outcome import EvalResult, Outcome, wilson
 from vla_rl.registry import ConfigError
 from vla_rl.runtime import checkpoint

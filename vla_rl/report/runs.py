@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vla_rl.config.compose import CONFIG_FILE
-from vla_rl.config.sources import read_yaml
+from vla_rl.config.sources import flat, read_yaml
 from vla_rl.evaluation.eval_info import INFO_FILE
 from vla_rl.evaluation.outcome import percent
 from vla_rl.report.report import METRICS_FILE, read_metrics
@@ -213,11 +213,3 @@ def _settings(config: Mapping[str, Any], folder: Path, depth: int = 0) -> dict[s
             if not k.startswith(f"{OF_EVALUATION}.") and found.get(k) != v
         }
     return found
-
-
-def flat(tree: Any, key: str = "") -> dict[str, Any]:
-    """A tree of mappings by dotted key; lists are values."""
-    if not isinstance(tree, dict) or not tree:
-        return {key: tree}
-    inner = (flat(item, f"{key}.{name}".lstrip(".")) for name, item in tree.items())
-    return {path: value for part in inner for path, value in part.items()}

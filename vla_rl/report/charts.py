@@ -106,6 +106,46 @@ def curves_chart(title: str, label: str, curves: Sequence[Curve], share: bool = 
     return _chart(title, axes)
 
 
+def ends_chart(won: Sequence[int], lost: Sequence[int]) -> Chart:
+    """When episodes end: how many of each length, in simulator steps, by whether they succeeded."""
+    axes = _axes("episodes", "steps of the simulator")
+    most = max([*won, *lost])
+    bins = np.linspace(0.5, most + 0.5, min(most, 24) + 1)
+    counts = [np.histogram(lengths, bins)[0] for lengths in (won, lost)]
+    width = 0.9 * (bins[1] - bins[0])
+    middles = (bins[:-1] + bins[1:]) / 2
+    axes.bar(middles, counts[0], width, color=_GOOD)
+    axes.bar(middles, counts[1], width, bottom=counts[0], color=_BAD)
+    axes.yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]  # of the MaxNLocator it is
+    for colour, label, lengths in ((_GOOD, "success", won), (_BAD, "failure", lost)):
+        if lengths:
+            axes.plot([most], [0], color=colour, linewidth=0, label=label)
+    return _chart("When episodes end", axes)
+
+
+def expectation_chart(kinds: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Chart:
+    """Q through episodes that succeed and that fail: (what kind, share of the episode [T], mean Q [T])."""
+    axes = _axes("mean Q", "share of the episode")
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}%")
+    for kind, shares, values in kinds:
+        if len(shares):
+            axes.plot(shares, values, color=_GOOD if kind == "success" else _BAD, linewidth=2.2, label=kind)
+    return _chart("What the critic expects as an episode goes on", axes)
+
+
+def calibration_chart(
+    expected: Sequence[float], came: Sequence[float], low: Sequence[float], high: Sequence[float]
+) -> Chart:
+    """What the critic expected against the discounted return that came, each with its interval."""
+    axes = _axes("return that came", "Q, the return that was expected")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ends = [min(*expected, *low), max(*expected, *high)]
+    axes.plot(ends, ends, color=_SOFT, linewidth=1.4, linestyle=(0, (4, 4)), label="as expected")
+    axes.vlines(expected, low, high, color=_BLUE, linewidth=2, alpha=0.45)
+    axes.plot(expected, came, color=_BLUE, linewidth=2.2, marker="o", markersize=5.5, label="came, with its interval")
+    return _chart("Is Q what comes?", axes)
+
+
 def series(metrics: Metrics, key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
     """The steps and the finite values of one key."""
     rows = [(row["step"], scale * row[key]) for row in metrics if isinstance(row.get(key), (int, float))]

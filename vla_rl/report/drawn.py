@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,17 @@ def _with_marks(outcome: Outcome, space: ActionSpace, actions: spaces.Space) -> 
     painted = tuple(marks.drawn(picture, each) for picture, each in zip(pictures, own, strict=True))
     sight = dataclasses.replace(sight, pictures=painted)
     return dataclasses.replace(outcome, sight=sight, frames=painted if sight.same_view else outcome.frames)
+
+
+def shown(results: Mapping[str, EvalResult], space: ActionSpace, actions: spaces.Space) -> dict[str, Any]:
+    """The films of each task, with marks, by name: `success`, or where there are several tasks `reach/failure`."""
+    found = {}
+    for task, result in results.items():
+        for outcome in with_marks(result, space, actions).outcomes:
+            if outcome.frames and not outcome.invalid:
+                kind = "success" if outcome.success else "failure"
+                found[f"{task}/{kind}" if len(results) > 1 else kind] = outcome.frames
+    return found
 
 
 def frame_marks(outcome: Outcome, sight: Sight, space: ActionSpace, actions: spaces.Space) -> list[list[Mark]]:

@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.sources import flat, read_yaml
-from vla_rl.evaluation.eval_info import INFO_FILE
+from vla_rl.evaluation.eval_info import EVALUATION, INFO_FILE
 from vla_rl.evaluation.outcome import percent
 from vla_rl.report.report import METRICS_FILE, read_metrics
 from vla_rl.runtime.generations import LAST, last
@@ -136,7 +136,8 @@ def _evaluation(folder: Path) -> tuple[Tried, Path | None]:
         checkpoint = info["about"].get("checkpoint")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{path}: damaged, or no result of `vla-rl eval`: {error!r}") from error
-    own = _config(folder) if (folder / CONFIG_FILE).is_file() else {}
+    of_folder = next((each for each in (folder / EVALUATION, folder) if (each / CONFIG_FILE).is_file()), None)
+    own = _config(of_folder) if of_folder else {}
     run = run_of(checkpoint)
     settings, seed, metrics = _settings(own, folder), own.get("seed"), []
     if run is not None:

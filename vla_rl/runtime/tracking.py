@@ -19,8 +19,10 @@ PROJECT = "vla_rl"
 FOLDER = "tracker"
 """In a run's folder: TensorBoard's files, and what W&B keeps on disk."""
 VIDEOS = "videos"
-MOST_FRAMES, FPS = 120, 10.0
+MOST_FRAMES, FPS = 80, 10.0
 """Of a film that a tracker is shown; of a longer one, frames are left out evenly."""
+SMALL = 160
+"""Pixels that a film has at most in TensorBoard's files, which keep them all."""
 _TENSORBOARD = "tensorboard"
 
 
@@ -74,6 +76,8 @@ def _to_tensorboard(writer: Any, name: str, frames: Sequence[np.ndarray], step: 
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     pictures, buffer = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames], io.BytesIO()
+    for picture in pictures:
+        picture.thumbnail((SMALL, SMALL), Image.Resampling.BOX)
     pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / FPS), loop=0)
     width, height = pictures[0].size
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())

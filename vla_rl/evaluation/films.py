@@ -63,7 +63,10 @@ def _refilm(outcome: Outcome, env: gymnasium.Env) -> Outcome:
         known = [place for place in hand if place is not None]
         same_view = look_alike(sight.pictures[0], frames[0])
         sight = dataclasses.replace(
-            sight, same_view=same_view, hand=tuple(known) if same_view and len(known) == len(frames) else ()
+            sight,
+            same_view=same_view,
+            hand=tuple(known) if same_view and len(known) == len(frames) else (),
+            action_names=tuple(map(str, getattr(env.unwrapped, "action_names", ()))),
         )
     return dataclasses.replace(outcome, frames=tuple(frames), sight=sight)
 

@@ -18,7 +18,8 @@ class Sight:
     pictures: N + 1 uint8 frames [H, W, 3] of the camera. texts: the task's text before each decision. pointers: float32
     [N, S, 3], where each named thing was thought to be, x and y in [-1, 1] and how surely it was seen, the own hand
     last; empty where nothing points. hand: N + 1 places (x, y) of the hand in the film; empty where the environment
-    does not say. same_view: whether the film's frames show what the camera sees.
+    does not say. same_view: whether the film's frames show what the camera sees. action_names: of an action's numbers,
+    where the environment tells them.
     """
 
     camera: str
@@ -27,6 +28,7 @@ class Sight:
     pointers: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.float32))
     hand: tuple[tuple[float, float], ...] = ()
     same_view: bool = True
+    action_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

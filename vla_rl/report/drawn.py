@@ -114,9 +114,11 @@ def _numbers(action: Any, names: Sequence[str]) -> str:
 
 def steps_told(outcome: Outcome, space: ActionSpace, actions: spaces.Space, names: Sequence[str] = ()) -> list[Told]:
     """Each decision of an episode."""
-    texts = outcome.sight.texts if outcome.sight else ()
+    texts, own = (outcome.sight.texts, outcome.sight.action_names) if outcome.sight else ((), ())
     padded = [*texts, *[outcome.task] * (len(outcome.tokens) - len(texts))]
-    return [told(tokens, space, actions, text, names) for tokens, text in zip(outcome.tokens, padded, strict=False)]
+    return [
+        told(tokens, space, actions, text, names or own) for tokens, text in zip(outcome.tokens, padded, strict=False)
+    ]
 
 
 def with_marks(result: EvalResult, space: ActionSpace, actions: spaces.Space) -> EvalResult:

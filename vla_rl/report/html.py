@@ -24,8 +24,8 @@ from vla_rl.report.sections import breakdowns
 
 FRAMES = 8
 """At most this many frames a film strip."""
-_WIDE = 300
-"""Frames of more pixels a side have fewer beside one another."""
+_WIDE = 96
+"""Frames of more pixels a side have fewer beside one another, so that what is drawn on them can be seen."""
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,8 @@ def sweep(
     plan.save()
     left = [job for job in plan.jobs if job.state != DONE]
     print(f"sweep: {len(plan.jobs)} runs in {plan.folder}" + (f", {len(left)} left" if left != plan.jobs else ""))
-    _run_all(plan, left, shares(len(left), jobs, devices))
+    if left:
+        _run_all(plan, left, shares(len(left), jobs, devices))
     _compare(plan)
     return SOME_FAILED if any(job.state == FAILED for job in plan.jobs) else 0
 
@@ -318,7 +319,7 @@ def _log(plan: Sweep, job: Job) -> Path:
 
 
 def _last_line(path: Path) -> str:
-    """The last line that says something; "" where there is none yet."""
+    """The last line that says something."""
     lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "nothing said yet")
 

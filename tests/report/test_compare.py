@@ -14,9 +14,9 @@ from tests.report.test_report import Seen
 from vla_rl import cli
 from vla_rl.compare import compare
 from vla_rl.report import comparison
-from vla_rl.report.bootstrap import difference_interval, mean_interval
-from vla_rl.report.films import Budget
+from vla_rl.report.bootstrap import difference_interval, mean_interval, ratio_interval
 from vla_rl.report.groups import BY_EPISODES, BY_RUNS, curve, difference, grouped, success
+from vla_rl.report.player import Budget
 from vla_rl.report.runs import read_runs
 
 CURVES = {  # three seeds of two settings, in percent of 40 episodes: what validations found
@@ -77,6 +77,12 @@ def test_intervals_agree_with_scipys_on_continuous_values(runs_each: int) -> Non
     np.testing.assert_allclose(
         (both.low, both.high), scipys(list(first), list(second), difference=True), atol=0.02 * (width + np.ptp(second))
     )
+
+
+def test_clusters_of_one_row_are_runs() -> None:
+    rows = np.random.default_rng(0).normal(size=7)
+    for one, other in zip(ratio_interval(rows, np.ones(7)), mean_interval(rows), strict=True):
+        assert one == pytest.approx(other)
 
 
 def test_one_run_has_a_band_without_width_and_a_difference_over_its_episodes(tmp_path: Path) -> None:

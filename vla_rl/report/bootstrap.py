@@ -40,10 +40,23 @@ def difference_interval(first: np.ndarray, second: np.ndarray, seed: int = 0) ->
     return Interval(second.mean(0) - first.mean(0), *_ends(drawn))
 
 
+def ratio_interval(totals: np.ndarray, counts: np.ndarray, seed: int = 0) -> Interval:
+    """Of the mean over all rows, where R clusters of rows, such as episodes, are drawn anew as they are.
+
+    totals: float [R], the sum over each cluster's rows. counts: [R], how many rows it has, at least 1.
+    """
+    drawn = _draws(len(totals), np.random.default_rng(seed))
+    return Interval(totals.sum() / counts.sum(), *_ends((drawn @ totals) / (drawn @ counts)))
+
+
 def _drawn_means(runs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The means of runs drawn with replacement: [DRAWS] or [DRAWS, T]."""
-    counts = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=DRAWS)
-    return counts @ runs / len(runs)
+    return _draws(len(runs), rng) @ runs / len(runs)
+
+
+def _draws(count: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of `count` things is drawn, with replacement, as many of them as there are: int [DRAWS, count]."""
+    return rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)
 
 
 def _ends(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

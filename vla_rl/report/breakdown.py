@@ -9,7 +9,7 @@ import numpy as np
 
 from vla_rl.evaluation.critic_health import CriticHealth
 from vla_rl.evaluation.outcome import Outcome, percent
-from vla_rl.report.bootstrap import mean_interval
+from vla_rl.report.bootstrap import ratio_interval
 from vla_rl.specs import words_of
 
 LEAST = 4
@@ -104,11 +104,9 @@ def calibration(outcomes: Sequence[Outcome], gamma: float) -> list[Bin]:
         if not len(part):
             continue
         q, came, episode = (np.array([rows[i][column] for i in part]) for column in range(3))
-        own = np.array([came[episode == each].mean() for each in np.unique(episode)])
-        interval = mean_interval(own)
-        bins.append(
-            Bin(float(q.mean()), float(own.mean()), float(interval.low), float(interval.high), len(part), len(own))
-        )
+        _, of_episode, counts = np.unique(episode, return_inverse=True, return_counts=True)
+        interval = ratio_interval(np.bincount(of_episode, came), counts)
+        bins.append(Bin(float(q.mean()), *map(float, interval), len(part), len(counts)))
     return bins
 
 

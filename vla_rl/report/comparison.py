@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vla_rl.report import charts
 from vla_rl.report.document import chart_cards, document, escape, heading, percent_text, range_bar, section
-from vla_rl.report.films import Budget, player
 from vla_rl.report.groups import BY_EPISODES, Estimate, Group, curve, difference, differences, success, tasks_of
+from vla_rl.report.player import Budget, player
 from vla_rl.report.runs import Tried
 
 SHOWN = (

@@ -15,7 +15,7 @@ from vla_rl.evaluation.critic_health import CriticHealth
 from vla_rl.evaluation.outcome import wilson
 from vla_rl.report.bootstrap import difference_interval, mean_interval
 from vla_rl.report.charts import Curve, series
-from vla_rl.report.runs import Score, Tried
+from vla_rl.report.runs import Tally, Tried
 
 MOST_POINTS = 200
 """Of a curve: where runs tell more, it is drawn through as many."""
@@ -43,11 +43,11 @@ class Group:
         found = (run.score if task is None else run.scores.get(task) for run in self.runs)
         return [score.rate for score in found if score is not None and score.episodes]
 
-    def pooled(self, task: str | None = None) -> Score:
+    def pooled(self, task: str | None = None) -> Tally:
         """The episodes of all runs together."""
         found = [run.score if task is None else run.scores.get(task) for run in self.runs]
         kept = [score for score in found if score is not None]
-        return Score(sum(score.won for score in kept), sum(score.episodes for score in kept))
+        return Tally(sum(score.won for score in kept), sum(score.episodes for score in kept))
 
 
 @dataclass(frozen=True)

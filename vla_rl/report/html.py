@@ -19,7 +19,7 @@ from vla_rl.evaluation.outcome import EvalResult, percent, wilson
 from vla_rl.media.images import data_uri
 from vla_rl.report.charts import learning_charts
 from vla_rl.report.document import chart_cards, document, escape, heading, percent_text, range_bar, section
-from vla_rl.report.films import Budget, player
+from vla_rl.report.player import Budget, player
 from vla_rl.report.sections import breakdowns
 
 FRAMES = 8

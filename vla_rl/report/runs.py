@@ -32,7 +32,7 @@ _HOW_EVALUATED = ("best_of", "episodes", "seed", "after_episodes")
 
 
 @dataclass(frozen=True)
-class Score:
+class Tally:
     """Successes of episodes, of one task."""
 
     won: int
@@ -57,7 +57,7 @@ class Tried:
     settings: Mapping[str, Any]
     seed: int | None
     metrics: Sequence[Mapping[str, Any]] = ()
-    scores: Mapping[str, Score] = field(default_factory=dict)
+    scores: Mapping[str, Tally] = field(default_factory=dict)
     measured: str = ""
     films: Mapping[tuple[str, int], Path] = field(default_factory=dict)
 
@@ -67,11 +67,11 @@ class Tried:
         return max((int(row.get("step", 0)) for row in self.metrics), default=0)
 
     @property
-    def score(self) -> Score | None:
+    def score(self) -> Tally | None:
         """Over all tasks; None where nothing was measured."""
         if not self.scores:
             return None
-        return Score(sum(s.won for s in self.scores.values()), sum(s.episodes for s in self.scores.values()))
+        return Tally(sum(s.won for s in self.scores.values()), sum(s.episodes for s in self.scores.values()))
 
 
 def read_runs(folders: Sequence[Path]) -> list[Tried]:
@@ -117,9 +117,9 @@ def _run(folder: Path) -> Tried:
     return Tried(folder, kept, config.get("seed"), metrics, scores, "validation seeds" if scores else "")
 
 
-def _validation(row: Mapping[str, Any]) -> Score:
+def _validation(row: Mapping[str, Any]) -> Tally:
     episodes = int(row["eval/episodes"])
-    return Score(round(row["eval/pc_success"] * episodes / 100), episodes)
+    return Tally(round(row["eval/pc_success"] * episodes / 100), episodes)
 
 
 def _evaluation(folder: Path) -> tuple[Tried, Path | None]:
@@ -130,7 +130,7 @@ def _evaluation(folder: Path) -> tuple[Tried, Path | None]:
         tasks = _tasks_of(info)
         rows = [(tasks[row["episode_ix"]], row) for row in info["per_episode"] if not row["invalid"]]
         won = {task: [bool(row["success"]) for of, row in rows if of == task] for task in info["per_group"]}
-        scores = {str(task): Score(sum(each), len(each)) for task, each in won.items()}
+        scores = {str(task): Tally(sum(each), len(each)) for task, each in won.items()}
         told = {(task, int(row["seed"])): row.get("video_path") for task, row in rows}
         films = {key: film for key, path in told.items() if path and (film := _film(folder, path))}
         checkpoint = info["about"].get("checkpoint")
@@ -198,7 +198,7 @@ def _settings(config: Mapping[str, Any], folder: Path, depth: int = 0) -> dict[s
     """A config by dotted key, less NOT_SETTINGS.
 
     A checkpoint that the run began from stands for the settings of the run that made it: one that each seed has of its
-    own makes no other group. `folder` may be what a relative path starts from.
+    own makes no other group.
     """
     kept = {key: value for key, value in config.items() if key not in NOT_SETTINGS}
     found = flat(kept)

@@ -56,7 +56,7 @@ class Log:
             TextColumn("{task.fields[left]}"),
         )
         self._bar = Progress(*columns, refresh_per_second=2)
-        self._lines = show and not self._bar.console.is_terminal
+        self._lines = show and not (self._bar.console.is_terminal or self._bar.console.is_jupyter)
         self._bar.disable = not show or self._lines
         self._task = self._bar.add_task(label, total=1.0, note="", steps="", left="")
 

@@ -30,7 +30,7 @@ EPISODES = [
 
 def test_instructions_are_counted_the_least_successful_first() -> None:
     found = breakdown.by_instruction(EPISODES)
-    assert [(each.text, each.won, each.episodes) for each in found] == [
+    assert [(text, each.won, each.episodes) for text, each in found] == [
         ("push the green cube", 0, 1),
         ("push the blue ball", 4, 12),
         ("push the red cube", 12, 12),

@@ -109,6 +109,19 @@ class EvalResult:
         return [outcome for outcome in self.valid if outcome.frames is not None and outcome.success == success]
 
 
+@dataclass(frozen=True)
+class Tally:
+    """Successes of so many valid episodes."""
+
+    won: int
+    episodes: int
+
+    @property
+    def rate(self) -> float:
+        """In percent; NaN of no episode."""
+        return percent(self.won, self.episodes)
+
+
 def percent(successes: int, episodes: int) -> float:
     """`successes` of `episodes` in percent; NaN of none."""
     return 100.0 * successes / episodes if episodes else math.nan

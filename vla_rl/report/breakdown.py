@@ -8,27 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_rl.evaluation.critic_health import CriticHealth
-from vla_rl.evaluation.outcome import Outcome, percent
+from vla_rl.evaluation.outcome import Outcome, Tally, percent
 from vla_rl.report.bootstrap import ratio_interval
 from vla_rl.specs import words_of
 
 LEAST = 4
 """Episodes with and without a word, for its difference to be told."""
 BINS = 8
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """What became of the episodes of one instruction."""
-
-    text: str
-    won: int
-    episodes: int
-
-    @property
-    def rate(self) -> float:
-        """In percent."""
-        return percent(self.won, self.episodes)
 
 
 @dataclass(frozen=True)
@@ -57,13 +43,13 @@ class Bin:
     episodes: int
 
 
-def by_instruction(outcomes: Sequence[Outcome]) -> list[Instruction]:
-    """Of each instruction, the least successful first, and of equals the one with most episodes."""
+def by_instruction(outcomes: Sequence[Outcome]) -> list[tuple[str, Tally]]:
+    """What became of each instruction, the least successful first, and of equals the one with most episodes."""
     found: dict[str, list[bool]] = {}
     for outcome in outcomes:
         found.setdefault(outcome.task, []).append(outcome.success)
-    each = [Instruction(text, sum(won), len(won)) for text, won in found.items()]
-    return sorted(each, key=lambda one: (one.rate, -one.episodes, one.text))
+    each = [(text, Tally(sum(won), len(won))) for text, won in found.items()]
+    return sorted(each, key=lambda one: (one[1].rate, -one[1].episodes, one[0]))
 
 
 def by_word(outcomes: Sequence[Outcome]) -> list[Word]:
@@ -105,8 +91,8 @@ def calibration(outcomes: Sequence[Outcome], gamma: float) -> list[Bin]:
             continue
         q, came, episode = (np.array([rows[i][column] for i in part]) for column in range(3))
         _, of_episode, counts = np.unique(episode, return_inverse=True, return_counts=True)
-        interval = ratio_interval(np.bincount(of_episode, came), counts)
-        bins.append(Bin(float(q.mean()), *map(float, interval), len(part), len(counts)))
+        mean, low, high = map(float, ratio_interval(np.bincount(of_episode, came), counts))
+        bins.append(Bin(float(q.mean()), mean, low, high, len(part), len(counts)))
     return bins
 
 

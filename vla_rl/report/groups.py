@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from vla_rl.evaluation.critic_health import CriticHealth
-from vla_rl.evaluation.outcome import wilson
+from vla_rl.evaluation.outcome import Tally, wilson
 from vla_rl.report.bootstrap import difference_interval, mean_interval
 from vla_rl.report.charts import Curve, series
-from vla_rl.report.runs import Tally, Tried
+from vla_rl.report.runs import Tried
 
 MOST_POINTS = 200
 """Of a curve: where runs tell more, it is drawn through as many."""

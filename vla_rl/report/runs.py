@@ -18,7 +18,7 @@ from yaml import YAMLError
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.sources import flat, read_yaml
 from vla_rl.evaluation.eval_info import EVALUATION, INFO_FILE
-from vla_rl.evaluation.outcome import percent
+from vla_rl.evaluation.outcome import Tally
 from vla_rl.report.report import METRICS_FILE, read_metrics
 from vla_rl.runtime.generations import LAST, last
 
@@ -29,19 +29,6 @@ NOT_SETTINGS = ("seed", "run_dir", "resume", "tracker")
 OF_EVALUATION = "eval"
 _HOW_EVALUATED = ("best_of", "episodes", "seed", "after_episodes")
 """The keys of `eval` that decide what is measured; the others say how fast, and what is filmed."""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Successes of episodes, of one task."""
-
-    won: int
-    episodes: int
-
-    @property
-    def rate(self) -> float:
-        """In percent; NaN of no episode."""
-        return percent(self.won, self.episodes)
 
 
 @dataclass(frozen=True)

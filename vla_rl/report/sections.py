@@ -25,10 +25,10 @@ def _instructions(outcomes: Sequence[Outcome]) -> str:
     if len(found) < 2:
         return ""
     rows = []
-    for each in found[:MOST_ROWS]:
+    for text, each in found[:MOST_ROWS]:
         low, high = wilson(each.won, each.episodes)
         rows.append(
-            f'<tr><td>“{escape(each.text)}”</td><td class="right">{each.won} of {each.episodes}</td>'
+            f'<tr><td>“{escape(text)}”</td><td class="right">{each.won} of {each.episodes}</td>'
             f'<td class="right"><strong>{percent_text(each.rate)}</strong></td>'
             f'<td class="right">{low:.0f} to {high:.0f}</td>'
             f'<td class="chart">{range_bar(low, high, each.rate)}</td></tr>'

@@ -69,6 +69,7 @@ def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfi
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.optimizer, settings.steps)
     policy.train()
     done = 0
+    log.progress(done, "")
     while done < settings.steps and not learner.total(stop.asked)[0]:
         batch = demos.sample(settings.batch_size, rng, images=not policy.frozen_trunk, following=False)
         rows = LearnerBatch.of(batch, policy, learner.device, following=False)

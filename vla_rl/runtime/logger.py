@@ -98,7 +98,8 @@ class Log:
         self._bar.update(self._task, completed=min(share, 1.0), note=note, steps=steps, left=left)
         if self._lines and (passed - self._last_line >= LINE_EVERY or share >= 1):
             self._last_line = passed if share < 1 else math.inf
-            print(f"{self._label}: {steps} steps, {note}, {clock(passed)} passed{left and f', {left}'}", flush=True)
+            told = [f"{self._label}: {steps} steps", note, f"{clock(passed)} passed", left]
+            print(", ".join(part for part in told if part), flush=True)
 
     def write(self, step: int, extra: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Append one line: the means since the last, time shares, and `extra`. Returns the line."""

@@ -117,6 +117,13 @@ def test_a_checkpoint_that_each_seed_began_from_makes_no_group_but_its_settings_
         write_run(tmp_path / f"tuned_{seed}", [50.0], f"seed={seed}", f"train.checkpoint={start}")
         for seed, start in enumerate([*starts, longer], 1)
     ]
+    for seed in (1, 2):  # whose folders were recorded alike
+        (tmp_path / f"demos_{seed}").mkdir()
+        meta = {"env": "vla_rl/Reach-v0", "noise": 0.5, "seed": 10 * seed, "episodes": [{"seed": 10 * seed}]}
+        (tmp_path / f"demos_{seed}" / "meta.json").write_text(json.dumps(meta))
+        given = [f"seed={seed}", f"demos.path={tmp_path}/demos_{seed}", f"demos.seed={10 * seed}"]
+        write_run(tmp_path / f"tuned_{seed}", [50.0], *given, f"train.checkpoint={starts[seed - 1]}")
+    write_run(tmp_path / "tuned_3", [50.0], "seed=3", f"demos.path={tmp_path}/demos_1", f"train.checkpoint={longer}")
     groups = grouped(read_runs(tuned))
     assert [group.seeds for group in groups] == [[1, 2], [3]]
     assert "steps=999" in groups[1].name

@@ -91,7 +91,8 @@ class _Pen:
         (x, y), unit = self._pixels(at), self._unit
         self._circle(x, y, 4.2 * unit, HALO, 2.0)
         self._circle(x, y, 4.2 * unit, SEEN, 1.1)
-        self._text(x + 5.2 * unit, y - 5.2 * unit, name, SEEN, "lm")
+        outside = x + 6 * unit + self._draw.textlength(name, self._font) > self._width
+        self._text(x + (-5.2 if outside else 5.2) * unit, y - 5.2 * unit, name, SEEN, "rm" if outside else "lm")
 
     def click(self, at: Place) -> None:
         (x, y), unit = self._pixels(at), self._unit

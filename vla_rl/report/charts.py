@@ -116,6 +116,7 @@ def ends_chart(won: Sequence[int], lost: Sequence[int]) -> Chart:
     middles = (bins[:-1] + bins[1:]) / 2
     axes.bar(middles, counts[0], width, color=_GOOD)
     axes.bar(middles, counts[1], width, bottom=counts[0], color=_BAD)
+    axes.set_ylim(top=1.06 * max(counts[0] + counts[1]))
     axes.yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]  # of the MaxNLocator it is
     for colour, label, lengths in ((_GOOD, "success", won), (_BAD, "failure", lost)):
         if lengths:

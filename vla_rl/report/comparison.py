@@ -218,9 +218,10 @@ def _runs(groups: Sequence[Group]) -> str:
 
 def _footer() -> str:
     text = (
-        "Runs are of one group where all settings but the seed, the folder and the tracker are equal; a checkpoint "
-        "that a run began from counts as the settings that made it. Intervals of groups of several runs are 95% "
-        "percentile bootstrap intervals over runs (9,999 draws, both groups drawn apart for a difference). Of a single "
-        "run they are Wilson's, or for a difference Agresti and Caffo's, over episodes, and say nothing of other seeds."
+        "Runs are of one group where all settings but the seeds, the folder and the tracker are equal; a checkpoint "
+        "that a run began from counts as the settings that made it, and demonstrations as how they were recorded. "
+        "Intervals of groups of several runs are 95% percentile bootstrap intervals over runs (9,999 draws, both groups "
+        "drawn apart for a difference). Of a single run they are Wilson's, or for a difference Agresti and Caffo's, "
+        "over episodes, and say nothing of other seeds."
     )
     return f'<footer class="soft small">{text}</footer>'

@@ -24,8 +24,8 @@ from vla_rl.runtime.generations import LAST, last
 
 SWEEP_FILE = "sweep.json"
 """What tells the runs of a sweep, in its folder."""
-NOT_SETTINGS = ("seed", "run_dir", "resume", "tracker")
-"""The keys of a config in which runs of one group differ: what is drawn, and where it is written."""
+NOT_SETTINGS = ("seed", "demos.seed", "run_dir", "resume", "tracker")
+"""The dotted keys of a config in which runs of one group may differ: what is drawn, and where it is written."""
 OF_EVALUATION = "eval"
 _HOW_EVALUATED = ("best_of", "episodes", "seed", "after_episodes")
 """The keys of `eval` that decide what is measured; the others say how fast, and what is filmed."""
@@ -184,11 +184,12 @@ def _config(folder: Path) -> dict[str, Any]:
 def _settings(config: Mapping[str, Any], folder: Path, depth: int = 0) -> dict[str, Any]:
     """A config by dotted key, less NOT_SETTINGS.
 
-    A checkpoint that the run began from stands for the settings of the run that made it: one that each seed has of its
-    own makes no other group.
+    A checkpoint that the run began from stands for the settings of the run that made it, and demonstrations for how
+    they were recorded: those that each seed has of its own make no other group.
     """
-    kept = {key: value for key, value in config.items() if key not in NOT_SETTINGS}
-    found = flat(kept)
+    found = {key: value for key, value in flat(config).items() if key not in NOT_SETTINGS}
+    if "demos.path" in found:
+        found["demos.path"] = _demonstrations(found["demos.path"])
     key = "train.checkpoint"
     start = run_of(found.get(key)) if depth < 4 else None
     if start is not None and start != folder.resolve():
@@ -201,3 +202,12 @@ def _settings(config: Mapping[str, Any], folder: Path, depth: int = 0) -> dict[s
             if not k.startswith(f"{OF_EVALUATION}.") and found.get(k) != v
         }
     return found
+
+
+def _demonstrations(path: Any) -> str:
+    """How the demonstrations of a folder were recorded; its path where it does not say, or is gone."""
+    try:
+        meta = json.loads((Path(str(path)).expanduser() / "meta.json").read_text("utf-8"))
+        return f"{len(meta['episodes'])} of {meta['env']}, noise {meta['noise']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return str(path)

@@ -62,18 +62,16 @@ def _title(groups: Sequence[Group]) -> str:
 def _print(groups: Sequence[Group]) -> None:
     """Success of each group, and its difference to the first."""
     table = Table(title="runs by settings", title_justify="left")
-    table.add_column("settings", overflow="fold")
-    for name in ("seeds", "success, %", "95% interval", "difference", "95% interval", "over"):
+    table.add_column("settings", overflow="fold", min_width=20)
+    for name in ("seeds", "success, % (95% interval)", "difference", "over"):
         table.add_column(name, justify="right")
     for group in groups:
         seeds = ", ".join("?" if seed is None else str(seed) for seed in group.seeds)
         found, beside = success(group), difference(groups[0], group) if group.number else None
-        table.add_row(group.name, seeds, *_cells(found, ""), *_cells(beside, "+"), found.by if found else "")
+        table.add_row(group.name, seeds, _cell(found, ""), _cell(beside, "+"), found.by if found else "")
     Console().print(table)
 
 
-def _cells(found: Estimate | None, sign: str) -> tuple[str, str]:
+def _cell(found: Estimate | None, sign: str) -> str:
     """A value and its interval as they are printed; nothing of none."""
-    if found is None:
-        return "", ""
-    return f"{found.value:{sign}.1f}", f"{found.low:{sign}.1f} to {found.high:{sign}.1f}"
+    return f"{found.value:{sign}.1f} ({found.low:{sign}.1f} to {found.high:{sign}.1f})" if found else ""

@@ -88,9 +88,12 @@ def learning_charts(metrics: Metrics, start: tuple[str, float] | None = None) ->
     return charts
 
 
-def curves_chart(title: str, label: str, curves: Sequence[Curve], share: bool = False) -> Chart:
-    """Groups of runs beside one another: the mean of each, its band, and thin lines of its runs. share: of 100."""
-    axes = _axes(label)
+def curves_chart(title: str, label: str, curves: Sequence[Curve], share: bool = False, below: str = "") -> Chart:
+    """Groups of runs beside one another: the mean of each, its band, and thin lines of its runs.
+
+    share: of 100. below: what the steps are; "" for the environment's.
+    """
+    axes = _axes(label, below or "environment steps")
     if share:
         axes.set_ylim(-2, 102)
     for curve in curves:

@@ -49,7 +49,8 @@ def _charts(groups: Sequence[Group], metrics: Sequence[str]) -> list[charts.Char
     for key, title, label, scale in wanted:
         curves = [found for group in groups if (found := curve(group, key, scale))]
         if curves and any(each.mean.any() for each in curves):
-            drawn.append(charts.curves_chart(title, label, curves, share=label == "success, %"))
+            below = "updates" if key.startswith("sft/") else ""
+            drawn.append(charts.curves_chart(title, label, curves, label == "success, %", below))
     return drawn
 
 
@@ -180,8 +181,9 @@ def _films(groups: Sequence[Group], budget: Budget) -> str:
         for run in group.runs:
             for episode in run.films:
                 filmed.setdefault(episode, {}).setdefault(group.number, run)
-    rows = []
-    for episode in sorted(filmed, key=lambda each: (-len(filmed[each]), each))[:MOST_FILMS]:
+    rows, most = [], max(map(len, filmed.values()), default=0)
+    together = [episode for episode in filmed if len(filmed[episode]) > 1 or most == 1]
+    for episode in sorted(together, key=lambda each: (-len(filmed[each]), each))[:MOST_FILMS]:
         task, seed = episode
         figures = [_figure(groups[number], run, run.films[episode], budget) for number, run in filmed[episode].items()]
         rows.append(
@@ -220,8 +222,8 @@ def _footer() -> str:
     text = (
         "Runs are of one group where all settings but the seeds, the folder and the tracker are equal; a checkpoint "
         "that a run began from counts as the settings that made it, and demonstrations as how they were recorded. "
-        "Intervals of groups of several runs are 95% percentile bootstrap intervals over runs (9,999 draws, both groups "
-        "drawn apart for a difference). Of a single run they are Wilson's, or for a difference Agresti and Caffo's, "
-        "over episodes, and say nothing of other seeds."
+        "Intervals of groups of several runs are 95% percentile bootstrap intervals over runs (9,999 draws; for a "
+        "difference both groups are drawn apart). Of a single run they are Wilson's, or for a difference Agresti and "
+        "Caffo's, over episodes, and say nothing of other seeds."
     )
     return f'<footer class="soft small">{text}</footer>'

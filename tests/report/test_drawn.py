@@ -93,6 +93,11 @@ def test_long_words_are_shortened_and_a_motion_of_nothing_is_a_dot() -> None:
     assert near(painted, ACTION, (0.5, 0.0), 4)
 
 
+@pytest.mark.parametrize("text", ["two\nlines", "\ud800 half", "\u202e turned", "日本語 ✓", "", "   "])
+def test_words_of_any_kind_are_drawn(text: str) -> None:
+    assert drawn(np.zeros((32, 32, 3), np.uint8), [Words(text)]).shape == (256, 256, 3)
+
+
 def an_outcome(**changes: object) -> Outcome:
     frames = tuple(np.full((32, 32, 3), 100 + step, np.uint8) for step in range(3))
     pointers = np.array([[[0.5, 0.5, 0.9], [0.1, 0.1, 0.2], [-0.5, -0.5, 0.8]]] * 2, np.float32)

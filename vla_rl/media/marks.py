@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vla_rl.media.images import enlarged
+from vla_rl.specs import readable
 
 Place = tuple[float, float]
 SIZE = 256
@@ -92,7 +93,8 @@ class _Pen:
         self._circle(x, y, 4.2 * unit, HALO, 2.0)
         self._circle(x, y, 4.2 * unit, SEEN, 1.1)
         outside = x + 6 * unit + self._draw.textlength(name, self._font) > self._width
-        self._text(x + (-5.2 if outside else 5.2) * unit, y - 5.2 * unit, name, SEEN, "rm" if outside else "lm")
+        above = -5.2 if y > 9 * unit else 5.2
+        self._text(x + (-5.2 if outside else 5.2) * unit, y + above * unit, name, SEEN, "rm" if outside else "lm")
 
     def click(self, at: Place) -> None:
         (x, y), unit = self._pixels(at), self._unit
@@ -112,18 +114,19 @@ class _Pen:
             self._dot(x0, y0, 1.5 * unit, ACTION)
             return
         dx, dy = (x1 - x0) / length, (y1 - y0) / length
-        head = min(5.0 * unit, 0.6 * length + 2 * unit)
-        for colour, wide, grown in ((HALO, 3.2, 1.3), (ACTION, 1.7, 0.0)):
-            tip = (x1 + grown * unit * dx, y1 + grown * unit * dy)
-            back = (x1 - head * dx, y1 - head * dy)
-            side = (0.62 * head + grown * unit, 0.62 * head + grown * unit)
-            self._draw.line((x0, y0, *back), colour, round(wide * unit))
-            left = (back[0] - side[0] * dy - grown * dx, back[1] + side[1] * dx - grown * dy)
-            right = (back[0] + side[0] * dy - grown * dx, back[1] - side[1] * dx - grown * dy)
+        head = min(6.5 * unit, 0.6 * length + 2.5 * unit)
+        for colour, wide, grown in ((HALO, 3.2, 1.3 * unit), (ACTION, 1.7, 0.0)):
+            tip = (x1 + 1.6 * grown * dx, y1 + 1.6 * grown * dy)
+            back = (x1 - (head + grown) * dx, y1 - (head + grown) * dy)
+            side = 0.38 * head + grown  # slim, so that a short one has a direction, too
+            self._draw.line((x0, y0, x1 - 0.8 * head * dx, y1 - 0.8 * head * dy), colour, round(wide * unit))
+            left = (back[0] - side * dy, back[1] + side * dx)
+            right = (back[0] + side * dy, back[1] - side * dx)
             self._draw.polygon([tip, left, right], colour)
 
     def words(self, text: str) -> None:
-        """Along the lower edge, shortened to what fits."""
+        """Along the lower edge, in one line, shortened to what fits."""
+        text = " ".join(readable(text, 200).split())
         unit, room = self._unit, self._width - 8 * self._unit
         while text and self._draw.textlength(text, self._font) > room:
             text = text[:-2].rstrip() + "…" if len(text) > 2 else ""

@@ -91,7 +91,9 @@ class Stem(nn.Module):
 
     def forward(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """float [B, 3, H, W] -> [B, D, H / 8, W / 8]."""
-        if pixels_B3HW.device.type == "cpu":  # there the first convolution is 10 times as fast with the colours innermost
+        if (
+            pixels_B3HW.device.type == "cpu"
+        ):  # there the first convolution is 10 times as fast with the colours innermost
             pixels_B3HW = pixels_B3HW.contiguous(memory_format=torch.channels_last)
         return self.layers(pixels_B3HW)
 

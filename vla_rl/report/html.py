@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape as _escape
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +188,8 @@ def _picked(frames: int) -> np.ndarray:
 
 def _settings(report: Report) -> str:
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.summary.items())
-    whole = f"<details><summary>The whole config</summary><pre>{_escape(report.config)}</pre></details>"
+    config = "\n".join(map(escape, report.config.splitlines()))
+    whole = f"<details><summary>The whole config</summary><pre>{config}</pre></details>"
     body = f"<dl>{rows}</dl>" * bool(rows) + whole * bool(report.config)
     return section("Settings", f'<div class="card">{body}</div>' if body else "")
 

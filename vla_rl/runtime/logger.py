@@ -96,7 +96,7 @@ class Log:
             self._before = share
         left, steps = _left(passed, share, self._before), f"{step:,} of {self._total:,}"
         self._bar.update(self._task, completed=min(share, 1.0), note=note, steps=steps, left=left)
-        if self._lines and (passed - self._last_line >= LINE_EVERY or share >= 1):
+        if self._lines and self._total and (passed - self._last_line >= LINE_EVERY or share >= 1):
             self._last_line = passed if share < 1 else math.inf
             told = [f"{self._label}: {steps} steps", note, f"{clock(passed)} passed", left]
             print(", ".join(part for part in told if part), flush=True)

@@ -32,7 +32,7 @@ def begin(accelerator: Accelerator, tracker: str, folder: Path, step: int, setti
     settings: the config, by dotted key; TensorBoard shows it as a text.
     """
     name, key = folder.resolve().name, hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    (folder / FOLDER).mkdir(exist_ok=True)
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     own: dict[str, dict[str, Any]] = {
         _TENSORBOARD: {"purge_step": step + 1},
         "wandb": {"name": name, "id": key, "resume": "allow", "dir": str(folder / FOLDER)},

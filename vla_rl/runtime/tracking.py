@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,14 +62,9 @@ def show(accelerator: Accelerator, folder: Path, step: int, films: Mapping[str, 
         for each in accelerator.trackers:
             if each.name == _TENSORBOARD:
                 _to_tensorboard(each.tracker, name, picked, step)
-            elif each.name == "wandb":
-                import wandb
-
-                each.log({f"films/{name}": wandb.Video(str(path), format="mp4")}, step=step)
-            elif each.name == "trackio":
-                import trackio
-
-                each.log({f"films/{name}": trackio.Video(str(path), format="mp4")}, step=step)
+            elif each.name in ("wandb", "trackio"):  # which need not be installed
+                video = importlib.import_module(each.name).Video(str(path), format="mp4")
+                each.log({f"films/{name}": video}, step=step)
 
 
 def _to_tensorboard(writer: Any, name: str, frames: Sequence[np.ndarray], step: int) -> None:

@@ -54,7 +54,8 @@ def test_a_run_learns_logs_saves_and_goes_on(
     folder = tmp_path / "run"
     assert "sft/loss" in lines(tmp_path / "sft")[0]
     assert list((tmp_path / "sft").rglob("events.out.tfevents.*"))
-    last = train.train(config.load([*started, "algorithm.kl_weight=0.1"]))
+    validated = ["train.eval_every=24", "train.eval_episodes=2"]
+    last = train.train(config.load([*started, *validated, "algorithm.kl_weight=0.1"]))
     said = capsys.readouterr().out
     for part in (f"run: {folder}\n", f"checkpoint: {last}; ", " steps, success "):
         assert part in said
@@ -63,7 +64,7 @@ def test_a_run_learns_logs_saves_and_goes_on(
     assert {path.name for path in last.iterdir()} == {"pretrained_model", "training_state", "manifest.json"}
     assert set().union(*lines(folder)) >= METRICS
     assert list(folder.rglob("events.out.tfevents.*"))
-    assert {path.stem for path in (folder / "videos").iterdir()} <= {"success", "failure"}
+    assert {path.name for path in (folder / "videos").iterdir()} <= {"success.mp4", "failure.mp4"}
 
     with pytest.raises(ConfigError, match="resume=true"):
         train.train(config.load(started))

@@ -91,9 +91,7 @@ class Stem(nn.Module):
 
     def forward(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """float [B, 3, H, W] -> [B, D, H / 8, W / 8]."""
-        if (
-            pixels_B3HW.device.type == "cpu"
-        ):  # there the first convolution is 10 times as fast with the colours innermost
+        if pixels_B3HW.device.type == "cpu":  # with the colours innermost the first convolution is ten times as fast
             pixels_B3HW = pixels_B3HW.contiguous(memory_format=torch.channels_last)
         return self.layers(pixels_B3HW)
 

@@ -151,9 +151,7 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     seen = feature_cache.any_observation(policy, spec.observation, run.train.num_envs)
     backbone = tune(policy, run.policy.precision, run.policy.compile, seen)
     if run.algorithm.needs.reference and run.train.checkpoint is None:
-        raise ConfigError(
-            "algorithm.kl_weight, kl_budget, held_budget: need train.checkpoint, the policy to stay close to"
-        )
+        raise ConfigError("algorithm.kl_weight, kl_budget, held_budget: need train.checkpoint, to stay close to it")
     reference = policy.frozen_copy() if run.algorithm.needs.reference else None
     asked = {"rehearsal": build.rehearsal(run, policy), "held": build.held_frames(run, spec, policy)}
     parts: dict[str, Any] = {name: part for name, part in asked.items() if part is not None}

@@ -12,6 +12,8 @@ from study import evaluated, interval, late, options, run, write
 
 from vla_rl import config
 
+LATE = "train/cost", "cost/multiplier", "policy/kl", "policy/held_kl"
+
 
 def study(world: dict[str, Any], settings: dict[str, Any], seed: int, out: Path, more: list[str]) -> dict[str, Any]:
     """All settings of one world from one supervised start, which clones the world and the held task."""
@@ -31,11 +33,8 @@ def study(world: dict[str, Any], settings: dict[str, Any], seed: int, out: Path,
         rows[name] = {
             "success": after[0]["pc_success"],
             "cost": after[0]["avg_cost"],
-            "training_cost": late(folder, "train/cost"),
-            "multiplier": late(folder, "cost/multiplier"),
-            "kl": late(folder, "policy/kl"),
-            "held_kl": late(folder, "policy/held_kl"),
             "forgetting": cloned[1]["pc_success"] - after[1]["pc_success"],
+            **{metric: late(folder, metric) for metric in LATE},
         }
     return rows
 
@@ -44,15 +43,13 @@ def main() -> None:
     given, settings = options("cost", __doc__ or "")
     tables, found = {}, dict[str, Any]()
     for name in given.worlds:
-        world, limit = settings["worlds"][name], settings["worlds"][name]["limit"]
+        world, limit, kl = settings["worlds"][name], settings["worlds"][name]["limit"], settings["kl_budget"]
         seeds = [study(world, settings["settings"], s, given.out / name / str(s), given.more) for s in given.seeds]
-        tables[name] = {
-            row: {key: interval([each[row][key] for each in seeds]) for key in seeds[0][row]} for row in seeds[0]
-        }
-        kl = settings["kl_budget"]
+        rows = seeds[0].items()
+        tables[name] = {row: {key: interval([s[row][key] for s in seeds]) for key in keys} for row, keys in rows}
         found[name] = {
-            "budget_error": interval([abs(each["budget"]["training_cost"] - limit) / limit for each in seeds]),
-            "kl_error": interval([max(each["kl_budget"]["kl"] / kl - 1, 0.0) for each in seeds]),
+            "budget_error": interval([abs(each["budget"]["train/cost"] - limit) / limit for each in seeds]),
+            "kl_error": interval([max(each["kl_budget"]["policy/kl"] / kl - 1, 0.0) for each in seeds]),
             "forgetting": tables[name]["held_budget"]["forgetting"],
             "forgetting_without": tables[name]["nothing"]["forgetting"],
         }

@@ -17,24 +17,26 @@ LATE = "train/cost", "cost/multiplier", "policy/kl", "policy/held_kl"
 
 def study(world: dict[str, Any], settings: dict[str, Any], seed: int, out: Path, more: list[str]) -> dict[str, Any]:
     """All settings of one world from one supervised start, which clones the world and the held task."""
-    task, held, limit = world["env"], world["held"], world["limit"]
+    task, held = world["env"], world["held"]
     both = [f"experiment={world['experiment']}", f"env=[{task},{held}]", f"seed={seed}", *world["overrides"], *more]
     demos = run("demos", out / "demos", *both, f"demos.seed={1000 * seed}")
     start = run("sft", out / "sft", *both, f"demos.path={demos}")
     cloned = evaluated(run("eval", out / "sft_eval", *both, f"eval.checkpoint={start}"))
-    own = config.load([f"env={task}"]).env.name
     alone = [f"experiment={world['experiment']}", f"env={task}", f"seed={seed}", *world["overrides"], *more]
-    alone += [f"demos.path={demos / own}", f"train.checkpoint={start}", f"train.held=[{held}]"]
+    alone += [
+        f"demos.path={demos / config.load([f'env={task}']).env.name}",
+        f"train.checkpoint={start}",
+        f"train.held=[{held}]",
+    ]
     rows = {"cloned": {"success": cloned[0]["pc_success"], "cost": cloned[0]["avg_cost"], "forgetting": 0.0}}
     for name, chosen in settings.items():
-        folder = out / name
-        last = run("train", folder, *alone, *[each.replace("LIMIT", str(limit)) for each in chosen])
+        last = run("train", out / name, *alone, *[each.replace("LIMIT", str(world["limit"])) for each in chosen])
         after = evaluated(run("eval", out / f"{name}_eval", *both, f"eval.checkpoint={last}"))
         rows[name] = {
             "success": after[0]["pc_success"],
             "cost": after[0]["avg_cost"],
             "forgetting": cloned[1]["pc_success"] - after[1]["pc_success"],
-            **{metric: late(folder, metric) for metric in LATE},
+            **{metric: late(out / name, metric) for metric in LATE},
         }
     return rows
 

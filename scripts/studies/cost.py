@@ -10,24 +10,19 @@ from typing import Any
 
 from study import evaluated, interval, late, options, run, write
 
-from vla_rl import config
-
 LATE = "train/cost", "cost/multiplier", "policy/kl", "policy/held_kl"
 
 
 def study(world: dict[str, Any], settings: dict[str, Any], seed: int, out: Path, more: list[str]) -> dict[str, Any]:
     """All settings of one world from one supervised start, which clones the world and the held task."""
     task, held = world["env"], world["held"]
-    both = [f"experiment={world['experiment']}", f"env=[{task},{held}]", f"seed={seed}", *world["overrides"], *more]
+    common = [f"experiment={world['experiment']}", f"seed={seed}", *world["overrides"], *more]
+    both = [*common, f"env=[{task},{held}]"]
     demos = run("demos", out / "demos", *both, f"demos.seed={1000 * seed}")
     start = run("sft", out / "sft", *both, f"demos.path={demos}")
     cloned = evaluated(run("eval", out / "sft_eval", *both, f"eval.checkpoint={start}"))
-    alone = [f"experiment={world['experiment']}", f"env={task}", f"seed={seed}", *world["overrides"], *more]
-    alone += [
-        f"demos.path={demos / config.load([f'env={task}']).env.name}",
-        f"train.checkpoint={start}",
-        f"train.held=[{held}]",
-    ]
+    alone = [*common, f"env={task}", f"train.held=[{held}]", f"train.checkpoint={start}"]
+    alone.append(f"demos.path={demos / world['demos']}")
     rows = {"cloned": {"success": cloned[0]["pc_success"], "cost": cloned[0]["avg_cost"], "forgetting": 0.0}}
     for name, chosen in settings.items():
         last = run("train", out / name, *alone, *[each.replace("LIMIT", str(world["limit"])) for each in chosen])
@@ -43,9 +38,9 @@ def study(world: dict[str, Any], settings: dict[str, Any], seed: int, out: Path,
 
 def main() -> None:
     given, settings = options("cost", __doc__ or "")
-    tables, found = {}, dict[str, Any]()
+    tables, found, kl = {}, dict[str, Any](), settings["kl_budget"]
     for name in given.worlds:
-        world, limit, kl = settings["worlds"][name], settings["worlds"][name]["limit"], settings["kl_budget"]
+        world, limit = settings["worlds"][name], settings["worlds"][name]["limit"]
         seeds = [study(world, settings["settings"], s, given.out / name / str(s), given.more) for s in given.seeds]
         rows = seeds[0].items()
         tables[name] = {row: {key: interval([s[row][key] for s in seeds]) for key in keys} for row, keys in rows}

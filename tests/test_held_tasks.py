@@ -20,6 +20,8 @@ def test_held_tasks_are_files_of_the_group_env_whose_demonstrations_lie_beside_t
     assert [one.demos.folder for one in run.held()] == [Path("shown/push")]
     assert [(one.env.name, one.held_envs) for one in (*run.each(), *run.held())] == [("reach", ()), ("push", ())]
     assert RunConfig.model_validate_json(run.model_dump_json()) == run
+    other = config.load(["env=reach", "env.kwargs.horizon=5", "train.held=[push]", "held_envs.0.kwargs.horizon=7"])
+    assert (other.env.kwargs["horizon"], other.held_envs[0].kwargs["horizon"]) == (5, 7)
     several = config.load(["env=[reach,pick]", "train.held=[push]", "demos.path=shown"])
     assert [one.demos.folder for one in several.held()] == [Path("shown/push")]
     for wrong, said in {

@@ -59,10 +59,13 @@ def load(
     else:
         tree = _composed(groups, config_dir, given.get("plugins") or ())
         compose.check_plugins(tree, given.get("plugins"), config_dir or Path("configs"))
+    held = [override for override in values if override.key_or_group == "train.held"]
+    for override in held:
+        compose.assign(tree, override)
+    if kept is None or held:
+        compose.hold(tree, groups, config_dir)
     for override in values:
         compose.assign(tree, override)
-    if kept is None or "train.held" in given:
-        compose.hold(tree, groups, config_dir)
     for override in {override.key_or_group: override for override in values}.values():
         if isinstance(override.value(), int | float) and _takes_text(tree, override.key_or_group):
             compose.assign(tree, compose.as_text(override.input_line or ""))

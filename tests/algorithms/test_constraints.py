@@ -134,14 +134,15 @@ def test_demonstrations_whose_costs_nobody_recorded_teach_the_cost_critic_nothin
     assert all(map(torch.equal, before, algorithm.constraint.critic.parameters()))
 
 
+@pytest.mark.slow
 def test_what_is_spent_keeps_to_the_budget(random_backbone: Path) -> None:
-    """What pays costs 1, so that success alone would spend 1 an episode, and caution nothing."""
+    """What pays costs 1, so that success alone would spend 1 an episode, and caution nothing; what is spent swings."""
     limit = 0.25
-    settings = replace(SETTINGS, cost=Budget(limit, rate=0.02, recent=64), actor_lr=3e-3, temperature=1.0)
+    settings = replace(SETTINGS, cost=Budget(limit, rate=0.02, recent=64), actor_lr=1e-2, temperature=2.0)
     algorithm = make(random_backbone, replace(settings, warmup_updates=30, self_imitation=False))
     spent = []
     rng = np.random.default_rng(0)
-    for step in range(500):
+    for step in range(700):
         right = rng.integers(STATES, size=16)
         seen = {
             "observation.images.front": np.zeros((16, 64, 64, 3), np.uint8),
@@ -153,7 +154,7 @@ def test_what_is_spent_keeps_to_the_budget(random_backbone: Path) -> None:
             algorithm.listener.on_episode(ended(cost))
         spent.append(costs.mean())
         algorithm.update(tempting(bandit(algorithm, 64, seed=step)))
-    assert np.mean(spent[-250:]) == pytest.approx(limit, rel=0.1)
+    assert np.mean(spent[-400:]) == pytest.approx(limit, rel=0.1)
 
 
 @pytest.mark.parametrize("name", JUDGES)

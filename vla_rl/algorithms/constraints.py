@@ -6,7 +6,6 @@ Shapes: B rows, C of them with a next observation, N decisions a row, K slots, E
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.algorithms.configs import ActorCriticConfig
-from vla_rl.algorithms.critic import DecisionNet, Ensemble, follow, sizes_of
+from vla_rl.algorithms.critic import DecisionNet, Ensemble, follow, sizes_of, told_by
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models import bounds
 from vla_rl.models.features import Features
@@ -74,9 +73,7 @@ class CostScorer:
     @torch.no_grad()
     def __call__(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:
         """The discounted cost float32 [B, N] of decisions int64 [B, N, K]."""
-        dtype = self._policy.mixed_precision
-        with nullcontext() if dtype is None else torch.autocast(tokens_BNK.device.type, dtype):
-            told = self.critic(self._policy.readout(grounded), tokens_BNK, grounded)
+        told = told_by(self.critic, self._policy, grounded, tokens_BNK)
         return told.float().mean(0) * self.critic.unit
 
 

@@ -169,10 +169,14 @@ class QScorer:
     @torch.no_grad()
     def __call__(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:
         """Q float32 [B, N] of decisions int64 [B, N, K], from the frozen features of B observations."""
-        dtype = self._policy.mixed_precision
-        with nullcontext() if dtype is None else torch.autocast(tokens_BNK.device.type, dtype):
-            logits = self.critic(self._policy.readout(grounded), tokens_BNK, grounded)
-        return self.critic.value(logits).amin(0)
+        return self.critic.value(told_by(self.critic, self._policy, grounded, tokens_BNK)).amin(0)
+
+
+def told_by(net: DecisionNet, policy: Policy, grounded: Features, tokens_BNK: Tensor) -> Tensor:
+    """What a network says of decisions int64 [B, N, K], from frozen features, in the policy's own precision."""
+    dtype = policy.mixed_precision
+    with nullcontext() if dtype is None else torch.autocast(tokens_BNK.device.type, dtype):
+        return net(policy.readout(grounded), tokens_BNK, grounded)
 
 
 def make_critic(settings: ActorCriticConfig, policy: Policy, slots: Sequence[Slot] | None = None) -> Critic:

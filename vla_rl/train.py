@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+from vla_rl.cockpit.training import attach
 from vla_rl.config import RunConfig
 from vla_rl.replay import Prefetcher
 from vla_rl.runtime.lane_seeds import count_lanes
@@ -52,6 +53,7 @@ def train(run: RunConfig) -> Path:
                 print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
             cut(folder, begin)
             count_lanes(folder, state.learner.processes, run.train.num_envs)
+            parts.enter_context(closing(attach(folder, state)))
         log = Log(folder, state.learner.accelerator, run.train.steps, run.env_name, state.learner.rank == 0)
         try:
             with log:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-METRICS_FILE = "metrics.jsonl"
+from vla_rl.paths import METRICS_FILE
 
 
 class Log:

@@ -50,7 +50,7 @@ class Alone:
         if seen.get(0) == self._version or 0 not in lanes:
             return told, []
         said, marks = self._last
-        view = {"what you see": np.asarray(self.session.picture())}
+        view = {"": np.asarray(self.session.picture())}
         return told, [Picture(0, self._version, self.session.text, view, {}, said, marks)]
 
     def take(self, who: str, lane: int) -> None:

@@ -72,6 +72,8 @@ def _stage(words: Sequence[str], config_dir: Path | None, append: bool) -> Stage
     folder = Path(words[0]).expanduser()
     if (folder / CONFIG_FILE).is_file():
         return Running(folder, words[1:])
+    if not folder.exists() and (folder.is_absolute() or len(folder.parts) > 2) and "=" not in words[0]:
+        raise FileNotFoundError(f"cockpit: there is no folder {folder}")
     if folder.is_dir():
         raise ConfigError(f"cockpit: {folder} holds no {CONFIG_FILE}, so it is no run")
     run = config.load(shorthand.overrides_of(words, config_dir), config_dir=config_dir, command="cockpit").only(

@@ -25,6 +25,8 @@ MOVING = {_NAMED.get(key, key): MOVES[word] for key, word in KEYS.items()}
 """A key -> the entry that it moves, and which way."""
 AXES = ("x", "y", "z", "yaw")
 """What the sticks of a gamepad move: the left one right and up, the right one up and right."""
+FAR = 1e6
+"""Numbers that are larger in size are no place and no push."""
 MOST_TEXT = 2000
 """Letters that a person may send at once."""
 
@@ -121,7 +123,7 @@ def _moved(controls: Entries, asked: Mapping[str, Any]) -> dict[str, float]:
     """The entries that held keys, sticks and a dragged mouse move, as far as they push."""
     push = dict.fromkeys(AXES, 0.0)
     for key in _some(asked.get("keys"), len(MOVING)):
-        if key in MOVING:
+        if isinstance(key, str) and key in MOVING:
             name, sign = MOVING[key]
             push[name] = push.get(name, 0.0) + sign
     for name, share in zip(AXES, _some(asked.get("axes"), len(AXES)), strict=False):
@@ -193,7 +195,7 @@ def _some(value: Any, most: int) -> list[Any]:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= FAR:
         raise RefusedError(f"expected a number, got {str(value)[:40]!r}")
     return float(value)
 

@@ -65,7 +65,7 @@ class Desk:
         holds: Holds | None = None,
     ) -> None:
         self._tokens, self._tasks, self._cameras, self._stack = tokens, list(tasks), list(cameras), stack
-        self._worth, self._holds = worth, holds or Holds()
+        self._worth, self._holds = worth, Holds() if holds is None else holds
         self._changed = threading.Condition()
         self._watching = 0
         self._seen: dict[int, tuple[slice, Mapping[str, Any], Decision]] = {}

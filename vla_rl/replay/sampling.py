@@ -109,4 +109,4 @@ def _taken_over(
         return 0
     if not demos.can_sample(finished_only):
         return count
-    return int(rng.binomial(count, online.demonstrated / (online.demonstrated + len(demos))))
+    return int(rng.binomial(count, online.demonstrated / (online.demonstrated + demos.demonstrated)))

@@ -44,6 +44,7 @@ class Command:
 
     def __init__(self, log: Path, *arguments: str, **environment: str) -> None:
         self.log = log
+        log.touch()
         self.process = launch.start(log, "-m", "vla_rl.cli", *arguments, PYTHONUNBUFFERED="1", **environment)
 
     def says(self, word: str, visit: Visit | None = None, within: float = 120) -> str:
@@ -175,10 +176,10 @@ def test_a_person_acts_alone_and_what_they_keep_are_demonstrations(
         place = visit.run("state.step[0]")
         if visit.run("state.ended[0]"):
             break
-        visit.run(f"send({{do: 'expert'}})")
+        visit.run("send({do: 'expert'})")
         visit.until(f"state.step[0] > {place}")
     visit.until("state.ended[0] === 'success'")
-    visit.press("y")
+    visit.run("label(true)")
     visit.until("$('said').textContent.includes('itself tells')")
     visit.press("Enter", 13)
     visit.until("state.kept === 1")
@@ -218,7 +219,7 @@ def test_one_clicks_and_types_in_the_picture(tmp_path: Path, browser: Browser, c
 def test_a_folder_that_holds_no_run_is_named(tmp_path: Path) -> None:
     from vla_rl.cockpit.command import cockpit
 
-    with pytest.raises(ValueError, match="holds no config.yaml"):
+    with pytest.raises(ValueError, match=r"holds no config\.yaml"):
         cockpit([str(tmp_path)])
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         cockpit([str(tmp_path / "missing")])

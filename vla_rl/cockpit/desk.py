@@ -145,7 +145,9 @@ class Desk:
     def _value(self, lanes: slice, observation: Mapping[str, Any], decision: Decision) -> None:
         """Work out what the decision is worth in the lanes that somebody looks at, now and then."""
         now = time.monotonic()
-        for lane, last in self._asked.items() if self._worth is not None else ():
+        for lane, last in self._asked.items():
+            if self._worth is None:
+                return
             if lanes.start <= lane < lanes.stop and now - last >= EVERY:
                 self._asked[lane] = now
                 q = self._worth(observation, decision, lane - lanes.start)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 ADDRESS = ".cockpit"
 """Of a run's folder: a file that says where its socket is."""
@@ -17,11 +17,21 @@ MOST_ASKED, MOST_TOLD = 1 << 16, 1 << 26
 """Bytes of a question, and of an answer."""
 
 
+class Stream(Protocol):
+    """What is spoken through."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def write(self, data: bytes, /) -> Any: ...
+
+    def flush(self) -> None: ...
+
+
 class WireError(RuntimeError):
     """The other side is gone, or says what cannot be read."""
 
 
-def write(stream: BinaryIO, said: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+def write(stream: Stream, said: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
     """Send an object, and blobs behind it; what they are, `said` tells. Raises WireError."""
     text = json.dumps(said).encode()
     try:
@@ -31,7 +41,7 @@ def write(stream: BinaryIO, said: dict[str, Any], blobs: Sequence[bytes] = ()) -
         raise WireError(f"the other side is gone: {error}") from error
 
 
-def read(stream: BinaryIO, most: int) -> tuple[dict[str, Any], bytes]:
+def read(stream: Stream, most: int) -> tuple[dict[str, Any], bytes]:
     """The next object, and the bytes behind it. Raises WireError."""
     length, rest = _HEAD.unpack(_exactly(stream, _HEAD.size))
     if length + rest > most:
@@ -45,7 +55,7 @@ def read(stream: BinaryIO, most: int) -> tuple[dict[str, Any], bytes]:
     return said, _exactly(stream, rest)
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytes:
+def _exactly(stream: Stream, size: int) -> bytes:
     try:
         found = stream.read(size)
     except (OSError, ValueError) as error:

@@ -144,13 +144,13 @@ class Desk:
 
     def _value(self, lanes: slice, observation: Mapping[str, Any], decision: Decision) -> None:
         """Work out what the decision is worth in the lanes that somebody looks at, now and then."""
-        now = time.monotonic()
+        now, worth = time.monotonic(), self._worth
+        if worth is None:
+            return
         for lane, last in self._asked.items():
-            if self._worth is None:
-                return
             if lanes.start <= lane < lanes.stop and now - last >= EVERY:
                 self._asked[lane] = now
-                q = self._worth(observation, decision, lane - lanes.start)
+                q = worth(observation, decision, lane - lanes.start)
                 kept = self._values.setdefault(lane, deque(maxlen=REMEMBERED))
                 place = (int(self._episode[lane]), int(self._step[lane]), q)
                 if not kept or kept[-1][:2] != place[:2]:

@@ -112,8 +112,12 @@ class Sampler:
             self._trees["priority"].set(at, self._most)
         if "demo" in self._trees:
             self._trees["demo"].set(shown, 1.0)
-        if "success" in self._trees:
-            self._trees["success"].set(returned[self._ring.columns["returns"][returned] > 0], 1.0)
+        self.reweigh(returned)
+
+    def reweigh(self, returned: np.ndarray) -> None:
+        """Give weights to slots whose returns are known now, or are others than before."""
+        if "success" in self._trees and len(returned):
+            self._trees["success"].set(returned, self._ring.columns["returns"][returned] > 0)
 
     def _followed_demo(self, at: np.ndarray) -> np.ndarray:
         """Which slots hold a decision that was shown, and whose next row is there: bool [B]."""

@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
         "cockpit", parents=[common], help="a page: watch a run, take over, hand back; or act in an environment"
     )
     _add_overrides(cockpit, "RUN|ENV|KEY=VALUE", "a run's folder; or as for play, such as pick, demos.path=my_demos")
-    cockpit.add_argument("--host", default="127.0.0.1", help="where to listen; default: this machine alone")
+    cockpit.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: this machine alone")
     cockpit.add_argument("--port", type=int, default=8700, help="default: 8700; 0 takes a free one")
     cockpit.add_argument("--append", action="store_true", help="add to the demonstrations that lie in demos.path")
     cockpit.set_defaults(run=_cockpit, command="cockpit")

@@ -225,6 +225,8 @@ def test_a_folder_that_holds_no_run_is_named(tmp_path: Path) -> None:
         cockpit([str(tmp_path / "missing")])
     with pytest.raises(ValueError, match="name a run's folder"):
         cockpit([])
+    with pytest.raises(ValueError, match="every address"):
+        cockpit(["pick"], host="0.0.0.0")
     taken: dict[str, Any] = {"words": [f"demos.path={tmp_path}", "gui_click_colour"]}
     with pytest.raises(FileExistsError, match="--append"):
         cockpit(**taken)

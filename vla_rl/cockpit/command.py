@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vla_rl import config, envs
+from vla_rl import config
 from vla_rl.cockpit.alone import Alone
 from vla_rl.cockpit.running import Running
 from vla_rl.cockpit.stage import Stage
 from vla_rl.config.compose import CONFIG_FILE
-from vla_rl.data import files
 from vla_rl.envs import shorthand
-from vla_rl.play.session import Session
+from vla_rl.play import session_of
 from vla_rl.registry import ConfigError, SetupError
 
+EVERYWHERE = ("", "0.0.0.0", "::")
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 """What a browser on this machine may call it."""
 
@@ -35,7 +35,7 @@ def cockpit(
     Args:
         words: a run's folder and perhaps `plugins=[...]`; or an environment, and overrides.
         config_dir: a folder of the user's own config files.
-        host, port: where to listen; port 0 takes a free one.
+        host, port: where to listen, which is also what the page's address begins with; port 0 takes a free one.
         append: whether demonstrations are added to those that lie in `demos.path`.
         ready: is told the page's address.
 
@@ -50,11 +50,13 @@ def cockpit(
         from vla_rl.cockpit.web import MOST, Cockpit
     except ImportError as error:
         raise SetupError(f"{error}; `pip install 'vla-rl[cockpit]'` installs what the cockpit needs") from error
+    if host in EVERYWHERE:
+        raise ConfigError(f"--host: {host} is every address; give the one that the page is opened by, or use ssh -L")
     if not words:
         raise ConfigError("cockpit: name a run's folder, such as outputs/train/<date>/<run>, or an environment")
     with ThreadPoolExecutor(1, "stage") as calls:  # a renderer, and a browser, belong to one thread
         stage = calls.submit(_stage, words, config_dir, append).result()
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = _listener(host, port)
         number, token = listener.getsockname()[1], secrets.token_urlsafe(24)
         name = f"[{host}]" if ":" in host else host
         hosts = {f"{each}:{number}" for each in (*LOCAL, name)}
@@ -65,6 +67,13 @@ def cockpit(
         )  # fmt: skip
         ready(f"cockpit: http://{name}:{number}/?token={token}")
         uvicorn.Server(settings).run([listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise OSError(f"cockpit: cannot listen on {host}, port {port} ({error}); --port=0 takes a free one") from error
 
 
 def _stage(words: Sequence[str], config_dir: Path | None, append: bool) -> Stage:
@@ -79,11 +88,4 @@ def _stage(words: Sequence[str], config_dir: Path | None, append: bool) -> Stage
     run = config.load(shorthand.overrides_of(words, config_dir), config_dir=config_dir, command="cockpit").only(
         "cockpit"
     )
-    demos, first_seed = run.demos.folder, run.demos.seed
-    if demos.exists() and not append:
-        raise FileExistsError(
-            f"demos.path: {demos} exists already; add to it with --append, or name another folder by demos.path=FOLDER"
-        )
-    if demos.exists():
-        first_seed = max(first_seed, *(episode.seed + 1 for episode in files.load(demos)))
-    return Alone(Session(envs.factory(run)(), demos, first_seed))
+    return Alone(session_of(run, append))

@@ -98,6 +98,8 @@ class Desk:
 
     def saw(self, lanes: slice, steps: Steps, acted: np.ndarray, final: np.ndarray) -> None:
         """See `Pilot`."""
+        if not self._watching:
+            return
         ended = (steps.terminated | steps.truncated) & ~final & acted
         with self._changed:
             begins = final & acted
@@ -171,6 +173,9 @@ class Desk:
                 self._holds.clear()
                 self._verdicts = {}
                 self._seen, self._asked, self._values = {}, {}, {}
+                self._ended = [""] * len(self._step)
+                for counts in (self._step, self._reward, self._taken):
+                    counts[:] = 0  # whoever looks next counts from then on
 
     def answer(self, asked: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """What is asked for: about, look, take, keep, give, act or label.

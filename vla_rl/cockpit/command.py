@@ -83,9 +83,8 @@ def _stage(words: Sequence[str], config_dir: Path | None, append: bool) -> Stage
         return Running(folder, words[1:])
     if not folder.exists() and (folder.is_absolute() or len(folder.parts) > 2) and "=" not in words[0]:
         raise FileNotFoundError(f"cockpit: there is no folder {folder}")
-    if folder.is_dir():
+    if folder.is_dir() and "/" in words[0]:
         raise ConfigError(f"cockpit: {folder} holds no {CONFIG_FILE}, so it is no run")
-    run = config.load(shorthand.overrides_of(words, config_dir), config_dir=config_dir, command="cockpit").only(
-        "cockpit"
-    )
-    return Alone(session_of(run, append))
+    overrides = shorthand.overrides_of(words, config_dir)
+    run = config.load(overrides, config_dir=config_dir, command="cockpit")
+    return Alone(session_of(run.only("cockpit"), append))

@@ -122,11 +122,12 @@ def episodes(replay: ReplayBuffer) -> list[tuple[list[float], list[bool], list[i
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_nothing_is_lost_nor_doubled_whoever_decides(tmp_path: Path, groups: int) -> None:
     person = Person()
-    replay, notes, _, made = collected(tmp_path, 90, person, groups)
+    replay, notes, collector, made = collected(tmp_path, 90, person, groups)
     shown = sorted(seen for lane in notes for seen in lane[:-1])
     assert sorted(seen for seen, _, _ in episodes(replay)) == shown  # every state once, in its order
     rows = replay.recorded(np.arange(replay.added))
     assert rows["demo"].sum() == person.acted > 5
+    assert collector.statistics()["train/taken_over"] == replay.demonstrated > 5
     assert (rows["tokens"][rows["demo"]] == RIGHT).all()
     assert made == person.saw_acting - sum(len(lane) - 1 for lane in notes)  # a reset is no transition
 

@@ -232,9 +232,14 @@ class Collector:
             )
 
     def statistics(self) -> dict[str, float]:
-        """What the log shows of the episodes; of those that the environment spoilt, their number alone."""
+        """What the log shows of the episodes; of those that the environment spoilt, their number alone.
+
+        Where people took over, `train/taken_over`: how many of their decisions replay holds.
+        """
+        taken_over = self.replay.demonstrated
         return {
             **self.replay.statistics(),
+            **({"train/taken_over": float(taken_over)} if taken_over else {}),
             "train/episodes": float(self.episodes),
             "train/invalid_episodes": float(self.invalid_episodes),
         }

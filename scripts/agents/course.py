@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -210,7 +211,8 @@ def steps(course: Course, act: Callable[[Seen, int], np.ndarray]) -> Iterator[St
 class Curve:
     """An agent's success by environment steps and minutes of training, written anew whenever it is longer.
 
-    The clock stands still while something else is done within `pause`, such as an evaluation.
+    `minutes` are by the clock, `cpu_minutes` the processor's in this process, which other work on the machine changes
+    little. Both clocks stand still while something else is done within `pause`, such as an evaluation.
     """
 
     path: Path
@@ -218,27 +220,40 @@ class Curve:
     points: list[dict[str, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._begun = time.monotonic()
+        self._begun = _clocks()
 
     @property
     def minutes(self) -> float:
-        return (time.monotonic() - self._begun) / 60
+        return self.took[0]
+
+    @property
+    def took(self) -> tuple[float, float]:
+        """Minutes by the clock and of the processor."""
+        minutes, cpu_minutes = (_clocks() - self._begun) / 60
+        return float(minutes), float(cpu_minutes)
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        stopped = time.monotonic()
+        stopped = _clocks()
         yield
-        self._begun += time.monotonic() - stopped
+        self._begun = self._begun + _clocks() - stopped
 
-    def add(self, env_steps: int, success: float, minutes: float | None = None) -> None:
-        """Note a success, a share of 1."""
-        took = self.minutes if minutes is None else minutes
-        self.points.append({"env_steps": env_steps, "minutes": round(took, 3), "pc_success": round(100 * success, 2)})
+    def add(self, env_steps: int, success: float, took: tuple[float, float] | None = None) -> None:
+        """Note a success, a share of 1. took: minutes by the clock and of the processor, where others have measured."""
+        minutes, cpu_minutes = self.took if took is None else took
+        times = {"minutes": round(minutes, 3), "cpu_minutes": round(cpu_minutes, 3)}
+        self.points.append({"env_steps": env_steps, **times, "pc_success": round(100 * success, 2)})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_suffix(f".{os.getpid()}")
         draft.write_text(json.dumps(self.about | {"curve": self.points}, indent=1) + "\n", "utf-8")
         draft.replace(self.path)
-        print(f"{self.path.stem}: {env_steps} steps, {took:.1f} minutes: {100 * success:.0f}%", flush=True)
+        print(f"{self.path.stem}: {env_steps} steps, {minutes:.1f} minutes: {100 * success:.0f}%", flush=True)
+
+
+def _clocks() -> np.ndarray:
+    """Seconds by the clock, and of the processor: this process's, and its children's that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return np.array([time.monotonic(), time.process_time() + children.ru_utime + children.ru_stime])
 
 
 @dataclass(frozen=True)

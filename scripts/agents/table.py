@@ -1,7 +1,7 @@
 """The table of whatever runs there are. Usage: python -m scripts.agents.table [FOLDER] [--steps N]
 
 A row a run: success by N environment steps (95% Wilson interval), the best of the run and where, where 90% was first
-reached, and how far the run went. Minutes are of training alone.
+reached, and how far the run went. Minutes are of training alone, by the clock and (cpu) of the processor.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _short_of(point: dict[str, Any], steps: int) -> str:
 
 
 def _where(point: dict[str, Any]) -> str:
-    return f"{point['env_steps']:,.0f} steps, {point['minutes']:.1f} min"
+    return f"{point['env_steps']:,.0f} steps, {point['minutes']:.1f} min (cpu {point['cpu_minutes']:.1f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,7 +1,8 @@
 """TorchRL's toy environment of its VLA recipe (`ToyVLAEnv`, tracking mode) as a Gymnasium environment with our keys.
 
-A plugin: `vla-rl train --config-dir scripts/agents/configs experiment=toy`. TorchRL is found in .venvs/rivals-torchrl,
-which `bash scripts/bench_agents.sh tiny_vla` makes; of its packages, those come first that are installed beside ours.
+A plugin: `vla-rl train --config-dir scripts/agents/configs 'plugins=[scripts.agents.toy]' experiment=toy`, in this
+repository. TorchRL is found in .venvs/rivals-torchrl, which `bash scripts/bench_agents.sh tiny_vla` makes; of its
+packages, ours come first where both have one.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ from vla_rl.eval import evaluate_checkpoint
 
 CONFIGS = Path(__file__).parent / "configs"
 """Experiments that are here and not among ours: `toy`."""
+PLUGINS = {"toy": ["plugins=[scripts.agents.toy]"]}
+"""What a task needs beside its experiment."""
 
 
 def train(
@@ -34,17 +36,19 @@ def train(
     folder = path.with_suffix("")
     if folder.exists():
         raise FileExistsError(f"{folder}: holds a run already; name another --out, or remove it")
-    common = [*courses.settings(task, seed, None, path.parent / "demos"), *changes]
+    common = [*courses.settings(task, seed, None, path.parent / "demos"), *PLUGINS.get(task, []), *changes]
     run = config.load(common, config_dir=CONFIGS, command="demos")
     if run.demos.episodes and not run.demos.folder.exists():
         vla_rl("demos", *common)
     source = f"the experiment {task}" + ("" if name == "pa_rl" else f" with algorithm={name}")
     curve = Curve(path, about | {"settings": {"overrides": common}, "changed": list(changes), "source": source})
-    start, started = folder / "sft/checkpoints/last", 0.0
+    start, started = folder / "sft/checkpoints/last", (0.0, 0.0)
     if run.demos.episodes:
         vla_rl("sft", *common, f"run_dir={folder}/sft")
-        started = curve.minutes
-        curve.add(0, success(start, common, folder / "eval_0", plan), started)
+        started = curve.took
+        with curve.pause():
+            found = success(start, common, folder / "eval_0", plan)
+        curve.add(0, found, started)
     stride = horizon(run.action_space)
     steps, every = plan.steps // stride, plan.every // stride
     settings = [
@@ -58,11 +62,12 @@ def train(
     if plan.minutes < float("inf"):
         settings.append(f"train.minutes={plan.minutes}")
     vla_rl("train", *common, *([] if name == "pa_rl" else [f"algorithm={name}"]), *settings)
-    took = seconds(folder / "rl/metrics.jsonl")
+    clock, cpu = (now - before for now, before in zip(curve.took, started, strict=True))
+    share = shares(folder / "rl/metrics.jsonl")
     for checkpoint in sorted((folder / "rl/checkpoints").glob("[0-9]*")):
         step = int(checkpoint.name)
         found = success(checkpoint, common, folder / f"eval_{step}", plan)
-        curve.add(step * stride, found, started + took(step) / 60)
+        curve.add(step * stride, found, (started[0] + share(step) * clock, started[1] + share(step) * cpu))
 
 
 def vla_rl(command: str, *overrides: str) -> None:
@@ -78,8 +83,8 @@ def success(checkpoint: Path, common: Sequence[str], out: Path, plan: Plan) -> f
     return evaluate_checkpoint(run).pc_success / 100
 
 
-def seconds(metrics: Path) -> Callable[[int], float]:
-    """How long the training had taken by a step: its own clock, between the lines of its log."""
+def shares(metrics: Path) -> Callable[[int], float]:
+    """Which share of its time the training had taken by a step: its own clock, between the lines of its log."""
     lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
     took = np.cumsum([0.0, *(line.get("time/seconds", 0.0) for line in lines)])
-    return lambda step: float(np.interp(step, [0, *(line["step"] for line in lines)], took))
+    return lambda step: float(np.interp(step, [0, *(line["step"] for line in lines)], took / took[-1]))

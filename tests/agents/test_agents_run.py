@@ -96,7 +96,10 @@ def test_a_run_writes_its_curve(name: str, tmp_path: Path, capsys: pytest.Captur
 
 def test_the_table_says_where_a_task_was_learned() -> None:
     points = [(5_000, 1.0, 20.0), (40_000, 8.0, 88.0), (45_000, 9.0, 91.0), (50_000, 10.0, 90.0)]
-    curve = [{"env_steps": steps, "minutes": took, "pc_success": success} for steps, took, success in points]
+    curve = [
+        {"env_steps": steps, "minutes": took, "cpu_minutes": took / 2, "pc_success": success}
+        for steps, took, success in points
+    ]
     known = {"task": "reach", "agent": "sac", "label": "", "seed": 1, "episodes": 100}
     short = known | {"agent": "rlpd", "label": "small", "curve": curve[:1]}
     head, line, *rows = table.table([known | {"curve": curve}, short, known | {"curve": []}], 40_000).splitlines()
@@ -104,7 +107,9 @@ def test_the_table_says_where_a_task_was_learned() -> None:
     slow, fast = rows
     assert "| rlpd (small) | 1 | 20% (13 to 29) at 5,000 |" in slow
     assert "not reached" in slow
-    assert "| sac | 1 | 88% (80 to 93) | 91% (84 to 95) at 45,000 steps, 9.0 min | 45,000 steps, 9.0 min |" in fast
+    assert (
+        "| sac | 1 | 88% (80 to 93) | 91% (84 to 95) at 45,000 steps, 9.0 min (cpu 4.5) | 45,000 steps, 9.0 min" in fast
+    )
 
 
 @pytest.mark.slow

@@ -164,7 +164,11 @@ def course(task: str, seed: int, image_size: int, folder: Path) -> Course:
     """The course; demonstrations are recorded where they are missing: the same episodes in pictures of that size."""
     run = config.load(settings(task, seed, image_size, folder), command="demos")
     if not run.demos.folder.exists():
-        recorded.record(run)
+        try:
+            recorded.record(run)
+        except OSError:  # another run that began at the same time was first
+            if not run.demos.folder.exists():
+                raise
     env = envs.factory(run)()
     try:
         words = Words.of([str(env.reset(seed=each)[0][TASK]) for each in TRAINING_SEEDS[:READ]])

@@ -109,4 +109,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ConfigError, FileExistsError) as error:
+        raise SystemExit(f"agents: {error}") from error

@@ -21,6 +21,7 @@ from scripts.agents.course import NUMBERS, PIXELS, Course, Curve, Plan, Seen, St
 
 STATE = "observation.state"
 ACTION = "action"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
@@ -68,7 +69,8 @@ class Bytes(ReplayBuffer):
 
 def normalised(pictures: Tensor) -> Tensor:
     """uint8 [B, 3, H, W] as its processor gives them: from 0 to 1, then by ImageNet's mean and spread."""
-    return (pictures.float() / 255 - MEAN[:, None, None]) / STD[:, None, None]
+    mean, std = (each[:, None, None].to(pictures.device) for each in (MEAN, STD))
+    return (pictures.float() / 255 - mean) / std
 
 
 def shifted(pictures: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ def make(course: Course, settings: Settings) -> tuple[GaussianActorPolicy, Any]:
     config = GaussianActorConfig(
         input_features=cameras | {STATE: PolicyFeature(FeatureType.STATE, course.shape[NUMBERS])},
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, (course.actions,))},
-        device="cpu",
+        device=DEVICE,
         freeze_vision_encoder=False,
         latent_dim=settings.latent_dim,
     )
@@ -131,10 +133,10 @@ class LeRobot:
         self.trainer = RLTrainer(algorithm, mixer, settings.batch_size)
 
     def act(self, seen: Seen, env_steps: int) -> np.ndarray:
-        return self._decide({key: each[None] for key, each in seen.items()})["action"].numpy()[0]
+        return self._decide({key: each[None] for key, each in seen.items()})["action"].cpu().numpy()[0]
 
     def greedy(self, seen: Seen) -> np.ndarray:
-        return self._decide(seen)["action_mean"].tanh().numpy()
+        return self._decide(seen)["action_mean"].tanh().cpu().numpy()
 
     def remember(self, step: Step) -> None:
         add(self.own, step.seen, step.action, step.reward, step.terminated, step.following)
@@ -145,7 +147,8 @@ class LeRobot:
     def _decide(self, seen: Seen) -> dict[str, Tensor]:
         """Without dropout: mean before tanh, and a sample."""
         self.policy.eval()
-        inputs = {key: value if key == STATE else normalised(value) for key, value in split(seen).items()}
+        found = {key: value.to(DEVICE) for key, value in split(seen).items()}
+        inputs = {key: value if key == STATE else normalised(value) for key, value in found.items()}
         with torch.no_grad():
             out = self.policy(inputs)
         self.policy.train()
@@ -159,7 +162,7 @@ def train(course: Course, settings: Settings, plan: Plan, curve: Curve) -> None:
 
 def buffer(capacity: int, keys: list[str]) -> Bytes:
     """An empty replay."""
-    return Bytes(capacity, device="cpu", state_keys=keys, image_augmentation_function=shifted)
+    return Bytes(capacity, device=DEVICE, state_keys=keys, image_augmentation_function=shifted)
 
 
 def add(buffer: ReplayBuffer, seen: Seen, action: np.ndarray, reward: float, terminated: bool, following: Seen) -> None:

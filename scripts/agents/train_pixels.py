@@ -28,7 +28,8 @@ class Pixels:
         torch.manual_seed(course.seed)
         self.settings, self.actions = settings, course.actions
         self.rng = np.random.default_rng(course.seed)
-        self.agent = Agent(course.shape[PIXELS], course.shape[NUMBERS][0], course.actions, settings)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.agent = Agent(course.shape[PIXELS], course.shape[NUMBERS][0], course.actions, settings, device)
         self.own = Experience(settings.capacity, settings.gamma, settings.n_step, course.seed)
         kept = sum(len(episode) + 1 for episode in course.shown)
         self.demos = Experience(kept, settings.gamma, settings.n_step, course.seed)

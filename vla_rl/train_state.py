@@ -341,7 +341,7 @@ def restore(folder: Path, state: TrainState) -> int:
     checkpoint.set_rng_state(own["rng"], state.rng)
     encode_anew(state)  # nothing to do, unless the backbone is another one by now
     ground = build.grounding(state.policy)
-    if state.replay.load(part / "replay", ground):
+    if state.replay.load(part / "replay", ground, generation.damaged):
         print(f"features: {part / 'replay'} holds none of this backbone; made for its {len(state.replay)} rows")
     state.replay.interrupt()
     state.collector.episodes, state.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)

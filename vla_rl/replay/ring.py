@@ -310,4 +310,5 @@ class Ring:
         self.columns["rest"][:], self.columns["last"][:] = 0, NONE
         ids = ids[alive]
         self._link(self.columns["prev"][ids % self.capacity], ids)
+        self._skip_gone()
         self._write_returns(self.ended())

@@ -67,7 +67,9 @@ def test_without_the_variable_nothing_happens() -> None:
 
 
 def test_a_process_ends_at_the_point_that_its_environment_names() -> None:
-    code = "from vla_rl import fault_points as f; f.come_to('log.write'); print('1', flush=True); f.come_to('log.write')"
+    code = (
+        "from vla_rl import fault_points as f; f.come_to('log.write'); print('1', flush=True); f.come_to('log.write')"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", code], env={VARIABLE: "log.write:kill@2"}, cwd=ROOT, capture_output=True, text=True
     )

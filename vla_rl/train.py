@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vla_rl.config import RunConfig
 from vla_rl.replay import Prefetcher
+from vla_rl.runtime import reserve
 from vla_rl.runtime.lane_seeds import count_lanes
 from vla_rl.runtime.logger import Log, cut
 from vla_rl.runtime.run_folder import starting
@@ -63,7 +64,7 @@ def train(run: RunConfig) -> Path:
                 raise
             stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
         with stop.held():
-            last = save(folder, state.progress.step, state)
+            last = finish(folder, state)
         state.collector.check(over=not stopped)
     if state.learner.rank == 0:
         print(log.describe())
@@ -108,7 +109,9 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
             if due.now("save", progress.step, settings.save_every):
                 progress.step += settled(state, log)
                 with stop.held():
-                    save(folder, progress.step, state)
+                    made = save(folder, progress.step, state)
+                    if state.learner.rank == 0:
+                        reserve.hold(folder, made)
         progress.step += settled(state, log)
         log.write(progress.step, statistics(state))
         say(state)
@@ -141,12 +144,26 @@ def rescue(folder: Path, state: TrainState, error: BaseException) -> bool:
         return False
     try:
         state.replay.interrupt()
-        save(folder, state.progress.step, state)
+        finish(folder, state)
     except Exception as problem:
         error.add_note(f"nor could a checkpoint be written: {problem}")
         return False
     error.add_note(f"a checkpoint of step {state.progress.step} is written; `resume=true run_dir={folder}` goes on")
     return True
+
+
+def finish(folder: Path, state: TrainState) -> Path:
+    """Write the last checkpoint, in the room that was held for it where there is no other."""
+    try:
+        return save(folder, state.progress.step, state)
+    except OSError:
+        # Of several processes, the others could not know.
+        if state.learner.processes > 1 or not reserve.release(folder):
+            raise
+        return save(folder, state.progress.step, state)
+    finally:
+        if state.learner.rank == 0:
+            reserve.release(folder)
 
 
 def describe(state: TrainState) -> None:

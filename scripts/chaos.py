@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos.campaign import Campaign, Fault
+from chaos.campaign import WORKERS, Campaign, Fault
 from chaos.ledger import COLUMN
 from chaos.life import Life, adopt_orphans
 
@@ -66,7 +66,7 @@ def common(setting: Setting, seed: int, out: Path, steps: int) -> list[str]:
         "replay.capacity=60000",  # nothing is forgotten
         f"train.steps={steps}",
         "train.num_envs=8",
-        "train.workers=2",
+        f"train.workers={WORKERS}",
         "train.step_timeout=20",
         "train.restarts=8",
         f"train.log_every={every}",
@@ -143,7 +143,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=None, help="of the whole run")
     parser.add_argument("--episodes", type=int, default=100, help="of each evaluation")
     parser.add_argument("--out", type=Path, default=None, help="default: outputs/chaos/ENV")
-    given = parser.parse_args()
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further settings of the run")
+    given = parser.parse_intermixed_args()
     setting = SETTINGS[given.env]
     out, steps = (given.out or Path("outputs/chaos", given.env)).absolute(), given.steps or setting.steps
     shutil.rmtree(out, ignore_errors=True)
@@ -152,7 +153,7 @@ def main() -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     adopt_orphans()
 
-    overrides = common(setting, given.seed, out, steps)
+    overrides = [*common(setting, given.seed, out, steps), *given.overrides]
     vla_rl("demos", out / "demos.log", *overrides)
     vla_rl("sft", out / "sft.log", *overrides, f"run_dir={out}/sft")
     overrides.append(f"train.checkpoint={out}/sft/checkpoints/last")

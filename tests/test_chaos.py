@@ -49,7 +49,7 @@ def balance(run: Path, book: Path, content: np.ndarray) -> list[str]:
     from chaos.account import Accountant
 
     book.write_bytes(content.tobytes())
-    accountant = Accountant(run, book)
+    accountant = Accountant(run, book, 1)
     accountant.begin(None)
     accountant.close(1, 0.0, (), "")
     return accountant.balance.problems

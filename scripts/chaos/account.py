@@ -53,10 +53,11 @@ class Balance:
 
 
 class Accountant:
-    """Looks through a run's checkpoints after each of its lives."""
+    """Looks through a run's checkpoints after each of its lives. workers: processes that step its environments."""
 
-    def __init__(self, run: Path, book: Path) -> None:
+    def __init__(self, run: Path, book: Path, workers: int) -> None:
         self.balance = Balance()
+        self._workers = workers
         self._run, self._book = run, book
         self._known: dict[int, np.ndarray] = {}
         self._base = self._gone = np.empty(0, np.int64)
@@ -77,7 +78,7 @@ class Accountant:
         lines = ledger.read(self._book)
         own = lines[lines["life"] == life]
         steps = own[own["kind"] == STEP]
-        spoilt, causes = _spoilt(own, ended)
+        spoilt, causes = _spoilt(own, {*ended, *_replaced(own, self._workers)})
         made = {at: each for each in reversed(generations(self._run / CHECKPOINTS)) if (at := _time(each)) > since}
         until = 0.0
         for until, generation in made.items():
@@ -129,6 +130,12 @@ class Accountant:
         if len(self._gone) > told and not everything:
             self.balance.problems.append(f"life {life}: {len(self._gone)} steps gone with damaged files, {told} told")
         self._salvages = False
+
+
+def _replaced(lines: np.ndarray, workers: int) -> list[int]:
+    """The processes of a life's environments that others have taken the place of: all but the last ones heard of."""
+    latest = {int(pid): at for at, pid in enumerate(lines["pid"].tolist())}
+    return sorted(latest, key=lambda pid: -latest[pid])[workers:]
 
 
 def _spoilt(lines: np.ndarray, ended: Collection[int]) -> tuple[np.ndarray, int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from chaos import ledger
 from chaos.account import Accountant
@@ -19,6 +20,8 @@ from vla_rl.fault_points import VARIABLE
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.logger import METRICS_FILE
 
+WORKERS = 2
+"""That step the run's environments."""
 MOVES = 24
 """Steps that a run takes until it counts as going on."""
 
@@ -67,7 +70,7 @@ class Campaign:
         self.run, self.book, self._orders = folder / "disk" / "run", folder / "ledger", folder / "orders"
         self._orders.mkdir(parents=True)
         self._go_on = ["resume=true", f"run_dir={self.run}", plugins]
-        self.record, self.accountant = Record(), Accountant(self.run, self.book)
+        self.record, self.accountant = Record(), Accountant(self.run, self.book, WORKERS)
         self._during = self._deck([*DURING, *QUICK, *QUICK, *(BROWSERS if browsers else ())])
         self._ends = self._deck([kind for kind, end in ENDS.items() if self.disk.own or not end.disk])
         self._at_rest = self._deck(list(AT_REST))
@@ -141,7 +144,7 @@ class Campaign:
         since = time.monotonic()
         try:
             wrong = self._does[kind](working)
-        except Unable:
+        except (Unable, psutil.NoSuchProcess):
             return
         if self._goes_on(working.life):
             self.record.add(kind, self._number, "went on", since, wrong)

@@ -56,7 +56,7 @@ SETTINGS = {
 
 def common(setting: Setting, seed: int, out: Path, steps: int) -> list[str]:
     """The settings of the disturbed run and of the undisturbed one."""
-    every = max(steps // 40, 20)
+    every = max(steps // 20, 40)
     return [
         *setting.overrides,
         f"seed={seed}",
@@ -140,7 +140,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0, help="that the run is disturbed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--env", choices=sorted(SETTINGS), default="reach")
-    parser.add_argument("--steps", type=int, default=None, help="of the whole run")
+    parser.add_argument(
+        "--steps", type=int, default=None, help="of the run, and then as many again until the time is over"
+    )
     parser.add_argument("--episodes", type=int, default=100, help="of each evaluation")
     parser.add_argument("--out", type=Path, default=None, help="default: outputs/chaos/ENV")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further settings of the run")
@@ -158,14 +160,15 @@ def main() -> int:
     vla_rl("sft", out / "sft.log", *overrides, f"run_dir={out}/sft")
     overrides.append(f"train.checkpoint={out}/sft/checkpoints/last")
     began = time.time()
-    campaign = Campaign(out, overrides, setting.env_id, given.seed, PLUGINS, setting.browsers)
+    campaign = Campaign(out, overrides, steps, setting.env_id, given.seed, PLUGINS, setting.browsers)
     try:
         campaign.go(60 * given.minutes)
         disturbed = time.time() - began
         campaign.finish(patience=3600.0)
     finally:
         campaign.close()
-    vla_rl("train", out / "undisturbed.log", *overrides, f"run_dir={out}/undisturbed")
+    steps = campaign.steps
+    vla_rl("train", out / "undisturbed.log", *overrides, f"train.steps={steps}", f"run_dir={out}/undisturbed")
     kept = out / "kept" / "run" if campaign.disk.own else campaign.run
     scores = {
         name: evaluate(name, run / "checkpoints" / "last", out, given.episodes)

@@ -82,8 +82,8 @@ def test_a_campaign_on_the_line_loses_and_doubles_nothing(line: list[str], tmp_p
     from chaos.life import adopt_orphans
 
     adopt_orphans()
-    own = settings(line, PLUGINS, "train.workers=2", "train.steps=100000000", "train.step_timeout=5")
-    campaign = Campaign(tmp_path / "out", own, fakes.LINE, 0, PLUGINS)
+    own = settings(line, PLUGINS, "train.workers=2", "train.step_timeout=5")
+    campaign = Campaign(tmp_path / "out", own, 100_000_000, fakes.LINE, 0, PLUGINS)
     try:
         campaign.go(60.0)
     finally:

@@ -56,15 +56,23 @@ class Record:
 
 
 class Campaign:
-    """A run in `folder`, of the settings `overrides`, to be disturbed.
+    """A run in `folder`, of the settings `overrides` and so many `steps`, to be disturbed.
 
     env_id: whose environments keep the ledger. plugins: the run's, this one among them. browsers: whether it has any.
     """
 
     def __init__(
-        self, folder: Path, overrides: Sequence[str], env_id: str, seed: int, plugins: str, browsers: bool = False
+        self,
+        folder: Path,
+        overrides: Sequence[str],
+        steps: int,
+        env_id: str,
+        seed: int,
+        plugins: str,
+        browsers: bool = False,
     ) -> None:
         self.folder, self._overrides, self._env_id = folder, list(overrides), env_id
+        self.steps = self._more = steps
         self.rng = np.random.default_rng(seed)
         self.disk = Disk(folder / "disk")
         self.run, self.book, self._orders = folder / "disk" / "run", folder / "ledger", folder / "orders"
@@ -79,9 +87,11 @@ class Campaign:
         self._named: list[tuple[str, str, float]] = []
 
     def go(self, seconds: float) -> None:
-        """Disturb the run for so long, as far as it does not come to its end before."""
+        """Disturb the run for so long; where it comes to its end before, it gets as many steps more."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until and self._live(next(self._ends)):
+        while time.monotonic() < until and not self._gave_up:
+            if self._live(next(self._ends)) == 0:
+                self.steps += self._more
             for _ in range(self.rng.integers(1, 4)):
                 self._spoil(next(self._at_rest))
 
@@ -107,10 +117,11 @@ class Campaign:
             warnings.simplefilter("ignore")  # the run will say it, too
             self.accountant.begin(checkpoint.latest(self.run))
         told = self._go_on if self.run.exists() else [*self._overrides, f"run_dir={self.run}"]
-        return Life(self.folder / f"life-{self._number:03d}.log", "train", *told, environment=environment)
+        log = self.folder / f"life-{self._number:03d}.log"
+        return Life(log, "train", *told, f"train.steps={self.steps}", environment=environment)
 
-    def _live(self, kind: str | None, patience: float = PATIENCE) -> bool:
-        """One life, which ends by `kind`, or by itself; whether there is a next one."""
+    def _live(self, kind: str | None, patience: float = PATIENCE) -> int | None:
+        """One life, which ends by `kind`, or by itself; its exit code."""
         end = ENDS[kind] if kind else End((0,))
         for path in self._orders.iterdir():
             path.unlink()
@@ -129,7 +140,7 @@ class Campaign:
                 end.does(life)
         code = life.ended(patience)
         self._close(kind, end, life, code, since, working)
-        return code != 0 and not self._gave_up
+        return code
 
     @property
     def _gave_up(self) -> bool:

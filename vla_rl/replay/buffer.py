@@ -345,8 +345,8 @@ class ReplayBuffer:
         self._sampler.forget(self._memory.save(folder, previous))
 
     @classmethod
-    def of_saved(cls, saved: Path, **limits: Any) -> ReplayBuffer:
-        """A buffer of what `save` wrote, without cached features.
+    def of_saved(cls, saved: Path, damaged: Collection[Path] = (), **limits: Any) -> ReplayBuffer:
+        """A buffer of what `save` wrote, without cached features. damaged: see `load`.
 
         limits: `ram_bytes`, `disk_bytes` and `folder`, as a new buffer takes them.
 
@@ -365,7 +365,7 @@ class ReplayBuffer:
             **{name: settings[name] for name in ("capacity", "lanes", "stack", "gamma", "choices")},
             **limits,
         )
-        buffer.load(saved)
+        buffer.load(saved, damaged=damaged)
         return buffer
 
     def load(self, folder: Path, ground: Ground | None = None, damaged: Collection[Path] = ()) -> bool:

@@ -161,7 +161,7 @@ class Campaign:
             self.record.add(kind, self._number, "went on", since, wrong)
         elif working.life.alive:
             self.record.add(kind, self._number, "stands still", since, wrong or "the run stands still")
-        elif working.life.process.exitcode in (-9, 2):  # what was to end it has
+        elif working.life.process.exitcode in (-9, 2, 0):  # what was to end it has, or it came to its last step
             self.record.add(kind, self._number, "ended meanwhile", since)
         else:
             self.record.add(kind, self._number, "ended", since, f"exit code {working.life.process.exitcode}")
@@ -197,7 +197,7 @@ class Campaign:
         left = left_behind()
         self.record.orphans += [f"life {self._number}: {each}" for each in left]
         counts = self.accountant.close(self._number, life.began, working.ended, said)
-        if not counts["steps"]:
+        if kind and not counts["steps"]:
             self.record.problems.append(f"life {self._number}: does not begin: {said[-300:]!r}")
         self.record.problems += self._disorder()
         print(f"life {self._number:3d}  {json.dumps(counts)}", flush=True)

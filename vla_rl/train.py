@@ -110,9 +110,9 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
             if due.now("save", progress.step, settings.save_every):
                 progress.step += settled(state, log)
                 with stop.held():
-                    made = save(folder, progress.step, state)
+                    saved = save(folder, progress.step, state)
                     if state.learner.rank == 0:
-                        reserve.hold(folder, made)
+                        reserve.hold(folder, saved)
         progress.step += settled(state, log)
         log.write(progress.step, statistics(state))
         warn(state)

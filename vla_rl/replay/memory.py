@@ -190,22 +190,25 @@ class Memory:
         """See `ReplayBuffer.save`; the slots of rows that were forgotten, as their frames had been altered."""
         folder.mkdir(parents=True, exist_ok=True)
         places = [*previous, *([self.layout.folder] if self.layout.folder else [])]
-        names, gone = {}, [np.empty(0, np.int64)]
-        for key, store in self._stores.items():
+        ring, stores, gone = self.ring, self._stores, [np.empty(0, np.int64)]
+        for key, store in stores.items():
             store.flush()
-            gone += [self._without(key, number) for number in self._altered(store, folder, places)]
+            # Rows that are lost with one shard may be all that needed another one.
+            altered = self._altered(store, folder, places)
+            gone += [self._without(key, number) for number in altered if number in store.shards]
+        for store in stores.values():
             store.flush()
-            names[key] = [shard.store(folder, places) for shard in store.shards.values()]
-        ring = self.ring
         files = {
             "settings": self.layout.settings,
             "alive": journal.packed(ring.alive(np.arange(ring.oldest, ring.head))),
             "digest": self.digest,
             "rows": self._rows(folder, places),
-            "frames": names,
+            "frames": {
+                key: [shard.store(folder, places) for shard in store.shards.values()] for key, store in stores.items()
+            },
             "held": {
                 key: [[len(there), journal.packed(there)] for there in store.held().values()]
-                for key, store in self._stores.items()
+                for key, store in stores.items()
             },
         }
         journal.write_state(folder, ring.state() | files)

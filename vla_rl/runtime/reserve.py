@@ -15,18 +15,16 @@ MARGIN = 1.5
 def hold(folder: Path, generation: Path) -> None:
     """Hold room for a checkpoint like `generation`, as far as there is; warns where there is not."""
     wanted = int(MARGIN * own_bytes(generation))
-    handle = os.open(folder / RESERVE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        os.posix_fallocate(handle, 0, wanted)
-        os.ftruncate(handle, wanted)
+        with open(folder / RESERVE, "ab") as file:
+            os.posix_fallocate(file.fileno(), 0, wanted)
+            file.truncate(wanted)
     except OSError as error:
         warnings.warn(
             f"{folder}: no room for the next checkpoint, of about {wanted / 2**20:.0f} MiB ({error.strerror}); "
             "free some, or the run will end without it",
             stacklevel=2,
         )
-    finally:
-        os.close(handle)
 
 
 def release(folder: Path) -> bool:

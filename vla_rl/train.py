@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+from vla_rl import build
 from vla_rl.config import RunConfig
 from vla_rl.replay import Prefetcher
 from vla_rl.runtime import reserve
@@ -43,9 +44,10 @@ def train(run: RunConfig) -> Path:
         with starting(run) as folder:
             state = parts.enter_context(closing(make(run, folder)))
             begin = restore(folder, state)
-            state.learner.track(begin)
+            state.learner.track(begin, build.settings(run))
         stop = parts.enter_context(Stop())
         if state.learner.rank == 0:
+            print(f"run: {folder}")
             state.run.save(folder)  # with what was worked out, for resuming and evaluation
             describe(state)
             if run.algorithm.needs.gamma is None:
@@ -53,7 +55,8 @@ def train(run: RunConfig) -> Path:
                 print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
             cut(folder, begin)
             count_lanes(folder, state.learner.processes, run.train.num_envs)
-        log = Log(folder, state.learner.accelerator, run.train.steps, run.env_name, state.learner.rank == 0)
+        accelerator, first, minutes = state.learner.accelerator, state.learner.rank == 0, run.train.minutes
+        log = Log(folder, accelerator, run.train.steps, run.env_name, first, minutes)
         try:
             with log:
                 stopped = loop(folder, state, log, stop)
@@ -68,6 +71,7 @@ def train(run: RunConfig) -> Path:
         state.collector.check(over=not stopped)
     if state.learner.rank == 0:
         print(log.describe())
+        print(f"checkpoint: {last}; `vla-rl eval eval.checkpoint={folder}` measures it")
     if stopped:
         stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
     return last
@@ -93,7 +97,7 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
                 for batch in prefetcher.batches(int(progress.owed)):
                     log.update(state.learn(batch))
             progress.owed -= int(progress.owed)
-            log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%")
+            log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%", progress.seconds)
             if due.now("log", progress.step, settings.log_every):
                 log.write(progress.step, statistics(state))
                 warn(state)

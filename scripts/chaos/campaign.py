@@ -200,7 +200,12 @@ class Campaign:
         if kind and not counts["steps"]:
             self.record.problems.append(f"life {self._number}: does not begin: {said[-300:]!r}")
         self.record.problems += self._disorder()
-        print(f"life {self._number:3d}  {json.dumps(counts)}", flush=True)
+        wrong = [
+            each
+            for each in self.accountant.balance.problems
+            if each.startswith((f"life {self._number},", f"life {self._number}:"))
+        ]
+        print(f"life {self._number:3d}  {json.dumps(counts)}", *wrong, sep="\n", flush=True)
 
     def _disorder(self) -> list[str]:
         """What is wrong with the lines of the log, once a life has gone on in it."""

@@ -17,8 +17,8 @@ from chaos.account import Accountant
 from chaos.faults import AT_REST, BROWSERS, DURING, ENDS, QUICK, Disk, End, Unable, Working
 from chaos.life import PATIENCE, Life, left_behind
 from vla_rl.fault_points import VARIABLE
+from vla_rl.paths import METRICS_FILE
 from vla_rl.runtime import checkpoint
-from vla_rl.runtime.logger import METRICS_FILE
 
 WORKERS = 2
 """That step the run's environments."""

@@ -17,8 +17,8 @@ import psutil
 from chaos.life import PATIENCE, Life
 from chaos.world import ORDERED
 from vla_rl.fault_points import POINTS
+from vla_rl.paths import METRICS_FILE
 from vla_rl.runtime.generations import CHECKPOINTS, LAST, MANIFEST, Generation, generations, is_whole
-from vla_rl.runtime.logger import METRICS_FILE
 from vla_rl.runtime.run_folder import LOCK
 from vla_rl.runtime.signals import INTERRUPTED
 

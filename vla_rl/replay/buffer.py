@@ -129,6 +129,11 @@ class ReplayBuffer:
         return self._memory.frames
 
     @property
+    def demonstrated(self) -> int:
+        """Decisions that can be drawn and were shown (`demo`)."""
+        return self._sampler.demonstrated
+
+    @property
     def recycler(self) -> Recycler:
         """Where the arrays of batches come from."""
         return self._memory.recycler
@@ -284,11 +289,8 @@ class ReplayBuffer:
         self._sampler.prioritise(ids, priority)
 
     def transitions(self, ids: np.ndarray, *, images: bool = True, following: Following = True) -> Batch:
-        """The transitions that start at rows `ids` int64 [B]; see `sample`.
-
-        Raises:
-            ValueError: a row that is not sampleable (evicted, final, or without a next row).
-        """
+        """The transitions that start at rows `ids` int64 [B]; see `sample`. Raises ValueError: a row that is not
+        sampleable (evicted, final, or without a next row)."""
         return self._reader.transitions(self._checked_ids(ids), images, following)
 
     def chunks(self, ids: np.ndarray, length: int) -> Chunks:
@@ -370,9 +372,8 @@ class ReplayBuffer:
         return buffer
 
     def load(self, folder: Path, ground: Ground | None = None, damaged: Collection[Path] = ()) -> bool:
-        """Replace everything by what `save` wrote; the stream then goes on as it would have.
-
-        Running episodes go on too: call `interrupt` if the environments start anew.
+        """Replace everything by what `save` wrote; the stream then goes on as it would have. Running episodes go on
+        too: call `interrupt` if the environments start anew. Returns whether cached features were made anew.
 
         Args:
             folder: what `save` wrote.
@@ -380,9 +381,6 @@ class ReplayBuffer:
                 of another digest, or none were.
             damaged: files of `folder` that are known to be. The rows that they held are lost, with a warning that
                 counts them.
-
-        Returns:
-            Whether cached features were made anew.
 
         Raises:
             ValueError: a missing, truncated or altered file, or one of another buffer's settings; or cached features

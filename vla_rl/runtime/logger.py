@@ -18,8 +18,8 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vla_rl import fault_points
+from vla_rl.paths import METRICS_FILE
 
-METRICS_FILE = "metrics.jsonl"
 LINE_EVERY = 30.0
 """Seconds between two lines on how far a run is, where there is no terminal to draw a bar in."""
 

@@ -346,6 +346,21 @@ def test_an_environment_by_its_name() -> None:
         vla_rl.make_env("raech")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ((), "env.sensors=null for an environment that shows its own observations"),
+        (("env.sensors=null", "action_space=choice"), "choice needs .*; for a Box there is action_space.type=binned"),
+        (("env.sensors=null", "action_space={type: 'tests.own_parts:Stride'}"), "did you mean 'Strides'"),
+        (("env.sensors=null", "action_space={type: 'somewhere:Else'}"), r"plugins=\[tests.fakes,somewhere\] lets it"),
+    ],
+)
+def test_what_a_newcomer_gets_wrong_is_answered_with_what_to_write(overrides: tuple[str, ...], said: str) -> None:
+    plugins = "tests.fakes,tests.own_parts" if "own_parts" in str(overrides) else "tests.fakes"
+    with pytest.raises(ConfigError, match=said):
+        vla_rl.record(f"env.id={LINE}", f"plugins=[{plugins}]", "env.kwargs={}", *overrides)
+
+
 def test_a_checkpoint_is_evaluated(trained: Path, tmp_path: Path) -> None:
     given = ["plugins=[tests.fakes]", "eval.episodes=3", "eval.videos=0", f"run_dir={tmp_path}/eval"]
     result = vla_rl.evaluate(trained, *given)

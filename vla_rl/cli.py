@@ -142,7 +142,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"vla-rl {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--traceback", action="store_true", help=f"show where an error came from (or set {DEBUG})")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 

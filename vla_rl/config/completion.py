@@ -27,8 +27,8 @@ def answer(top: argparse.ArgumentParser) -> None:
     for command in next(each.choices for each in top._actions if isinstance(each, argparse._SubParsersAction)).values():
         for action in command._actions:
             if action.dest == "overrides":
-                bare = (action.metavar or "").startswith("ENV")  # type: ignore[union-attr]
-                action.completer = lambda prefix, bare=bare, **_: list(overrides(prefix, bare))  # type: ignore
+                bare = (action.metavar or "").startswith("ENV")
+                action.completer = lambda prefix, bare=bare, **_: list(overrides(prefix, bare))
     argcomplete.autocomplete(top, validator=lambda word, prefix: word.startswith(prefix))
 
 

@@ -149,10 +149,8 @@ def make_env(
     except ConfigError:
         raise
     except TypeError as error:
-        hint = (
-            "; an environment that shows its own observations has env.sensors=null" if "'sensors'" in str(error) else ""
-        )
         said = str(error).partition(" was raised from the environment creator")[0]
+        hint = "; env.sensors=null for an environment that shows its own observations" if "'sensors'" in said else ""
         raise ConfigError(f"env.kwargs: {env_id} does not take these settings: {said}{hint}") from error
     except ValueError as error:
         raise ConfigError(f"env: {error}") from error

@@ -179,6 +179,15 @@ class Costly(Line):
         return observation, 0.1, terminated, truncated, info | told
 
 
+class Gamed(Line):
+    """The same line, which also pays who is far to the right; that is no success."""
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        left = self.place > 0.5
+        return observation, reward + left, terminated or left, truncated and not left, info
+
+
 class Walker:
     """A deterministic actor in five bins: walks to the middle, or, with `lazy`, only from the right."""
 
@@ -199,6 +208,6 @@ def in_five_bins(env_id: str = LINE, **settings: Any) -> TokenEnv:
     return TokenEnv(env, Binned(bins=5).bind(env.action_space))
 
 
-for name in (Line, Stuck, Wild, Breaks, Faulty, Beacon, Fatal, Costly):
+for name in (Line, Stuck, Wild, Breaks, Faulty, Beacon, Fatal, Costly, Gamed):
     if f"fake/{name.__name__}-v0" not in gymnasium.registry:
         gymnasium.register(f"fake/{name.__name__}-v0", entry_point=f"{__name__}:{name.__name__}")

@@ -175,6 +175,8 @@ class Signal:
             raise ValueError(f"signal {self.name}: expected numbers (to be summed: one float), got {self}")
 
 
+REWARD = "reward"
+"""A column of a listener that has this name tells what rewards count for; see `replay.EpisodeListener`."""
 COST, VERIFIED, EPISODE_TASK, LOG_PROB, ACTING = "cost", "verified", "task", "log_prob", "acting"
 SIGNALS = (Signal(COST, summed=True), Signal(VERIFIED, "bool"), Signal(EPISODE_TASK, "int32"))
 """What every replay keeps of an environment's steps: what they cost, whether the task is done by what the environment
@@ -183,6 +185,8 @@ itself checks, whatever it paid, and which of the run's tasks the lane is at."""
 
 SAMPLED, GREEDY, BY_CRITIC = 1, 2, 3
 """How a decision was taken while collecting, which a row's signal `ACTING` tells; 0: not told."""
+Z = 1.959963984540054
+"""What a standard normal number exceeds, either way, one time in twenty: of all 95% intervals."""
 MOST_CHOICES = 1 << 20
 """Of a token."""
 

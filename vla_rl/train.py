@@ -114,6 +114,7 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop, told: Callbacks)
             told.on_step()
             if due.now("log", progress.step, settings.log_every):
                 log.write(progress.step, statistics(state))
+                warn(state)
             if due.now("eval", progress.step, settings.eval_every):
                 found = validate(state, stop)
                 if found is None:  # and the next turn will see why
@@ -131,6 +132,7 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop, told: Callbacks)
                     save(folder, progress.step, state)
         progress.step += settled(state, log)
         log.write(progress.step, statistics(state))
+        warn(state)
         say(state)
     return stopped
 
@@ -144,6 +146,14 @@ def say(state: TrainState) -> None:
     """Say how acting by the critic does, where that is known."""
     if state.learner.rank == 0 and state.critic_health:
         print(f"step {state.progress.step}: {state.critic_health}")
+
+
+def warn(state: TrainState) -> None:
+    """Say once what those who hear of episodes want a person to know."""
+    for sentence in state.replay.said:
+        if sentence not in state.warned:
+            state.warned.add(sentence)
+            print(f"step {state.progress.step}: {sentence}")
 
 
 def statistics(state: TrainState) -> dict[str, float]:

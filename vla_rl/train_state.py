@@ -71,7 +71,8 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """Everything that a run is made of. critic_health: how acting by the critic does, in words; "" if nobody knows."""
+    """Everything that a run is made of. critic_health: how acting by the critic does, in words; "" if nobody knows.
+    warned: the warnings that a person was told."""
 
     run: RunConfig
     learner: Learner
@@ -88,6 +89,7 @@ class TrainState:
     acting: ActingStatistics
     rng: np.random.Generator
     critic_health: str = ""
+    warned: set[str] = field(default_factory=set)
     progress: Progress = field(default_factory=Progress)
     failure: Exception | None = None
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Z = 1.959963984540054
-"""What a standard normal number exceeds, either way, one time in twenty."""
+from vla_rl.specs import Z
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from vla_rl.replay.batch import Batch
 from vla_rl.replay.budget import Budget, memory_plan, plan_line
 from vla_rl.replay.checks import Given, checked_lanes, checked_rows
 from vla_rl.replay.columns import RETURN, SIGNAL, FeatureSpecs, column_specs, image_shapes
-from vla_rl.replay.episodes import EpisodeListener, ended_episode, told
+from vla_rl.replay.episodes import EpisodeListener, Listeners
 from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
 from vla_rl.replay.reader import Chunks, Following, Reader, Wanted
 from vla_rl.replay.ring import Ring
@@ -89,8 +89,8 @@ class ReplayBuffer:
         self.gamma, self.n_step, self.choices = float(gamma), n_step, choices
         shapes = image_shapes(images)
         self.signals = tuple(signals)
-        self._listeners = list(listeners)
-        derived = [column for listener in listeners for column in listener.columns]
+        self._listeners = Listeners(listeners, self.signals)
+        derived = self._listeners.columns
         specs = column_specs(shapes, state_dim, slots, choices, features or {}, self.signals, derived, remembered)
         budget = Budget.split(capacity, lanes, specs, shapes, ram_bytes, disk_bytes)
         where = shard_folder(folder, disk_bytes)
@@ -188,8 +188,7 @@ class ReplayBuffer:
         self._sampler.forget(self._memory.forget(self._ring.due(len(lane))))
         ids, returned = self._memory.put(lane, rows, frames, texts)
         self._sampler.weigh(rows["prev"], returned)
-        if self._listeners:
-            self._tell(ids[rows["terminated"] | rows["truncated"]])
+        self._tell(ids[rows["terminated"] | rows["truncated"]])
         while self._memory.too_much:
             self._sampler.forget(self._memory.forget(np.array([self._ring.oldest])))
         return ids
@@ -200,22 +199,24 @@ class ReplayBuffer:
         Raises:
             ValueError: it has columns, for which rows have no place any more; give it to the constructor.
         """
-        if listener.columns:
-            raise ValueError(f"{type(listener).__name__}: has columns; give it as one of the replay's `listeners`")
-        self._listeners.append(listener)
+        self._listeners.add(listener)
 
     def statistics(self) -> dict[str, float]:
         """What the listeners have for the log."""
-        return {name: value for listener in self._listeners for name, value in listener.statistics().items()}
+        return self._listeners.statistics()
+
+    @property
+    def said(self) -> list[str]:
+        """What the listeners have to say to a person."""
+        return self._listeners.said
 
     def _tell(self, last: np.ndarray) -> None:
         """Let listeners hear of the episodes whose last decisions are rows `last`; forget those that they tell to."""
-        for row in last.tolist():
-            episode = ended_episode(self._ring, row, self.signals)
-            if not told(self._listeners, self._ring, episode):
-                # A long episode is forgotten piece by piece.
-                while len(there := episode.ids[self._ring.alive(episode.ids)]):
-                    self._sampler.forget(self._memory.forget(there[:1]))
+        for told in self._listeners.tell(self._ring, last):
+            self._sampler.reweigh(told.revalued)
+            # A long episode is forgotten piece by piece.
+            while not told.kept and len(there := told.ids[self._ring.alive(told.ids)]):
+                self._sampler.forget(self._memory.forget(there[:1]))
 
     def interrupt(self, lanes: np.ndarray | Sequence[int] | None = None) -> None:
         """End the running episodes of `lanes` (all by default), because their environments restarted.
@@ -390,8 +391,7 @@ class ReplayBuffer:
         """
         anew = self._memory.load(folder, ground)
         self._sampler = Sampler(self._memory.ring)
-        if self._listeners:
-            self._tell(self._ring.ended())
+        self._tell(self._ring.ended())
         return anew
 
     def renew(self, ground: Ground, digest: str) -> bool:

@@ -54,6 +54,7 @@ class Callbacks(EpisodeListener):
     def __init__(self, callbacks: Sequence[Callback], now: Callable[[], Moment]) -> None:
         self._callbacks, self._now = callbacks, now
         self.enough = 0.0
+        self._heard = -1
 
     def on_step(self) -> None:
         """Tell of a step."""
@@ -64,8 +65,10 @@ class Callbacks(EpisodeListener):
         self._tell("on_eval", dict(metrics))
 
     def on_episode(self, episode: EndedEpisode) -> dict[str, Any]:
-        """Tell of an episode, of which replay hears first."""
-        self._tell("on_episode", episode)
+        """Tell of an episode, once: a guard has replay tell of all that are remembered again."""
+        if episode.ids[-1] > self._heard:
+            self._heard = int(episode.ids[-1])
+            self._tell("on_episode", episode)
         return {}
 
     def _tell(self, what: str, *given: Any) -> None:

@@ -159,25 +159,33 @@ def parser() -> argparse.ArgumentParser:
 
     for name, (_, purpose, example) in COMMANDS.items():
         command = add(name, purpose, example)
-        _add_overrides(command, "KEY=VALUE", "such as env=push train.steps=1000 (--print shows every key)")
-        command.add_argument("--print", action="store_true", help="print the composed config, and do nothing else")
+        _add_overrides(command, "KEY=VALUE", "settings, such as env=push train.steps=1000; --print shows every key")
+        command.add_argument("--print", action="store_true", help="print the composed config and do nothing else")
         command.set_defaults(run=_run, command=name)
     play = add(
         "play",
         "act yourself, in a window or by lines of text, and record demonstrations",
         "vla-rl play pick demos.path=my_demos",
     )
-    _add_overrides(play, "ENV|KEY=VALUE", "such as pick, env=pick, demos.path=my_demos, demos.seed=100")
-    play.add_argument("--lines", action="store_true", help="by lines on stdin; also what happens without a screen")
-    play.add_argument("--append", action="store_true", help="add to the demonstrations that lie in demos.path")
+    _add_overrides(
+        play, "ENV|KEY=VALUE", "an environment, such as pick, and settings, such as demos.path=my_demos demos.seed=100"
+    )
+    play.add_argument(
+        "--lines", action="store_true", help="act by lines of text on stdin; the default where there is no screen"
+    )
+    play.add_argument("--append", action="store_true", help="add to the demonstrations in demos.path")
     play.set_defaults(run=_play, command="play")
     audit = add(
         "audit",
         "check whether an environment can be trusted: exit code 0 if it can, 1 if not",
         "vla-rl audit pick --episodes 50",
     )
-    _add_overrides(audit, "ENV|KEY=VALUE", "such as pick, env=pick, Reacher-v5, env.kwargs.horizon=30")
-    audit.add_argument("--episodes", type=int, default=100, help="for each policy; default: 100")
+    _add_overrides(
+        audit,
+        "ENV|KEY=VALUE",
+        "an environment, such as pick or Reacher-v5, and settings, such as env.kwargs.horizon=30",
+    )
+    audit.add_argument("--episodes", type=int, default=100, help="episodes of each policy; default: 100")
     audit.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     audit.set_defaults(run=_audit, command="audit")
     export = add(
@@ -187,9 +195,9 @@ def parser() -> argparse.ArgumentParser:
     )
     export.add_argument("source", type=Path, help="a folder of demonstrations, or of a run")
     export.add_argument("out", type=Path, help="the dataset's folder; must not exist yet")
-    _add_overrides(export, "KEY=VALUE", "of the run's config, such as plugins=[my_module]")
+    _add_overrides(export, "KEY=VALUE", "settings of the run, such as plugins=[my_module]")
     export.add_argument("--mode", choices=("image", "video"), default="image", help="image: lossless; video: smaller")
-    export.add_argument("--fps", type=float, default=10, help="frames a second, as the dataset tells it; default: 10")
+    export.add_argument("--fps", type=float, default=10, help="frames a second that the dataset states; default: 10")
     export.set_defaults(run=_export)
     listing = add("list", "list what a config can name, with its parameters", "vla-rl list sensors")
     listing.add_argument("group", nargs="?", choices=GROUPS, help="one group; default: all")
@@ -214,7 +222,7 @@ def parser() -> argparse.ArgumentParser:
         "run's folder, and KEY=VALUE",
     )
     bench.add_argument("--large", action="store_true", help="with policy: a backbone of SmolVLM-256M's size too")
-    bench.add_argument("--states", type=int, default=32, help="with critic: states that are asked about; default: 32")
+    bench.add_argument("--states", type=int, default=32, help="with critic: states to ask about; default: 32")
     bench.add_argument("--decisions", type=int, default=8, help="with critic: decisions at each; default: 8")
     bench.add_argument("--rollouts", type=int, default=16, help="with critic: rollouts of each; default: 16")
     bench.add_argument("--json", action="store_true", help="print one JSON object and nothing else")

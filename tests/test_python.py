@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from huggingface_hub import snapshot_download
 
 import vla_rl
 from tests.fakes import CAMERA, LINE, Line
@@ -27,6 +29,7 @@ from vla_rl.models.policy import Policy
 from vla_rl.models.settings import Pretrained
 from vla_rl.registry import ConfigError
 from vla_rl.replay import EndedEpisode
+from vla_rl.rollout import hub
 from vla_rl.rollout.actor import Actor
 from vla_rl.runtime.callbacks import Callback, Moment
 from vla_rl.specs import HELD_OUT_SEEDS, STATE, TASK
@@ -228,30 +231,20 @@ def test_frames_and_notes_are_kept_from_step_to_step(random_backbone: Path) -> N
 def test_a_policy_of_the_hub_is_loaded_by_its_id(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    real = Policy.from_pretrained(trained / "checkpoints" / "last" / "pretrained_model")
+    saved = trained / "checkpoints" / "last" / "pretrained_model"
     repository = tmp_path / "models--someone--reaches"
-    snapshot = repository / "snapshots" / "0123abc"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("0123abc")
     (repository / "blobs").mkdir()
-    for number, file in enumerate(sorted((trained / "checkpoints" / "last" / "pretrained_model").rglob("*"))):
-        if file.is_file():  # the cache keeps each file once, and a snapshot is links to them
-            link = snapshot / file.relative_to(trained / "checkpoints" / "last" / "pretrained_model")
-            link.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, repository / "blobs" / str(number))
-            link.symlink_to(repository / "blobs" / str(number))
-    from vla_rl.rollout import hub
-
-    monkeypatch.setattr(hub, "snapshot_download", lambda name, revision: _cached(name, revision, tmp_path))
+    for number, file in enumerate(file for file in saved.rglob("*") if file.is_file()):
+        # The cache keeps each file once, and a snapshot is links to them.
+        link = repository / "snapshots" / "0123abc" / file.relative_to(saved)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(shutil.copy(file, repository / "blobs" / str(number)))
+    monkeypatch.setattr(hub, "snapshot_download", partial(snapshot_download, cache_dir=tmp_path))
     observation, _ = Line().reset(seed=0)
-    assert np.array_equal(vla_rl.load("someone/reaches").act(observation), Actor(real).act(observation))
-
-
-def _cached(name: str, revision: str | None, cache: Path) -> str:
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(name, revision=revision, cache_dir=cache)
+    real = Actor(Policy.from_pretrained(saved))
+    assert np.array_equal(vla_rl.load("someone/reaches").act(observation), real.act(observation))
 
 
 def test_without_the_hub_the_error_says_what_to_do() -> None:

@@ -22,6 +22,8 @@ STATE = "observation.state"
 """Every vector sensor, concatenated in the order of the config; float32 [P]."""
 REMEMBERED = "observation.remembered"
 """Where things were in the episode before, float32 [C, M, K, 3]: a policy's own note, see `models/remembered.py`."""
+POINTERS = "pointers."
+"""Prefix of a camera's name: where an actor's policy points in its picture, float32 [B, S, 3]."""
 TASK = "task"
 """The instruction, a str."""
 Truncation = Literal["bootstrap", "fail", "drop"]

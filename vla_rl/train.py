@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gymnasium.vector import VectorEnv
 
-from vla_rl import Verb, config
+from vla_rl import Verb, build, config
 from vla_rl.config import RunConfig
 from vla_rl.envs.given import taking
 from vla_rl.replay import Prefetcher
@@ -57,9 +57,10 @@ def train(
         with starting(run) as folder:
             state = parts.enter_context(closing(make(run, folder, envs)))
             begin = restore(folder, state)
-            state.learner.track(begin)
+            state.learner.track(begin, build.settings(run))
         stop = parts.enter_context(Stop())
         if state.learner.rank == 0:
+            print(f"run: {folder}")
             state.run.save(folder)  # with what was worked out, for resuming and evaluation
             describe(state)
             if run.algorithm.needs.gamma is None:
@@ -67,9 +68,10 @@ def train(
                 print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
             cut(folder, begin)
             count_lanes(folder, state.learner.processes, run.train.num_envs)
-        told = Callbacks(callbacks if state.learner.rank == 0 else (), partial(moment, folder, state))
+        accelerator, first, minutes = state.learner.accelerator, state.learner.rank == 0, run.train.minutes
+        told = Callbacks(callbacks if first else (), partial(moment, folder, state))
         state.replay.listen(told)
-        log = Log(folder, state.learner.accelerator, run.train.steps, run.env_name, state.learner.rank == 0)
+        log = Log(folder, accelerator, run.train.steps, run.env_name, first, minutes)
         try:
             with log:
                 stopped = loop(folder, state, log, stop, told)
@@ -84,6 +86,7 @@ def train(
         state.collector.check(over=not stopped)
     if state.learner.rank == 0:
         print(log.describe())
+        print(f"checkpoint: {last}; `vla-rl eval eval.checkpoint={folder}` measures it")
     if stopped:
         stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
     return last
@@ -110,7 +113,7 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop, told: Callbacks)
                 for batch in prefetcher.batches(int(progress.owed)):
                     log.update(state.learn(batch))
             progress.owed -= int(progress.owed)
-            log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%")
+            log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%", progress.seconds)
             told.on_step()
             if due.now("log", progress.step, settings.log_every):
                 log.write(progress.step, statistics(state))

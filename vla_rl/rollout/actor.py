@@ -20,7 +20,7 @@ from vla_rl.rollout.hub import fetched
 from vla_rl.rollout.rows import Row, as_actions, as_batch
 from vla_rl.runtime.checkpoint import Place, load_state, locate
 from vla_rl.runtime.learner import DTYPES, check_device
-from vla_rl.specs import REMEMBERED, TASK
+from vla_rl.specs import POINTERS, REMEMBERED, TASK
 
 
 class Actor:
@@ -103,8 +103,10 @@ class Actor:
     def __call__(self, observation: dict[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Tokens int64 [B, K] for a batched observation, and what is known of them; `act` is for people.
 
-        That is "q" float32 [B], where there is a scorer; and where the policy remembers, `specs.REMEMBERED`, to be put
-        into the next observation of the same episodes.
+        That is "q" float32 [B], where there is a scorer; where the policy remembers, `specs.REMEMBERED`, to be put
+        into the next observation of the same episodes; and for each camera, under `specs.POINTERS` and its name, where
+        the policy points, float32 [B, S, 3]: x and y in [-1, 1] and how surely it sees what the text mentions first,
+        second, ..., and its own hand last.
         """
         return self._decide(observation, self._best_of, self._greedy)
 
@@ -119,6 +121,8 @@ class Actor:
         else:
             tokens = self.policy.sample(features, max(best_of, 1), self._noise(len(features), max(best_of, 1)))
         told = {} if (noted := features.noted) is None else {REMEMBERED: noted}
+        pointed = features.pointed(len(self.policy.cameras))
+        told |= {f"{POINTERS}{camera}": pointed[:, number] for number, camera in enumerate(self.policy.cameras)}
         if self.scorer is None:
             return tokens[:, 0].cpu().numpy(), told
         best, q = best_by(self.scorer, grounded, tokens)

@@ -1,4 +1,4 @@
-"""The command line: `vla-rl demos | sft | train | eval | play | audit | export | compare | list | bench | completion`.
+"""The command line: `vla-rl demos | sft | train | eval | play | cockpit | audit | export | compare | list | ...`.
 
 Imports nothing heavy: a command's own module is imported when the command runs.
 """
@@ -179,6 +179,16 @@ def parser() -> argparse.ArgumentParser:
     )
     play.add_argument("--append", action="store_true", help="add to the demonstrations in demos.path")
     play.set_defaults(run=_play, command="play")
+    cockpit = add(
+        "cockpit",
+        "open a page to watch a run, take over and hand back; or to act in an environment",
+        "vla-rl cockpit outputs/rl",
+    )
+    _add_overrides(cockpit, "RUN|ENV|KEY=VALUE", "a run's folder; or as for play, such as pick, demos.path=my_demos")
+    cockpit.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: this machine alone")
+    cockpit.add_argument("--port", type=int, default=8700, help="default: 8700; 0 takes a free one")
+    cockpit.add_argument("--append", action="store_true", help="add to the demonstrations in demos.path")
+    cockpit.set_defaults(run=_cockpit, command="cockpit")
     audit = add(
         "audit",
         "check whether an environment can be trusted: exit code 0 if it can, 1 if not",
@@ -262,6 +272,12 @@ def _add_overrides(command: argparse.ArgumentParser, metavar: str, examples: str
 
 def _play(options: argparse.Namespace) -> None:
     _function("vla_rl.play:play")(_named(options), lines=options.lines, append=options.append)
+
+
+def _cockpit(options: argparse.Namespace) -> None:
+    _function("vla_rl.cockpit.command:cockpit")(
+        options.overrides, options.config_dir, options.host, options.port, options.append
+    )
 
 
 def _audit(options: argparse.Namespace) -> int:

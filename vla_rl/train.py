@@ -11,6 +11,7 @@ from pathlib import Path
 from gymnasium.vector import VectorEnv
 
 from vla_rl import Verb, build, config
+from vla_rl.cockpit.training import attach
 from vla_rl.config import RunConfig
 from vla_rl.envs.given import taking
 from vla_rl.replay import Prefetcher
@@ -68,6 +69,7 @@ def train(
                 print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
             cut(folder, begin)
             count_lanes(folder, state.learner.processes, run.train.num_envs)
+            parts.enter_context(closing(attach(folder, state)))
         accelerator, first, minutes = state.learner.accelerator, state.learner.rank == 0, run.train.minutes
         told = Callbacks(callbacks if first else (), partial(moment, folder, state))
         state.replay.listen(told)

@@ -69,7 +69,8 @@ def train(
                 print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
             cut(folder, begin)
             count_lanes(folder, state.learner.processes, run.train.num_envs)
-            parts.enter_context(closing(attach(folder, state)))
+            if envs is None:  # else nobody can take over one of them
+                parts.enter_context(closing(attach(folder, state)))
         accelerator, first, minutes = state.learner.accelerator, state.learner.rank == 0, run.train.minutes
         told = Callbacks(callbacks if first else (), partial(moment, folder, state))
         state.replay.listen(told)

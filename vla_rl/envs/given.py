@@ -106,6 +106,14 @@ class GivenEnvs:
         empty: Any = gymnasium.vector.utils.create_empty_array(space, self.count)
         self._sent = gymnasium.vector.utils.concatenate(space, decoded, empty)
 
+    def send_anew(self, lanes: Lanes) -> None:
+        """Begin some episodes before they end, which a vector environment of Gymnasium's cannot.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("envs: given environments step together, so that nobody can take over one of them")
+
     def receive(self) -> Steps:
         """What came of the step that was sent.
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "vla_rl": (
         ("__init__",),
-        ("specs", "registry", "paths", "buffer_pool"),
+        ("specs", "registry", "paths", "buffer_pool", "fault_points"),
         ("actions", "config"),
         ("models", "replay", "envs"),
         ("algorithms", "rewards", "runtime", "media"),
@@ -37,7 +37,7 @@ LAYERS = {
     ),
 }
 """Every folder and file of a package, from the ground up; one imports its own layer and those below."""
-LIGHT = ("specs", "registry", "paths", "buffer_pool", "actions", "config", "replay", "envs", "cli")
+LIGHT = ("specs", "registry", "paths", "buffer_pool", "fault_points", "actions", "config", "replay", "envs", "cli")
 HEAVY = {"torch", "transformers", "accelerate", "peft"}
 OPEN_TO_SIMS = ("vla_rl.specs", "vla_rl.actions", "vla_rl.registry", "vla_rl.paths")
 

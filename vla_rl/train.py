@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-from vla_rl import build
+from gymnasium.vector import VectorEnv
+
+from vla_rl import Verb, build, config
 from vla_rl.cockpit.training import attach
 from vla_rl.config import RunConfig
+from vla_rl.envs.given import taking
 from vla_rl.replay import Prefetcher
+from vla_rl.runtime import reserve
+from vla_rl.runtime.callbacks import Callback, Callbacks, Moment
 from vla_rl.runtime.lane_seeds import count_lanes
 from vla_rl.runtime.logger import Log, cut
 from vla_rl.runtime.run_folder import starting
@@ -30,19 +36,28 @@ from vla_rl.train_state import (
 __all__ = ["INTERRUPTED", "train"]
 
 
-def train(run: RunConfig) -> Path:
+def train(
+    run: RunConfig | str, *overrides: str, callbacks: Sequence[Callback] = (), envs: VectorEnv | None = None
+) -> Path:
     """Fine-tune a policy from its own outcomes; returns the folder of the last checkpoint.
 
     What ends the loop early leaves a checkpoint, too. In the main thread SIGTERM and Ctrl-C are heard meanwhile.
+
+    Args:
+        run: a config, or the first of the overrides, as on the command line: `train("experiment=reach", "seed=3")`.
+        callbacks: hear of steps, episodes and validations, and may end the training.
+        envs: vector environments of your own to act in, as they are, in place of the config's `env`; you close them.
 
     Raises:
         ConfigError: parts that do not fit one another.
         FaultError: all episodes were invalid.
         SystemExit: code `INTERRUPTED` after SIGTERM or Ctrl-C, with a checkpoint written.
     """
+    run = config.given(run, overrides, "train")
+    run = run if envs is None else taking(run, envs)
     with ExitStack() as parts:
         with starting(run) as folder:
-            state = parts.enter_context(closing(make(run, folder)))
+            state = parts.enter_context(closing(make(run, folder, envs)))
             begin = restore(folder, state)
             state.learner.track(begin, build.settings(run))
         stop = parts.enter_context(Stop())
@@ -55,12 +70,15 @@ def train(run: RunConfig) -> Path:
                 print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
             cut(folder, begin)
             count_lanes(folder, state.learner.processes, run.train.num_envs)
-            parts.enter_context(closing(attach(folder, state)))
+            if envs is None:  # else nobody can take over one of them
+                parts.enter_context(closing(attach(folder, state)))
         accelerator, first, minutes = state.learner.accelerator, state.learner.rank == 0, run.train.minutes
+        told = Callbacks(callbacks if first else (), partial(moment, folder, state))
+        state.replay.listen(told)
         log = Log(folder, accelerator, run.train.steps, run.env_name, first, minutes)
         try:
             with log:
-                stopped = loop(folder, state, log, stop)
+                stopped = loop(folder, state, log, stop, told)
         except BaseException as error:
             with stop.held():
                 kept = state.progress.step == begin or rescue(folder, state, error)
@@ -68,7 +86,7 @@ def train(run: RunConfig) -> Path:
                 raise
             stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
         with stop.held():
-            last = save(folder, state.progress.step, state)
+            last = finish(folder, state)
         state.collector.check(over=not stopped)
     if state.learner.rank == 0:
         print(log.describe())
@@ -78,7 +96,7 @@ def train(run: RunConfig) -> Path:
     return last
 
 
-def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
+def loop(folder: Path, state: TrainState, log: Log, stop: Stop, told: Callbacks) -> bool:
     """Act, remember, learn, until the run is over or told to stop; whether it was."""
     settings, progress, due = state.run.train, state.progress, state.progress.due
     limit = 60 * settings.minutes if settings.minutes else float("inf")
@@ -89,7 +107,8 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
         while progress.step < settings.steps and elapsed < 1.0 and not stopped:
             made = together(state, partial(state.collector.step, state.explore, log))
             progress.seconds = time.monotonic() - begun
-            made, elapsed, stopped = agreed(state.learner, made, progress.seconds / limit, stop.asked)
+            elapsed = max(progress.seconds / limit, told.enough)
+            made, elapsed, stopped = agreed(state.learner, made, elapsed, stop.asked)
             progress.step, progress.owed = progress.step + made, progress.owed + made * settings.updates_per_step
             if progress.step < settings.learning_starts or not state.ready():
                 progress.owed = 0.0
@@ -99,28 +118,37 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
                     log.update(state.learn(batch))
             progress.owed -= int(progress.owed)
             log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%", progress.seconds)
+            told.on_step()
             if due.now("log", progress.step, settings.log_every):
                 log.write(progress.step, statistics(state))
                 warn(state)
             if due.now("eval", progress.step, settings.eval_every):
-                told = validate(state, stop)
-                if told is None:  # and the next turn will see why
+                found = validate(state, stop)
+                if found is None:  # and the next turn will see why
                     due.put_off("eval", progress.step, settings.eval_every)
                 else:
-                    log.write(progress.step, told | check_critic(state))
+                    log.write(progress.step, found | check_critic(state))
                     say(state)
+                    told.on_eval(found)
             if due.now("renew", progress.step, settings.renew_every):
                 progress.step += settled(state, log)
                 log.write(progress.step, renew(state))
             if due.now("save", progress.step, settings.save_every):
                 progress.step += settled(state, log)
                 with stop.held():
-                    save(folder, progress.step, state)
+                    saved = save(folder, progress.step, state)
+                    if state.learner.rank == 0:
+                        reserve.hold(folder, saved)
         progress.step += settled(state, log)
         log.write(progress.step, statistics(state))
         warn(state)
         say(state)
     return stopped
+
+
+def moment(folder: Path, state: TrainState) -> Moment:
+    """Where the training is, for callbacks."""
+    return Moment(state.progress.step, state.collector.success_rate, folder, state.run, state.policy)
 
 
 def say(state: TrainState) -> None:
@@ -157,7 +185,7 @@ def rescue(folder: Path, state: TrainState, error: BaseException) -> bool:
         return False
     try:
         state.replay.interrupt()
-        save(folder, state.progress.step, state)
+        finish(folder, state)
     except Exception as problem:
         error.add_note(f"nor could a checkpoint be written: {problem}")
         return False
@@ -165,8 +193,25 @@ def rescue(folder: Path, state: TrainState, error: BaseException) -> bool:
     return True
 
 
+def finish(folder: Path, state: TrainState) -> Path:
+    """Write the last checkpoint, in the room that was held for it where there is no other."""
+    try:
+        return save(folder, state.progress.step, state)
+    except OSError:
+        # Of several processes, the others could not know.
+        if state.learner.processes > 1 or not reserve.release(folder):
+            raise
+        return save(folder, state.progress.step, state)
+    finally:
+        if state.learner.rank == 0:
+            reserve.release(folder)
+
+
 def describe(state: TrainState) -> None:
     """Say what the run is made of."""
     print(state.replay.describe(), state.backbone, state.cache.said, state.collector.envs.describe(), sep="\n")
     if len(state.demos):
         print(f"demonstrations: {state.demos.nbytes / 2**20:.0f} MiB of RAM beside it")
+
+
+Verb.make(__name__)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 
 from vla_rl import build, registry
 from vla_rl.algorithms.algorithm import ActsByScorer, Algorithm, Decision, Listens
@@ -19,6 +20,7 @@ from vla_rl.autotune.backbone import tune
 from vla_rl.config import RunConfig
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import EnvSpec, Past, lanes
+from vla_rl.envs.given import GivenEnvs, given_spec
 from vla_rl.envs.vector import VectorEnvs, spare_cores
 from vla_rl.evaluation.critic_health import CriticHealth
 from vla_rl.evaluation.episodes import Evaluator, workers_of
@@ -140,11 +142,12 @@ class TrainState:
         return metrics
 
 
-def make(run: RunConfig, folder: Path) -> TrainState:
-    """Build every part of the run, once; its tracker writes into `folder`."""
-    run = build.with_gamma(run)
+def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainState:
+    """Build every part of the run, once; its tracker writes into `folder`. given: to act in, see `taking`."""
+    taken = None if given is None else given_spec(given, run.action_space, run.plugins)
+    run = build.with_gamma(run, taken)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
-    spec = build.env_spec(run, held=True)
+    spec = taken or build.env_spec(run, held=True)
     learner = build.learner(run, folder)
     shown = build.demonstrations(run, spec)
     policy = learner.prepare(start_policy(run, spec, shown))
@@ -169,12 +172,11 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     demos = build.demo_replay(run, spec, policy, shown, cache.cached)
     build.check_returns(run, spec, demos)
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
-    makers = build.env_factories(run, spec, past=past(run, learner, folder))
-    dealt = lanes(makers, run.train.num_envs)
+    dealt = lanes(build.env_factories(run, spec, past=past(run, learner, folder)), run.train.num_envs)
     seeds, spare = lane_seeds(run.seed, run.train.num_envs, learner, folder)
-    envs = VectorEnvs(
-        [lane.make for lane in dealt], run.train.num_envs, workers, run.train.step_timeout, run.train.restarts, spare
-    )
+    limits = workers, run.train.step_timeout, run.train.restarts, spare
+    making = [lane.make for lane in dealt]
+    envs = GivenEnvs(given, spec.tokens) if given else VectorEnvs(making, len(making), *limits)
     replay.listen(acting := ActingStatistics(len(run.envs)))
     if run.algorithm.needs.listens:
         replay.listen(cast("Listens", algorithm).listener)
@@ -237,8 +239,7 @@ def validate(state: TrainState, stop: Stop) -> dict[str, float] | None:
     """Greedy success on seeds that neither training nor the final evaluation uses, in the world as it is by now.
 
     The episodes are dealt out to the tasks, and of each its seeds to the processes; where there are several tasks, the
-    success of each is told, too; and that of the held ones, which count nowhere else. None where the run is told to
-    stop meanwhile.
+    success of each is told, too, and that of held ones apart. None where the run is told to stop meanwhile.
     """
     learner, own_tasks = state.learner, len(state.run.envs)
     tasks = [env.name for env in (*state.run.envs, *state.run.held_envs)]
@@ -274,8 +275,7 @@ def validate(state: TrainState, stop: Stop) -> dict[str, float] | None:
     }
     for number, (task, of_task) in enumerate(zip(tasks, totals.tolist(), strict=True)):
         if len(tasks) > 1:
-            held = "held/" if number >= own_tasks else ""
-            found[f"eval/pc_success/{held}{task}"] = percent(*of_task[:2])
+            found[f"eval/pc_success/{'held/' * (number >= own_tasks)}{task}"] = percent(*of_task[:2])
     return found
 
 
@@ -350,7 +350,7 @@ def restore(folder: Path, state: TrainState) -> int:
     checkpoint.set_rng_state(own["rng"], state.rng)
     encode_anew(state)  # nothing to do, unless the backbone is another one by now
     ground = build.grounding(state.policy)
-    if state.replay.load(part / "replay", ground):
+    if state.replay.load(part / "replay", ground, generation.damaged):
         print(f"features: {part / 'replay'} holds none of this backbone; made for its {len(state.replay)} rows")
     state.replay.interrupt()
     state.collector.episodes, state.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)

@@ -11,6 +11,7 @@ import numpy as np
 
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.envs import spent, spoilt, succeeded
+from vla_rl.envs.given import GivenEnvs
 from vla_rl.envs.history import History
 from vla_rl.envs.vector import Steps, VectorEnvs
 from vla_rl.registry import FaultError
@@ -66,7 +67,7 @@ class Collector:
 
     def __init__(
         self,
-        envs: VectorEnvs,
+        envs: VectorEnvs | GivenEnvs,
         replay: ReplayBuffer,
         seed: int | Sequence[int],
         groups: int = 1,

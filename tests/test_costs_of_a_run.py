@@ -33,7 +33,7 @@ def test_a_budget_is_followed_logged_saved_and_gone_on_with(costly: list[str], t
     further = train.train(config.load([f"run_dir={folder}", "resume=true", "train.steps=192"]))
     after = checkpoint.load_state(further / "training_state")["algorithm"]["constraint"]
     assert after["multiplier"] > saved["multiplier"]
-    assert load_actor(folder, device="cpu", best_of=4)._scorer is not None
+    load_actor(folder, device="cpu", best_of=4)  # which raises where nothing ranks decisions
 
 
 def test_what_episodes_tell_of_themselves_is_in_the_log_and_in_the_evaluation(

@@ -13,6 +13,7 @@ import numpy as np
 from vla_rl.data.files import DemonstrationError, naming
 from vla_rl.data.lerobot import layout, pictures
 from vla_rl.data.lerobot.layout import Feature
+from vla_rl.paths import check_sums
 from vla_rl.registry import nearest
 from vla_rl.specs import kept_text
 
@@ -63,6 +64,10 @@ class Dataset:
         """
         folder = Path(folder)
         layout.arrow()
+        try:
+            check_sums(folder)
+        except ValueError as error:
+            raise DemonstrationError(str(error)) from error
         info = _json(folder / layout.INFO)
         with naming(folder / layout.INFO):
             if not str(info["codebase_version"]).startswith("v3."):

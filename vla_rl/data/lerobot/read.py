@@ -172,6 +172,9 @@ class Dataset:
                 for key in keys:
                     if key not in file.schema_arrow.names:
                         raise DemonstrationError(f"{path}: {key}: missing; {nearest(key, file.schema_arrow.names)}")
+                    kind = file.schema_arrow.field(key).type
+                    if key in layout.INDEX and "int" in layout.INDEX[key] and not pa.types.is_integer(kind):
+                        raise DemonstrationError(f"{path}: {key}: expected whole numbers, got {kind}")
                 for batch in file.iter_batches(ROWS, columns=keys):
                     if batch.num_rows:
                         yield path, pa.Table.from_batches([batch])

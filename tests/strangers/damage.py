@@ -34,6 +34,8 @@ from vla_rl.rollout.actor import load_actor
 from vla_rl.runtime import checkpoint
 
 SCREEN, SECONDS, BYTES = 4_000, 5, 1 << 30
+PATIENCE = 1_800
+"""Seconds that a program of many cases has, on a machine that has much else to do."""
 WAYS = ("flip", "cut", "zero", "swap", "noise", "double", "exchange")
 """A bit flipped; the file cut; a region zeroed, swapped with another, made of noise, doubled; two files exchanged."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests import launch
 from tests.fakes import LINE
-from tests.strangers.damage import BYTES, SECONDS, WAYS, files_of
+from tests.strangers.damage import BYTES, PATIENCE, SECONDS, WAYS, files_of
 from tests.strangers.test_datasets import SHAPE, episode
 from vla_rl import config, train
 from vla_rl.data import demos
@@ -77,7 +77,7 @@ def outcomes(kind: str, whole: Path, folder: Path, indices: range) -> Counter[st
         copy.parent.mkdir()
         subprocess.run(["cp", "-a", whole, copy], check=True)  # files of one inode stay so
         process = launch.start(log, "-m", "tests.strangers.damage", kind, str(copy), str(first), str(last), str(out))
-        process.join(launch.TIMEOUT)
+        process.join(PATIENCE)
         process.kill()
         lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
         assert process.exitcode == 0, f"{lines[-1:]} took {SECONDS} s, {BYTES} bytes or the process\n{log.read_text()}"

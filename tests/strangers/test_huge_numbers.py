@@ -16,7 +16,7 @@ import torch
 
 from tests import launch
 from tests.fakes import LINE
-from tests.strangers.damage import BYTES, SCREEN, SECONDS, memory
+from tests.strangers.damage import BYTES, PATIENCE, SCREEN, SECONDS, memory
 from tests.strangers.test_fuzz import leaves
 from vla_rl import config, train_state
 
@@ -79,7 +79,7 @@ def test_a_huge_number_of_any_key_is_refused_or_takes_bounded_time_and_memory(li
     log = tmp_path / "log"
     own = [*line, f"env.id={LINE}", "plugins=[tests.fakes]"]
     process = launch.start(log, "-m", "tests.strangers.test_huge_numbers", str(tmp_path / "run"), *own)
-    process.join(2 * launch.TIMEOUT)
+    process.join(PATIENCE)
     process.kill()
     said = log.read_text()
     assert process.exitcode == 0, said

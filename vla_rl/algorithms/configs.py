@@ -106,9 +106,10 @@ class ActorCriticConfig:
         check_gamma(self)
         for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share", "critic_share"):
             check_share(self, name)
-        positive = "backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics", "critic_samples"
-        for name in positive:
+        for name in ("backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critic_samples"):
             check_positive(self, name)
+        for name, most in (("critics", 256), ("critic_width", 1 << 16), ("bins", 1 << 14)):
+            check_positive(self, name, most)
         if self.greedy_share + self.critic_share > 1:
             raise ValueError(f"greedy_share + critic_share: at most 1, got {self.greedy_share} + {self.critic_share}")
         if self.fallback and self.critic_share == 0:
@@ -366,10 +367,10 @@ def check_share(settings: Any, name: str) -> None:
         raise ValueError(f"{name} must lie in [0, 1], got {getattr(settings, name)}")
 
 
-def check_positive(settings: Any, name: str) -> None:
-    """Raise ValueError unless the setting is at least 1."""
-    if getattr(settings, name) < 1:
-        raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
+def check_positive(settings: Any, name: str, most: int = 1 << 20) -> None:
+    """Raise ValueError unless the setting lies in [1, most]; more is a slip, which would take all memory."""
+    if not 1 <= getattr(settings, name) <= most:
+        raise ValueError(f"{name} must be at least 1, and at most {most}; got {getattr(settings, name)}")
 
 
 def check_weights(settings: Any) -> None:

@@ -219,7 +219,7 @@ class TrainConfig(_Part):
     steps: PositiveInt
     minutes: PositiveFloat | None
     checkpoint: UserPath | None
-    num_envs: PositiveInt
+    num_envs: Annotated[int, Field(ge=1, le=1 << 16)]
     workers: NonNegativeInt | Literal["auto"]
     step_timeout: PositiveFloat | None
     restarts: NonNegativeInt
@@ -251,7 +251,7 @@ class EvalConfig(_Part):
     episodes: PositiveInt
     seed: NonNegativeInt
     best_of: NonNegativeInt
-    num_envs: PositiveInt
+    num_envs: Annotated[int, Field(ge=1, le=1 << 16)]
     workers: NonNegativeInt | Literal["auto"]
     videos: NonNegativeInt
     after_episodes: NonNegativeInt | None

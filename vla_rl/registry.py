@@ -109,9 +109,10 @@ def resolve(group: str, name: str, plugins: Sequence[str] = (), path: str = "typ
         return _component(load(known[name], path), name, path)
     module, _, attribute = name.partition(":")
     if not any(module == plugin or module.startswith(f"{plugin}.") for plugin in plugins if plugin):
+        allowing = ",".join([*plugins, shown(module)[1:-1]])
         raise ConfigError(
             f"{path}: {shown(name)} lies in module {shown(module)}, which the run's `plugins` do not list "
-            f"(listed: {', '.join(plugins) or 'none'}); plugins=[{','.join([*plugins, shown(module)[1:-1]])}] lets it be imported"
+            f"(listed: {', '.join(plugins) or 'none'}); plugins=[{allowing}] lets it be imported"
         )
     try:
         there = importlib.import_module(module)

@@ -25,6 +25,7 @@ from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import EpisodeListener, Hindsight, Own, Priority, ReplayBuffer
 from vla_rl.runtime.learner import Learner, host_memory
+from vla_rl.runtime.memory import taking_memory
 from vla_rl.specs import SIGNALS, PictureSource, Signal
 
 
@@ -153,7 +154,8 @@ def replay(
     if folder:
         limits = {"ram_bytes": run.replay.ram_bytes, "disk_bytes": run.replay.disk_bytes, "folder": folder}
     try:
-        return _replay(run, spec, policy, capacity, lanes, limits, cached)
+        with taking_memory(f"replay: a capacity of {capacity} rows"):
+            return _replay(run, spec, policy, capacity, lanes, limits, cached)
     except ValueError as error:
         raise ConfigError(f"replay: {error}") from error
 

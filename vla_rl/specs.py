@@ -243,6 +243,11 @@ def readable(text: str, most: int = 2_000) -> str:
     )
 
 
+def shown(value: object, most: int = 1_000) -> str:
+    """A value as an error shows it, however large it is."""
+    return readable(repr(value), most)
+
+
 def kept_text(text: str, name: str = "text") -> str:
     """The text in Unicode's composed form (NFC), and otherwise as it is.
 

@@ -35,6 +35,7 @@ from vla_rl.rollout.collector import Collector
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.lane_seeds import lane_seeds
 from vla_rl.runtime.learner import Learner
+from vla_rl.runtime.memory import taking_memory
 from vla_rl.runtime.schedule import Schedule
 from vla_rl.runtime.signals import Interrupted, Stop
 from vla_rl.specs import VALIDATION_SEEDS
@@ -158,7 +159,8 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     reference = policy.frozen_copy() if run.algorithm.needs.reference else None
     asked = {"rehearsal": build.rehearsal(run, policy), "held": build.held_frames(run, spec, policy)}
     parts: dict[str, Any] = {name: part for name, part in asked.items() if part is not None}
-    algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference, **parts)
+    with taking_memory("algorithm"):
+        algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference, **parts)
     cache = feature_cache.choose(run, spec.observation, policy)
     replay = build.replay(
         run,

@@ -128,17 +128,22 @@ class ActorCritic(ABC):
         needs = self.settings.needs
         following = needs.following is True or needs.one_step > 0 or bool((batch.rest > 0).any())
         self._check_range(batch)
-        rows = LearnerBatch.of(batch, self.policy, self.learner.device, self.augment, following)
-        self.learner.hold(batch)
-        metrics = self.update_critic(rows)
-        if self.constraint is not None:
-            metrics |= self.constraint.update(rows, self._next_decisions(rows))
+        learner = self.learner
+        rows = learner.in_memory(
+            len(batch), lambda: LearnerBatch.of(batch, self.policy, learner.device, self.augment, following)
+        )
+        learner.hold(batch)
+        metrics = learner.in_memory(len(rows), lambda: self.update_critic(rows))
+        constraint = self.constraint
+        if constraint is not None:
+            metrics |= learner.in_memory(len(rows), lambda: constraint.update(rows, self._next_decisions(rows)))
         self.update_target()
         self.updates += 1
         if self.past_warmup and self.updates % self.settings.critic_updates == 0:
             some = rows.subsample(self.settings.actor_batch_size)
-            metrics |= self.clone(some) if self.falls_back else self.update_actor(some)
-            metrics |= {} if self.constraint is None else self.constraint.adjust()
+            learn = self.clone if self.falls_back else self.update_actor
+            metrics |= learner.in_memory(len(some), lambda: learn(some))
+            metrics |= {} if constraint is None else constraint.adjust()
         return metrics
 
     @property

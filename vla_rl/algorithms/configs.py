@@ -127,9 +127,10 @@ class ActorCriticConfig:
         check_budget(self, "held_budget")
         for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share", "critic_share"):
             check_share(self, name)
-        positive = "backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics", "critic_samples"
-        for name in positive:
+        for name in ("backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critic_samples"):
             check_positive(self, name)
+        for name, most in (("critics", 256), ("critic_width", 1 << 16), ("bins", 1 << 14)):
+            check_positive(self, name, most)
         if self.greedy_share + self.critic_share > 1:
             raise ValueError(f"greedy_share + critic_share: at most 1, got {self.greedy_share} + {self.critic_share}")
         if self.fallback and self.critic_share == 0:

@@ -27,10 +27,10 @@ def check_share(settings: Any, name: str) -> None:
         raise ValueError(f"{name} must lie in [0, 1], got {getattr(settings, name)}")
 
 
-def check_positive(settings: Any, name: str) -> None:
-    """Raise ValueError unless the setting is at least 1."""
-    if getattr(settings, name) < 1:
-        raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
+def check_positive(settings: Any, name: str, most: int = 1 << 20) -> None:
+    """Raise ValueError unless the setting lies in [1, most]; more is a slip, which would take all memory."""
+    if not 1 <= getattr(settings, name) <= most:
+        raise ValueError(f"{name} must be at least 1, and at most {most}; got {getattr(settings, name)}")
 
 
 def check_weights(settings: Any) -> None:

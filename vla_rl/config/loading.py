@@ -24,6 +24,7 @@ from vla_rl.config import compose, saved
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.schema import RunConfig
 from vla_rl.registry import ADAPTER, ConfigError, nearest
+from vla_rl.specs import readable, shown
 
 
 def load(
@@ -200,12 +201,12 @@ def _problem(problem: Any) -> str:
     if isinstance(cause, ConfigError):
         return str(cause)
     location, value = problem["loc"], problem["input"]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{readable(part)}" for part in location).lstrip(".")
     if problem["type"] == "missing":
         return f"{path}: missing; {CONFIG_FILE} of the shipped configs has every key"
     if problem["type"] == "extra_forbidden":
-        return f"{path}: unknown key (got {value!r}); {_nearest_key(location)}"
-    return f"{path}: {registry.reason(problem)} (got {value!r})"
+        return f"{path}: unknown key (got {shown(value)}); {_nearest_key(location)}"
+    return f"{path}: {registry.reason(problem)} (got {shown(value)})"
 
 
 def _nearest_key(location: Sequence[str | int]) -> str:

@@ -152,7 +152,7 @@ class TrainConfig(Part):
     steps: PositiveInt
     minutes: PositiveFloat | None
     checkpoint: UserPath | None
-    num_envs: PositiveInt
+    num_envs: Annotated[int, Field(ge=1, le=1 << 16)]
     workers: NonNegativeInt | Literal["auto"]
     step_timeout: PositiveFloat | None
     restarts: NonNegativeInt
@@ -185,7 +185,7 @@ class EvalConfig(Part):
     episodes: PositiveInt
     seed: NonNegativeInt
     best_of: NonNegativeInt
-    num_envs: PositiveInt
+    num_envs: Annotated[int, Field(ge=1, le=1 << 16)]
     workers: NonNegativeInt | Literal["auto"]
     videos: NonNegativeInt
     after_episodes: NonNegativeInt | None

@@ -271,6 +271,14 @@ def held_frames(run: RunConfig, spec: EnvSpec, policy: Policy) -> HeldFrames | N
     return HeldFrames(demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk), policy)
 
 
+def algorithm_parts(run: RunConfig, spec: EnvSpec, policy: Policy) -> dict[str, Any]:
+    """What an algorithm is built with beside policy and learner: its reference, None unless it needs one, and, where
+    the run asks for them, a rehearsal and held frames."""
+    reference = policy.frozen_copy() if run.algorithm.needs.reference else None
+    asked = {"rehearsal": rehearsal(run, policy), "held": held_frames(run, spec, policy)}
+    return {"reference": reference} | {name: part for name, part in asked.items() if part is not None}
+
+
 def check_returns(run: RunConfig, spec: EnvSpec, demos: ReplayBuffer) -> None:
     """Whether the critic can tell every return that is known to be possible.
 

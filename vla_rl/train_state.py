@@ -156,11 +156,9 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     backbone = tune(policy, run.policy.precision, run.policy.compile, seen)
     if run.algorithm.needs.reference and run.train.checkpoint is None:
         raise ConfigError("algorithm.kl_weight, kl_budget, held_budget: need train.checkpoint, to stay close to it")
-    reference = policy.frozen_copy() if run.algorithm.needs.reference else None
-    asked = {"rehearsal": build.rehearsal(run, policy), "held": build.held_frames(run, spec, policy)}
-    parts: dict[str, Any] = {name: part for name, part in asked.items() if part is not None}
+    parts = build.algorithm_parts(run, spec, policy)
     with taking_memory("algorithm"):
-        algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference, **parts)
+        algorithm = run.algorithm.build(policy=policy, learner=learner, **parts)
     cache = feature_cache.choose(run, spec.observation, policy)
     replay = build.replay(
         run,

@@ -62,11 +62,11 @@ def paid_and_done(folder: Path) -> dict[str, float]:
     return {"success": 100 * float(np.mean(done)), "paid": 100 * float(np.mean(paid))}
 
 
-def auc(truth: Sequence[bool], score: Sequence[float]) -> float:
-    """How often the score of a true one is above that of a false one, ties counting half; NaN where one kind lacks."""
+def auc(truth: Sequence[bool], score: Sequence[float]) -> float | None:
+    """How often the score of a true one is above that of a false one, ties counting half; None where one kind lacks."""
     which, scores = np.array(truth, bool), np.array(score)
     pairs = np.sign(scores[which][:, None] - scores[~which])
-    return float((pairs + 1).mean() / 2) if pairs.size else float("nan")
+    return float((pairs + 1).mean() / 2) if pairs.size else None
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:

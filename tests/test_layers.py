@@ -23,7 +23,7 @@ LAYERS = {
         ("algorithms", "rewards", "runtime", "media"),
         ("rollout", "data", "autotune", "grounding"),
         ("evaluation", "report"),
-        ("build", "train_state"),
+        ("build", "train_state", "resume"),
         ("train", "sft", "eval", "evaluate", "export", "play", "audit", "bench"),
         ("cli",),
     ),

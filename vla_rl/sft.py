@@ -43,6 +43,8 @@ def sft(run: RunConfig) -> Path:
     policy = learner.prepare(build.fresh_policy(run, spec, shown))
     with starting(run) as folder:
         demos = build.demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk)
+        if learner.rank == 0:
+            run.save(folder)
     with Stop() as stop, stop.held():
         with Log(folder, None, run.sft.steps, "supervised start", learner.rank == 0) as log:
             done = imitate(policy, demos, learner, run, log, stop)

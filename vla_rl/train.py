@@ -9,21 +9,12 @@ from pathlib import Path
 
 from vla_rl.config import RunConfig
 from vla_rl.replay import Prefetcher
+from vla_rl.resume import Lanes, restore, save
 from vla_rl.runtime.lane_seeds import count_lanes
-from vla_rl.runtime.logger import Log, cut
+from vla_rl.runtime.logger import cut
 from vla_rl.runtime.run_folder import starting
 from vla_rl.runtime.signals import INTERRUPTED, Interrupted, Stop
-from vla_rl.train_state import (
-    TrainState,
-    agreed,
-    check_critic,
-    make,
-    renew,
-    restore,
-    save,
-    together,
-    validate,
-)
+from vla_rl.train_state import TrainState, agreed, check_critic, make, renew, together, validate
 
 __all__ = ["INTERRUPTED", "train"]
 
@@ -50,12 +41,11 @@ def train(run: RunConfig) -> Path:
             if run.algorithm.needs.gamma is None:
                 gamma = state.replay.gamma
                 print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
-            cut(folder, begin)
+            cut(folder, begin, state.log.lines)
             count_lanes(folder, state.learner.processes, run.train.num_envs)
-        log = Log(folder, state.learner.accelerator, run.train.steps, run.env_name, state.learner.rank == 0)
         try:
-            with log:
-                stopped = loop(folder, state, log, stop)
+            with state.log:
+                stopped, lanes = loop(folder, state, stop)
         except BaseException as error:
             with stop.held():
                 kept = state.progress.step == begin or rescue(folder, state, error)
@@ -63,56 +53,68 @@ def train(run: RunConfig) -> Path:
                 raise
             stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
         with stop.held():
-            last = save(folder, state.progress.step, state)
+            last = save(folder, state.progress.step, state, lanes)
         state.collector.check(over=not stopped)
     if state.learner.rank == 0:
-        print(log.describe())
+        print(state.log.describe())
     if stopped:
         stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
     return last
 
 
-def loop(folder: Path, state: TrainState, log: Log, stop: Stop) -> bool:
-    """Act, remember, learn, until the run is over or told to stop; whether it was."""
-    settings, progress, due = state.run.train, state.progress, state.progress.due
+def loop(folder: Path, state: TrainState, stop: Stop) -> tuple[bool, Lanes]:
+    """Act, remember, learn, until the run is over or told to stop; whether it was, and where its lanes stand then."""
+    settings, progress = state.run.train, state.progress
     limit = 60 * settings.minutes if settings.minutes else float("inf")
     begun, elapsed, stopped = time.monotonic() - progress.seconds, progress.seconds / limit, False
     # A batch by priority is drawn once the one before has changed the priorities.
     ahead = 0 if state.run.replay.prioritised else state.run.replay.prefetch
     with closing(Prefetcher(state.batch, ahead)) as prefetcher:
-        while progress.step < settings.steps and elapsed < 1.0 and not stopped:
-            made = together(state, partial(state.collector.step, state.explore, log))
+        while True:
+            stopped = stopped or not (progress.attended or attend(folder, state, stop))
+            if stopped or progress.step >= settings.steps or elapsed >= 1.0:
+                break
+            progress.attended = False
+            made = together(state, partial(state.collector.step, state.explore, state.log))
             progress.seconds = time.monotonic() - begun
             made, elapsed, stopped = agreed(state.learner, made, progress.seconds / limit, stop.asked)
             progress.step, progress.owed = progress.step + made, progress.owed + made * settings.updates_per_step
             if progress.step < settings.learning_starts or not state.ready():
                 progress.owed = 0.0
             state.algorithm.anneal(min(max(progress.step / settings.steps, elapsed), 1.0))
-            with log.timed("learn"):
+            with state.log.timed("learn"):
                 for batch in prefetcher.batches(int(progress.owed)):
-                    log.update(state.learn(batch))
+                    state.log.update(state.learn(batch))
             progress.owed -= int(progress.owed)
-            log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%")
-            if due.now("log", progress.step, settings.log_every):
-                log.write(progress.step, statistics(state))
-            if due.now("eval", progress.step, settings.eval_every):
-                told = validate(state, stop)
-                if told is None:  # and the next turn will see why
-                    due.put_off("eval", progress.step, settings.eval_every)
-                else:
-                    log.write(progress.step, told | check_critic(state))
-                    say(state)
-            if due.now("renew", progress.step, settings.renew_every):
-                progress.step += settled(state, log)
-                log.write(progress.step, renew(state))
-            if due.now("save", progress.step, settings.save_every):
-                progress.step += settled(state, log)
-                with stop.held():
-                    save(folder, progress.step, state)
-        progress.step += settled(state, log)
+            state.log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%")
+        if not stopped:  # else what is gathered for the log goes on with the run
+            progress.step += settled(state)
+            state.log.write(progress.step, statistics(state))
+            say(state)
+    return stopped, standing(state)
+
+
+def attend(folder: Path, state: TrainState, stop: Stop) -> bool:
+    """Do what is due at the present step; False where the run was told to stop in the middle of it."""
+    settings, progress, log, due = state.run.train, state.progress, state.log, state.progress.due
+    if due.now("log", progress.step, settings.log_every):
         log.write(progress.step, statistics(state))
+    if due.now("eval", progress.step, settings.eval_every):
+        told = validate(state, stop)
+        if told is None:  # and the run that goes on does it again
+            due.put_off("eval", progress.step, settings.eval_every)
+            return False
+        log.write(progress.step, told | check_critic(state))
         say(state)
-    return stopped
+    if due.now("renew", progress.step, settings.renew_every):
+        progress.step += settled(state)
+        log.write(progress.step, renew(state))
+    progress.attended = True
+    if due.now("save", progress.step, settings.save_every):
+        lanes = standing(state)
+        with stop.held():
+            save(folder, progress.step, state, lanes)
+    return True
 
 
 def say(state: TrainState) -> None:
@@ -127,9 +129,14 @@ def statistics(state: TrainState) -> dict[str, float]:
     return state.collector.statistics() | skipped | check_critic(state)
 
 
-def settled(state: TrainState, log: Log) -> int:
+def settled(state: TrainState) -> int:
     """Take in what is under way; how many decisions that makes."""
-    return agreed(state.learner, together(state, partial(state.collector.settle, log)))[0]
+    return agreed(state.learner, together(state, partial(state.collector.settle, state.log)))[0]
+
+
+def standing(state: TrainState) -> Lanes:
+    """Where the lanes stand, once what they are at has come to its end."""
+    return together(state, partial(state.collector.state_dict, state.log))
 
 
 def rescue(folder: Path, state: TrainState, error: BaseException) -> bool:

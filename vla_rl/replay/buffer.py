@@ -15,9 +15,9 @@ from vla_rl.buffer_pool import Allocate, Recycler
 from vla_rl.replay import journal
 from vla_rl.replay.batch import Batch
 from vla_rl.replay.budget import Budget, memory_plan, plan_line
-from vla_rl.replay.checks import Given, checked_lanes, checked_rows
+from vla_rl.replay.checks import Given, check_order, checked_lanes, checked_rows
 from vla_rl.replay.columns import RETURN, SIGNAL, FeatureSpecs, column_specs, image_shapes
-from vla_rl.replay.episodes import EpisodeListener, ended_episode, told
+from vla_rl.replay.episodes import EpisodeListener, ended_episode, give_back, kept_by, told
 from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
 from vla_rl.replay.reader import Chunks, Following, Reader, Wanted
 from vla_rl.replay.ring import Ring
@@ -184,7 +184,7 @@ class ReplayBuffer:
         )
         layout = self._memory.layout
         rows, frames, texts = checked_rows(given, len(lane), layout.specs, layout.images, self.choices)
-        self._check_order(lane, rows["final"])
+        check_order(self._ring, lane, rows["final"])
         self._sampler.forget(self._memory.forget(self._ring.due(len(lane))))
         ids, returned = self._memory.put(lane, rows, frames, texts)
         self._sampler.weigh(rows["prev"], returned)
@@ -274,7 +274,7 @@ class ReplayBuffer:
 
     def prioritise(self, ids: np.ndarray, priority: np.ndarray) -> None:
         """Give rows `ids` int [B] their priorities, float [B], above 0: such as |TD error| ** 0.6. Rows that are gone
-        are passed over; new ones have the highest priority so far. Priorities are not saved.
+        are passed over; new ones have the highest priority so far.
 
         Raises:
             ValueError: a priority of 0, below it, or without bounds.
@@ -327,15 +327,6 @@ class ReplayBuffer:
         if not good.all():
             raise ValueError(f"rows {ids[~good][:5].tolist()} are not transitions that replay holds")
         return ids
-
-    def _check_order(self, lane: np.ndarray, final: np.ndarray) -> None:
-        wrong = self._ring.wrong(lane, final)
-        if len(wrong):
-            got = bool(final[lane == wrong[0]][0])
-            raise ValueError(
-                f"final: expected {not got} for lane {wrong[0]}, got {got}: a row is final exactly where the lane's "
-                "row before it terminated or was truncated"
-            )
 
     # Saving ---------------------------------------------------------------------------------------
 
@@ -393,6 +384,15 @@ class ReplayBuffer:
         if self._listeners:
             self._tell(self._ring.ended())
         return anew
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is not written with the rows: their priorities, and what listeners have kept."""
+        return {"sampler": self._sampler.state_dict(), "listeners": kept_by(self._listeners)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, once `load` has read its rows."""
+        self._sampler.load_state_dict(state["sampler"])
+        give_back(self._listeners, state["listeners"])
 
     def renew(self, ground: Ground, digest: str) -> bool:
         """Make the cached features of all rows anew, unless they are of `digest` already; returns whether it did.

@@ -38,7 +38,7 @@ class EpisodeListener:
     """Hears of every episode as its last decision is recorded, and of all remembered ones when a replay is loaded.
 
     What it works out is not saved: it follows from what is. A subclass of your own, listed in `replay.on_episode`, is
-    made with the settings that stand there; it may keep counts of what it has heard.
+    made with the settings that stand there. It may keep counts of what it has heard; its `state_dict` is saved.
     """
 
     @property
@@ -53,6 +53,13 @@ class EpisodeListener:
     def statistics(self) -> dict[str, float]:
         """What the log shows, by name, such as `train/success_rate`."""
         return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has kept of what it heard: numbers, texts, arrays, and lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, whatever it has heard since it was made."""
 
 
 def told(listeners: Sequence[EpisodeListener], ring: Ring, episode: EndedEpisode) -> bool:
@@ -75,6 +82,18 @@ def told(listeners: Sequence[EpisodeListener], ring: Ring, episode: EndedEpisode
                 )
             ring.columns[DERIVED + column.name][at] = values
     return True
+
+
+def kept_by(listeners: Sequence[EpisodeListener]) -> list[dict[str, Any]]:
+    """What each has kept, and which it is."""
+    return [{"of": type(each).__qualname__, "kept": each.state_dict()} for each in listeners]
+
+
+def give_back(listeners: Sequence[EpisodeListener], saved: Sequence[dict[str, Any]]) -> None:
+    """Have listeners go on from what `kept_by` gave; where there was another one, it goes on as it is."""
+    for listener, each in zip(listeners, saved, strict=False):
+        if each["of"] == type(listener).__qualname__:
+            listener.load_state_dict(each["kept"])
 
 
 def ended_episode(ring: Ring, last: int, signals: Sequence[Signal]) -> EndedEpisode:

@@ -179,8 +179,18 @@ class FrameStore:
         slots = np.flatnonzero(self._owner >= 0)
         self._code(slots[self._shard[self._owner[slots]] == NOWHERE])
 
-    def restore(self, shards: Iterable[Blob], uses: np.ndarray) -> None:
+    @property
+    def shared(self) -> np.ndarray:
+        """Which frames are shared with an equal one that comes, bool [most] by id: the latest of every hash."""
+        found = np.zeros(len(self._uses), bool)
+        slots = np.flatnonzero(self._owner >= 0)
+        found[self._owner[slots[self._buckets[self._bucket(self._hash[slots])] == slots]]] = True
+        return found
+
+    def restore(self, shards: Iterable[Blob], uses: np.ndarray, shared: np.ndarray | None = None) -> None:
         """Take over the frames of `shards`, oldest first, into an empty store. uses int [most]: references by id.
+
+        shared: see there; None where that is not known, so that the newest ones are.
 
         Raises:
             ValueError: a shard does not fit, or a frame that is referred to lies in none.
@@ -210,6 +220,10 @@ class FrameStore:
             frames = np.empty((len(ids), *self.shape), np.uint8)
             self._decode(ids, np.arange(len(ids)), frames)
             self._heat(ids, frames, born[ids], groups[ids])
+        if shared is not None:
+            self._buckets[:] = NOWHERE
+            slots = self._slot[np.flatnonzero(shared & (self._slot >= 0))]
+            self._buckets[self._bucket(self._hash[slots])] = slots
 
     def _added(self, frames: np.ndarray, hashes: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """New ids of frames that are not there yet, each with one reference."""

@@ -193,6 +193,7 @@ class Memory:
             "alive": journal.packed(ring.alive(np.arange(ring.oldest, ring.head))),
             "digest": self.digest,
             "rows": self._journal.store(folder, places),
+            "shared": {key: journal.packed(store.shared) for key, store in self._stores.items()},
             "frames": {
                 key: [shard.store(folder, places) for shard in store.shards.values()]
                 for key, store in self._stores.items()
@@ -240,7 +241,9 @@ class Memory:
             if layout.folder:
                 for shard in frames[key]:
                     shard.store(layout.folder, [folder])
-            store.restore(frames[key], np.bincount(ring.columns[FRAME + key][at], minlength=layout.capacity))
+            shared = state.get("shared", {}).get(key)  # which older versions did not tell
+            uses = np.bincount(ring.columns[FRAME + key][at], minlength=layout.capacity)
+            store.restore(frames[key], uses, None if shared is None else journal.unpacked(shared, layout.capacity))
         ring.restore(state, alive)
         self.ring, self._stores, self._instructions, self._journal = ring, stores, instructions, saved
 

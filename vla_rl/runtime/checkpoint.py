@@ -38,7 +38,15 @@ from vla_rl.runtime.generations import (
     step_of,
     verify,
 )
-from vla_rl.runtime.serialization import load_entry, load_state, rng_state, save_state, seed_all, set_rng_state
+from vla_rl.runtime.serialization import (
+    check_state,
+    load_entry,
+    load_state,
+    rng_state,
+    save_state,
+    seed_all,
+    set_rng_state,
+)
 
 __all__ = [
     "CHECKPOINTS",
@@ -46,6 +54,7 @@ __all__ = [
     "DamagedError",
     "Generation",
     "Place",
+    "check_state",
     "last",
     "latest",
     "load_entry",

@@ -28,11 +28,15 @@ class Log:
         accelerator: whose trackers get every line too; None for none.
         total: of the progress bar, in steps.
         show: draw the bar and write the file (only one process of a run should).
+
+    Attributes:
+        lines: that the file holds; None where that is not known, before it has been begun.
     """
 
     def __init__(self, folder: Path, accelerator: Any, total: int, label: str, show: bool = True) -> None:
         self._file = folder / METRICS_FILE
         self._accelerator = accelerator
+        self.lines: int | None = None
         self._sums: dict[str, list[Any]] = defaultdict(list)
         self._seconds: dict[str, float] = defaultdict(float)
         self._totals: dict[str, float] = defaultdict(float)
@@ -51,6 +55,8 @@ class Log:
         self._task = self._bar.add_task(label, total=total, note="")
 
     def __enter__(self) -> Self:
+        self._begun = self._start = time.perf_counter()
+        self.lines = _lines(self._file)
         self._bar.start()
         return self
 
@@ -98,28 +104,39 @@ class Log:
         self._start = time.perf_counter()
         return line
 
+    def state_dict(self) -> dict[str, Any]:
+        """What has been gathered since the last line, but times, and how many lines there are."""
+        return {"sums": {name: _stacked(items).cpu() for name, items in self._sums.items()}, "lines": self.lines}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, before it has begun."""
+        self._sums = defaultdict(list, {name: list(values.unbind()) for name, values in state["sums"].items()})
+        self.lines = state["lines"]
+
     def _append(self, line: str) -> None:
         """Write a whole line or none. A full disk must not end a run that may save what it has learned by then."""
         size = self._file.stat().st_size if self._file.exists() else 0
         try:
             with self._file.open("a") as file:
                 file.write(line)
+            self.lines = (self.lines or 0) + 1
         except OSError as error:
             print(f"warning: {self._file}: a line cannot be written: {error}", file=sys.stderr)
             if self._file.exists():
                 os.truncate(self._file, size)
 
 
-def cut(folder: Path, step: int) -> None:
+def cut(folder: Path, step: int, lines: int | None = None) -> None:
     """Take what a run wrote after `step` out of its `metrics.jsonl`, and a line that was not written whole.
 
-    Whenever the process dies, either the old file or the new one is there.
+    lines: how many of the others stay, at most; None for all. Whenever the process dies, either the old file or the new
+    one is there.
     """
     path, draft = folder / METRICS_FILE, folder / f".{METRICS_FILE}.part"
     if not path.exists():
         return
     kept = [line for line in path.read_bytes().splitlines(keepends=True) if _belongs(line, step)]
-    draft.write_bytes(b"".join(kept))
+    draft.write_bytes(b"".join(kept[:lines]))
     draft.replace(path)
 
 
@@ -133,6 +150,14 @@ def _belongs(line: bytes, step: int) -> bool:
 
 def _mean(items: list[Any]) -> float:
     """The mean of the finite values; NaN where there are none."""
-    values = torch.stack([torch.as_tensor(item, dtype=torch.float32).detach() for item in items]).cpu()
+    values = _stacked(items).cpu()
     finite = values[torch.isfinite(values)]
     return float(finite.mean()) if len(finite) else math.nan
+
+
+def _stacked(items: list[Any]) -> torch.Tensor:
+    return torch.stack([torch.as_tensor(item, dtype=torch.float32).detach() for item in items])
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0

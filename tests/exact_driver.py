@@ -1,8 +1,8 @@
-"""Run by tests in processes of their own: a training that ends itself somewhere, and tells what it was by then.
+"""Run by tests in processes of their own: a training that is told to stop somewhere, and tells what it ended with.
 
-TOLD OVERRIDE...: train. Once it is over, each process writes into TOLD/<rank>.json the digests of what it ended with.
-STOP in the environment sends it a SIGTERM: `turn:<n>` before the n-th time that it acts, `eval:<n>` before the n-th
-decision in evaluations, `act:<n>` while its environments are at the n-th step of a worker, or its own.
+TOLD STOP OVERRIDE...: train. Once the run is over, each process writes into TOLD/<rank>.json the digests of all that it
+is made of; nothing where it was told to stop before. STOP is when it is sent a SIGTERM: `turn:<n>` as it acts for the
+n-th time, `eval:<n>` at the n-th decision of its evaluations, or `never`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ def digests(folder: Path, state: TrainState) -> dict[str, str]:
     ids = np.arange(ring.oldest, ring.head)
     ids = ids[ring.alive(ids)]
     sampleable = replay.sampleable_ids()
-    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    log = folder / "metrics.jsonl"
+    metrics = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     told = [{key: value for key, value in line.items() if not key.startswith("time")} for line in metrics]
+    progress = {**state.progress.state_dict(), "seconds": 0.0, "step": state.progress.step}
+    progress["due"]["done"].pop("save", None)  # runs that save more often than others do all else alike
     parts: dict[str, Any] = {
         "weights": state.policy.state_dict(),
         "algorithm": state.algorithm.state_dict(),
@@ -41,7 +44,7 @@ def digests(folder: Path, state: TrainState) -> dict[str, str]:
         "sampleable": [sampleable, replay.observations(sampleable), replay.state_dict()],
         "lanes": [ring.state()[name] for name in ("head", "oldest", "episodes", "phase", "recent", "episode")],
         "random": resume.own_state(state)["rng"],
-        "progress": {**state.progress.state_dict(), "seconds": 0.0, "step": state.progress.step},
+        "progress": progress,
         "metrics": told,
     }
     return {name: digest(value) for name, value in parts.items()}
@@ -86,13 +89,12 @@ def stop_at(kind: str, number: int) -> None:
     setattr(*where, counted)
 
 
-def main(folder: Path, overrides: list[str]) -> None:
+def main(folder: Path, stop: str, overrides: list[str]) -> None:
     """Train; see above."""
-    rank = os.environ.get("RANK", "0")
-    if "STOP" in os.environ:
-        kind, number = os.environ["STOP"].split(":")
+    if stop != "never":
+        kind, number = stop.split(":")
         stop_at(kind, int(number))
-    run, told = config.load(overrides), dict[str, Any]()
+    told = dict[str, Any]()
     save = train.save
 
     def saving(run_dir: Path, step: int, state: TrainState, *lanes: Any) -> Path:
@@ -101,14 +103,15 @@ def main(folder: Path, overrides: list[str]) -> None:
 
     train.save = saving
     try:
-        train.train(run)
+        train.train(config.load(overrides))
     except SystemExit as end:
-        assert end.code == train.INTERRUPTED, end.code
+        if end.code != train.INTERRUPTED:
+            raise
         told = {}
     folder.mkdir(exist_ok=True, parents=True)
-    (folder / f"{rank}.json").write_text(json.dumps(told))
+    (folder / f"{os.environ.get('RANK', '0')}.json").write_text(json.dumps(told))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

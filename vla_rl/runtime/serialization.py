@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 TENSORS, TREE = "state.safetensors", "state.json"
 SMALL = 32
-"""Arrays of more entries lie beside the tensors, as bytes."""
+"""Arrays of more entries lie among the tensors, as bytes."""
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -129,9 +129,9 @@ def _pack(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        if value.size > SMALL:
+        if value.size > SMALL or not value.size:  # a list would not tell the shape of an empty one
             name = str(len(tensors))
-            tensors[name] = torch.from_numpy(np.frombuffer(value.tobytes(), np.uint8).copy())
+            tensors[name] = torch.from_numpy(value.reshape(-1).view(np.uint8).copy())
             return {"bytes": [name, value.dtype.str, list(value.shape)]}
         return {"array": [value.dtype.str, value.tolist()]}
     if isinstance(value, np.generic):

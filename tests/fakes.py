@@ -193,6 +193,15 @@ class Costly(Line):
         return observation, 0.1, terminated, truncated, info | told
 
 
+class Gamed(Line):
+    """The same line, which also pays who is far to the right; that is no success."""
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        left = self.place > 0.5
+        return observation, reward + left, terminated or left, truncated and not left, info
+
+
 class Walker:
     """A deterministic actor in five bins: walks to the middle, or, with `lazy`, only from the right."""
 
@@ -218,6 +227,6 @@ def known_in_five_bins() -> TokenEnv:
     return in_five_bins("fake/Known-v0")
 
 
-for name in (Line, Stuck, Wild, Breaks, Faulty, Beacon, Fatal, Known, Costly):
+for name in (Line, Stuck, Wild, Breaks, Faulty, Beacon, Fatal, Known, Costly, Gamed):
     if f"fake/{name.__name__}-v0" not in gymnasium.registry:
         gymnasium.register(f"fake/{name.__name__}-v0", entry_point=f"{__name__}:{name.__name__}")

@@ -48,9 +48,17 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_learns_logs_saves_and_goes_on(started: list[str], tmp_path: Path) -> None:
+def test_a_run_learns_logs_saves_and_goes_on(
+    started: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "run"
-    last = train.train(config.load([*started, "algorithm.kl_weight=0.1"]))
+    assert "sft/loss" in lines(tmp_path / "sft")[0]
+    assert list((tmp_path / "sft").rglob("events.out.tfevents.*"))
+    validated = ["train.eval_every=24", "train.eval_episodes=2"]
+    last = train.train(config.load([*started, *validated, "algorithm.kl_weight=0.1"]))
+    said = capsys.readouterr().out
+    for part in (f"run: {folder}\n", f"checkpoint: {last}; ", " steps, success "):
+        assert part in said
     assert last == folder / "checkpoints" / f"{lines(folder)[-1]['step']:06d}"
     assert (folder / "checkpoints" / "last").resolve() == last.resolve()
     assert {path.name for path in last.iterdir()} == {
@@ -58,6 +66,7 @@ def test_a_run_learns_logs_saves_and_goes_on(started: list[str], tmp_path: Path)
     }  # fmt: skip
     assert set().union(*lines(folder)) >= METRICS
     assert list(folder.rglob("events.out.tfevents.*"))
+    assert {path.name for path in (folder / "videos").iterdir()} <= {"success.mp4", "failure.mp4"}
 
     with pytest.raises(ConfigError, match="resume=true"):
         train.train(config.load(started))
@@ -275,6 +284,11 @@ def test_a_start_that_fails_at_its_last_part_leaves_nothing(
     with pytest.raises(ZeroDivisionError):
         train.train(config.load([*quick, *limits, f"run_dir={tmp_path}/run", "tracker=tensorboard"]))
     assert not (tmp_path / "run").exists()
+
+
+def test_missing_demonstrations_say_what_to_run(quick: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"demos.path: {tmp_path}/demos does not exist; run `vla-rl demos ...`"):
+        sft(config.load([*quick, f"run_dir={tmp_path}/sft"], command="sft"))
 
 
 def test_a_run_whose_tracker_is_missing_does_not_begin(quick: list[str], tmp_path: Path) -> None:

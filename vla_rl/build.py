@@ -15,6 +15,7 @@ from vla_rl import envs, registry
 from vla_rl.actions import horizon
 from vla_rl.algorithms.rehearsal import Rehearsal
 from vla_rl.config import RunConfig
+from vla_rl.config.sources import flat
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import EnvSpec, ObservationShape, Past
@@ -101,6 +102,11 @@ def discount(run: RunConfig) -> float:
     """Of one decision; 1 where the number is yet to be worked out, in a command that trains nothing by it."""
     gamma = run.algorithm.needs.gamma
     return 1.0 if gamma is None else gamma
+
+
+def settings(run: RunConfig) -> dict[str, Any]:
+    """The whole config by dotted key, as trackers are told it."""
+    return flat(run.model_dump(mode="json"))
 
 
 def learner(run: RunConfig, folder: Path | None = None) -> Learner:
@@ -326,6 +332,11 @@ def demonstrations(run: RunConfig, spec: EnvSpec) -> tuple[Demonstrations, ...]:
 def _demonstrations(run: RunConfig, spec: EnvSpec) -> Demonstrations:
     if run.demos.episodes == 0:
         return Demonstrations((), spec.observation)
+    if not run.demos.folder.exists():
+        raise ConfigError(
+            f"demos.path: {run.demos.folder} does not exist; run `vla-rl demos ...` with the same settings first, or "
+            "set demos.episodes=0 to train from reward alone"
+        )
     if lerobot.is_dataset(run.demos.folder):
         return lerobot.load(run.demos.folder, spec.observation, spec.actions)
     return demos.load(run.demos.folder, spec.observation)

@@ -1,4 +1,4 @@
-"""The command line: `vla-rl demos | sft | train | eval | play | audit | export | list | bench`.
+"""The command line: `vla-rl demos | sft | train | eval | play | audit | export | compare | list | bench`.
 
 Imports nothing heavy: a command's own module is imported when the command runs.
 """
@@ -99,6 +99,10 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[common], help=purpose, description=f"{purpose.capitalize()}.")
         _add_overrides(command, "KEY=VALUE", "such as env=push train.steps=1000 (--print shows every key)")
         command.add_argument("--print", action="store_true", help="print the composed config, and do nothing else")
+        command.add_argument(
+            "-m", "--multirun", action="store_true", help="a run for each combination of values, such as seed=1,2,3"
+        )
+        command.add_argument("--jobs", type=int, help="with -m: runs at once; default: one for each two cores")
         command.set_defaults(run=_run, command=name)
     play = commands.add_parser(
         "play", parents=[common], help="act yourself, in a window or by lines of text, and record demonstrations"
@@ -123,6 +127,14 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--mode", choices=("image", "video"), default="image", help="image: lossless; video: smaller")
     export.add_argument("--fps", type=float, default=10, help="frames a second, as the dataset tells it; default: 10")
     export.set_defaults(run=_export)
+    compare = commands.add_parser(
+        "compare", parents=[common], help="runs beside one another, on one page: seeds as bands, differences, films"
+    )
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder of a run, evaluation or sweep")
+    compare.add_argument("--out", type=Path, help="the page, or its folder; default: one in outputs/compare")
+    compare.add_argument("--metric", action="append", default=[], help="draw this key of metrics.jsonl, too")
+    compare.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    compare.set_defaults(run=_compare)
     listing = commands.add_parser("list", parents=[common], help="what a config may name, and its parameters")
     listing.add_argument("group", nargs="?", choices=GROUPS, help="one group; default: all")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
@@ -174,6 +186,10 @@ def _export(options: argparse.Namespace) -> None:
     )
 
 
+def _compare(options: argparse.Namespace) -> None:
+    _function("vla_rl.compare:compare")(options.runs, options.out, options.metric, as_json=options.json)
+
+
 def _named(options: argparse.Namespace) -> Any:
     """The config of a command that also takes an environment's bare name."""
     from vla_rl import config
@@ -183,15 +199,22 @@ def _named(options: argparse.Namespace) -> Any:
     return config.load(overrides, config_dir=options.config_dir, command=options.command)
 
 
-def _run(options: argparse.Namespace) -> None:
-    """Compose the config, then hand it to the command's own module."""
+def _run(options: argparse.Namespace) -> int | None:
+    """Compose the config, then hand it to the command's own module; of several, to a process for each."""
     from vla_rl import config
 
+    if options.multirun:
+        return _function("vla_rl.sweep:sweep")(
+            options.command, options.overrides, options.config_dir, options.jobs, options.print
+        )
+    if options.jobs is not None:
+        raise ValueError(f"--jobs {options.jobs}: is of -m, which takes several values, such as seed=1,2,3")
     run = config.load(options.overrides, config_dir=options.config_dir, command=options.command)
     if options.print:
         print(run.to_yaml(), end="")
-        return
+        return None
     _function(COMMANDS[options.command][0])(run)
+    return None
 
 
 def _list(options: argparse.Namespace) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vla_rl import build
-from vla_rl.config import RunConfig
+from vla_rl.config import CONFIG_FILE, RunConfig
 from vla_rl.envs import Past
 from vla_rl.evaluation import eval_info
-from vla_rl.evaluation.episodes import evaluate, keep_films, refilmed, workers_of
+from vla_rl.evaluation.episodes import evaluate, workers_of
+from vla_rl.evaluation.films import keep_films, refilmed
 from vla_rl.evaluation.outcome import EvalResult
 from vla_rl.registry import ConfigError, FaultError
 from vla_rl.report import report
+from vla_rl.report.drawn import with_marks
 from vla_rl.report.html import Score
 from vla_rl.rollout.actor import load_actor
 from vla_rl.runtime.checkpoint import Place, locate
+from vla_rl.runtime.provenance import provenance
 from vla_rl.runtime.serialization import load_entry
 from vla_rl.specs import HELD_OUT_SEEDS
 
@@ -28,9 +31,9 @@ def evaluate_checkpoint(run: RunConfig, label: str | None = None, before: Sequen
 def evaluate_tasks(run: RunConfig, label: str | None = None, before: Sequence[Score] = ()) -> tuple[EvalResult, ...]:
     """Evaluate `run.eval.checkpoint` on held-out seeds, print a table, and write what a person looks at.
 
-    `eval_info.json`, `videos/` and `report.html` go into `run.run_dir`. The report calls the policy `label`,
-    and shows the scores `before`, of other policies on the same seeds, first. Of several environments, each has
-    `eval.episodes`, one after another.
+    `eval_info.json`, `config.yaml`, `videos/` and `report.html` go into `run.run_dir`. The report calls the policy
+    `label`, and shows the scores `before`, of other policies on the same seeds, first. Of several environments, each
+    has `eval.episodes`, one after another.
 
     Raises:
         ConfigError: no checkpoint is given, or the environment does not suit the config.
@@ -64,20 +67,32 @@ def evaluate_tasks(run: RunConfig, label: str | None = None, before: Sequence[Sc
                 timeout=run.train.step_timeout,
                 restarts=run.train.restarts,
             )
-        results.append(refilmed(keep_films(result, run.eval.videos), rendering[name]))
+        filmed = refilmed(keep_films(result, run.eval.videos), rendering[name])
+        results.append(with_marks(filmed, spec.tokens, spec.actions))
     acting = "greedy" if best_of == 0 else f"best of {best_of} by Q"
     about = {"checkpoint": str(run.eval.checkpoint), "acting": acting, "after_episodes": past.episodes}
     told = _critic_health(place)
+    about |= provenance()
+    _save_config(run)
     eval_info.print_table(results)
     eval_info.write(results, run.run_dir, about | ({"critic": told} if told else {}))
     if told:
         print(f"in training {told}")
-    print(f"report: {report.write_evaluation(run, results, place, acting, label, before, told)}")
+    print(f"report: {report.write_evaluation(run, results, place, acting, label, before, told, spec)}")
     for result in results:
         if not result.valid:
             reason = result.outcomes[-1].error or "their infos tell none"
             raise FaultError(f"{result.env}: all {result.n_invalid} episodes were invalid; the reason: {reason}")
     return tuple(results)
+
+
+def _save_config(run: RunConfig) -> None:
+    """Write the evaluation's config into its folder; where that is a run's, beside the run's own."""
+    assert run.run_dir is not None, "a config is made by load()"
+    if (run.run_dir / CONFIG_FILE).exists():
+        run.save(run.run_dir / eval_info.EVALUATION)
+    else:
+        run.save(run.run_dir)
 
 
 def _critic_health(place: Place) -> str:

@@ -152,10 +152,9 @@ def restore(folder: Path, state: TrainState) -> int:
     load_algorithm(state, saved, generation.folder)
     encode_anew(state)  # nothing to do, unless the backbone is another one by now
     ground = build.grounding(state.policy)
-    if state.replay.load(part / REPLAY, ground):
+    if state.replay.load(part / REPLAY, ground, own.get("replay")):
         print(f"features: {part / REPLAY} holds none of this backbone; made for its {len(state.replay)} rows")
-    if "replay" in own:  # which older versions did not save
-        state.replay.load_state_dict(own["replay"])
+    if "log" in own:  # which older versions did not save
         state.log.load_state_dict(own["log"])
     state.collector.episodes, state.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
     state.critic_health = saved.get("critic_health", "")

@@ -38,19 +38,24 @@ def sft(run: RunConfig) -> Path:
         )
     checkpoint.seed_all(run.seed)
     spec = build.env_spec(run)
-    learner = build.learner(run)
+    learner = build.learner(run, run.run_dir)
     shown = build.demonstrations(run, spec)
     policy = learner.prepare(build.fresh_policy(run, spec, shown))
     with starting(run) as folder:
         demos = build.demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk)
-        if learner.rank == 0:
-            run.save(folder)
+        learner.track(0, build.settings(run))
+    if learner.rank == 0:
+        run.save(folder)
+        print(f"run: {folder}")
     with Stop() as stop, stop.held():
-        with Log(folder, None, run.sft.steps, "supervised start", learner.rank == 0) as log:
+        with Log(folder, learner.accelerator, run.sft.steps, "supervised start", learner.rank == 0) as log:
             done = imitate(policy, demos, learner, run, log, stop)
         last = checkpoint.save(folder, done, {"pretrained_model": policy.save_pretrained})
+        learner.close()
     if done < run.sft.steps:
         stop.end(f"at step {done} of {run.sft.steps} of the supervised start; {last} is the policy as it is by then")
+    if learner.rank == 0:
+        print(f"checkpoint: {last}; `vla-rl train train.checkpoint={folder}` goes on from it")
     return last
 
 
@@ -65,6 +70,7 @@ def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfi
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.optimizer, settings.steps)
     policy.train()
     done = 0
+    log.progress(done, "")
     while done < settings.steps and not learner.total(stop.asked)[0]:
         batch = demos.sample(settings.batch_size, rng, images=not policy.frozen_trunk, following=False)
         rows = LearnerBatch.of(batch, policy, learner.device, following=False)

@@ -22,6 +22,8 @@ STATE = "observation.state"
 """Every vector sensor, concatenated in the order of the config; float32 [P]."""
 REMEMBERED = "observation.remembered"
 """Where things were in the episode before, float32 [C, M, K, 3]: a policy's own note, see `models/remembered.py`."""
+POINTERS = "pointers."
+"""Prefix of a camera's name: where an actor's policy points in its picture, float32 [B, S, 3]."""
 TASK = "task"
 """The instruction, a str."""
 Truncation = Literal["bootstrap", "fail", "drop"]
@@ -175,6 +177,8 @@ class Signal:
             raise ValueError(f"signal {self.name}: expected numbers (to be summed: one float), got {self}")
 
 
+REWARD = "reward"
+"""A column of a listener that has this name tells what rewards count for; see `replay.EpisodeListener`."""
 COST, VERIFIED, EPISODE_TASK, LOG_PROB, ACTING = "cost", "verified", "task", "log_prob", "acting"
 SIGNALS = (Signal(COST, summed=True), Signal(VERIFIED, "bool"), Signal(EPISODE_TASK, "int32"))
 """What every replay keeps of an environment's steps: what they cost, whether the task is done by what the environment
@@ -183,6 +187,8 @@ itself checks, whatever it paid, and which of the run's tasks the lane is at."""
 
 SAMPLED, GREEDY, BY_CRITIC = 1, 2, 3
 """How a decision was taken while collecting, which a row's signal `ACTING` tells; 0: not told."""
+Z = 1.959963984540054
+"""What a standard normal number exceeds, either way, one time in twenty: of all 95% intervals."""
 MOST_CHOICES = 1 << 20
 """Of a token."""
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+from vla_rl import build
 from vla_rl.config import RunConfig
 from vla_rl.replay import Prefetcher
 from vla_rl.resume import Lanes, restore, save
@@ -33,9 +34,10 @@ def train(run: RunConfig) -> Path:
         with starting(run) as folder:
             state = parts.enter_context(closing(make(run, folder)))
             begin = restore(folder, state)
-            state.learner.track(begin)
+            state.learner.track(begin, build.settings(run))
         stop = parts.enter_context(Stop())
         if state.learner.rank == 0:
+            print(f"run: {folder}")
             state.run.save(folder)  # with what was worked out, for resuming and evaluation
             describe(state)
             if run.algorithm.needs.gamma is None:
@@ -57,6 +59,7 @@ def train(run: RunConfig) -> Path:
         state.collector.check(over=not stopped)
     if state.learner.rank == 0:
         print(state.log.describe())
+        print(f"checkpoint: {last}; `vla-rl eval eval.checkpoint={folder}` measures it")
     if stopped:
         stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
     return last
@@ -86,10 +89,11 @@ def loop(folder: Path, state: TrainState, stop: Stop) -> tuple[bool, Lanes]:
                 for batch in prefetcher.batches(int(progress.owed)):
                     state.log.update(state.learn(batch))
             progress.owed -= int(progress.owed)
-            state.log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%")
+            state.log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%", progress.seconds)
         if not stopped:  # else what is gathered for the log goes on with the run
             progress.step += settled(state)
             state.log.write(progress.step, statistics(state))
+            warn(state)
             say(state)
     return stopped, standing(state)
 
@@ -99,6 +103,7 @@ def attend(folder: Path, state: TrainState, stop: Stop) -> bool:
     settings, progress, log, due = state.run.train, state.progress, state.log, state.progress.due
     if due.now("log", progress.step, settings.log_every):
         log.write(progress.step, statistics(state))
+        warn(state)
     if due.now("eval", progress.step, settings.eval_every):
         told = validate(state, stop)
         if told is None:  # and the run that goes on does it again
@@ -121,6 +126,14 @@ def say(state: TrainState) -> None:
     """Say how acting by the critic does, where that is known."""
     if state.learner.rank == 0 and state.critic_health:
         print(f"step {state.progress.step}: {state.critic_health}")
+
+
+def warn(state: TrainState) -> None:
+    """Say once what those who hear of episodes want a person to know."""
+    for sentence in state.replay.said:
+        if sentence not in state.warned:
+            state.warned.add(sentence)
+            print(f"step {state.progress.step}: {sentence}")
 
 
 def statistics(state: TrainState) -> dict[str, float]:

@@ -25,6 +25,7 @@ from vla_rl.evaluation.outcome import percent
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import Batch, Own, ReplayBuffer, sample_mixed
+from vla_rl.report.drawn import shown
 from vla_rl.rollout.acting_statistics import ActingStatistics
 from vla_rl.rollout.actor import Actor
 from vla_rl.rollout.collector import Collector
@@ -71,7 +72,8 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """Everything that a run is made of. critic_health: how acting by the critic does, in words; "" if nobody knows."""
+    """Everything that a run is made of. critic_health: how acting by the critic does, in words; "" if nobody knows.
+    warned: the warnings that a person was told."""
 
     run: RunConfig
     learner: Learner
@@ -89,13 +91,15 @@ class TrainState:
     rng: np.random.Generator
     log: Log
     critic_health: str = ""
+    warned: set[str] = field(default_factory=set)
     progress: Progress = field(default_factory=Progress)
     failure: Exception | None = None
 
     def close(self) -> None:
-        """End all environments."""
+        """End all environments, and what the tracker is told."""
         self.collector.close()
         self.evaluator.close()
+        self.learner.close()
 
     @property
     def needs(self) -> Needs:
@@ -208,7 +212,9 @@ def make(run: RunConfig, folder: Path) -> TrainState:
         ),
         acting=acting,
         rng=rng,
-        log=Log(folder, learner.accelerator, run.train.steps, run.env_name, learner.rank == 0),
+        log=Log(
+            folder, learner.accelerator, run.train.steps, run.env_name, learner.rank == 0, minutes=run.train.minutes
+        ),
     )
 
 
@@ -236,10 +242,12 @@ def validate(state: TrainState, stop: Stop) -> dict[str, float] | None:
             return [0] * 3 * len(tasks)
         actor = Actor(state.policy, state.algorithm.scorer)
         try:
-            results = state.evaluator.tasks(actor, seeds, stack=state.run.replay.stack, stopped=lambda: stop.asked)
+            films, stack = int(learner.shows_films), state.run.replay.stack
+            results = state.evaluator.tasks(actor, seeds, films, stack=stack, stopped=lambda: stop.asked)
         except Interrupted:
             assert stop.asked, "nothing else interrupts"
             return [0] * 3 * len(tasks)
+        learner.show(state.progress.step, shown(results, state.spec.tokens, state.spec.actions))
         of_tasks = (results[name] for name in tasks)
         return [count for each in of_tasks for count in (each.successes, len(each.valid), each.n_invalid)]
 

@@ -183,6 +183,12 @@ class TableTop(Shifting, gymnasium.Env):
         """A picture uint8 [render_height, render_width, 3] where the render mode is "rgb_array"."""
         return self.world.render(*self._view) if self.render_mode == "rgb_array" else None
 
+    def hand_in_picture(self) -> tuple[float, float] | None:
+        """Where `render` shows the gripper's tip: x to the right, y down, in [-1, 1]; None behind the camera."""
+        camera, width, height = self._view
+        x, y = self.world.project(camera, self.world.tip_position, width / height)
+        return None if math.isnan(x) or math.isnan(y) else (float(x), float(y))
+
     def expert_action(self) -> Any:
         """What the scripted expert would do now, an action. It depends on the present state only."""
         target = self.task.expert(self.world, self.goal)

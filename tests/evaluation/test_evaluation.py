@@ -16,16 +16,17 @@ from scipy.stats import binomtest
 
 from tests.fakes import LINE, Line, Walker
 from tests.fakes import in_five_bins as make
-from vla_rl import config
+from vla_rl import __version__, config
 from vla_rl.actions.binned import Binned
 from vla_rl.envs import TokenEnv
 from vla_rl.eval import evaluate_checkpoint
 from vla_rl.evaluation import eval_info
-from vla_rl.evaluation.episodes import Evaluator, evaluate, keep_films, refilmed, workers_of
+from vla_rl.evaluation.episodes import Evaluator, evaluate, workers_of
+from vla_rl.evaluation.films import keep_films, refilmed
 from vla_rl.evaluation.outcome import EvalResult, Outcome, wilson
 from vla_rl.registry import ConfigError
 from vla_rl.runtime import checkpoint
-from vla_rl.specs import HELD_OUT_SEEDS, VALIDATION_SEEDS
+from vla_rl.specs import HELD_OUT_SEEDS, POINTERS, VALIDATION_SEEDS
 
 SEEDS = HELD_OUT_SEEDS[:11]
 
@@ -85,6 +86,31 @@ def test_films_are_of_the_first_successes_and_failures() -> None:
     for outcome in (*result.films(True), *result.films(False)):
         assert len(outcome.frames or ()) == len(outcome.tokens) + 1
     assert [len(keep_films(result, total).films(True)) for total in (0, 1, 2, 3, 9)] == [0, 1, 1, 2, 2]
+
+
+class Pointing(Walker):
+    """Also points: at where it stands, by the place of the line, and surely."""
+
+    def __call__(self, observation: dict) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        tokens, told = super().__call__(observation)
+        place = observation["observation.state"][:, 0]
+        pointers = np.stack([place, np.zeros_like(place), np.ones_like(place)], -1)[:, None]
+        return tokens, {**told, f"{POINTERS}front": pointers.astype(np.float32)}
+
+
+def test_what_the_policy_saw_is_kept_of_films_and_the_rewards_of_all() -> None:
+    result = evaluate(Pointing(), make, SEEDS, num_envs=3, films=1)
+    (filmed,) = result.films(True)
+    assert filmed.sight is not None
+    assert (filmed.sight.camera, len(filmed.sight.pictures)) == ("front", len(filmed.tokens) + 1)
+    assert filmed.sight.texts == (filmed.task,) * len(filmed.tokens)
+    assert filmed.sight.pointers.shape == (len(filmed.tokens), 1, 3)
+    # It walks to the middle, and so does what it points at.
+    assert (np.diff(np.abs(filmed.sight.pointers[:, 0, 0])) < 0).all()
+    assert [outcome.sight for outcome in result.outcomes if outcome.frames is None] == [None] * (len(SEEDS) - 1)
+    for outcome in result.outcomes:
+        assert len(outcome.rewards) == len(outcome.tokens)
+        assert sum(outcome.rewards) == outcome.sum_reward
 
 
 def test_films_are_repeated_in_better_pictures() -> None:
@@ -200,7 +226,12 @@ def test_a_checkpoint_leaves_numbers_films_and_a_report(evaluated, tmp_path: Pat
     assert info["overall"]["pc_success"] == result.pc_success
     assert info["about"]["acting"] == "greedy"
     assert len(list((tmp_path / "eval").rglob("*.mp4"))) == 3
-    assert "step 100" in (tmp_path / "eval" / "report.html").read_text("utf-8")
+    html = (tmp_path / "eval" / "report.html").read_text("utf-8")
+    assert "step 100" in html
+    assert html.count("<video") == 3
+    assert config.load([], base=tmp_path / "eval" / "config.yaml", command="eval").eval.seed == 40
+    assert info["about"]["version"] == __version__
+    assert len(info["about"].get("commit", "0" * 40).removesuffix("-dirty")) == 40
     assert f"{result.pc_success:.1f} %" in capsys.readouterr().out
 
 

@@ -97,7 +97,8 @@ def _parse(text: str, texts: Collection[str]) -> Override:
         raise ConfigError(f"{key}: keys cannot be deleted ({text!r}); set it to null")
     if override.is_sweep_override():
         raise ConfigError(
-            f"{key}: one value a run; got {text!r} (a list is written [a,b], a text with a comma \"{key}='a, b'\")"
+            f"{key}: one value a run; got {text!r} (a list is written [a,b], a text with a comma \"{key}='a, b'\"; "
+            "with -m there is a run for each)"
         )
     if override.value() == "":
         raise ConfigError(f"{key}: {text!r} gives no value; write {key}=null for none")

@@ -38,6 +38,14 @@ def read_yaml(file: Path) -> DictConfig | ListConfig:
     return OmegaConf.load(io.StringIO(text))
 
 
+def flat(tree: Any, key: str = "") -> dict[str, Any]:
+    """A tree of mappings by dotted key; lists are values."""
+    if not isinstance(tree, dict) or not tree:
+        return {key: tree}
+    inner = (flat(item, f"{key}.{name}".lstrip(".")) for name, item in tree.items())
+    return {path: value for part in inner for path, value in part.items()}
+
+
 def texts(tree: Any, key: str = "") -> list[tuple[str, str]]:
     """Every text of a config, unresolved, with its dotted key; keys are texts too."""
     value = OmegaConf.to_container(tree, resolve=False) if isinstance(tree, DictConfig | ListConfig) else tree

@@ -243,7 +243,9 @@ def _wanted(length: int, shape: ObservationShape, dtype: np.dtype, action: tuple
 
 def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise DemonstrationError(f"{path}: no such file; is {path.parent} a folder of demonstrations?")
+        raise DemonstrationError(
+            f"{path}: no such file; is {path.parent} a folder of demonstrations, as `vla-rl demos` records?"
+        )
     with naming(path):
         meta = json.loads(path.read_text("utf-8"))
     found = (meta.get("format"), meta.get("version")) if isinstance(meta, dict) else None

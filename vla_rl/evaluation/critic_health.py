@@ -9,8 +9,8 @@ from typing import Literal, Self
 import numpy as np
 
 from vla_rl.algorithms.algorithm import ActsByScorer
-from vla_rl.evaluation.outcome import Z, percent
-from vla_rl.specs import BY_CRITIC, GREEDY, SAMPLED
+from vla_rl.evaluation.outcome import percent
+from vla_rl.specs import BY_CRITIC, GREEDY, SAMPLED, Z
 
 Verdict = Literal["worse", "better", "alike"]
 

@@ -5,33 +5,31 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 
-from vla_rl.envs import Lane, lanes, spent, spoilt, steps, succeeded
+from vla_rl.envs import Lane, lanes, spent, spoilt, succeeded
 from vla_rl.envs.history import History
 from vla_rl.envs.supervision import LostError
 from vla_rl.envs.vector import Steps, VectorEnvs, spare_cores
-from vla_rl.evaluation.outcome import EvalResult, Outcome
-from vla_rl.registry import ConfigError
+from vla_rl.evaluation.outcome import EvalResult, Outcome, Sight
 from vla_rl.runtime.signals import Interrupted
-from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, REMEMBERED, TASK, VALIDATION_SEEDS
+from vla_rl.specs import HELD_OUT_SEEDS, IMAGES, POINTERS, REMEMBERED, TASK, VALIDATION_SEEDS
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
 
 Make = Callable[[], gymnasium.Env]
 Decider = Callable[[dict[str, Any]], tuple[np.ndarray, dict[str, Any]]]
-"""A batched observation -> tokens int64 [B, K] and what is known of them: "q", float [B], and `REMEMBERED`, which is
-put into the same episodes' next observation."""
+"""A batched observation -> tokens int64 [B, K] and what is known of them: "q", float [B]; `REMEMBERED`, which is put
+into the same episodes' next observation; `POINTERS` and a camera's name, float [B, S, 3], see `Sight`."""
 
 
 def check_seeds(seeds: Iterable[int]) -> list[int]:
@@ -245,6 +243,7 @@ def _turn(actor: Decider, envs: VectorEnvs, running: dict[int, _Episode], begun:
         if running:
             decided, info = actor(joined([episode.seen for episode in running.values()]))
             tokens, q, noted = np.array(decided, np.int64), info.get("q"), info.get(REMEMBERED)
+            pointers = {key.removeprefix(POINTERS): each for key, each in info.items() if key.startswith(POINTERS)}
             envs.send(tokens, [*running])
         if begun:
             envs.send_seeds([episode.seed for episode in begun.values()], [*begun])
@@ -253,6 +252,7 @@ def _turn(actor: Decider, envs: VectorEnvs, running: dict[int, _Episode], begun:
             for row, episode in enumerate(running.values()):
                 if noted is not None:
                     episode.remember(noted[row : row + 1])
+                episode.point({camera: each[row] for camera, each in pointers.items()})
                 episode.step(steps, row, tokens[row], None if q is None else float(q[row]))
         if begun:
             steps = envs.receive()
@@ -262,54 +262,6 @@ def _turn(actor: Decider, envs: VectorEnvs, running: dict[int, _Episode], begun:
         under_way = [f"{lane}: seed {each.seed}, step {len(each.tokens)}" for lane, each in (running | begun).items()]
         error.add_note(f"evaluation episodes under way by environment: {'; '.join(under_way)}")
         raise
-
-
-def keep_films(result: EvalResult, total: int) -> EvalResult:
-    """At most `total` films, half of them failures where there are enough of both kinds."""
-    successes, failures = result.films(True), result.films(False)
-    lost = failures[: max(total // 2, total - len(successes))]
-    kept = {outcome.seed for outcome in (*lost, *successes[: total - len(lost)])}
-    outcomes = (o if o.seed in kept else dataclasses.replace(o, frames=None) for o in result.outcomes)
-    return dataclasses.replace(result, outcomes=tuple(outcomes))
-
-
-def refilmed(result: EvalResult, make_env: Callable[[], gymnasium.Env]) -> EvalResult:
-    """The films again in better pictures: the decisions of each repeated in an environment that renders.
-
-    A film stays as it is where the environment does not render, does not repeat the episode, or breaks down.
-    """
-    if not any(outcome.frames for outcome in result.outcomes):
-        return result
-    try:
-        env = make_env()
-    except (ConfigError, ValueError):
-        return result
-    try:
-        outcomes = tuple(_refilm(outcome, env) if outcome.frames else outcome for outcome in result.outcomes)
-    except Exception as error:  # of somebody's environment, when all episodes are over
-        warnings.warn(f"{result.env}: no better films: {type(error).__name__}: {error}", stacklevel=2)
-        return result
-    finally:
-        env.close()
-    return dataclasses.replace(result, outcomes=outcomes)
-
-
-def _refilm(outcome: Outcome, env: gymnasium.Env) -> Outcome:
-    if env.render_mode != "rgb_array":
-        return outcome
-    observation, info = env.reset(seed=outcome.seed)
-    frames, total, decided = [_picture(env)], 0.0, iter(outcome.tokens)
-    for step in islice(steps(env, lambda seen: next(decided), observation), len(outcome.tokens)):
-        total, info = total + step.reward, step.info
-        frames.append(_picture(env))
-    same = len(frames) == len(outcome.tokens) + 1 and total == outcome.sum_reward
-    return (
-        dataclasses.replace(outcome, frames=tuple(frames)) if same and succeeded(info) == outcome.success else outcome
-    )
-
-
-def _picture(env: gymnasium.Env) -> np.ndarray:
-    return np.array(env.render(), np.uint8)
 
 
 class _Episode:
@@ -329,10 +281,17 @@ class _Episode:
         self._task, self._info, self._length = "", dict[str, Any](), 0
         self._cost = 0.0
         self._rewards, self._q, self._frames = list[float](), list[float](), list[np.ndarray]()
+        self._camera, self._texts, self._pointers = "", list[str](), list[np.ndarray]()
 
     def remember(self, noted: np.ndarray) -> None:
         """Keep what the policy made of what it saw, a batch of one."""
         self._history.remember(noted)
+
+    def point(self, pointers: Mapping[str, np.ndarray]) -> None:
+        """Keep where things were thought to be, float [S, 3] by camera, and what was asked, before a decision."""
+        if self.filmed:
+            self._texts.append(self._task)
+            self._pointers.extend([pointers[self._camera]] if self._camera in pointers else [])
 
     def step(self, steps: Steps, row: int, tokens: np.ndarray, q: float | None) -> None:
         """Take in what `tokens`, of value `q`, have led to."""
@@ -352,6 +311,7 @@ class _Episode:
         self._task = str(observation[TASK][0])
         if self.filmed:
             camera = next(key for key in observation if key.startswith(IMAGES))
+            self._camera = camera.removeprefix(IMAGES)
             self._frames.append(np.array(observation[camera][0], np.uint8))
 
     def outcome(self) -> Outcome:
@@ -370,7 +330,13 @@ class _Episode:
             frames=tuple(self._frames) if self.filmed else None,
             cost=self._cost,
             stage=self._info.get("stage"),
+            rewards=tuple(self._rewards),
+            sight=self._sight() if self.filmed else None,
         )
+
+    def _sight(self) -> Sight:
+        pointers = np.stack(self._pointers) if self._pointers else np.zeros((0, 0, 3), np.float32)
+        return Sight(self._camera, tuple(self._frames), tuple(self._texts), pointers)
 
 
 def _forget_frames(done: dict[int, Outcome], seeds: Sequence[int], films: int) -> None:
@@ -379,7 +345,7 @@ def _forget_frames(done: dict[int, Outcome], seeds: Sequence[int], films: int) -
         filmed = [seed for seed in seeds if seed in done and done[seed].frames is not None]
         kind = [seed for seed in filmed if done[seed].success == success and not done[seed].invalid]
         for seed in set(kind[films:]) | {seed for seed in filmed if done[seed].invalid}:
-            done[seed] = dataclasses.replace(done[seed], frames=None)
+            done[seed] = dataclasses.replace(done[seed], frames=None, sight=None)
 
 
 def joined(observations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from rich.table import Table
 from vla_rl.evaluation.outcome import EvalResult, Outcome, percent, wilson
 
 INFO_FILE = "eval_info.json"
+EVALUATION = "evaluation"
+"""In a run's own folder, what holds the config of an evaluation that is written there."""
 
 
 def write(
@@ -99,6 +101,12 @@ def episode_bar(label: str, total: int) -> Iterator[Callable[[Outcome], None]]:
         yield count
 
 
+def video_path(folder: Path, result: EvalResult, outcome: Outcome) -> Path:
+    """Where the video of a filmed episode lies in the evaluation's folder."""
+    kind = "success" if outcome.success else "failure"
+    return folder / "videos" / result.env.replace("/", "_").replace(" ", "_") / f"{kind}_seed_{outcome.seed}.mp4"
+
+
 def _write_videos(result: EvalResult, folder: Path, fps: float) -> dict[int, str]:
     """The paths of the films, by seed."""
     filmed = {outcome.seed: outcome for outcome in result.outcomes if outcome.frames}
@@ -108,8 +116,7 @@ def _write_videos(result: EvalResult, folder: Path, fps: float) -> dict[int, str
 
     paths = {}
     for seed, outcome in filmed.items():
-        kind = "success" if outcome.success else "failure"
-        path = folder / "videos" / result.env.replace("/", "_").replace(" ", "_") / f"{kind}_seed_{seed}.mp4"
+        path = video_path(folder, result, outcome)
         try:
             paths[seed] = str(write_video(path, outcome.frames or (), fps))
         except OSError as error:

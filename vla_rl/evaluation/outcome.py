@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-Z = 1.959963984540054
-"""What a standard normal number exceeds, either way, one time in twenty."""
+from vla_rl.specs import Z
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the policy of a filmed episode saw through one camera, over N decisions.
+
+    pictures: N + 1 uint8 frames [H, W, 3] of the camera. texts: the task's text before each decision. pointers: float32
+    [N, S, 3], where each named thing was thought to be, x and y in [-1, 1] and how surely it was seen, the own hand
+    last; empty where nothing points. hand: N + 1 places (x, y) of the hand in the film; empty where the environment
+    does not say. same_view: whether the film's frames show what the camera sees. action_names: of an action's numbers,
+    where the environment tells them.
+    """
+
+    camera: str
+    pictures: tuple[np.ndarray, ...]
+    texts: tuple[str, ...] = ()
+    pointers: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.float32))
+    hand: tuple[tuple[float, float], ...] = ()
+    same_view: bool = True
+    action_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -20,6 +39,7 @@ class Outcome:
     `tokens` int64 [N, K]: the N decisions. `q` [N]: the critic's value of each; empty without a critic.
     `frames`: N + 1 uint8 frames [H, W, 3], the last one after the end; None unless the episode was filmed.
     `cost`: the sum of `info["cost"]`. `error`: why it is invalid, by `info["error"]`; "" where nothing is said.
+    `rewards` [N]: of each decision. `sight`: what the policy saw, of a filmed episode.
     `stage`: of a world that shifts in mid-run, by its `info["stage"]`; None where there is none, or before the first.
     """
 
@@ -36,6 +56,8 @@ class Outcome:
     cost: float = 0.0
     stage: int | None = None
     error: str = ""
+    rewards: tuple[float, ...] = ()
+    sight: Sight | None = None
 
     @classmethod
     def lost(cls, seed: int, error: str) -> Outcome:
@@ -84,6 +106,19 @@ class EvalResult:
     def films(self, success: bool) -> list[Outcome]:
         """The filmed successes, or the filmed failures."""
         return [outcome for outcome in self.valid if outcome.frames is not None and outcome.success == success]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Successes of so many valid episodes."""
+
+    won: int
+    episodes: int
+
+    @property
+    def rate(self) -> float:
+        """In percent; NaN of no episode."""
+        return percent(self.won, self.episodes)
 
 
 def percent(successes: int, episodes: int) -> float:

@@ -120,6 +120,11 @@ class Features:
         """What the next observation of the same episodes is given as `specs.REMEMBERED`; None where nothing is."""
         return None if self.remembered is None else self.remembered.cpu().numpy()
 
+    def pointed(self, cameras: int) -> np.ndarray:
+        """Where the pointers point in the newest view of each camera: float32 [B, C, S, 3], x, y and how surely."""
+        found = torch.cat([self.places, self.confidence.unsqueeze(-1)], -1).detach().float()
+        return found.unflatten(1, (cameras, -1, SLOTS))[:, :, -1].cpu().numpy()
+
     def pack(self) -> dict[str, np.ndarray]:
         """Everything but the state as arrays for replay; wide features in half precision."""
         packed = {}

@@ -59,7 +59,7 @@ class Refine(nn.Module):
 
     def forward(self, x_BDHW: torch.Tensor) -> torch.Tensor:
         """float [B, D, H, W] -> the same shape."""
-        return torch.relu(x_BDHW + self.conv(x_BDHW))
+        return torch.relu_(x_BDHW + self.conv(x_BDHW))
 
 
 class Compose(nn.Module):
@@ -81,9 +81,9 @@ class Stem(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(3, width // 2, 3, 2, 1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(width // 2, width, 3, 2, 1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             Refine(width),
             nn.Conv2d(width, width, 3, 2, 1),
             *(Compose(width) for _ in range(composed)),
@@ -91,6 +91,8 @@ class Stem(nn.Module):
 
     def forward(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """float [B, 3, H, W] -> [B, D, H / 8, W / 8]."""
+        if pixels_B3HW.device.type == "cpu":  # with the colours innermost the first convolution is ten times as fast
+            pixels_B3HW = pixels_B3HW.contiguous(memory_format=torch.channels_last)
         return self.layers(pixels_B3HW)
 
 

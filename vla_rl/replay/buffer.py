@@ -17,7 +17,7 @@ from vla_rl.replay.batch import Batch
 from vla_rl.replay.budget import Budget, memory_plan, plan_line
 from vla_rl.replay.checks import Given, check_order, checked_lanes, checked_rows
 from vla_rl.replay.columns import RETURN, SIGNAL, FeatureSpecs, column_specs, image_shapes
-from vla_rl.replay.episodes import EpisodeListener, ended_episode, give_back, kept_by, told
+from vla_rl.replay.episodes import EpisodeListener, Listeners
 from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
 from vla_rl.replay.reader import Chunks, Following, Reader, Wanted
 from vla_rl.replay.ring import Ring
@@ -89,8 +89,8 @@ class ReplayBuffer:
         self.gamma, self.n_step, self.choices = float(gamma), n_step, choices
         shapes = image_shapes(images)
         self.signals = tuple(signals)
-        self._listeners = list(listeners)
-        derived = [column for listener in listeners for column in listener.columns]
+        self._listeners = Listeners(listeners, self.signals)
+        derived = self._listeners.columns
         specs = column_specs(shapes, state_dim, slots, choices, features or {}, self.signals, derived, remembered)
         budget = Budget.split(capacity, lanes, specs, shapes, ram_bytes, disk_bytes)
         where = shard_folder(folder, disk_bytes)
@@ -188,8 +188,7 @@ class ReplayBuffer:
         self._sampler.forget(self._memory.forget(self._ring.due(len(lane))))
         ids, returned = self._memory.put(lane, rows, frames, texts)
         self._sampler.weigh(rows["prev"], returned)
-        if self._listeners:
-            self._tell(ids[rows["terminated"] | rows["truncated"]])
+        self._tell(ids[rows["terminated"] | rows["truncated"]])
         while self._memory.too_much:
             self._sampler.forget(self._memory.forget(np.array([self._ring.oldest])))
         return ids
@@ -200,22 +199,24 @@ class ReplayBuffer:
         Raises:
             ValueError: it has columns, for which rows have no place any more; give it to the constructor.
         """
-        if listener.columns:
-            raise ValueError(f"{type(listener).__name__}: has columns; give it as one of the replay's `listeners`")
-        self._listeners.append(listener)
+        self._listeners.add(listener)
 
     def statistics(self) -> dict[str, float]:
         """What the listeners have for the log."""
-        return {name: value for listener in self._listeners for name, value in listener.statistics().items()}
+        return self._listeners.statistics()
+
+    @property
+    def said(self) -> list[str]:
+        """What the listeners have to say to a person."""
+        return self._listeners.said
 
     def _tell(self, last: np.ndarray) -> None:
         """Let listeners hear of the episodes whose last decisions are rows `last`; forget those that they tell to."""
-        for row in last.tolist():
-            episode = ended_episode(self._ring, row, self.signals)
-            if not told(self._listeners, self._ring, episode):
-                # A long episode is forgotten piece by piece.
-                while len(there := episode.ids[self._ring.alive(episode.ids)]):
-                    self._sampler.forget(self._memory.forget(there[:1]))
+        for told in self._listeners.tell(self._ring, last):
+            self._sampler.reweigh(told.revalued)
+            # A long episode is forgotten piece by piece.
+            while not told.kept and len(there := told.ids[self._ring.alive(told.ids)]):
+                self._sampler.forget(self._memory.forget(there[:1]))
 
     def interrupt(self, lanes: np.ndarray | Sequence[int] | None = None) -> None:
         """End the running episodes of `lanes` (all by default), because their environments restarted.
@@ -362,15 +363,15 @@ class ReplayBuffer:
         buffer.load(saved)
         return buffer
 
-    def load(self, folder: Path, ground: Ground | None = None) -> bool:
-        """Replace everything by what `save` wrote; the stream then goes on as it would have.
-
-        Running episodes go on too: call `interrupt` if the environments start anew.
+    def load(self, folder: Path, ground: Ground | None = None, state: dict[str, Any] | None = None) -> bool:
+        """Replace everything by what `save` wrote; the stream then goes on as it would have, running episodes too: call
+        `interrupt` if the environments start anew.
 
         Args:
             folder: what `save` wrote.
             ground: makes cached features, of at most `memory.GROUNDED` rows at a time, where those that were saved are
                 of another digest, or none were.
+            state: what `state_dict` gave then; else priorities begin anew, and listeners count what they hear.
 
         Returns:
             Whether cached features were made anew.
@@ -381,18 +382,17 @@ class ReplayBuffer:
         """
         anew = self._memory.load(folder, ground)
         self._sampler = Sampler(self._memory.ring)
-        if self._listeners:
-            self._tell(self._ring.ended())
+        kept = state["listeners"] if state else ()
+        self._listeners.load_state_dict(kept)  # which what they tell may depend on,
+        self._tell(self._ring.ended())
+        self._listeners.load_state_dict(kept)  # and none of it counts twice
+        if state:
+            self._sampler.load_state_dict(state["sampler"])
         return anew
 
     def state_dict(self) -> dict[str, Any]:
         """What is not written with the rows: their priorities, and what listeners have kept."""
-        return {"sampler": self._sampler.state_dict(), "listeners": kept_by(self._listeners)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave, once `load` has read its rows."""
-        self._sampler.load_state_dict(state["sampler"])
-        give_back(self._listeners, state["listeners"])
+        return {"sampler": self._sampler.state_dict(), "listeners": self._listeners.state_dict()}
 
     def renew(self, ground: Ground, digest: str) -> bool:
         """Make the cached features of all rows anew, unless they are of `digest` already; returns whether it did.

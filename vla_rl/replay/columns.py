@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from vla_rl.specs import IMAGES, Signal
+from vla_rl.specs import IMAGES, REWARD, Signal
 
 FeatureSpecs = Mapping[str, tuple[tuple[int, ...], str]]
 """Name -> (shape, dtype) of a cached feature of one row."""
@@ -18,6 +18,8 @@ LINKS = ("next", "prev", "history", "episode", "last")
 FRAME, FEATURE, SIGNAL, RETURN, DERIVED = "frame.", "feature.", "signal.", "return.", "derived."
 """How columns of a name of their own begin; `RETURN` of those that sum up a signal to the episode's end, `DERIVED` of
 those that are worked out when it has ended."""
+COUNTED = DERIVED + REWARD
+"""What rewards count for, where a listener has a column `REWARD`: what was paid, until it tells otherwise."""
 LATER = ("next", "returns", "rest", "last")
 """Columns that are known only after a row was recorded; they follow from the others."""
 

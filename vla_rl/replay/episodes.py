@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from vla_rl.replay.columns import DERIVED, SIGNAL
 from vla_rl.replay.ring import Ring
-from vla_rl.specs import Signal
+from vla_rl.specs import REWARD, Signal
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,28 @@ class EndedEpisode:
         return len(self.ids)
 
 
+NO_SLOTS = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of telling of an episode. ids: its rows. kept: False where it is to be forgotten. revalued: the slots
+    whose returns are others than before."""
+
+    ids: np.ndarray
+    kept: bool
+    revalued: np.ndarray = field(default_factory=lambda: NO_SLOTS)
+
+
 class EpisodeListener:
     """Hears of every episode as its last decision is recorded, and of all remembered ones when a replay is loaded.
 
     What it works out is not saved: it follows from what is. A subclass of your own, listed in `replay.on_episode`, is
-    made with the settings that stand there. It may keep counts of what it has heard; its `state_dict` is saved.
+    made with the settings that stand there; it may keep counts of what it has heard,
+    which its `state_dict` tells.
+
+    A column of the name "reward" tells what rewards count for, instead of what was paid: returns and targets sum that.
+    What was paid stays beside it.
     """
 
     @property
@@ -49,6 +66,11 @@ class EpisodeListener:
     def on_episode(self, episode: EndedEpisode) -> Mapping[str, Any] | None:
         """The values [T, ...] of each of its columns, by name; None to have the episode forgotten."""
         return {}
+
+    def reconsiders(self) -> bool:
+        """Whether it would tell otherwise of earlier episodes by now; it is asked after each one. If so, it hears of
+        all that are remembered once more, and is not asked meanwhile."""
+        return False
 
     def statistics(self) -> dict[str, float]:
         """What the log shows, by name, such as `train/success_rate`."""
@@ -61,39 +83,75 @@ class EpisodeListener:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave, whatever it has heard since it was made."""
 
-
-def told(listeners: Sequence[EpisodeListener], ring: Ring, episode: EndedEpisode) -> bool:
-    """Let listeners hear of an episode, one after the other; False where one has it forgotten.
-
-    Raises:
-        ValueError: one does not give its columns, or not of one row a decision.
-    """
-    at = episode.ids % ring.capacity
-    for listener in listeners:
-        found = listener.on_episode(episode)
-        if found is None:
-            return False
-        for column in listener.columns:
-            values = np.asarray(found.get(column.name))
-            if values.shape != (len(episode), *column.shape):
-                raise ValueError(
-                    f"{type(listener).__name__}.on_episode: expected {column.name} "
-                    f"{[len(episode), *column.shape]}, got {list(values.shape)}"
-                )
-            ring.columns[DERIVED + column.name][at] = values
-    return True
+    @property
+    def said(self) -> str:
+        """What a person should know of what it has heard, in a sentence or two; "" for nothing."""
+        return ""
 
 
-def kept_by(listeners: Sequence[EpisodeListener]) -> list[dict[str, Any]]:
-    """What each has kept, and which it is."""
-    return [{"of": type(each).__qualname__, "kept": each.state_dict()} for each in listeners]
+class Listeners:
+    """All who hear of a replay's episodes, one after the other. signals: what rows hold."""
 
+    def __init__(self, listeners: Sequence[EpisodeListener], signals: Sequence[Signal]) -> None:
+        self._all, self._signals = list(listeners), signals
 
-def give_back(listeners: Sequence[EpisodeListener], saved: Sequence[dict[str, Any]]) -> None:
-    """Have listeners go on from what `kept_by` gave; where there was another one, it goes on as it is."""
-    for listener, each in zip(listeners, saved, strict=False):
-        if each["of"] == type(listener).__qualname__:
-            listener.load_state_dict(each["kept"])
+    @property
+    def columns(self) -> list[Signal]:
+        """What they tell of each decision."""
+        return [column for listener in self._all for column in listener.columns]
+
+    def add(self, listener: EpisodeListener) -> None:
+        """One more. Raises ValueError: it has columns, for which rows have no place any more."""
+        if listener.columns:
+            raise ValueError(f"{type(listener).__name__}: has columns; give it as one of the replay's `listeners`")
+        self._all.append(listener)
+
+    def statistics(self) -> dict[str, float]:
+        """What they have for the log."""
+        return {name: value for listener in self._all for name, value in listener.statistics().items()}
+
+    @property
+    def said(self) -> list[str]:
+        """What they have to say to a person."""
+        return [listener.said for listener in self._all if listener.said]
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """What each has kept, and which it is."""
+        return [{"of": type(each).__qualname__, "kept": each.state_dict()} for each in self._all]
+
+    def load_state_dict(self, state: Sequence[dict[str, Any]]) -> None:
+        """Go on from what `state_dict` gave; in the place of another listener, one goes on as it is."""
+        for listener, each in zip(self._all, state, strict=False):
+            if each["of"] == type(listener).__qualname__:
+                listener.load_state_dict(each["kept"])
+
+    def tell(self, ring: Ring, last: np.ndarray) -> Iterator[Told]:
+        """Let them hear of the episodes whose last decisions are rows `last`. What is to be forgotten has to be before
+        the next one is asked for."""
+        for row in last.tolist() if self._all else ():
+            yield self._tell(ring, row, self._all)
+            for listener in self._all:
+                if listener.reconsiders():
+                    ended = ring.ended()
+                    yield from (self._tell(ring, before, [listener]) for before in ended[ended <= row].tolist())
+
+    def _tell(self, ring: Ring, last: int, listeners: Sequence[EpisodeListener]) -> Told:
+        episode = ended_episode(ring, last, self._signals)
+        at, recounted = episode.ids % ring.capacity, False
+        for listener in listeners:
+            found = listener.on_episode(episode)
+            if found is None:
+                return Told(episode.ids, kept=False)
+            for column in listener.columns:
+                values = np.asarray(found.get(column.name))
+                if values.shape != (len(episode), *column.shape):
+                    raise ValueError(
+                        f"{type(listener).__name__}.on_episode: expected {column.name} "
+                        f"{[len(episode), *column.shape]}, got {list(values.shape)}"
+                    )
+                ring.columns[DERIVED + column.name][at] = values
+                recounted |= column.name == REWARD
+        return Told(episode.ids, True, ring.write_returns(episode.ids[-1:]) if recounted else NO_SLOTS)
 
 
 def ended_episode(ring: Ring, last: int, signals: Sequence[Signal]) -> EndedEpisode:

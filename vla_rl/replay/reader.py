@@ -11,7 +11,7 @@ import numpy as np
 from vla_rl.replay.batch import Batch
 from vla_rl.replay.columns import DERIVED, RETURN, SIGNAL
 from vla_rl.replay.memory import Memory
-from vla_rl.specs import Signal
+from vla_rl.specs import REWARD, Signal
 
 Following = bool | Literal["cut"]
 """Of which rows the next observation is wanted: of all, of none, or of those whose episodes were cut short."""
@@ -105,7 +105,7 @@ class Reader:
             reward = np.where(far, columns["returns"][at], reward)
             sums = {name: np.where(far, columns[RETURN + name][at], total) for name, total in sums.items()}
         told = {each.name: columns[SIGNAL + each.name][at] for each in self.signals if not each.summed}
-        told |= {each.name: columns[DERIVED + each.name][at] for each in self.derived}
+        told |= {each.name: columns[DERIVED + each.name][at] for each in self.derived if each.name != REWARD}
         followed = None
         if following == "cut":
             followed = _few_counts(columns["rest"][at] > 0 if once is None else (columns["rest"][at] > 0) | once)
@@ -139,7 +139,7 @@ class Reader:
         rows, mask = ring.path(ids, length)
         index = rows[:, :-1]
         at = index % ring.capacity
-        reward = np.where(mask, ring.columns["reward"][at], np.float32(0))
+        reward = np.where(mask, ring.columns[ring.counted][at], np.float32(0))
         return Chunks(index, ring.columns["tokens"][at].astype(np.int64), reward, mask)
 
     def futures(self, ids: np.ndarray, rng: np.random.Generator, horizon: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_rl.replay.columns import DERIVED, RETURN, SIGNAL, ColumnSpecs
+from vla_rl.replay.columns import COUNTED, DERIVED, RETURN, SIGNAL, ColumnSpecs
 from vla_rl.specs import Truncation
 
 FRESH, RUNNING, ENDED = 0, 1, 2
@@ -41,7 +41,9 @@ class Ring:
     Attributes:
         columns: by name. `last` is the id of the episode's last decision, and `rest` the discount of what would have
             followed it (0 where nothing would, or where that is not asked), both once `returns` is known.
-        head: the id of the next row. oldest: no row before this one is alive. count: rows alive.
+        counted: the column of the rewards that returns and targets sum up: those that were paid, unless a listener
+            tells what they count for. head: the id of the next row. oldest: no row before this one is alive. count:
+            rows alive.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Ring:
         self.columns = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in specs.items()}
         self._summed = [name.removeprefix(RETURN) for name in specs if name.startswith(RETURN)]
         self._derived = [name for name in specs if name.startswith(DERIVED)]
+        self.counted = COUNTED if COUNTED in specs else "reward"
         self.head = self.oldest = self.count = 0
         self._episodes = 0
         self._phase = np.full(lanes, FRESH, np.int8)
@@ -98,6 +101,7 @@ class Ring:
         begin = self.head % self.capacity
         # A slice is written several times faster than places.
         at = slice(begin, begin + len(lane)) if begin + len(lane) <= self.capacity else ids % self.capacity
+        rows[self.counted] = rows["reward"]  # until it is told otherwise
         for name, value in rows.items():
             self.columns[name][at] = value
         self.head += len(lane)
@@ -105,7 +109,7 @@ class Ring:
         over = rows["terminated"] | rows["truncated"]
         self._phase[lane] = np.where(rows["final"], FRESH, np.where(over, ENDED, RUNNING))
         self._link(rows["prev"], ids)
-        return ids, self._write_returns(ids[over]) if over.any() else ids[:0]
+        return ids, self.write_returns(ids[over]) if over.any() else ids[:0]
 
     def interrupt(self, lane: np.ndarray) -> None:
         """The next row of these lanes begins a new episode."""
@@ -143,7 +147,7 @@ class Ring:
         linked = self.alive(prev)
         self.columns["next"][prev[linked] % self.capacity] = ids[linked]
 
-    def _write_returns(self, ids: np.ndarray) -> np.ndarray:
+    def write_returns(self, ids: np.ndarray) -> np.ndarray:
         """Write the returns of the episodes whose last decisions are rows `ids`, backwards; into which slots."""
         columns, at = self.columns, ids % self.capacity
         cut = columns["truncated"][at] & ~columns["terminated"][at]
@@ -155,7 +159,7 @@ class Ring:
         while len(ids):
             at = ids % self.capacity
             slots.append(at)
-            value, rest = columns["reward"][at] + self.gamma * value, self.gamma * rest
+            value, rest = columns[self.counted][at] + self.gamma * value, self.gamma * rest
             columns["returns"][at], columns["rest"][at], columns["last"][at] = value, rest, last
             for name, total in sums.items():
                 columns[RETURN + name][at] = sums[name] = columns[SIGNAL + name][at] + self.gamma * total
@@ -251,7 +255,7 @@ class Ring:
 
         terminated, count = (there & self.columns["terminated"][at]).any(axis=1), there.sum(axis=1)
         signals = {name: summed(SIGNAL + name) for name in self._summed}
-        return Walk(reached, count, summed("reward"), np.where(terminated, 0, discount[count]), signals)
+        return Walk(reached, count, summed(self.counted), np.where(terminated, 0, discount[count]), signals)
 
     def ends(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of rows whose episodes were cut short: the last row, and its discount; 0 where the episode was not, or where
@@ -268,7 +272,7 @@ class Ring:
         rows, discount = ids[going], 1.0
         while len(going):
             at = rows % self.capacity
-            returns[going] += discount * self.columns["reward"][at]
+            returns[going] += discount * self.columns[self.counted][at]
             discount *= self.gamma
             following = self.columns["next"][at]
             going, rows = going[following >= 0], following[following >= 0]
@@ -308,6 +312,7 @@ class Ring:
         for name in ("returns", *(RETURN + each for each in self._summed)):
             self.columns[name][:] = np.nan
         self.columns["rest"][:], self.columns["last"][:] = 0, NONE
+        self.columns[self.counted][:] = self.columns["reward"]
         ids = ids[alive]
         self._link(self.columns["prev"][ids % self.capacity], ids)
-        self._write_returns(self.ended())
+        self.write_returns(self.ended())

@@ -111,8 +111,12 @@ class Sampler:
         """Give weights to rows that have a next one now (`prev`), and to slots whose returns are known now."""
         if "priority" in self._trees:
             self._trees["priority"].set(prev[self._ring.alive(prev)] % self._ring.capacity, self._most)
-        if "success" in self._trees:
-            self._trees["success"].set(returned[self._ring.columns["returns"][returned] > 0], 1.0)
+        self.reweigh(returned)
+
+    def reweigh(self, returned: np.ndarray) -> None:
+        """Give weights to slots whose returns are known now, or are others than before."""
+        if "success" in self._trees and len(returned):
+            self._trees["success"].set(returned, self._ring.columns["returns"][returned] > 0)
 
     def forget(self, at: np.ndarray) -> None:
         """Draw the slots `at` no more."""

@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape as _escape
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,14 @@ import numpy as np
 from vla_rl.evaluation.outcome import EvalResult, percent, wilson
 from vla_rl.media.images import data_uri
 from vla_rl.report.charts import learning_charts
-from vla_rl.specs import readable
+from vla_rl.report.document import chart_cards, document, escape, heading, percent_text, range_bar, section
+from vla_rl.report.player import Budget, player
+from vla_rl.report.sections import breakdowns
 
 FRAMES = 8
 """At most this many frames a film strip."""
-_STYLE = Path(__file__).with_suffix(".css")
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_WIDE = 96
+"""Frames of more pixels a side have fewer beside one another, so that what is drawn on them can be seen."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Film:
-    """An episode as pictures: uint8 frames [H, W, 3], and Q before each but the last (or no Q at all)."""
+    """An episode as pictures: uint8 frames [H, W, 3], and Q before each but the last (or no Q at all).
+
+    told: what was decided at each frame but the last, in words. video: an mp4 of it.
+    """
 
     task: str
     success: bool
     frames: Sequence[np.ndarray]
     q: Sequence[float] = ()
     note: str = ""
+    told: Sequence[str] = ()
+    video: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,10 @@ class Report:
     """What the page shows.
 
     `summary`: settings by name. `scores`: one a policy, the one that matters last. `films`: in the order
-    in which they are shown, successes and failures apart. `metrics`: the lines of `metrics.jsonl`.
+    in which they are shown, successes and failures apart. `metrics`: the lines of `metrics.jsonl`. `results`: the
+    episodes, which are broken down by instruction, word and time. `gamma`: of one decision, None where it is unknown.
+    `more`: further sections as HTML, made by `document.section`. `config`: the whole, as YAML. `made`: with which
+    version and commit. `folder`: where the page will lie.
     """
 
     title: str
@@ -69,29 +78,30 @@ class Report:
     summary: Mapping[str, Any] = field(default_factory=dict)
     films: Sequence[Film] = ()
     metrics: Sequence[Mapping[str, Any]] = ()
+    results: Sequence[EvalResult] = ()
+    gamma: float | None = None
+    more: Sequence[str] = ()
+    config: str = ""
+    made: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 def page(report: Report) -> str:
     """The whole page as HTML."""
+    budget = Budget(page=report.folder)
     parts = [
-        f"<header><h1>{escape(report.title)}</h1>",
-        f'<p class="soft">{escape(report.subtitle)}</p></header>' if report.subtitle else "</header>",
+        heading(report.title, report.subtitle),
         _tiles(report.scores),
         _table(report.scores),
         _learning(report),
-        _strips("Successes", [film for film in report.films if film.success]),
-        _strips("Failures", [film for film in report.films if not film.success]),
-        _settings(report.summary),
+        *breakdowns(report.results, report.gamma),
+        *report.more,
+        _strips("Failures", [film for film in report.films if not film.success], budget),
+        _strips("Successes", [film for film in report.films if film.success], budget),
+        _settings(report),
         _footer(report),
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(report.title)}</title><style>\n{_STYLE.read_text('utf-8')}</style></head>\n"
-        "<body><main>\n" + "\n".join(part for part in parts if part) + "\n</main></body></html>\n"
-    )
+    return document(report.title, parts)
 
 
 def _tiles(scores: Sequence[Score]) -> str:
@@ -103,7 +113,7 @@ def _tiles(scores: Sequence[Score]) -> str:
         name = f"{score.policy}, {score.note}" if names[score.policy] > 1 and score.note else score.policy
         tiles.append(
             f'<div class="card tile{main}"><div class="soft small">{escape(name)}</div>'
-            f'<div class="number">{_percent(percent(score.successes, score.episodes))}</div>'
+            f'<div class="number">{percent_text(percent(score.successes, score.episodes))}</div>'
             f'<div class="soft small">95% interval {low:.0f} to {high:.0f} %</div></div>'
         )
     return f'<div class="tiles">{"".join(tiles)}</div>'
@@ -116,14 +126,11 @@ def _table(scores: Sequence[Score]) -> str:
         note = f'<div class="soft small">{escape(score.note)}</div>' if score.note else ""
         invalid = f'<div class="soft small">{score.invalid} invalid, not counted</div>' if score.invalid else ""
         cost = f'<div class="soft small">at a cost of {score.cost:.2f} each</div>' if score.cost else ""
-        dot = "" if math.isnan(rate) else f'<i class="dot" style="left:{rate:.2f}%"></i>'
         rows.append(
             f'<tr><td>{escape(score.policy)}{note}</td><td class="env">{escape(score.env)}</td>'
             f'<td class="right">{score.successes} of {score.episodes}{invalid}{cost}</td>'
-            f'<td class="right"><strong>{_percent(rate)}</strong></td>'
-            f'<td class="right">{low:.1f} to {high:.1f}</td><td class="chart"><div class="range" aria-hidden="true">'
-            f'<i class="rail"></i><i class="span" style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
-            f"{dot}</div></td></tr>"
+            f'<td class="right"><strong>{percent_text(rate)}</strong></td>'
+            f'<td class="right">{low:.1f} to {high:.1f}</td><td class="chart">{range_bar(low, high, rate)}</td></tr>'
         )
     head = (
         '<tr><th>policy</th><th>task</th><th class="right">episodes won</th><th class="right">success</th>'
@@ -138,30 +145,24 @@ def _table(scores: Sequence[Score]) -> str:
 def _learning(report: Report) -> str:
     start = report.scores[0] if len(report.scores) > 1 else None
     line = (start.policy, percent(start.successes, start.episodes)) if start else None
-    cards = []
-    for chart in learning_charts(report.metrics, line):
-        legend = "".join(
-            f'<span><i style="background:var({colour})"></i>{escape(label)}</span>' for label, colour in chart.legend
-        )
-        title = f'<h3>{escape(chart.title)}</h3><div class="legend small">{legend}</div>'
-        cards.append(f'<div class="card">{title}{chart.svg}</div>')
-    return f'<section><h2>Learning</h2><div class="charts">{"".join(cards)}</div></section>' if cards else ""
+    return section("Learning", chart_cards(learning_charts(report.metrics, line)))
 
 
-def _strips(title: str, films: Sequence[Film]) -> str:
+def _strips(title: str, films: Sequence[Film], budget: Budget) -> str:
     films = [film for film in films if len(film.frames)]
-    if not films:
-        return ""
-    return f"<section><h2>{escape(title)}</h2>{''.join(map(_strip, films))}</section>"
+    return section(title, "".join(_strip(film, budget) for film in films))
 
 
-def _strip(film: Film) -> str:
+def _strip(film: Film, budget: Budget) -> str:
     mark = ("good", "✓ success") if film.success else ("bad", "✗ failure")
     figures = "".join(_figure(film, int(step)) for step in _picked(len(film.frames)))
+    video = f'<div class="video">{player(film.video, budget)}</div>' if film.video else ""
+    wide = " wide" if max(film.frames[0].shape[:2]) > _WIDE else ""
     return (
         f'<article class="card film"><header><h3>“{escape(film.task)}”</h3>'
         f'<span class="mark {mark[0]}">{mark[1]}</span>'
-        f'<span class="soft small">{escape(film.note)}</span></header><div class="strip">{figures}</div></article>'
+        f'<span class="soft small">{escape(film.note)}</span></header><div class="strip{wide}">{figures}</div>'
+        f"{video}</article>"
     )
 
 
@@ -175,8 +176,9 @@ def _figure(film: Film, step: int) -> str:
         bar = f'<div class="q"><i style="width:{100 * min(max(value, 0.0), 1.0):.0f}%"></i></div>'
     elif step == len(film.frames) - 1:
         caption += '<span class="soft">end</span>'
+    told = f'<div class="soft told">{escape(film.told[step])}</div>' if step < len(film.told) else ""
     image = f'<img{pixels} alt="{escape(film.task)}, decision {step}" src="{data_uri(frame)}">'
-    return f"<figure>{image}<figcaption>{caption}</figcaption>{bar}</figure>"
+    return f"<figure>{image}<figcaption>{caption}</figcaption>{bar}{told}</figure>"
 
 
 def _picked(frames: int) -> np.ndarray:
@@ -184,11 +186,12 @@ def _picked(frames: int) -> np.ndarray:
     return np.unique(np.linspace(0, frames - 1, min(frames, FRAMES)).round().astype(int))
 
 
-def _settings(summary: Mapping[str, Any]) -> str:
-    if not summary:
-        return ""
-    rows = "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in summary.items())
-    return f'<section><h2>Settings</h2><div class="card"><dl>{rows}</dl></div></section>'
+def _settings(report: Report) -> str:
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.summary.items())
+    config = "\n".join(map(escape, report.config.splitlines()))
+    whole = f"<details><summary>The whole config</summary><pre>{config}</pre></details>"
+    body = f"<dl>{rows}</dl>" * bool(rows) + whole * bool(report.config)
+    return section("Settings", f'<div class="card">{body}</div>' if body else "")
 
 
 def _footer(report: Report) -> str:
@@ -197,13 +200,11 @@ def _footer(report: Report) -> str:
         "intervals. The number at the left under a frame counts decisions"
     )
     q = ", and Q is the critic's estimate of the discounted return from there" if any(f.q for f in report.films) else ""
-    return f'<footer class="soft small">{text}{q}.</footer>'
-
-
-def escape(text: str) -> str:
-    """A text of a run, or of somebody's page, as the report may hold it."""
-    return _escape(readable(text))
-
-
-def _percent(rate: float) -> str:
-    return "none" if math.isnan(rate) else f"{rate:.0f} %" if rate == round(rate) else f"{rate:.1f} %"
+    marks = (
+        " An orange cross is a click, an orange arrow a drag or the way that the hand then went, a blue ring what a "
+        "pointer points at: the first, second, ... thing that the instruction mentions, or the hand."
+        if report.films
+        else ""
+    )
+    made = " Made with " + ", ".join(f"{name} {value}" for name, value in report.made.items()) if report.made else ""
+    return f'<footer class="soft small">{text}{q}.{marks}{escape(made)}{"." * bool(made)}</footer>'

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_rl.evaluation.eval_info import INFO_FILE
-from vla_rl.evaluation.outcome import EvalResult
+from vla_rl.evaluation.eval_info import INFO_FILE, video_path
+from vla_rl.evaluation.outcome import EvalResult, Outcome
+from vla_rl.report.drawn import steps_told
 from vla_rl.report.html import Film, Report, Score, page
+from vla_rl.runtime.provenance import provenance
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
+    from vla_rl.envs import EnvSpec
     from vla_rl.runtime.checkpoint import Place
 
 __all__ = ["Film", "Report", "Score", "films_of", "read_metrics", "read_score", "write_evaluation", "write_report"]
@@ -59,12 +62,13 @@ def write_evaluation(
     label: str | None = None,
     before: Sequence[Score] = (),
     critic: str = "",
+    spec: EnvSpec | None = None,
 ) -> Path:
     """The report of `vla-rl eval`, in the run's folder, with the learning curve of the run that the policy lies in.
 
     `acting`: how the policy decided ("greedy"). `label`: what to call it. `before`: scores of other
     policies, shown first; the first of them as the one that learning started from. `critic`: how acting by the critic
-    did in training, in words.
+    did in training, in words. `spec`: with it, films say what each decision was.
     """
     assert run.run_dir is not None, "a config is made by load()"
     step = f", step {place.generation.step}" if place.generation else ""
@@ -79,25 +83,38 @@ def write_evaluation(
         | {"checkpoint": place.policy}
         | ({"in training": critic} if critic else {})
         | _withheld(run),
-        films=[film for result in results for film in films_of(result)],
+        films=[film for result in results for film in films_of(result, spec, run)],
         metrics=read_metrics(place.run_dir / METRICS_FILE) if place.run_dir else (),
+        results=results,
+        gamma=run.algorithm.needs.gamma,
+        config=run.to_yaml(),
+        made=provenance(),
+        folder=run.run_dir,
     )
     return write_report(run.run_dir / REPORT_FILE, report)
 
 
-def films_of(result: EvalResult) -> list[Film]:
-    """The filmed episodes of an evaluation, successes first."""
-    return [
-        Film(
-            outcome.task,
-            outcome.success,
-            outcome.frames or (),
-            outcome.q,
-            f"seed {outcome.seed} · {outcome.length} steps",
-        )
-        for success in (True, False)
-        for outcome in result.films(success)
-    ]
+def films_of(result: EvalResult, spec: EnvSpec | None = None, run: RunConfig | None = None) -> list[Film]:
+    """The filmed episodes of an evaluation, successes first.
+
+    spec: with it, what each decision was is told in words. run: names an action's numbers, and holds the videos.
+    """
+    return [_film(result, outcome, spec, run) for success in (True, False) for outcome in result.films(success)]
+
+
+def _film(result: EvalResult, outcome: Outcome, spec: EnvSpec | None, run: RunConfig | None) -> Film:
+    names = next((env.actions or () for env in run.envs if env.name == result.env), ()) if run else ()
+    told = [each.said for each in steps_told(outcome, spec.tokens, spec.actions, names)] if spec else ()
+    video = video_path(run.run_dir, result, outcome) if run and run.run_dir else None
+    return Film(
+        outcome.task,
+        outcome.success,
+        (outcome.sight.pictures if outcome.sight else outcome.frames) or (),
+        outcome.q,
+        f"seed {outcome.seed} · {outcome.length} steps",
+        told,
+        video if video and video.is_file() else None,
+    )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

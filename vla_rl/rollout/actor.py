@@ -16,7 +16,7 @@ from vla_rl.algorithms.configs import AlgorithmConfig
 from vla_rl.models.policy import Policy
 from vla_rl.runtime.checkpoint import Place, load_state, locate
 from vla_rl.runtime.learner import DTYPES, check_device
-from vla_rl.specs import REMEMBERED
+from vla_rl.specs import POINTERS, REMEMBERED
 
 
 class Actor:
@@ -42,8 +42,10 @@ class Actor:
     def __call__(self, observation: dict[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Tokens int64 [B, K] for a batched observation, and what is known of them.
 
-        That is "q" float32 [B], where there is a scorer; and where the policy remembers, `specs.REMEMBERED`, to be put
-        into the next observation of the same episodes.
+        That is "q" float32 [B], where there is a scorer; where the policy remembers, `specs.REMEMBERED`, to be put
+        into the next observation of the same episodes; and for each camera, under `specs.POINTERS` and its name, where
+        the policy points, float32 [B, S, 3]: x and y in [-1, 1] and how surely it sees what the text mentions first,
+        second, ..., and its own hand last.
         """
         grounded = self.policy.ground(observation)
         features = grounded if self.policy.frozen_trunk else self.policy.encode(observation)
@@ -52,6 +54,8 @@ class Actor:
         else:
             tokens = self.policy.sample(features, self._best_of, self._noise(len(features)))
         told = {} if (noted := features.noted) is None else {REMEMBERED: noted}
+        pointed = features.pointed(len(self.policy.cameras))
+        told |= {f"{POINTERS}{camera}": pointed[:, number] for number, camera in enumerate(self.policy.cameras)}
         if self._scorer is None:
             return tokens[:, 0].cpu().numpy(), told
         best, q = best_of(self._scorer, grounded, tokens)

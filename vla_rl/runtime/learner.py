@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
@@ -18,6 +20,7 @@ from torch import Tensor
 from vla_rl.buffer_pool import Allocate
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError, FaultError, SetupError, nearest
+from vla_rl.runtime import tracking
 
 MAX_BAD_STEPS = 20
 DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -94,7 +97,7 @@ class Learner:
         self.accelerator = Accelerator(
             cpu=device == "cpu", mixed_precision=mixed_precision, log_with=tracker, project_dir=folder
         )
-        self._tracker = tracker
+        self._tracker, self._folder = tracker, folder
         self.device = self.accelerator.device
         self.dtype = DTYPES[mixed_precision]
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
@@ -103,21 +106,43 @@ class Learner:
         self._bad_steps, self._skipped = (torch.zeros((), device=self.device) for _ in range(2))
         self._held: deque[tuple[Any, Any]] = deque()
 
-    def track(self, step: int) -> None:
+    def track(self, step: int, settings: Mapping[str, Any] | None = None) -> None:
         """Begin to track a run that stands at `step`; TensorBoard forgets what it was told of later ones.
+
+        settings: the run's config, by dotted key.
 
         Raises:
             SetupError: the tracker cannot open its files or its connection. What it raises itself is of its own kind.
         """
-        if self._tracker is None:
+        if self._tracker is None or self._folder is None:
             return
         try:
-            self.accelerator.init_trackers("tracker", init_kwargs={"tensorboard": {"purge_step": step + 1}})
+            tracking.begin(self.accelerator, self._tracker, self._folder, step, settings or {})
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             raise SetupError(
                 f"tracker: {self._tracker!r} cannot begin: {why}; set it up, or give tracker=null"
             ) from error
+
+    @property
+    def shows_films(self) -> bool:
+        """Whether this process has a tracker that is to be shown films."""
+        return self._tracker is not None and self._folder is not None and self.rank == 0
+
+    def show(self, step: int, films: Mapping[str, Sequence[np.ndarray]]) -> None:
+        """Show the tracker films: uint8 frames [H, W, 3] by name. What it does not take is told, and ends no run."""
+        if not self.shows_films or self._folder is None:
+            return
+        try:
+            tracking.show(self.accelerator, self._folder, step, films)
+        except Exception as error:
+            warnings.warn(f"tracker: films of step {step} are left out: {type(error).__name__}: {error}", stacklevel=2)
+
+    def close(self) -> None:
+        """End what the tracker is told, so that another run of this process may begin with its own."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        self.accelerator.trackers = []
 
     def prepare(self, policy: Policy) -> Policy:
         """The policy on the device, in the learner's precision and without dropout: as it acts and learns."""

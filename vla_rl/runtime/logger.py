@@ -15,9 +15,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 METRICS_FILE = "metrics.jsonl"
+LINE_EVERY = 30.0
+"""Seconds between two lines on how far a run is, where there is no terminal to draw a bar in."""
 
 
 class Log:
@@ -26,14 +28,18 @@ class Log:
     Args:
         folder: of the run; `metrics.jsonl` is appended to, so that a resumed run goes on in it.
         accelerator: whose trackers get every line too; None for none.
-        total: of the progress bar, in steps.
-        show: draw the bar and write the file (only one process of a run should).
+        total: of the run, in steps.
+        show: say how far the run is and write the file (only one process of a run should). A terminal has a bar; what
+            is not one, such as a file, a line every `LINE_EVERY` seconds.
+        minutes: that the run has, if it may end before `total`; the time left is that of whatever ends first.
 
     Attributes:
         lines: that the file holds; None where that is not known, before it has been begun.
     """
 
-    def __init__(self, folder: Path, accelerator: Any, total: int, label: str, show: bool = True) -> None:
+    def __init__(
+        self, folder: Path, accelerator: Any, total: int, label: str, show: bool = True, minutes: float | None = None
+    ) -> None:
         self._file = folder / METRICS_FILE
         self._accelerator = accelerator
         self.lines: int | None = None
@@ -42,17 +48,21 @@ class Log:
         self._totals: dict[str, float] = defaultdict(float)
         self._begun = self._start = time.perf_counter()
         self._show = show
+        self._label, self._total, self._limit = label, total, 60 * minutes if minutes else math.inf
+        self._before: float | None = None
+        self._last_line = -math.inf
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[steps]}"),
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
         )
-        self._bar = Progress(*columns, disable=not show, refresh_per_second=2)
-        self._task = self._bar.add_task(label, total=total, note="")
+        self._bar = Progress(*columns, refresh_per_second=2)
+        self._in_lines = show and not (self._bar.console.is_terminal or self._bar.console.is_jupyter)
+        self._bar.disable = not show or self._in_lines
+        self._task = self._bar.add_task(label, total=1.0, note="", steps="", left="")
 
     def __enter__(self) -> Self:
         self._begun = self._start = time.perf_counter()
@@ -84,9 +94,18 @@ class Log:
         shares["rest"] = 1 - sum(shares.values())
         return f"time: {elapsed:.0f} s; " + ", ".join(f"{part} {100 * share:.0f}%" for part, share in shares.items())
 
-    def progress(self, step: int, note: str) -> None:
-        """Move the bar."""
-        self._bar.update(self._task, completed=step, note=note)
+    def progress(self, step: int, note: str, seconds: float | None = None) -> None:
+        """Move the bar, or say how far the run is. seconds: that it took in all, with those before it was resumed."""
+        passed = time.perf_counter() - self._begun
+        share = max(step / max(self._total, 1), (passed if seconds is None else seconds) / self._limit)
+        if self._before is None:
+            self._before = share
+        left, steps = _left(passed, share, self._before), f"{step:,} of {self._total:,}"
+        self._bar.update(self._task, completed=min(share, 1.0), note=note, steps=steps, left=left)
+        if self._in_lines and self._total and (passed - self._last_line >= LINE_EVERY or share >= 1):
+            self._last_line = passed if share < 1 else math.inf
+            told = [f"{self._label}: {steps} steps", note, f"{clock(passed)} passed", left]
+            print(", ".join(part for part in told if part), flush=True)
 
     def write(self, step: int, extra: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Append one line: the means since the last, time shares, and `extra`. Returns the line."""
@@ -124,6 +143,20 @@ class Log:
             print(f"warning: {self._file}: a line cannot be written: {error}", file=sys.stderr)
             if self._file.exists():
                 os.truncate(self._file, size)
+
+
+def _left(passed: float, share: float, before: float) -> str:
+    """How long the rest takes, when `passed` seconds went by between these shares of the whole; "" if unknown."""
+    if share <= before or share >= 1:
+        return ""
+    return f"{clock(passed * (1 - share) / (share - before))} left"
+
+
+def clock(seconds: float) -> str:
+    """A time as people read it: 4:05, or 1:02:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
 def cut(folder: Path, step: int, lines: int | None = None) -> None:

@@ -60,13 +60,13 @@ def claim(run: Run) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     # A folder that no run ever locked is somebody else's: leave no lock in it.
     if (folder / LOCK).exists() or run.resume:
-        _lock(folder)
+        lock(folder)
     if not run.resume and any(path.name != LOCK for path in folder.iterdir()):
         raise ConfigError(
             f"run_dir: {folder} exists and is not empty; resume=true goes on with the run in it, another run_dir "
             "starts a new one"
         )
-    _lock(folder)
+    lock(folder)
     if run.resume:
         settle_last(folder / CHECKPOINTS)
     else:
@@ -100,7 +100,7 @@ def _give_back(folder: Path) -> None:
         folder.rmdir()
 
 
-def _lock(folder: Path) -> None:
+def lock(folder: Path) -> None:
     """Hold `.lock` until the process ends, however it ends.
 
     The handle stays open on purpose. A record lock belongs to this process alone: workers that it forked

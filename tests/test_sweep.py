@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from vla_rl import cli, sweep
+from vla_rl import cli, config, sweep
 from vla_rl.registry import ConfigError
 from vla_rl.runtime.signals import INTERRUPTED
 
@@ -190,6 +190,8 @@ def test_another_sweep_does_not_go_on_in_a_sweeps_folder(tmp_path: Path) -> None
         sweep.sweep("train", ["seed=1", "algorithm.gamma=.9", f"run_dir={folder}"])
     with pytest.raises(ConfigError, match="a sweep of 1 other runs"):
         sweep.sweep("train", ["seed=2", "algorithm.gamma=.9", f"run_dir={folder}", "resume=true"])
+    with pytest.raises(ConfigError, match="it is a sweep, which goes on with -m"):
+        config.load([f"run_dir={folder}", "resume=true"])
     with pytest.raises(ConfigError, match="a sweep of `vla-rl train -m`, not of eval"):
         sweep.sweep("eval", [f"run_dir={folder}", "resume=true"])
 

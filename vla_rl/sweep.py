@@ -19,8 +19,8 @@ from typing import Any
 from vla_rl import config
 from vla_rl.compare import PAGE, compare
 from vla_rl.config import CONFIG_FILE, sweeps
+from vla_rl.config.sweeps import SWEEP_FILE
 from vla_rl.registry import ConfigError
-from vla_rl.report.runs import SWEEP_FILE
 from vla_rl.runtime.run_folder import lock
 from vla_rl.runtime.signals import Stop
 

@@ -22,6 +22,7 @@ from yaml import YAMLError
 from vla_rl import registry, specs
 from vla_rl.config import compose, sources
 from vla_rl.config.compose import CONFIG_FILE
+from vla_rl.config.sweeps import SWEEP_FILE
 from vla_rl.registry import ConfigError
 
 OF_STRANGERS = ("eval", "export")
@@ -47,7 +48,8 @@ def to_resume(run_dir: Any) -> Path:
         raise ConfigError("resume: give run_dir=FOLDER too, the folder of the run to go on with")
     file = Path(os.path.expanduser(str(run_dir))) / CONFIG_FILE
     if not file.is_file():
-        raise ConfigError(f"resume: {run_dir} holds no {CONFIG_FILE}, so there is no run to go on with")
+        sweep = "; it is a sweep, which goes on with -m" if file.with_name(SWEEP_FILE).is_file() else ""
+        raise ConfigError(f"resume: {run_dir} holds no {CONFIG_FILE}, so there is no run to go on with{sweep}")
     return file
 
 

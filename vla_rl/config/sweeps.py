@@ -18,6 +18,8 @@ from hydra.errors import HydraException, OverrideParseException
 from vla_rl import paths
 from vla_rl.registry import ConfigError
 
+SWEEP_FILE = "sweep.json"
+"""What tells the runs of a sweep, in its folder."""
 MOST_RUNS = 1_000
 OF_A_RUN = ("run_dir", "resume", "plugins")
 """Keys that a sweep has once, for all of its runs."""

@@ -17,13 +17,12 @@ from yaml import YAMLError
 
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.sources import flat, read_yaml
+from vla_rl.config.sweeps import SWEEP_FILE
 from vla_rl.evaluation.eval_info import EVALUATION, INFO_FILE
 from vla_rl.evaluation.outcome import Tally
 from vla_rl.report.report import METRICS_FILE, read_metrics
 from vla_rl.runtime.generations import LAST, last
 
-SWEEP_FILE = "sweep.json"
-"""What tells the runs of a sweep, in its folder."""
 NOT_SETTINGS = ("seed", "demos.seed", "run_dir", "resume", "tracker")
 """The dotted keys of a config in which runs of one group may differ: what is drawn, and where it is written."""
 OF_EVALUATION = "eval"

@@ -69,8 +69,12 @@ def test_a_run_that_finds_its_critic_harmful_falls_back_and_goes_on_so(line: lis
     try:
         resume.restore(folder, resumed)
         assert resumed.algorithm.falls_back
-        assert not train_state.check_critic(resumed), "nothing is known, so that all stays as it was"
+        assert resumed.critic_health == state.critic_health
+        assert train_state.check_critic(resumed) == found, "what is known is as it was"
         assert resumed.algorithm.falls_back
+        resumed.acting._latest.clear()
+        assert not train_state.check_critic(resumed)
+        assert resumed.algorithm.falls_back, "nothing is known, so that all stays as it was"
         resumed.acting._latest.extend([(0, BY_CRITIC, True), (0, GREEDY, True)] * 20)
         train_state.check_critic(resumed)
         assert not resumed.algorithm.falls_back

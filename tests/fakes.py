@@ -82,6 +82,29 @@ class Wild(Line):
     expert_action = property()
 
 
+class Diary(Line):
+    """The same line, which writes where it has been, a line an episode, to a file of its own in the folder that the
+    variable DIARY names. Without `tells` it does not say whether the episode succeeds.
+    """
+
+    action_names = ("x",)
+
+    def __init__(self, render_mode: str | None = None, tells: bool = True) -> None:
+        super().__init__(render_mode)
+        self.tells, self.file = tells, Path(os.environ.get("DIARY", os.devnull))
+        if self.file.is_dir():
+            self.file = self.file / f"{os.getpid()}-{id(self)}"
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        *rest, info = super().step(action)
+        return *rest, info if self.tells else {}  # type: ignore[return-value]
+
+    def _observe(self) -> dict[str, Any]:
+        with self.file.open("a") as diary:
+            diary.write(f"{'' if self.steps else chr(10)}{np.float32(self.place)!s} ")
+        return super()._observe()
+
+
 class Breaks(Line):
     """The same line, which breaks down at a step: when `left` steps of all such lines were taken."""
 
@@ -227,6 +250,6 @@ def known_in_five_bins() -> TokenEnv:
     return in_five_bins("fake/Known-v0")
 
 
-for name in (Line, Stuck, Wild, Breaks, Faulty, Beacon, Fatal, Known, Costly, Gamed):
+for name in (Line, Stuck, Wild, Diary, Breaks, Faulty, Beacon, Fatal, Known, Costly, Gamed):
     if f"fake/{name.__name__}-v0" not in gymnasium.registry:
         gymnasium.register(f"fake/{name.__name__}-v0", entry_point=f"{__name__}:{name.__name__}")

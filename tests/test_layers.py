@@ -24,7 +24,7 @@ LAYERS = {
         ("rollout", "data", "autotune", "grounding"),
         ("evaluation", "report"),
         ("build", "train_state", "resume"),
-        ("train", "sft", "eval", "evaluate", "export", "compare", "sweep", "play", "audit", "bench"),
+        ("train", "sft", "eval", "evaluate", "export", "compare", "sweep", "play", "cockpit", "audit", "bench"),
         ("cli",),
     ),
     "sims": (

@@ -253,7 +253,7 @@ def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gat
 ) -> None:
     seeds = []
 
-    def evaluated(self: Evaluator, actor: Any, mine: Any, **further: Any) -> Any:
+    def evaluated(self: Evaluator, actor: Any, mine: Any, films: int, **further: Any) -> Any:
         seeds.append(list(mine))
         return {"line": SimpleNamespace(successes=1, valid=[None] * len(mine), n_invalid=0)}
 

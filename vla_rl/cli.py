@@ -1,4 +1,4 @@
-"""The command line: `vla-rl demos | sft | train | eval | play | audit | export | compare | list | bench`.
+"""The command line: `vla-rl demos | sft | train | eval | play | cockpit | audit | export | compare | list | bench`.
 
 Imports nothing heavy: a command's own module is imported when the command runs.
 """
@@ -111,6 +111,14 @@ def parser() -> argparse.ArgumentParser:
     play.add_argument("--lines", action="store_true", help="by lines on stdin; also what happens without a screen")
     play.add_argument("--append", action="store_true", help="add to the demonstrations that lie in demos.path")
     play.set_defaults(run=_play, command="play")
+    cockpit = commands.add_parser(
+        "cockpit", parents=[common], help="a page: watch a run, take over, hand back; or act in an environment"
+    )
+    _add_overrides(cockpit, "RUN|ENV|KEY=VALUE", "a run's folder; or as for play, such as pick, demos.path=my_demos")
+    cockpit.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: this machine alone")
+    cockpit.add_argument("--port", type=int, default=8700, help="default: 8700; 0 takes a free one")
+    cockpit.add_argument("--append", action="store_true", help="add to the demonstrations that lie in demos.path")
+    cockpit.set_defaults(run=_cockpit, command="cockpit")
     audit = commands.add_parser(
         "audit", parents=[common], help="whether an environment can be trusted: exit code 0 where it can, 1 where not"
     )
@@ -173,6 +181,12 @@ def _add_overrides(command: argparse.ArgumentParser, metavar: str, examples: str
 
 def _play(options: argparse.Namespace) -> None:
     _function("vla_rl.play:play")(_named(options), lines=options.lines, append=options.append)
+
+
+def _cockpit(options: argparse.Namespace) -> None:
+    _function("vla_rl.cockpit.command:cockpit")(
+        options.overrides, options.config_dir, options.host, options.port, options.append
+    )
 
 
 def _audit(options: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+METRICS_FILE = "metrics.jsonl"
+"""Of a run's folder: what its training has logged, a line each time."""
 _PACKAGE = Path(__file__).resolve().parent
 UNSUPPORTED = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 """What file systems answer that know no links, or no locks."""

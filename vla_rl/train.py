@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from vla_rl import build
+from vla_rl.cockpit.training import attach
 from vla_rl.config import RunConfig
 from vla_rl.replay import Prefetcher
 from vla_rl.resume import Lanes, restore, save
@@ -45,6 +46,7 @@ def train(run: RunConfig) -> Path:
                 print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
             cut(folder, begin, state.log.lines)
             count_lanes(folder, state.learner.processes, run.train.num_envs)
+            parts.enter_context(closing(attach(folder, state)))
         try:
             with state.log:
                 stopped, lanes = loop(folder, state, stop)

@@ -12,7 +12,8 @@ from vla_rl.specs import Signal, Truncation
 class Needs:
     """What an algorithm asks of replay, of the policy and of the environments.
 
-    batch_size: rows of a batch. demo_share: of them from demonstrations, in [0, 1].
+    batch_size: rows of a batch. demo_share: of them from demonstrations, and from what people did
+        who took over, in [0, 1].
     gamma, truncation: of the returns that replay works out; see `ReplayBuffer`. gamma is None where the config's own
         field `gamma` is to be worked out from demonstrations, see `build.with_gamma`.
     finished_only: whether only rows of episodes that have ended are learnt from.

@@ -183,7 +183,7 @@ class Tape:
     def __init__(self, env: gymnasium.Env, seed: int) -> None:
         self.env, self.seed = env, seed
         env.action_space.seed(seed)
-        self.ended, self._shape = False, _shape(env)
+        self.ended, self._verified, self._shape = False, False, _shape(env)
         self._seen, self._tasks = list[dict[str, np.ndarray]](), list[str]()
         self._steps = list[tuple[Any, Any, float, bool, bool]]()
         self._see(*env.reset(seed=seed))
@@ -202,6 +202,17 @@ class Tape:
         return self.ended and envs.succeeded(self.info) and not envs.spoilt(self.info)
 
     @property
+    def verified(self) -> bool:
+        """Whether the environment itself has told of success or failure, in this or in an earlier step."""
+        return self._verified
+
+    def judge(self, success: bool) -> None:
+        """Have the episode end in its last step, since somebody says so; a success pays 1."""
+        action, label, reward, _, _ = self._steps[-1]
+        self._steps[-1] = (action, label, reward + float(success), True, False)
+        self.info["is_success"], self.ended = success, True
+
+    @property
     def reward(self) -> float:
         """The sum of the rewards so far."""
         return sum(step[2] for step in self._steps)
@@ -218,6 +229,7 @@ class Tape:
     def _see(self, observation: Any, info: dict[str, Any]) -> None:
         """Keep what was shown."""
         self.observation, self.info = copy.deepcopy(observation), dict(info)
+        self._verified = self._verified or any(word in info for word in envs.SUCCESS)
         self._seen.append(storable(self.observation, self._shape))
         self._tasks.append(kept_text(str(self.observation[TASK]), TASK))
         if envs.spoilt(info):  # such an episode is not kept

@@ -21,11 +21,14 @@ class History:
         self._frames: dict[str, np.ndarray] = {}
         self._remembered: np.ndarray | None = None
 
-    def push(self, observation: Mapping[str, Any], fresh: np.ndarray) -> dict[str, Any]:
+    def push(
+        self, observation: Mapping[str, Any], fresh: np.ndarray, again: np.ndarray | None = None
+    ) -> dict[str, Any]:
         """The batched observation with images [B, stack, H, W, 3], as they are where `stack` is 1; and with what is
         remembered, where there is anything.
 
-        fresh: bool [B], lanes whose episode begins with this observation.
+        fresh: bool [B], lanes whose episode begins with this observation. again: bool [B], lanes that show what they
+        showed the last time; None for none.
         """
         stacked = dict(observation)
         if self._remembered is not None:
@@ -39,14 +42,23 @@ class History:
             if key not in self._frames:
                 self._frames[key] = np.repeat(newest[:, None], self._stack, axis=1)
             frames = self._frames[key]
+            before = None if again is None else frames[again]
             frames[:, :-1] = frames[:, 1:]
             frames[:, -1] = newest
+            if before is not None:
+                frames[again] = before
             frames[fresh] = newest[fresh][:, None]
             stacked[key] = frames.copy()  # whoever acts may change what it is given
         return stacked
 
-    def remember(self, remembered: np.ndarray | None) -> None:
-        """Keep what the policy made of the last observation, float32 [B, ...], for the next one."""
+    def remember(self, remembered: np.ndarray | None, again: np.ndarray | None = None) -> None:
+        """Keep what the policy made of the last observation, float32 [B, ...], for the next one.
+
+        again: bool [B], lanes that will show the same once more, and so are not to be remembered twice; None for none.
+        """
+        if remembered is not None and again is not None:
+            before = np.zeros_like(remembered) if self._remembered is None else self._remembered
+            remembered = np.where(again.reshape(-1, *[1] * (remembered.ndim - 1)), before, remembered)
         self._remembered = remembered
 
     def state_dict(self) -> dict[str, Any]:

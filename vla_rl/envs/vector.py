@@ -154,6 +154,10 @@ class VectorEnvs:
         """Have `lanes` begin an episode each, of their `seeds`; `receive` says what they show."""
         self._send(RESET, np.asarray(seeds, np.int64), lanes)
 
+    def send_anew(self, lanes: Lanes) -> None:
+        """Have `lanes` begin an episode each, whatever became of the last; their seeds are the next spare ones."""
+        self.send_seeds(self._supervisor.spare_seeds(self._numbers(lanes)).tolist(), lanes)
+
     def receive(self) -> Steps:
         """What came of the oldest step, or reset, that was sent and not received yet.
 

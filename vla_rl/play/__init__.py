@@ -24,9 +24,24 @@ def play(run: RunConfig, lines: bool = False, append: bool = False) -> None:
         ConfigError: an environment that a person cannot play, or that cannot be recorded.
         FileExistsError: the folder exists already, and `append` is not set.
     """
-    run = run.only("play")
-    folder, first_seed = run.demos.folder, run.demos.seed
+    session = session_of(run.only("play"), append)
     assert run.run_dir is not None, "a config is made by load()"
+    try:
+        why = "you asked for lines" if lines else _without_window(session)
+        if why:
+            print(f"no window: {why}; type `help` to see what can be said")
+            Lines(session, sys.stdin, sys.stdout, pictures=run.run_dir).run()
+    finally:
+        session.env.close()
+    print(
+        f"{session.kept} episode(s) kept"
+        + (f" in {session.folder}; `vla-rl sft` trains on them" if session.kept else "")
+    )
+
+
+def session_of(run: RunConfig, append: bool = False) -> Session:
+    """A session in the run's environment, which keeps episodes in `run.demos.path`. Raises as `play` does."""
+    folder, first_seed = run.demos.folder, run.demos.seed
     if folder.exists() and not append:
         raise FileExistsError(
             f"demos.path: {folder} exists already; add to it with --append, or name another folder by demos.path=FOLDER"
@@ -35,14 +50,10 @@ def play(run: RunConfig, lines: bool = False, append: bool = False) -> None:
         first_seed = max(first_seed, *(episode.seed + 1 for episode in files.load(folder)))
     env = envs.factory(run)()
     try:
-        session = Session(env, folder, first_seed)
-        why = "you asked for lines" if lines else _without_window(session)
-        if why:
-            print(f"no window: {why}; type `help` to see what can be said")
-            Lines(session, sys.stdin, sys.stdout, pictures=run.run_dir).run()
-    finally:
+        return Session(env, folder, first_seed)
+    except BaseException:
         env.close()
-    print(f"{session.kept} episode(s) kept" + (f" in {folder}; `vla-rl sft` trains on them" if session.kept else ""))
+        raise
 
 
 def _without_window(session: Session) -> str:

@@ -66,6 +66,11 @@ class Session:
         self.tape = Tape(self.env, seed)
 
     @property
+    def name(self) -> str:
+        """The environment's."""
+        return self._name
+
+    @property
     def has_expert(self) -> bool:
         """Whether there is a scripted expert to ask."""
         return not self._without_expert
@@ -115,6 +120,16 @@ class Session:
         except ValueError as error:
             raise RefusedError(f"the expert does not know how to go on: {error}") from error
         return self.act(action)
+
+    def judge(self, success: bool) -> str:
+        """Say how the episode has ended, where the environment does not. Raises RefusedError where it does."""
+        tape = self.tape
+        if tape.verified:
+            raise RefusedError("this environment itself tells whether an episode succeeds")
+        if not len(tape):
+            raise RefusedError("nothing has been done yet")
+        tape.judge(success)
+        return "a success: keep it?" if success else "a failure: drop it"
 
     def keep(self) -> str:
         """Write the episode to disk and begin the next; says so. Raises RefusedError unless it ended in success."""

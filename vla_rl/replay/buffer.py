@@ -129,6 +129,11 @@ class ReplayBuffer:
         return self._memory.frames
 
     @property
+    def demonstrated(self) -> int:
+        """Decisions that can be drawn and were shown (`demo`)."""
+        return self._sampler.demonstrated
+
+    @property
     def recycler(self) -> Recycler:
         """Where the arrays of batches come from."""
         return self._memory.recycler
@@ -283,11 +288,8 @@ class ReplayBuffer:
         self._sampler.prioritise(ids, priority)
 
     def transitions(self, ids: np.ndarray, *, images: bool = True, following: Following = True) -> Batch:
-        """The transitions that start at rows `ids` int64 [B]; see `sample`.
-
-        Raises:
-            ValueError: a row that is not sampleable (evicted, final, or without a next row).
-        """
+        """The transitions that start at rows `ids` int64 [B]; see `sample`. Raises ValueError: a row that is not
+        sampleable (evicted, final, or without a next row)."""
         return self._reader.transitions(self._checked_ids(ids), images, following)
 
     def chunks(self, ids: np.ndarray, length: int) -> Chunks:
@@ -364,17 +366,14 @@ class ReplayBuffer:
         return buffer
 
     def load(self, folder: Path, ground: Ground | None = None, state: dict[str, Any] | None = None) -> bool:
-        """Replace everything by what `save` wrote; the stream then goes on as it would have, running episodes too: call
-        `interrupt` if the environments start anew.
+        """Replace everything by what `save` wrote; the stream then goes on as it would have. Running episodes go on
+        too: call `interrupt` if the environments start anew. Returns whether cached features were made anew.
 
         Args:
             folder: what `save` wrote.
             ground: makes cached features, of at most `memory.GROUNDED` rows at a time, where those that were saved are
                 of another digest, or none were.
             state: what `state_dict` gave then; else priorities begin anew, and listeners count what they hear.
-
-        Returns:
-            Whether cached features were made anew.
 
         Raises:
             ValueError: a missing, truncated or altered file, or one of another buffer's settings; or cached features

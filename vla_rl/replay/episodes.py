@@ -18,8 +18,8 @@ class EndedEpisode:
     """An episode whose last decision has been recorded, as far as its rows are still remembered.
 
     ids int64 [T]: the rows of its decisions, in order. whole: whether the first decision is among them. demo: whether
-    it was demonstrated. terminated: whether it ended by itself; else it was cut short. tokens int64 [T, K]. reward
-    float32 [T]. signals: [T, ...] by name.
+    any of its decisions was shown by an expert or a person. terminated: whether it ended by itself; else it was cut
+    short. tokens int64 [T, K]. reward float32 [T]. signals: [T, ...] by name.
     """
 
     ids: np.ndarray
@@ -162,7 +162,7 @@ def ended_episode(ring: Ring, last: int, signals: Sequence[Signal]) -> EndedEpis
     return EndedEpisode(
         ids=ids,
         whole=bool(columns["prev"][at[0]] < 0),
-        demo=bool(columns["demo"][at[0]]),
+        demo=bool(columns["demo"][at].any()),
         terminated=bool(columns["terminated"][at[-1]]),
         tokens=columns["tokens"][at].astype(np.int64),
         reward=columns["reward"][at],

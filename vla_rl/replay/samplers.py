@@ -9,8 +9,9 @@ import numpy as np
 from vla_rl.replay.ring import Ring
 from vla_rl.replay.sumtree import SumTree
 
-Priority = Literal["uniform", "success", "priority"]
-"""How rows are drawn: all alike; those alike that a positive return followed; in proportion to their priority."""
+Priority = Literal["uniform", "success", "priority", "demo"]
+"""How rows are drawn: all alike; those alike that a positive return followed; in proportion to their priority; those
+alike whose decision was shown (`demo`)."""
 REDRAWS = 32
 """Rounds of rejection before the sampleable rows are listed instead."""
 SPARE = 4
@@ -29,6 +30,7 @@ class Sampler:
         self._trees: dict[Priority, SumTree] = {}
         self._most = 1.0  # the highest priority so far
         self._witness = -1  # a row that could be drawn when somebody asked last
+        self._shown = bool(ring.columns["demo"].any())
 
     def draw(self, count: int, rng: np.random.Generator, finished_only: bool, by: Priority) -> np.ndarray:
         """The ids int64 [count] of rows, independently drawn. Raises NothingToSampleError where there is none."""
@@ -47,7 +49,8 @@ class Sampler:
                 return found[:count]
         good = self.ids(finished_only, by)
         if not len(good):
-            what = "success" if by == "success" else "finished episode" if finished_only else "transition"
+            named = {"success": "success", "demo": "demonstrated decision"}
+            what = named.get(by, "finished episode" if finished_only else "transition")
             raise NothingToSampleError(f"replay holds {self._ring.count} row(s) but no {what} to sample yet")
         shares = np.ones(len(good)) if tree is None else tree.weights[good % self._ring.capacity]
         return np.concatenate([found, rng.choice(good, count - len(found), p=shares / shares.sum())])
@@ -61,6 +64,11 @@ class Sampler:
             ids = self.ids(finished_only, by)
             self._witness = int(ids[-1]) if len(ids) else -1
         return self._witness >= 0
+
+    @property
+    def demonstrated(self) -> int:
+        """How many rows can be drawn whose decision was shown; nothing is counted before there is one."""
+        return round(self.tree("demo").total) if self._shown else 0
 
     def ids(self, finished_only: bool, by: Priority) -> np.ndarray:
         """The ids of all rows that can be drawn, ascending; takes time in proportion to the rows."""
@@ -89,6 +97,8 @@ class Sampler:
             at = ids[self._ring.alive(ids)] % self._ring.capacity
             if by == "success":
                 tree.set(at[self._ring.columns["returns"][at] > 0], 1.0)
+            elif by == "demo":
+                tree.set(at[self._followed_demo(at)], 1.0)
             else:
                 tree.set(at[self._ring.columns["next"][at] >= 0], self._most)
         return self._trees[by]
@@ -109,14 +119,23 @@ class Sampler:
 
     def weigh(self, prev: np.ndarray, returned: np.ndarray) -> None:
         """Give weights to rows that have a next one now (`prev`), and to slots whose returns are known now."""
+        at = prev[self._ring.alive(prev)] % self._ring.capacity
+        shown = at[self._followed_demo(at)]
+        self._shown = self._shown or len(shown) > 0
         if "priority" in self._trees:
-            self._trees["priority"].set(prev[self._ring.alive(prev)] % self._ring.capacity, self._most)
+            self._trees["priority"].set(at, self._most)
+        if "demo" in self._trees:
+            self._trees["demo"].set(shown, 1.0)
         self.reweigh(returned)
 
     def reweigh(self, returned: np.ndarray) -> None:
         """Give weights to slots whose returns are known now, or are others than before."""
         if "success" in self._trees and len(returned):
             self._trees["success"].set(returned, self._ring.columns["returns"][returned] > 0)
+
+    def _followed_demo(self, at: np.ndarray) -> np.ndarray:
+        """Which slots hold a decision that was shown, and whose next row is there: bool [B]."""
+        return self._ring.columns["demo"][at] & (self._ring.columns["next"][at] >= 0)
 
     def forget(self, at: np.ndarray) -> None:
         """Draw the slots `at` no more."""

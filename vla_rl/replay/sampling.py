@@ -61,10 +61,11 @@ def sample_mixed(
     own: Own | None = None,
     **wanted: Unpack[Wanted],
 ) -> Batch:
-    """`round(batch_size * demo_share)` rows of `demos`, then rows of `online`; `batch.demo` tells them apart.
+    """`round(batch_size * demo_share)` rows that were shown, then rows of `online`, whoever decided them.
 
-    While one buffer has nothing to sample yet, the other gives the whole batch. `index` counts within
-    the buffer that a row came from.
+    Those shown are of `demos`, and of `online` where a person took over there: all alike (HIL-SERL, arXiv 2410.21845).
+    `batch.demo` tells of every row whether it was shown. While one buffer has nothing to sample yet, the other gives
+    the whole batch. `index` counts within the buffer that a row came from.
 
     own: how the rows of `online` are drawn; uniformly unless it says otherwise. The other arguments are those of
         `ReplayBuffer.sample`.
@@ -91,6 +92,21 @@ def sample_mixed(
         )
     if len(ready) == 1:
         ready = [(ready[0][0], batch_size)]
-    ways = {id(demos): Own(), id(online): own or Own()}
-    parts = [ways[id(buffer)].sample(buffer, count, rng, **wanted) for buffer, count in ready]
+    dealt = [(buffer, count, own or Own() if buffer is online else Own()) for buffer, count in ready]
+    taken = _taken_over(online, demos, from_demos, rng, finished_only)
+    if taken:
+        rest = from_demos - taken
+        dealt = [(demos, rest, Own()), (online, taken, Own(by="demo")), (online, batch_size - from_demos, own or Own())]
+    parts = [way.sample(buffer, count, rng, **wanted) for buffer, count, way in dealt if count]
     return Batch.concatenate(parts, online.recycler)
+
+
+def _taken_over(
+    online: ReplayBuffer, demos: ReplayBuffer, count: int, rng: np.random.Generator, finished_only: bool
+) -> int:
+    """How many of `count` rows that were shown are of `online`: as many as its share of all of them says, drawn."""
+    if not count or not online.demonstrated or not online.can_sample(finished_only, "demo"):
+        return 0
+    if not demos.can_sample(finished_only):
+        return count
+    return int(rng.binomial(count, online.demonstrated / (online.demonstrated + demos.demonstrated)))

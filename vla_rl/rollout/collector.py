@@ -15,6 +15,7 @@ from vla_rl.envs.vector import Steps, VectorEnvs
 from vla_rl.registry import FaultError
 from vla_rl.replay import ReplayBuffer
 from vla_rl.rollout.group import Group, replaced
+from vla_rl.rollout.pilot import Flight, Pilot, Turn, judged
 from vla_rl.rollout.task_statistics import TaskStatistics
 from vla_rl.runtime.logger import Log
 from vla_rl.specs import COST, EPISODE_TASK, REMEMBERED, VERIFIED, check_training_seed
@@ -41,6 +42,9 @@ class Collector:
         groups: of lanes, in turn; at most one for each lane.
         tasks: the name of each lane's task; of several, success is told of each, too. A row's signal `task` is the
             place of its task among those that are named, in the order of their first lanes.
+
+    Attributes:
+        pilot: who looks on and may decide for some lanes in the policy's place; None for nobody.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Collector:
         tasks: Sequence[str] = (),
     ) -> None:
         self.envs, self.replay = envs, replay
+        self.pilot: Pilot | None = None
         seeds = range(seed, seed + envs.count) if isinstance(seed, int) else seed
         self._seeds = [check_training_seed(each) for each in seeds]
         observation = envs.reset(self._seeds).observation
@@ -61,7 +66,7 @@ class Collector:
             some, count = slice(int(lanes[0]), int(lanes[-1]) + 1), len(lanes)
             seen = {key: value[some] for key, value in observation.items()}
             none = np.zeros(count, bool)
-            group = Group(some, seen, none, ~none, none, History(replay.stack))
+            group = Group(some, seen, none, ~none, none, History(replay.stack), Flight(none))
             self._groups.append(group)
         self._turn = self._groups[0]
         self.tasks = list(dict.fromkeys(tasks))
@@ -70,6 +75,11 @@ class Collector:
         replay.listen(self._latest)
         self.episodes = self.invalid_episodes = self.invalid_in_a_row = 0
         self.last_error = ""
+
+    @property
+    def lane_tasks(self) -> list[str]:
+        """The name of each lane's task; none where tasks have no names."""
+        return [self.tasks[number] for number in self._tasks.tolist()] if self.tasks else []
 
     @property
     def turn(self) -> slice:
@@ -95,14 +105,24 @@ class Collector:
         self._groups.rotate(-1)
         made = self._take_in(group, log)
         with log.timed("act"):
-            seen = group.history.push(group.observation, group.fresh)
-            group.decision = act(seen)
-        noted = group.decision.remembered
+            seen = group.history.push(group.observation, group.fresh, group.again)
+            decision = act(seen)
+        group.turn = turn = self._turn_of(group, decision)
+        group.again = None if turn.whole else turn.rests
+        noted = decision.remembered
         if noted is not None:
             group.observation = {**group.observation, REMEMBERED: seen.get(REMEMBERED, np.zeros_like(noted))}
-            group.history.remember(noted)
-        self.envs.send(group.decision.tokens, group.lanes)
+            group.history.remember(noted, group.again)
+        group.flight.send(self.envs, group.lanes, turn)
         return made
+
+    def _turn_of(self, group: Group, decision: Decision) -> Turn:
+        """What the lanes are to do, by the policy or by who decides in its place."""
+        if self.pilot is None:
+            return Turn.of(decision)
+        turn = self.pilot.turn(group.lanes, group.observation, group.final, decision)
+        assert not (turn.rests & group.final).any(), "an episode that is over rests"
+        return turn
 
     def settle(self, log: Log) -> int:
         """Take in what came of all decisions, so that nothing is under way; returns how many transitions that made."""
@@ -110,32 +130,38 @@ class Collector:
 
     def _receive(self, group: Group, log: Log) -> None:
         """Wait for what comes of the group's decisions."""
-        if group.decision is not None and group.steps is None:
+        if group.turn is not None and group.steps is None:
             with log.timed("step"):
-                group.steps = self.envs.receive()
+                group.steps = group.flight.receive(self.envs, group.observation, group.turn)
 
     def _take_in(self, group: Group, log: Log) -> int:
         """Remember what came of the group's decisions, if any are under way; how many transitions that made."""
-        if group.decision is None:
+        if group.turn is None:
             return 0
         self._receive(group, log)
-        decision, steps, group.decision, group.steps = group.decision, group.steps, None, None
+        turn, steps, group.turn, group.steps = group.turn, group.steps, None, None
         assert steps is not None, "they have been received"
+        acted = ~turn.rests
+        if turn.verdict.any():
+            steps, group.flight.anew = judged(steps, turn.verdict)
+        if self.pilot is not None:
+            self.pilot.saw(group.lanes, steps, acted, group.final)
         said = np.array([spoilt(info) for info in steps.infos])
         broke = said & ~group.final
         left_out = group.spoilt | broke
         with log.timed("remember"):
             if broke.any():
                 self.replay.discard(group.lanes.start + np.flatnonzero(broke))
-            signals = decision.extras | self._told(group, steps)
-            self._remember(group, decision, steps, signals, ~left_out)
-        made = int((~group.final).sum())
+            signals = turn.decision.extras | self._told(group, steps)
+            self._remember(group, turn, steps, signals, acted & ~left_out)
+        made = int((acted & ~group.final).sum())
         ended = (steps.terminated | steps.truncated) & ~group.final
         self.episodes += int((ended & ~left_out).sum())
         self._count_invalid(ended & left_out, ended & ~left_out, steps.infos)
         # Where an episode was reset, what is said is said of the next one.
-        group.spoilt = np.where(group.final, said, left_out)
-        group.observation, group.final, group.fresh = steps.observation, ended, group.final
+        before, group.spoilt = group.final, np.where(group.final, said, left_out)
+        group.observation, group.final = steps.observation, ended
+        group.fresh = np.where(acted, before, group.fresh)
         return made
 
     def _count_invalid(self, invalid: np.ndarray, valid: np.ndarray, infos: list[dict[str, Any]]) -> None:
@@ -162,18 +188,19 @@ class Collector:
         return told
 
     def _remember(
-        self, group: Group, decision: Decision, steps: Steps, signals: dict[str, np.ndarray], kept: np.ndarray
+        self, group: Group, turn: Turn, steps: Steps, signals: dict[str, np.ndarray], kept: np.ndarray
     ) -> None:
         """Write the rows of those lanes that `kept` (bool [B]) says to replay."""
         lanes = np.arange(group.lanes.start, group.lanes.stop)
         rows: dict[str, Any] = {
             "observation": group.observation,
-            "tokens": decision.tokens,
+            "tokens": turn.decision.tokens,
             "reward": steps.reward,
             "terminated": steps.terminated,
             "truncated": steps.truncated,
             "final": group.final,
-            "features": decision.features,
+            "features": turn.decision.features,
+            "demo": turn.shown & ~group.final,
             "lanes": lanes,
             "signals": signals,
         }
@@ -196,9 +223,14 @@ class Collector:
             )
 
     def statistics(self) -> dict[str, float]:
-        """What the log shows of the episodes; of those that the environment spoilt, their number alone."""
+        """What the log shows of the episodes; of those that the environment spoilt, their number alone.
+
+        Where people took over, `train/taken_over`: how many of their decisions replay holds.
+        """
+        taken_over = self.replay.demonstrated
         return {
             **self.replay.statistics(),
+            **({"train/taken_over": float(taken_over)} if taken_over else {}),
             "train/episodes": float(self.episodes),
             "train/invalid_episodes": float(self.invalid_episodes),
         }

@@ -11,14 +11,16 @@ import numpy as np
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.envs.history import History
 from vla_rl.envs.vector import Steps
+from vla_rl.rollout.pilot import Flight, Turn
 
 
 @dataclass
 class Group:
     """Lanes that are acted for together. observation: their newest. final, fresh: bool [B], whether it ends, or begins,
     an episode. spoilt: bool [B], whether the environment spoilt the episode, which is then forgotten to its end.
-    decision: what their environments are at; None where they rest. steps: what came of it, where that is known, but not
-    taken in yet."""
+    turn: what their environments are at; None where all rest. flight: how they were sent to it. again: bool [B], lanes
+    that rested in the last turn, and show the same once more; None for none. steps: what came of the turn, where
+    that is known, but not taken in yet."""
 
     lanes: slice
     observation: dict[str, Any]
@@ -26,7 +28,9 @@ class Group:
     fresh: np.ndarray
     spoilt: np.ndarray
     history: History
-    decision: Decision | None = None
+    flight: Flight
+    turn: Turn | None = None
+    again: np.ndarray | None = None
     steps: Steps | None = None
 
     def begin(self, lanes: Sequence[int], shown: dict[str, Any]) -> None:
@@ -35,10 +39,12 @@ class Group:
         for key, values in shown.items():
             if key in self.observation:
                 self.observation[key] = replaced(self.observation[key], rows, [values[lane] for lane in lanes])
-        self.final[rows], self.fresh[rows], self.spoilt[rows] = False, True, False
+        self.final[rows], self.fresh[rows], self.spoilt[rows], self.flight.anew[rows] = False, True, False, False
+        if self.again is not None:
+            self.again[rows] = False
 
     def state_dict(self, told: Collection[str]) -> dict[str, Any]:
-        """Where the lanes stand; of the infos of `steps`, what is `told` by these keys. A decision must have steps."""
+        """Where the lanes stand; of the infos of `steps`, what is `told` by these keys. A turn must have steps."""
         return {
             "lanes": [self.lanes.start, self.lanes.stop],
             "observation": self.observation,
@@ -46,7 +52,9 @@ class Group:
             "fresh": self.fresh,
             "spoilt": self.spoilt,
             "history": self.history.state_dict(),
-            "decision": None if self.decision is None else vars(self.decision),
+            "anew": self.flight.anew,
+            "again": self.again,
+            "turn": None if self.turn is None else vars(self.turn) | {"decision": vars(self.turn.decision)},
             "steps": None if self.steps is None else _steps_state(self.steps, told),
         }
 
@@ -55,11 +63,14 @@ class Group:
         """A group that stands where `state_dict` says. Raises KeyError or TypeError where that says something else."""
         history = History(stack)
         history.load_state_dict(state["history"])
+        turn = state["turn"]
         return cls(
             slice(*state["lanes"]),
             **{name: state[name] for name in ("observation", "final", "fresh", "spoilt")},
             history=history,
-            decision=None if state["decision"] is None else Decision(**state["decision"]),
+            flight=Flight(state["anew"]),
+            turn=None if turn is None else Turn(**{**turn, "decision": Decision(**turn["decision"])}),
+            again=state["again"],
             steps=None if state["steps"] is None else Steps(**state["steps"]),
         )
 

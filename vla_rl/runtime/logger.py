@@ -17,7 +17,8 @@ from typing import Any, Self
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-METRICS_FILE = "metrics.jsonl"
+from vla_rl.paths import METRICS_FILE
+
 LINE_EVERY = 30.0
 """Seconds between two lines on how far a run is, where there is no terminal to draw a bar in."""
 

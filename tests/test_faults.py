@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -20,6 +21,7 @@ from vla_rl.eval import evaluate_checkpoint
 from vla_rl.evaluation.eval_info import INFO_FILE
 from vla_rl.registry import FaultError
 from vla_rl.runtime import checkpoint
+from vla_rl.runtime.generations import generations
 from vla_rl.runtime.signals import INTERRUPTED
 from vla_rl.sft import sft
 from vla_rl.specs import HELD_OUT_SEEDS, training_seeds
@@ -72,6 +74,30 @@ def test_a_run_goes_on_after_an_episode_that_was_lost(line: list[str], tmp_path:
     assert last["train/episodes"] > 3
     assert last["train/skipped_steps"] == 0
     assert any("critic/loss" in each for each in metrics(tmp_path / "run"))
+
+
+def test_a_run_goes_on_without_the_rows_of_a_damaged_file_and_can_be_exported(line: list[str], tmp_path: Path) -> None:
+    train.train(config.load([*line, "train.save_every=32"]))
+    folder, out = tmp_path / "run", tmp_path / "exported"
+    newest, older = (each.folder / "training_state" / "replay" for each in generations(folder / "checkpoints"))
+    shared = next(path for path in newest.iterdir() if path.name in os.listdir(older) and path.name != "replay.json")
+    with open(shared, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.warns(UserWarning, match="rows are lost; the others stand"):
+        assert cli.main(["export", str(folder), str(out)]) == 0
+    place = checkpoint.locate(folder)
+    assert place.policy == newest.parents[1] / "pretrained_model", "to act, a policy needs no replay"
+    with pytest.warns(UserWarning, match=rf"{shared.name}.*no checkpoint is whole, so that of step 6\d goes on"):
+        train.train(config.load([f"run_dir={folder}", "resume=true", "train.steps=96"]))
+    assert metrics(folder)[-1]["train/lost_rows"] > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generation = checkpoint.latest(folder)
+    assert generation is not None
+    assert generation.step >= 96
 
 
 def test_a_run_whose_episodes_are_all_invalid_stops_with_a_checkpoint(

@@ -103,9 +103,17 @@ def test_a_listed_modules_class_is_built_and_checked(plugin: Path) -> None:
     assert said == "env.sensors[0]: step must be positive, got -1.0"
 
 
-@pytest.mark.parametrize("name", ["my_dials:not_a_class", "my_dials:Nothing", "my_dials:Path.home", "my_dials:Path"])
-def test_only_a_components_class_is_built(plugin: Path, name: str) -> None:
-    assert "is not a dataclass" in refusal("sensors", {"type": name}, plugins=["my_dials"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("my_dials:not_a_class", "is not a dataclass"),
+        ("my_dials:Path", "is not a dataclass"),
+        ("my_dials:Path.home", "has no 'Path.home'"),
+        ("my_dials:Dail", "has no 'Dail'; did you mean 'Dial'?"),
+    ],
+)
+def test_only_a_components_class_is_built(plugin: Path, name: str, said: str) -> None:
+    assert said in refusal("sensors", {"type": name}, plugins=["my_dials"])
 
 
 def test_a_listed_package_lists_the_modules_inside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

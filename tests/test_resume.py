@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from vla_rl import build, config, resume, train, train_state
 from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.envs.vector import VectorEnvs
 from vla_rl.evaluation.episodes import Evaluator
+from vla_rl.evaluation.outcome import EvalResult, Outcome
 from vla_rl.registry import ConfigError
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.learner import Learner
@@ -255,7 +257,8 @@ def test_validation_seeds_are_dealt_out_to_the_processes_and_their_successes_gat
 
     def evaluated(self: Evaluator, actor: Any, mine: Any, films: int, **further: Any) -> Any:
         seeds.append(list(mine))
-        return {"line": SimpleNamespace(successes=1, valid=[None] * len(mine), n_invalid=0)}
+        played = [replace(Outcome.lost(seed, ""), invalid=False, success=seed == mine[0]) for seed in mine]
+        return {"line": EvalResult("line", tuple(played))}
 
     monkeypatch.setattr(Evaluator, "tasks", evaluated)
     for rank in range(3):

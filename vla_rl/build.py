@@ -43,7 +43,7 @@ def env_factories(
     return {one.env.name: env_factory(one, spec, render_mode, past) for one in run.each()}
 
 
-def with_gamma(run: RunConfig) -> RunConfig:
+def with_gamma(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
     """The run with a number for `algorithm.gamma` where that is "auto"; else as it is.
 
     A reward at the end of the typical demonstration counts 1 / e at its beginning: gamma = 1 - 1 / T, where T is the
@@ -55,7 +55,7 @@ def with_gamma(run: RunConfig) -> RunConfig:
     """
     if run.algorithm.needs.gamma is not None:
         return run
-    spec = env_spec(run)
+    spec = env_spec(run) if spec is None else spec
     shown = [episodes for episodes in demonstrations(run, spec) if len(episodes)]
     if not shown:
         raise ConfigError(

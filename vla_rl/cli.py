@@ -1,4 +1,4 @@
-"""The command line: `vla-rl demos | sft | train | eval | play | cockpit | audit | export | compare | list | bench`.
+"""The command line: `vla-rl demos | sft | train | eval | play | cockpit | audit | export | compare | list | ...`.
 
 Imports nothing heavy: a command's own module is imported when the command runs.
 """
@@ -18,12 +18,28 @@ from vla_rl import __version__
 from vla_rl.specs import readable
 
 COMMANDS = {
-    "demos": ("vla_rl.data.record:record", "record demonstrations of the environment's scripted expert"),
-    "sft": ("vla_rl.sft:sft", "start a policy: imitate the demonstrations"),
-    "train": ("vla_rl.train:train", "fine-tune a policy from its own outcomes"),
-    "eval": ("vla_rl.eval:evaluate_tasks", "measure a checkpoint on held-out seeds, with videos and a report"),
+    "demos": (
+        "vla_rl.data.record:record",
+        "record demonstrations of the environment's scripted expert",
+        "vla-rl demos experiment=reach demos.episodes=8",
+    ),
+    "sft": (
+        "vla_rl.sft:sft",
+        "start a policy: imitate the demonstrations",
+        "vla-rl sft experiment=reach run_dir=outputs/start",
+    ),
+    "train": (
+        "vla_rl.train:train",
+        "fine-tune a policy from its own outcomes",
+        "vla-rl train experiment=reach train.checkpoint=outputs/start run_dir=outputs/rl",
+    ),
+    "eval": (
+        "vla_rl.eval:evaluate_tasks",
+        "measure a checkpoint on held-out seeds, with videos and a report",
+        "vla-rl eval eval.checkpoint=outputs/rl eval.episodes=100",
+    ),
 }
-"""Each command of a run: the function that carries it out, given the RunConfig, and what it does."""
+"""Each command of a run: the function that carries it out, given the RunConfig, what it does, and an example."""
 
 GROUPS = (
     "envs",
@@ -71,12 +87,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; overrides may stand before and after the flags."""
     top = parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may follow
+        _function("vla_rl.config.completion:answer")(top)
     options, rest = top.parse_known_args(arguments)
     if any(text.startswith("-") for text in rest) or (rest and not hasattr(options, "overrides")):
-        top.error(f"unrecognized arguments: {' '.join(rest)}")
+        top.error(f"unrecognized arguments: {' '.join(rest)}{_flag_meant(top, rest, arguments)}")
     if rest:
         options.overrides += rest
     return options
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in the first line of its help what the command does, and the nearest good one of a wrong choice."""
+
+    def format_help(self) -> str:
+        usage, _, rest = super().format_help().partition("\n\n")
+        said, _, rest = rest.partition("\n\n")
+        return f"{said}\n\n{usage}\n\n{rest}" if self.description else f"{usage}\n\n{said}\n\n{rest}"
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            from vla_rl.registry import nearest
+
+            raise argparse.ArgumentError(action, f"no {value!r}; {nearest(value, action.choices or ())}") from error
+
+
+def _flag_meant(top: argparse.ArgumentParser, rest: Sequence[str], arguments: Sequence[str] | None) -> str:
+    """The nearest flag of the command, where an unknown one was given."""
+    from vla_rl.registry import nearest
+
+    wrong = next((text for text in rest if text.startswith("--")), None)
+    commands = next(each for each in top._actions if isinstance(each, argparse._SubParsersAction)).choices
+    given = sys.argv[1:] if arguments is None else arguments
+    chosen = next((commands[word] for word in given if word in commands), top)
+    flags = [flag for action in chosen._actions for flag in action.option_strings if flag.startswith("--")]
+    return f"; {nearest(wrong, flags)}" if wrong else ""
 
 
 def _is_for_user(error: Exception) -> bool:
@@ -88,66 +135,99 @@ def _is_for_user(error: Exception) -> bool:
 
 def parser() -> argparse.ArgumentParser:
     """Every command and option."""
-    top = argparse.ArgumentParser(
-        prog="vla-rl", description="Reinforcement learning for vision-language-action policies."
+    top = Parser(
+        prog="vla-rl",
+        description="Reinforcement learning for vision-language-action policies.",
+        epilog=_example("vla-rl train experiment=reach", "`vla-rl COMMAND --help` explains a command."),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"vla-rl {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--traceback", action="store_true", help=f"show where an error came from (or set {DEBUG})")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, (_, purpose) in COMMANDS.items():
-        command = commands.add_parser(name, parents=[common], help=purpose, description=f"{purpose.capitalize()}.")
-        _add_overrides(command, "KEY=VALUE", "such as env=push train.steps=1000 (--print shows every key)")
-        command.add_argument("--print", action="store_true", help="print the composed config, and do nothing else")
+
+    def add(name: str, purpose: str, example: str) -> argparse.ArgumentParser:
+        """A command, whose help says its purpose first and an example last."""
+        return commands.add_parser(
+            name,
+            parents=[common],
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            epilog=_example(example),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    for name, (_, purpose, example) in COMMANDS.items():
+        command = add(name, purpose, example)
+        _add_overrides(command, "KEY=VALUE", "settings, such as env=push train.steps=1000; --print shows every key")
+        command.add_argument("--print", action="store_true", help="print the composed config and do nothing else")
         command.add_argument(
             "-m", "--multirun", action="store_true", help="a run for each combination of values, such as seed=1,2,3"
         )
         command.add_argument("--jobs", type=int, help="with -m: runs at once; default: one for each two cores")
         command.set_defaults(run=_run, command=name)
-    play = commands.add_parser(
-        "play", parents=[common], help="act yourself, in a window or by lines of text, and record demonstrations"
+    play = add(
+        "play",
+        "act yourself, in a window or by lines of text, and record demonstrations",
+        "vla-rl play pick demos.path=my_demos",
     )
-    _add_overrides(play, "ENV|KEY=VALUE", "such as pick, env=pick, demos.path=my_demos, demos.seed=100")
-    play.add_argument("--lines", action="store_true", help="by lines on stdin; also what happens without a screen")
-    play.add_argument("--append", action="store_true", help="add to the demonstrations that lie in demos.path")
+    _add_overrides(
+        play, "ENV|KEY=VALUE", "an environment, such as pick, and settings, such as demos.path=my_demos demos.seed=100"
+    )
+    play.add_argument(
+        "--lines", action="store_true", help="act by lines of text on stdin; the default where there is no screen"
+    )
+    play.add_argument("--append", action="store_true", help="add to the demonstrations in demos.path")
     play.set_defaults(run=_play, command="play")
-    cockpit = commands.add_parser(
-        "cockpit", parents=[common], help="a page: watch a run, take over, hand back; or act in an environment"
+    cockpit = add(
+        "cockpit",
+        "open a page to watch a run, take over and hand back; or to act in an environment",
+        "vla-rl cockpit outputs/rl",
     )
     _add_overrides(cockpit, "RUN|ENV|KEY=VALUE", "a run's folder; or as for play, such as pick, demos.path=my_demos")
     cockpit.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: this machine alone")
     cockpit.add_argument("--port", type=int, default=8700, help="default: 8700; 0 takes a free one")
-    cockpit.add_argument("--append", action="store_true", help="add to the demonstrations that lie in demos.path")
+    cockpit.add_argument("--append", action="store_true", help="add to the demonstrations in demos.path")
     cockpit.set_defaults(run=_cockpit, command="cockpit")
-    audit = commands.add_parser(
-        "audit", parents=[common], help="whether an environment can be trusted: exit code 0 where it can, 1 where not"
+    audit = add(
+        "audit",
+        "check whether an environment can be trusted: exit code 0 if it can, 1 if not",
+        "vla-rl audit pick --episodes 50",
     )
-    _add_overrides(audit, "ENV|KEY=VALUE", "such as pick, env=pick, Reacher-v5, env.kwargs.horizon=30")
-    audit.add_argument("--episodes", type=int, default=100, help="for each policy; default: 100")
+    _add_overrides(
+        audit,
+        "ENV|KEY=VALUE",
+        "an environment, such as pick or Reacher-v5, and settings, such as env.kwargs.horizon=30",
+    )
+    audit.add_argument("--episodes", type=int, default=100, help="episodes of each policy; default: 100")
     audit.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     audit.set_defaults(run=_audit, command="audit")
-    export = commands.add_parser(
-        "export", parents=[common], help="write demonstrations, or a run's replay, as a LeRobotDataset (v3)"
+    export = add(
+        "export",
+        "write demonstrations, or a run's replay, as a LeRobotDataset (v3)",
+        "vla-rl export outputs/demos/reach my_dataset --mode video",
     )
     export.add_argument("source", type=Path, help="a folder of demonstrations, or of a run")
     export.add_argument("out", type=Path, help="the dataset's folder; must not exist yet")
-    _add_overrides(export, "KEY=VALUE", "of the run's config, such as plugins=[my_module]")
+    _add_overrides(export, "KEY=VALUE", "settings of the run, such as plugins=[my_module]")
     export.add_argument("--mode", choices=("image", "video"), default="image", help="image: lossless; video: smaller")
-    export.add_argument("--fps", type=float, default=10, help="frames a second, as the dataset tells it; default: 10")
+    export.add_argument("--fps", type=float, default=10, help="frames a second that the dataset states; default: 10")
     export.set_defaults(run=_export)
-    compare = commands.add_parser(
-        "compare", parents=[common], help="runs beside one another, on one page: seeds as bands, differences, films"
+    compare = add(
+        "compare",
+        "compare runs on one page: seeds as bands, differences, films",
+        "vla-rl compare outputs/rl outputs/other --out outputs/compare.html",
     )
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder of a run, evaluation or sweep")
     compare.add_argument("--out", type=Path, help="the page, or its folder; default: one in outputs/compare")
     compare.add_argument("--metric", action="append", default=[], help="draw this key of metrics.jsonl, too")
     compare.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     compare.set_defaults(run=_compare)
-    listing = commands.add_parser("list", parents=[common], help="what a config may name, and its parameters")
+    listing = add("list", "list what a config can name, with its parameters", "vla-rl list sensors")
     listing.add_argument("group", nargs="?", choices=GROUPS, help="one group; default: all")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     listing.set_defaults(run=_list)
-    bench = commands.add_parser("bench", parents=[common], help="speed and memory, as shares of what is possible")
+    bench = add("bench", "measure speed and memory, as shares of what is possible", "vla-rl bench envs pick reach")
     bench.add_argument(
         "suite",
         nargs="?",
@@ -166,12 +246,23 @@ def parser() -> argparse.ArgumentParser:
         "run's folder, and KEY=VALUE",
     )
     bench.add_argument("--large", action="store_true", help="with policy: a backbone of SmolVLM-256M's size too")
-    bench.add_argument("--states", type=int, default=32, help="with critic: states that are asked about; default: 32")
+    bench.add_argument("--states", type=int, default=32, help="with critic: states to ask about; default: 32")
     bench.add_argument("--decisions", type=int, default=8, help="with critic: decisions at each; default: 8")
     bench.add_argument("--rollouts", type=int, default=16, help="with critic: rollouts of each; default: 16")
     bench.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     bench.set_defaults(run=_bench)
+    completion = add(
+        "completion",
+        "print what lets your shell complete commands, keys and environments",
+        'eval "$(vla-rl completion bash)"    (in ~/.bashrc; for zsh in ~/.zshrc, after compinit)',
+    )
+    completion.add_argument("shell", choices=("bash", "zsh"))
+    completion.set_defaults(run=_completion)
     return top
+
+
+def _example(line: str, *more: str) -> str:
+    return "\n".join([f"example:\n  {line}", *more])
 
 
 def _add_overrides(command: argparse.ArgumentParser, metavar: str, examples: str) -> None:
@@ -237,6 +328,10 @@ def _list(options: argparse.Namespace) -> None:
     groups = [options.group] if options.group else list(GROUPS)
     found = {group: catalog.describe_group(group) for group in groups}
     print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else catalog.to_text(found))
+
+
+def _completion(options: argparse.Namespace) -> None:
+    print(_function("vla_rl.config.completion:script")(options.shell))
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from vla_rl.data.lerobot.layout import Mode
 from vla_rl.data.lerobot.replays import Act
 from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
+from vla_rl.replay.journal import STATE_FILE
 
 if TYPE_CHECKING:
     from vla_rl.envs import EnvSpec
@@ -68,10 +69,12 @@ def _export_run(
     generation = checkpoint.latest(source)
     if generation is None or not (generation.folder / STATE / REPLAY).is_dir():
         raise ConfigError(f"{source}: holds no checkpoint with a replay")
+    if lost := [path for path in generation.damaged if path.name == STATE_FILE]:
+        raise ConfigError(f"{lost[0]}: damaged, so that nothing of the replay can be read")
     with tempfile.TemporaryDirectory(dir=out.parent if out.parent.is_dir() else None) as scratch:
         limits = {"ram_bytes": run.replay.ram_bytes, "disk_bytes": run.replay.disk_bytes}
         replays = [
-            ReplayBuffer.of_saved(saved, **limits, folder=Path(scratch, saved.parent.name))
+            ReplayBuffer.of_saved(saved, generation.damaged, **limits, folder=Path(scratch, saved.parent.name))
             for saved in sorted(generation.folder.glob("training_state*/replay"))  # one of each process
         ]
         return lerobot.write_replay(

@@ -109,12 +109,16 @@ def resolve(group: str, name: str, plugins: Sequence[str] = (), path: str = "typ
     if not any(module == plugin or module.startswith(f"{plugin}.") for plugin in plugins if plugin):
         raise ConfigError(
             f"{path}: {name!r} lies in module {module!r}, which the run's `plugins` do not list "
-            f"(listed: {', '.join(plugins) or 'none'}); add it there to let the config import it"
+            f"(listed: {', '.join(plugins) or 'none'}); plugins=[{','.join([*plugins, module])}] lets it be imported"
         )
     try:
-        found = getattr(importlib.import_module(module), attribute, None)
+        there = importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(f"{path}: cannot import {module!r}: {error}") from error
+    found = getattr(there, attribute, None)
+    if found is None:
+        classes = [each for each, value in vars(there).items() if dataclasses.is_dataclass(value)]
+        raise ConfigError(f"{path}: module {module!r} has no {attribute!r}; {nearest(attribute, classes)}")
     return _component(found, name, path)
 
 

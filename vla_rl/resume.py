@@ -152,14 +152,19 @@ def restore(folder: Path, state: TrainState) -> int:
     load_algorithm(state, saved, generation.folder)
     encode_anew(state)  # nothing to do, unless the backbone is another one by now
     ground = build.grounding(state.policy)
-    if state.replay.load(part / REPLAY, ground, own.get("replay")):
+    if state.replay.load(part / REPLAY, ground, own.get("replay"), generation.damaged):
         print(f"features: {part / REPLAY} holds none of this backbone; made for its {len(state.replay)} rows")
     if "log" in own:  # which older versions did not save
         state.log.load_state_dict(own["log"])
     state.collector.episodes, state.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
     state.critic_health = saved.get("critic_health", "")
     state.progress.load_state_dict(generation.step, saved.get("progress"))
-    state.progress.step += agreed(learner, go_on(part / LANES, state))[0]
+    made = 0
+    if generation.damaged:  # and with it, perhaps, episodes that are under way
+        state.replay.interrupt()
+    else:
+        made = go_on(part / LANES, state)
+    state.progress.step += agreed(learner, made)[0]
     checkpoint.set_rng_state(own["rng"], state.rng)  # at last: nothing of the above shall draw from them
     return generation.step
 

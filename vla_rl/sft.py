@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vla_rl import build
+from vla_rl import Verb, build, config
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.config import RunConfig, SftConfig
 from vla_rl.models.policy import Policy
@@ -20,8 +20,10 @@ from vla_rl.runtime.run_folder import starting
 from vla_rl.runtime.signals import Stop
 
 
-def sft(run: RunConfig) -> Path:
+def sft(run: RunConfig | str, *overrides: str) -> Path:
     """Train a fresh policy on the demonstrations of `run.demos.path`; returns its checkpoint's folder.
+
+    run: a config, or the first of the overrides, as on the command line.
 
     With `sft.steps` 0 it is the policy as it starts; with `demos.episodes` 0 too it has seen no demonstration at all.
 
@@ -31,6 +33,7 @@ def sft(run: RunConfig) -> Path:
         ConfigError: the run wants steps, but no demonstrations.
         SystemExit: code `INTERRUPTED` after SIGTERM or Ctrl-C, with the checkpoint written.
     """
+    run = config.given(run, overrides, "sft")
     if run.demos.episodes == 0 and run.sft.steps > 0:
         raise ConfigError(
             "demos.episodes: 0, so that there is nothing to imitate; train from reward alone, record some, or set "
@@ -96,3 +99,6 @@ def imitation_step(
         loss = policy.imitation_loss(features, rows.labels, settings.label_smoothing).float().mean()
     norm = learner.step(loss, optimizer, clip)
     return {"sft/loss": loss.detach(), "sft/grad_norm": norm}
+
+
+Verb.make(__name__)

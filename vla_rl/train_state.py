@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 
 from vla_rl import build
 from vla_rl.algorithms.algorithm import ActsByScorer, Algorithm, Decision
@@ -18,6 +19,7 @@ from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
 from vla_rl.config import RunConfig
 from vla_rl.envs import EnvSpec, Past, lanes
+from vla_rl.envs.given import GivenEnvs, given_spec
 from vla_rl.envs.vector import VectorEnvs, spare_cores
 from vla_rl.evaluation.critic_health import CriticHealth
 from vla_rl.evaluation.episodes import Evaluator, workers_of
@@ -143,8 +145,8 @@ class TrainState:
         return metrics
 
 
-def make(run: RunConfig, folder: Path) -> TrainState:
-    """Build every part of the run, once; its tracker writes into `folder`.
+def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainState:
+    """Build every part of the run, once; its tracker writes into `folder`. given: to act in, see `taking`.
 
     Where that holds a run which goes on, its policy is the one that was saved last, and nothing is looked for where it
     was started from.
@@ -155,9 +157,10 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     begun = Begun.of(folder)
     if begun is not None:
         begun.check(run, folder)
-    run = build.with_gamma(run)
+    taken = None if given is None else given_spec(given, run.action_space, run.plugins)
+    run = build.with_gamma(run, taken)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
-    spec = build.env_spec(run)
+    spec = taken or build.env_spec(run)
     learner = build.learner(run, folder)
     shown = build.demonstrations(run, spec)
     policy = learner.prepare(build.start_policy(run, spec, shown, begun))
@@ -183,12 +186,11 @@ def make(run: RunConfig, folder: Path) -> TrainState:
     demos = build.demo_replay(run, spec, policy, shown, cache.cached)
     build.check_returns(run, spec, demos)
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
-    makers = build.env_factories(run, spec, past=past(run, learner, begun))
-    dealt = lanes(makers, run.train.num_envs)
+    dealt = lanes(build.env_factories(run, spec, past=past(run, learner, begun)), run.train.num_envs)
     seeds, spare = lane_seeds(run.seed, run.train.num_envs, learner, folder)
-    envs = VectorEnvs(
-        [lane.make for lane in dealt], run.train.num_envs, workers, run.train.step_timeout, run.train.restarts, spare
-    )
+    limits = workers, run.train.step_timeout, run.train.restarts, spare
+    making = [lane.make for lane in dealt]
+    envs = GivenEnvs(given, spec.tokens) if given else VectorEnvs(making, len(making), *limits)
     replay.listen(acting := ActingStatistics(len(run.envs)))
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return TrainState(

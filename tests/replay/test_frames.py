@@ -146,7 +146,8 @@ def test_a_restored_store_holds_what_is_referred_to(seed: int, hot: int) -> None
     held = drop_some(store, held, rng)
     store.flush()
     twin = FrameStore(SHAPE, 64, hot)
-    twin.restore(list(store.shards.values()), np.bincount([i for i, _ in held], minlength=64))
+    twin.take_over(list(store.shards.values()), list(store.held().values()))
+    twin.refer(np.bincount([i for i, _ in held], minlength=64))
     assert_holds(twin, held, rng)
     more = scenes(rng, 4)
     ids = twin.put(more, np.zeros(4, int))
@@ -167,7 +168,8 @@ def test_a_restored_store_shares_the_frames_that_it_shared(monkeypatch: pytest.M
             held = held[3:]
     store.flush()
     twin = FrameStore(SHAPE, 64, 64)
-    twin.restore(list(store.shards.values()), np.bincount(held, minlength=64), store.shared)
+    twin.take_over(list(store.shards.values()), list(store.held().values()))
+    twin.refer(np.bincount(held, minlength=64), store.shared)
     assert 0 < store.shared.sum() < store.count
     assert np.array_equal(store.shared, twin.shared)
     for _ in range(20):

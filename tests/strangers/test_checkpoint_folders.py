@@ -46,13 +46,13 @@ def test_a_reader_follows_a_run_that_moves_on(tmp_path: Path, monkeypatch: pytes
     generation(tmp_path, 1)
     honest = generations.verify
 
-    def late(folder: Path) -> None:
+    def late(folder: Path, experience: bool = True) -> None:
         for step in steps:
             monkeypatch.setattr(generations, "verify", honest)  # saving asks it, too
             generation(tmp_path, step, keep=1)
             monkeypatch.setattr(generations, "verify", late)
             break
-        honest(folder)
+        honest(folder, experience)
 
     monkeypatch.setattr(generations, "verify", late)
     place = checkpoint.locate(tmp_path)

@@ -71,6 +71,19 @@ def load(
     return run.withholding(withheld)
 
 
+def given(run: RunConfig | str, overrides: Sequence[str], command: str) -> RunConfig:
+    """The config that a function of a command's name was given: as one, or as overrides, which `load` takes.
+
+    Raises:
+        ConfigError: overrides of a config, which is frozen; or what `load` raises.
+    """
+    if isinstance(run, str):
+        return load([run, *overrides], command=command)
+    if overrides:
+        raise ConfigError(f"{command}: overrides {list(overrides)} of a RunConfig, which is frozen; give both to load")
+    return run
+
+
 def validate(values: Mapping[str, Any], command: str = "train") -> RunConfig:
     """A RunConfig of plain values, its default folders filled in. Raises ConfigError."""
     try:

@@ -244,7 +244,8 @@ def _wanted(length: int, shape: ObservationShape, dtype: np.dtype, action: tuple
 def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DemonstrationError(
-            f"{path}: no such file; is {path.parent} a folder of demonstrations, as `vla-rl demos` records?"
+            f"{path}: no such file; is {path.parent} a folder of demonstrations, as `vla-rl demos` records? "
+            "demos.episodes=0 does without"
         )
     with naming(path):
         meta = json.loads(path.read_text("utf-8"))

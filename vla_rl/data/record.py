@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vla_rl import envs, specs
+from vla_rl import config, envs, specs
 from vla_rl.actions import horizon
 from vla_rl.actions.command import Commands
 from vla_rl.actions.expert import expert_action, without_expert
@@ -32,9 +32,10 @@ DRAWS = 1000
 """At most this many random actions are drawn until there is a decision for one."""
 
 
-def record(run: RunConfig) -> Path:
+def record(run: RunConfig | str, *overrides: str) -> Path:
     """Record `run.demos.episodes` successful episodes of the scripted expert into `run.demos.path`.
 
+    run: a config, or the first of the overrides, as on the command line: `record("env=reach", "demos.episodes=8")`.
     Of several environments, so many of each, in folders of their names there.
 
     Warns of words and kinds of instruction that the environment asks for and none of them has.
@@ -45,6 +46,7 @@ def record(run: RunConfig) -> Path:
         FileExistsError: the folder exists already.
         ValueError: a seed is held out for evaluation.
     """
+    run = config.given(run, overrides, "demos")
     each = run.each()
     there = next((one.demos.folder for one in each if one.demos.folder.exists()), None)
     if there is not None:

@@ -3,12 +3,13 @@ the policy remembers of its episode."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from vla_rl.specs import IMAGES, REMEMBERED
+from vla_rl.specs import IMAGES, REMEMBERED, TASK
 
 
 class History:
@@ -73,3 +74,14 @@ class History:
 def stacked_times(times: np.ndarray, stack: int) -> np.ndarray:
     """The times int64 [B, stack] of the frames that an observation at each of `times` [B] shows, oldest first."""
     return np.maximum(times[:, None] - np.arange(stack - 1, -1, -1), 0)
+
+
+def joined(observations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Batches of one as one batch: arrays [B, ...], instructions a list of B; nothing is remembered where an episode
+    has just begun."""
+    noted = next((each[REMEMBERED] for each in observations if REMEMBERED in each), None)
+    if noted is not None:
+        observations = [{REMEMBERED: np.zeros_like(noted), **each} for each in observations]
+    keys = observations[0].keys()
+    columns = {key: [observation[key] for observation in observations] for key in keys}
+    return {key: list(chain(*column)) if key == TASK else np.concatenate(column) for key, column in columns.items()}

@@ -151,7 +151,9 @@ def make_env(
     except ConfigError:
         raise
     except TypeError as error:
-        raise ConfigError(f"env.kwargs: {env_id} does not take these settings: {error}") from error
+        said = str(error).partition(" was raised from the environment creator")[0]
+        hint = "; env.sensors=null for an environment that shows its own observations" if "'sensors'" in said else ""
+        raise ConfigError(f"env.kwargs: {env_id} does not take these settings: {said}{hint}") from error
     except ValueError as error:
         raise ConfigError(f"env: {error}") from error
     if past is not None and env.has_wrapper_attr("continue_after"):

@@ -10,11 +10,23 @@ import gymnasium
 import numpy as np
 
 from vla_rl import registry
-from vla_rl.actions import horizon
+from vla_rl.actions import Commands, horizon
 from vla_rl.actions.fit import prove
 from vla_rl.envs.make import earned, spent
 from vla_rl.registry import ConfigError
 from vla_rl.specs import COST, ActionSpace
+
+SUITS: dict[type[gymnasium.Space], str] = {
+    Commands: "command",
+    gymnasium.spaces.Box: "binned",
+    gymnasium.spaces.Discrete: "choice",
+    gymnasium.spaces.MultiDiscrete: "choice",
+    gymnasium.spaces.MultiBinary: "choice",
+    gymnasium.spaces.Dict: "compose",
+    gymnasium.spaces.Tuple: "compose",
+    gymnasium.spaces.OneOf: "variant",
+}
+"""The action space to try first for each kind of Gymnasium's; commands are a Dict of their own."""
 
 
 class TokenEnv(gymnasium.Wrapper):
@@ -62,4 +74,7 @@ def bind_tokens(config: Any, space: gymnasium.Space, plugins: Sequence[str] = ()
         prove(bound, space)
         return bound
     except ValueError as error:
-        raise ConfigError(f"action_space: {error}") from error
+        fits = next((name for kind, name in SUITS.items() if isinstance(space, kind)), None)
+        given = registry.describe(component, "action_spaces")["type"]
+        hint = f"; for a {type(space).__name__} there is action_space.type={fits}" if fits not in (None, given) else ""
+        raise ConfigError(f"action_space: {error}{hint}") from error

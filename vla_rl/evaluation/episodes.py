@@ -9,14 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 
 from vla_rl.envs import Lane, lanes, spent, spoilt, succeeded
-from vla_rl.envs.history import History
+from vla_rl.envs.history import History, joined
 from vla_rl.envs.supervision import LostError
 from vla_rl.envs.vector import Steps, VectorEnvs, spare_cores
 from vla_rl.evaluation.outcome import EvalResult, Outcome, Sight
@@ -346,14 +345,3 @@ def _forget_frames(done: dict[int, Outcome], seeds: Sequence[int], films: int) -
         kind = [seed for seed in filmed if done[seed].success == success and not done[seed].invalid]
         for seed in set(kind[films:]) | {seed for seed in filmed if done[seed].invalid}:
             done[seed] = dataclasses.replace(done[seed], frames=None, sight=None)
-
-
-def joined(observations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Batches of one as one batch: arrays [B, ...], instructions a list of B; nothing is remembered where an episode
-    has just begun."""
-    noted = next((each[REMEMBERED] for each in observations if REMEMBERED in each), None)
-    if noted is not None:
-        observations = [{REMEMBERED: np.zeros_like(noted), **each} for each in observations]
-    keys = observations[0].keys()
-    columns = {key: [observation[key] for observation in observations] for key in keys}
-    return {key: list(chain(*column)) if key == TASK else np.concatenate(column) for key, column in columns.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from vla_rl import fault_points
 from vla_rl.media.images import enlarged
 
 CODECS = ("libx264", "libopenh264", "mpeg4")
@@ -25,6 +26,7 @@ def write_video(path: Path, frames: Sequence[np.ndarray], fps: float, size: int 
     path = Path(path)
     if not len(frames) or path.suffix != ".mp4":
         raise ValueError(f"write_video needs frames and a name that ends in .mp4; got {len(frames)} and {path}")
+    fault_points.come_to("video.write")
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = [_even(enlarged(frame, size)) for frame in frames]
     with av.open(str(path), "w") as container:

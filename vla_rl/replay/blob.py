@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save as packed
 
-from vla_rl.paths import flush
+from vla_rl import fault_points
+from vla_rl.paths import flush, sha256_of
 
 _NAME = re.compile("[0-9a-f]{64}")
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -34,6 +35,10 @@ _DTYPES = {
     "BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "I8": "int8", "I16": "int16",
     "I32": "int32", "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64",
 }  # fmt: skip
+
+
+class AlteredError(ValueError):
+    """A file no longer holds what was written to it. The message names it."""
 
 
 class Blob:
@@ -49,26 +54,48 @@ class Blob:
         self.arrays, self.meta = dict(arrays), dict(meta)
         self.nbytes = sum(array.nbytes for array in self.arrays.values())
         self.name: str | None = None
+        self._written: tuple[int, ...] = ()
 
     def store(self, folder: Path, previous: Iterable[Path] = ()) -> str:
         """Have `folder` hold the file: there already, linked from a folder of `previous`, or written and flushed.
 
+        What was altered since it was written is not linked.
+
         Returns:
             The file's name.
+
+        Raises:
+            AlteredError: it was altered, and so was what it is mapped from.
         """
         if self.name is not None:
             target = folder / self.name
-            if target.exists() or any(_link(place / self.name, target) for place in previous):
+            if target.exists() or any(self._stands(place / self.name, target) for place in previous):
                 return self.name
         # One entry, since the format does not keep the order of several.
         meta = {"meta": json.dumps(self.meta)}
         content = packed({name: np.ascontiguousarray(array) for name, array in self.arrays.items()}, meta)
-        self.name = hashlib.sha256(content).hexdigest()
+        digest = hashlib.sha256(content).hexdigest()
+        if self.name not in (None, digest):
+            raise AlteredError(f"{self.name}: altered since it was written (its SHA-256 differs)")
+        self.name = digest
         target = folder / self.name
         if not target.exists():
             _write(target, content)
         self.arrays, self.meta = _mapped(target)
+        self._written = _stamp(target)
         return self.name
+
+    def _stands(self, source: Path, target: Path) -> bool:
+        """Whether `target` is now another name of `source`, which holds what was written to it."""
+        try:
+            stamp = _stamp(source)
+            if stamp != self._written:
+                if sha256_of(source) != self.name:
+                    return False
+                self._written = stamp
+        except OSError:
+            return False
+        return _link(source, target)
 
     @classmethod
     def open(cls, path: Path) -> Blob:
@@ -78,7 +105,7 @@ class Blob:
             ValueError: it is missing, cut short, longer than it says, or no such file at all; names it.
         """
         blob = cls(*_mapped(path))
-        blob.name = path.name
+        blob.name, blob._written = path.name, _stamp(path)
         return blob
 
     def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -105,6 +132,7 @@ def sweep(folder: Path, keep: Iterable[str] = ()) -> None:
 def _write(target: Path, content: bytes) -> None:
     draft = target.with_name(UNFINISHED + target.name)
     try:
+        fault_points.come_to("replay.write")
         with open(draft, "wb") as file:
             file.write(content)
             file.flush()
@@ -114,6 +142,12 @@ def _write(target: Path, content: bytes) -> None:
         draft.unlink(missing_ok=True)
         raise
     flush(target.parent)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes of a file as it is written to."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _link(source: Path, target: Path) -> bool:

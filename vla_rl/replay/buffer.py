@@ -5,7 +5,7 @@ A row is one observation of one lane, and what was done there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
@@ -18,7 +18,7 @@ from vla_rl.replay.budget import Budget, memory_plan, plan_line
 from vla_rl.replay.checks import Given, check_order, checked_lanes, checked_rows
 from vla_rl.replay.columns import RETURN, SIGNAL, FeatureSpecs, column_specs, image_shapes
 from vla_rl.replay.episodes import EpisodeListener, Listeners
-from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
+from vla_rl.replay.memory import Ground, Kept, Layout, Memory, shard_folder
 from vla_rl.replay.reader import Chunks, Following, Reader, Wanted
 from vla_rl.replay.ring import Ring
 from vla_rl.replay.samplers import Priority, Sampler
@@ -207,8 +207,9 @@ class ReplayBuffer:
         self._listeners.add(listener)
 
     def statistics(self) -> dict[str, float]:
-        """What the listeners have for the log."""
-        return self._listeners.statistics()
+        """What the listeners have for the log; and how many rows were lost, if any."""
+        lost = {"train/lost_rows": float(self._memory.lost)} if self._memory.lost else {}
+        return lost | self._listeners.statistics()
 
     @property
     def said(self) -> list[str]:
@@ -297,10 +298,8 @@ class ReplayBuffer:
         return self._reader.chunks(self._checked_ids(ids), length)
 
     def futures(self, ids: np.ndarray, rng: np.random.Generator, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-        """A later row of the same episode for each of rows `ids` int64 [B], and how many steps later, int64 [B].
-
-        Uniform among the up to `horizon` next ones. Raises ValueError as `transitions` does.
-        """
+        """A later row of the episode of each of rows `ids` int64 [B], uniform among the up to `horizon` next ones; and
+        how many steps later, int64 [B]. Raises ValueError as `transitions` does."""
         return self._reader.futures(self._checked_ids(ids), rng, horizon)
 
     def returns_so_far(self, ids: np.ndarray) -> np.ndarray:
@@ -326,8 +325,7 @@ class ReplayBuffer:
 
     def _checked_ids(self, ids: np.ndarray) -> np.ndarray:
         ids = np.asarray(ids, np.int64)
-        good = self._ring.sampleable(ids)
-        if not good.all():
+        if not (good := self._ring.sampleable(ids)).all():
             raise ValueError(f"rows {ids[~good][:5].tolist()} are not transitions that replay holds")
         return ids
 
@@ -337,13 +335,13 @@ class ReplayBuffer:
         """Write the rows that are alive, and where each lane stands, into the empty or new `folder`.
 
         What was saved before, and still lies in one of the folders `previous`, is linked from there: only what is
-        new is written.
+        new is written. Nothing is linked that has been altered since: rows whose frames are lost so are forgotten.
         """
-        self._memory.save(folder, previous)
+        self._sampler.forget(self._memory.save(folder, previous))
 
     @classmethod
-    def of_saved(cls, saved: Path, **limits: Any) -> ReplayBuffer:
-        """A buffer of what `save` wrote, without cached features.
+    def of_saved(cls, saved: Path, damaged: Collection[Path] = (), **limits: Any) -> ReplayBuffer:
+        """A buffer of what `save` wrote, without cached features. damaged: see `load`.
 
         limits: `ram_bytes`, `disk_bytes` and `folder`, as a new buffer takes them.
 
@@ -362,10 +360,12 @@ class ReplayBuffer:
             **{name: settings[name] for name in ("capacity", "lanes", "stack", "gamma", "choices")},
             **limits,
         )
-        buffer.load(saved)
+        buffer.load(saved, damaged=damaged)
         return buffer
 
-    def load(self, folder: Path, ground: Ground | None = None, state: dict[str, Any] | None = None) -> bool:
+    def load(
+        self, folder: Path, ground: Ground | None = None, state: Kept | None = None, damaged: Collection[Path] = ()
+    ) -> bool:
         """Replace everything by what `save` wrote; the stream then goes on as it would have. Running episodes go on
         too: call `interrupt` if the environments start anew. Returns whether cached features were made anew.
 
@@ -374,22 +374,23 @@ class ReplayBuffer:
             ground: makes cached features, of at most `memory.GROUNDED` rows at a time, where those that were saved are
                 of another digest, or none were.
             state: what `state_dict` gave then; else priorities begin anew, and listeners count what they hear.
+            damaged: files of `folder` that are. The rows that they held are lost, with a warning that counts them.
 
         Raises:
             ValueError: a missing, truncated or altered file, or one of another buffer's settings; or cached features
                 of another digest, without `ground`. Names it. The buffer is left as it was.
         """
-        anew = self._memory.load(folder, ground)
+        anew = self._memory.load(folder, ground, damaged)
         self._sampler = Sampler(self._memory.ring)
         kept = state["listeners"] if state else ()
         self._listeners.load_state_dict(kept)  # which what they tell may depend on,
         self._tell(self._ring.ended())
         self._listeners.load_state_dict(kept)  # and none of it counts twice
-        if state:
+        if state and not damaged:
             self._sampler.load_state_dict(state["sampler"])
         return anew
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Kept:
         """What is not written with the rows: their priorities, and what listeners have kept."""
         return {"sampler": self._sampler.state_dict(), "listeners": self._listeners.state_dict()}
 

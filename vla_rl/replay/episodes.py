@@ -10,7 +10,7 @@ import numpy as np
 
 from vla_rl.replay.columns import DERIVED, SIGNAL
 from vla_rl.replay.ring import Ring
-from vla_rl.specs import REWARD, Signal
+from vla_rl.specs import REWARD, VERIFIED, Signal
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class EndedEpisode:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def success(self) -> bool:
+        """Whether the task was done at its end, by what the environment itself checks."""
+        return bool(self.signals[VERIFIED][-1])
 
 
 NO_SLOTS = np.empty(0, np.int64)

@@ -6,7 +6,7 @@ holds some frames for good: it is written once, in RAM or as a file, and freed w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -187,22 +187,48 @@ class FrameStore:
         found[self._owner[slots[self._buckets[self._bucket(self._hash[slots])] == slots]]] = True
         return found
 
-    def restore(self, shards: Iterable[Blob], uses: np.ndarray, shared: np.ndarray | None = None) -> None:
-        """Take over the frames of `shards`, oldest first, into an empty store. uses int [most]: references by id.
+    def held(self) -> dict[int, np.ndarray]:
+        """Of each shard by number, which of its frames lie there still, bool [N]; an id may be another frame's now."""
+        return {number: self._shard[shard.arrays["ids"]] == number for number, shard in self.shards.items()}
+
+    def give_up(self, number: int) -> np.ndarray:
+        """Have a shard hold nothing any more; the ids of the frames that are gone with it."""
+        ids = np.flatnonzero(self._shard == number)
+        self._shard[ids] = NOWHERE
+        self._forget(number)
+        return ids[self._slot[ids] == NOWHERE]
+
+    def take_over(self, shards: Iterable[Blob], held: Sequence[np.ndarray | None]) -> np.ndarray:
+        """Take the frames of `shards`, oldest first, into an empty store; which ids they hold, bool [most].
+
+        held: which frames of each shard lay there still when it was saved, bool [N]; None where that was not told.
+
+        Raises:
+            ValueError: a shard does not fit.
+        """
+        assert not self._births, "the store is in use"
+        for shard, there in zip(shards, held, strict=True):
+            coded, ids = self._opened(shard)
+            if there is not None and len(there) != len(ids):
+                raise ValueError(f"{shard.name}: expected {len(ids)} frames, got {len(there)}")
+            self._settle(ids, coded, there)
+            self._add_shard(shard, coded)
+        return self._shard != NOWHERE
+
+    def refer(self, uses: np.ndarray, shared: np.ndarray | None = None) -> None:
+        """Have ids referred to so often, int [most], which `take_over` has given frames; the newest come into RAM.
 
         shared: see there; None where that is not known, so that the newest ones are.
 
         Raises:
-            ValueError: a shard does not fit, or a frame that is referred to lies in none.
+            ValueError: a frame that is referred to lies in no shard.
         """
-        assert not self._births, "the store is in use"
         born = np.zeros(len(self._uses), np.int64)
         groups = np.zeros(len(self._uses), np.int32)
-        for shard in shards:
-            coded, ids = self._opened(shard)
-            self._settle(ids, coded)
-            born[ids], groups[ids] = shard.arrays["born"], shard.arrays["group"]
-            self._add_shard(shard, coded)
+        for number, there in self.held().items():
+            arrays = self.shards[number].arrays
+            ids = arrays["ids"][there]
+            born[ids], groups[ids] = arrays["born"][there], arrays["group"][there]
         self._uses[:] = uses
         alive = np.flatnonzero(self._uses)
         if (self._shard[alive] == NOWHERE).any():
@@ -275,17 +301,19 @@ class FrameStore:
             coded = coding.encode(frames, groups, self.codec)
             arrays = {"data": coded.data, "offset": coded.offset, "key": coded.key}
             arrays |= {"ids": ids, "born": self._born[part], "group": groups}
-            self._settle(ids, coded)
-            self._alive[self._next_shard] = len(ids)
             shard = Blob(arrays, {"codec": coded.codec, "shape": ",".join(map(str, self.shape))})
             if self.folder:
                 shard.store(self.folder)
                 coded, _ = self._opened(shard)
+            self._settle(ids, coded)
+            self._alive[self._next_shard] = len(ids)
             self._add_shard(shard, coded)
 
-    def _settle(self, ids: np.ndarray, coded: Coded) -> None:
-        """Frames `ids` are those of the next shard, in order."""
-        self._shard[ids], self._place[ids], self._key[ids] = self._next_shard, np.arange(len(ids)), coded.key
+    def _settle(self, ids: np.ndarray, coded: Coded, there: np.ndarray | None = None) -> None:
+        """Frames `ids` are those of the next shard, in order; or those that are `there`, bool [N]."""
+        places = np.arange(len(ids)) if there is None else np.flatnonzero(there)
+        ids = ids[places]
+        self._shard[ids], self._place[ids], self._key[ids] = self._next_shard, places, coded.key[places]
 
     def _add_shard(self, shard: Blob, coded: Coded) -> None:
         self.shards[self._next_shard], self._coded[self._next_shard] = shard, coded

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,10 @@ class Journal:
         return [(first, last, blob.store(folder, previous)) for first, last, blob in self._segments]
 
     @classmethod
-    def open(cls, folder: Path, files: Any, oldest: int, head: int, specs: ColumnSpecs) -> Journal:
-        """The segments that `store` wrote.
+    def open(
+        cls, folder: Path, files: Any, oldest: int, head: int, specs: ColumnSpecs, damaged: Collection[str] = ()
+    ) -> Journal:
+        """The segments that `store` wrote, but for files that are known to be `damaged`.
 
         Raises:
             ValueError: they do not hold the rows from `oldest` to `head`, or a file is damaged; names it.
@@ -55,15 +57,17 @@ class Journal:
         journal = cls()
         end = oldest
         for first, last, name in files:
+            if not first <= end <= last:
+                raise ValueError(f"{folder / name}: expected row {end}, got rows {first} to {last}")
+            end = last
+            if name in damaged:
+                continue
             blob = Blob.open(within(folder, name))
             for column, (shape, dtype) in specs.items():
                 if not is_later(column):
                     dtype = np.dtype(np.int64) if column == "instruction" else dtype
                     blob.array(column, (last - first, *shape), dtype)
-            if not first <= end <= last:
-                raise ValueError(f"{folder / name}: expected row {end}, got rows {first} to {last}")
             journal._segments.append((first, last, blob))
-            end = last
         if end != head:
             raise ValueError(f"{folder / STATE_FILE}: expected rows up to {head}, got rows up to {end}")
         return journal

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,19 @@ import numpy as np
 
 from vla_rl.buffer_pool import Allocate, Recycler
 from vla_rl.replay import blob, journal
-from vla_rl.replay.blob import Blob, within
+from vla_rl.replay.blob import AlteredError, Blob, within
 from vla_rl.replay.budget import Budget
 from vla_rl.replay.columns import FEATURE, FRAME, SIGNAL, ColumnSpecs, is_later
 from vla_rl.replay.frames import FrameStore
 from vla_rl.replay.instructions import Instructions
 from vla_rl.replay.journal import Journal
-from vla_rl.replay.ring import Ring
+from vla_rl.replay.ring import NONE, Ring
 from vla_rl.specs import REMEMBERED, STATE, TASK, Truncation
 
 Ground = Callable[[dict[str, Any]], dict[str, np.ndarray]]
 """A batched observation -> its cached features, arrays [B, ...]."""
+Kept = dict[str, Any]
+"""What is saved of a replay beside its rows."""
 _NUMBERS = itertools.count()
 """Every memory of a process has its own."""
 GROUNDED = 64
@@ -72,6 +75,7 @@ class Memory:
 
     Attributes:
         layout: what rows hold. digest: of the cached features. ring: the rows. recycler: of batches' arrays.
+        lost: how many rows were, since files were damaged.
     """
 
     def __init__(self, layout: Layout, digest: str, allocate: Allocate) -> None:
@@ -82,6 +86,7 @@ class Memory:
         self._instructions = Instructions()
         self._journal = Journal()
         self._number = next(_NUMBERS)
+        self.lost = 0
 
     @property
     def caches(self) -> bool:
@@ -175,34 +180,88 @@ class Memory:
         order = np.argsort(episode, kind="stable")
         for part in np.split(order, np.flatnonzero(np.diff(episode[order])) + 1):
             # An episode that is too long for the ring is evicted from its beginning on.
-            if len(part) and columns["final"][slots[part[-1]]] and columns["prev"][slots[part[0]]] < 0:
+            if not len(part) or not columns["final"][slots[part[-1]]]:
+                continue
+            # Of one that was damaged, rows in its middle may lack.
+            if np.array_equal(columns["prev"][slots[part]], np.append(NONE, ids[part[:-1]])):
                 yield ids[part]
 
     # Saving ---------------------------------------------------------------------------------------
 
-    def save(self, folder: Path, previous: Sequence[Path]) -> None:
-        """See `ReplayBuffer.save`."""
+    def save(self, folder: Path, previous: Sequence[Path]) -> np.ndarray:
+        """See `ReplayBuffer.save`; the slots of rows that were forgotten, as their frames had been altered."""
         folder.mkdir(parents=True, exist_ok=True)
-        ring = self.ring
-        self._journal.extend(ring.oldest, ring.head, self._recorded)
-        for store in self._stores.values():
-            store.flush()
         places = [*previous, *([self.layout.folder] if self.layout.folder else [])]
+        ring, stores, gone = self.ring, self._stores, [np.empty(0, np.int64)]
+        for key, store in stores.items():
+            store.flush()
+            # Rows that are lost with one shard may be all that needed another one.
+            altered = self._altered(store, folder, places)
+            gone += [self._without(key, number) for number in altered if number in store.shards]
+        for store in stores.values():
+            store.flush()
         files = {
             "settings": self.layout.settings,
             "alive": journal.packed(ring.alive(np.arange(ring.oldest, ring.head))),
             "digest": self.digest,
-            "rows": self._journal.store(folder, places),
-            "shared": {key: journal.packed(store.shared) for key, store in self._stores.items()},
+            "rows": self._rows(folder, places),
+            "shared": {key: journal.packed(store.shared) for key, store in stores.items()},
             "frames": {
-                key: [shard.store(folder, places) for shard in store.shards.values()]
-                for key, store in self._stores.items()
+                key: [shard.store(folder, places) for shard in store.shards.values()] for key, store in stores.items()
+            },
+            "held": {
+                key: [[len(there), journal.packed(there)] for there in store.held().values()]
+                for key, store in stores.items()
             },
         }
         journal.write_state(folder, ring.state() | files)
+        return np.concatenate(gone)
 
-    def load(self, folder: Path, ground: Ground | None) -> bool:
+    def _rows(self, folder: Path, places: Sequence[Path]) -> list[tuple[int, int, str]]:
+        """Have `folder` hold all rows; their files."""
+        self._journal.extend(self.ring.oldest, self.ring.head, self._recorded)
+        try:
+            return self._journal.store(folder, places)
+        except AlteredError as error:
+            warnings.warn(f"{folder}: {error}; its rows are written anew, from memory", stacklevel=4)
+            self._journal = Journal()
+            self._journal.extend(self.ring.oldest, self.ring.head, self._recorded)
+            return self._journal.store(folder, places)
+
+    def _altered(self, store: FrameStore, folder: Path, places: Sequence[Path]) -> list[int]:
+        """The shards whose files were altered since they were written; `folder` holds all others."""
+        altered = []
+        for number, shard in store.shards.items():
+            try:
+                shard.store(folder, places)
+            except AlteredError as error:
+                warnings.warn(f"{folder}: {error}; frames that memory does not hold are lost", stacklevel=4)
+                altered.append(number)
+        return altered
+
+    def _without(self, key: str, number: int) -> np.ndarray:
+        """Forget the episodes of which only a shard of a camera knew how they looked; the slots of their rows."""
+        ids = np.arange(self.ring.oldest, self.ring.head)
+        frames = self.ring.columns[FRAME + key][ids % self.layout.capacity]
+        ids = ids[np.isin(frames, self._stores[key].give_up(number)) & self.ring.alive(ids)]
+        before, gone = self.ring.count, [np.empty(0, np.int64)]
+        while len(ids := ids[self.ring.alive(ids)]):
+            gone.append(self.forget(self.ring.until(int(ids[0]))[:1]))
+        self._lose(before - self.ring.count, before)
+        return np.concatenate(gone)
+
+    def _lose(self, rows: int, of: int) -> None:
+        self.lost += rows
+        warnings.warn(f"replay: {rows} of {of} rows are lost; the others stand", stacklevel=5)
+
+    def load(self, folder: Path, ground: Ground | None, damaged: Collection[Path] = ()) -> bool:
         """See `ReplayBuffer.load`."""
+        names = {path.name for path in damaged if path.parent == folder}
+        if journal.STATE_FILE in names:
+            warnings.warn(
+                f"{folder / journal.STATE_FILE}: damaged; replay begins empty, and its rows are lost", stacklevel=4
+            )
+            return False
         state = journal.read_state(folder, self.layout.settings)
         stale = self.caches and state["digest"] != self.digest
         if stale and ground is None:
@@ -214,7 +273,8 @@ class Memory:
         # What an older version, or a run with other signals, did not tell of its rows is 0.
         untold = {name for name in self.layout.specs if name.startswith(SIGNAL) and name not in saved}
         left_out = untold | {name for name in self.layout.specs if stale and name.startswith(FEATURE)}
-        self._restore(folder, state, {name: spec for name, spec in self.layout.specs.items() if name not in left_out})
+        kept = {name: spec for name, spec in self.layout.specs.items() if name not in left_out}
+        self._restore(folder, state, kept, names)
         if untold:
             self._journal = Journal()  # what it holds lacks a column
         if stale and ground is not None:
@@ -222,30 +282,60 @@ class Memory:
             self.renew(ground, wanted)
         return stale
 
-    def _restore(self, folder: Path, state: dict[str, Any], specs: ColumnSpecs) -> None:
-        """Take over everything that was saved of the columns `specs`, or nothing."""
+    def _restore(self, folder: Path, state: dict[str, Any], specs: ColumnSpecs, damaged: set[str]) -> None:
+        """Take over everything that was saved of the columns `specs` but what `damaged` files held; or nothing."""
         layout, oldest, head = self.layout, state["oldest"], state["head"]
         alive = journal.unpacked(state["alive"], head - oldest)
-        saved = Journal.open(folder, state["rows"], oldest, head, specs)
-        frames = {key: [Blob.open(within(folder, name)) for name in names] for key, names in state["frames"].items()}
+        saved, before = Journal.open(folder, state["rows"], oldest, head, specs, damaged), int(alive.sum())
         ring, instructions, stores = layout.ring(), Instructions(), layout.stores()
-        for ids, rows, texts in saved.parts(oldest):
+        read = np.zeros(head - oldest, bool)
+        for ids, rows, _ in saved.parts(oldest):
+            read[ids - oldest] = True
             for name in specs:
                 if name != "instruction" and not is_later(name):
                     ring.columns[name][ids % layout.capacity] = rows[name]
+        alive &= read
+        slots = np.arange(oldest, head) % layout.capacity
+        for key, store in stores.items():
+            there = store.take_over(*self._shards(folder, key, state, damaged))
+            frames = ring.columns[FRAME + key][slots]
+            if damaged:  # else `refer` will say what lacks
+                alive[alive] = there[frames[alive]]
+        for ids, rows, texts in saved.parts(oldest):
             living = alive[ids - oldest]
             used = [texts[i] for i in rows["instruction"][living].tolist()]
             ring.columns["instruction"][ids[living] % layout.capacity] = instructions.take(used)
-        at = (oldest + np.flatnonzero(alive)) % layout.capacity
         for key, store in stores.items():
-            if layout.folder:
-                for shard in frames[key]:
-                    shard.store(layout.folder, [folder])
             shared = state.get("shared", {}).get(key)  # which older versions did not tell
-            uses = np.bincount(ring.columns[FRAME + key][at], minlength=layout.capacity)
-            store.restore(frames[key], uses, None if shared is None else journal.unpacked(shared, layout.capacity))
+            uses = np.bincount(ring.columns[FRAME + key][slots[alive]], minlength=layout.capacity)
+            store.refer(uses, None if shared is None else journal.unpacked(shared, layout.capacity))
         ring.restore(state, alive)
         self.ring, self._stores, self._instructions, self._journal = ring, stores, instructions, saved
+        if damaged:
+            self._journal = Journal()  # what it holds has gaps
+            self._lose(before - int(alive.sum()), before)
+
+    def _shards(
+        self, folder: Path, key: str, state: dict[str, Any], damaged: set[str]
+    ) -> tuple[list[Blob], list[np.ndarray | None]]:
+        """The shards of a camera that are not `damaged`, and which of their frames were theirs still.
+
+        Raises:
+            ValueError: one is damaged, and an older version did not tell what the others hold.
+        """
+        names = state["frames"][key]
+        held = state.get("held", {}).get(key)
+        if held is None and not damaged.isdisjoint(names):
+            raise ValueError(f"{folder}: frames are damaged that an older version saved; what lacks is not known")
+        told = [None] * len(names) if held is None else [journal.unpacked(text, count) for count, text in held]
+        shards, there = [], []
+        for name, own in zip(names, told, strict=True):
+            if name not in damaged:
+                shards.append(Blob.open(within(folder, name)))
+                there.append(own)
+                if self.layout.folder:
+                    shards[-1].store(self.layout.folder, [folder])
+        return shards, there
 
     def renew(self, ground: Ground, digest: str) -> bool:
         """See `ReplayBuffer.renew`."""

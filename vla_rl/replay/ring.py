@@ -315,4 +315,5 @@ class Ring:
         self.columns[self.counted][:] = self.columns["reward"]
         ids = ids[alive]
         self._link(self.columns["prev"][ids % self.capacity], ids)
+        self._skip_gone()
         self.write_returns(self.ended())

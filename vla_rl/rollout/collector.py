@@ -10,6 +10,7 @@ import numpy as np
 
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.envs import SPOILT, SUCCESS, spent, spoilt, succeeded
+from vla_rl.envs.given import GivenEnvs
 from vla_rl.envs.history import History
 from vla_rl.envs.vector import Steps, VectorEnvs
 from vla_rl.registry import FaultError
@@ -49,7 +50,7 @@ class Collector:
 
     def __init__(
         self,
-        envs: VectorEnvs,
+        envs: VectorEnvs | GivenEnvs,
         replay: ReplayBuffer,
         seed: int | Sequence[int],
         groups: int = 1,
@@ -277,6 +278,7 @@ class Collector:
             return 0, {}
         made = self.settle(log)
         if failed:  # and may stand anywhere by now; the others have begun an episode, and done nothing yet
+            assert isinstance(self.envs, VectorEnvs), "others have no snapshots"
             again = sorted(failed)
             self.envs.send_seeds([self._seeds[lane] for lane in again], again)
             begun = {key: replaced(begun[key], again, value) for key, value in self.envs.receive().observation.items()}

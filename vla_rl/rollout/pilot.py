@@ -14,6 +14,7 @@ import numpy as np
 
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.envs import spoilt
+from vla_rl.envs.given import GivenEnvs
 from vla_rl.envs.vector import Steps, VectorEnvs
 from vla_rl.specs import REMEMBERED
 
@@ -102,7 +103,7 @@ class Flight:
     anew: np.ndarray
     parts: list[np.ndarray] = field(default_factory=list)
 
-    def send(self, envs: VectorEnvs, lanes: slice, turn: Turn) -> None:
+    def send(self, envs: VectorEnvs | GivenEnvs, lanes: slice, turn: Turn) -> None:
         """Have those lanes work that do not rest."""
         if turn.whole and not self.anew.any():
             envs.send(turn.decision.tokens, lanes)
@@ -116,7 +117,7 @@ class Flight:
         if len(begin):
             envs.send_anew(numbers[begin].tolist())
 
-    def receive(self, envs: VectorEnvs, before: Mapping[str, Any], turn: Turn) -> Steps:
+    def receive(self, envs: VectorEnvs | GivenEnvs, before: Mapping[str, Any], turn: Turn) -> Steps:
         """What came of it, of all lanes; those that rested show what they showed `before`."""
         if turn.whole and not self.anew.any():
             return envs.receive()

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from vla_rl import fault_points
 from vla_rl.paths import UNSUPPORTED, flush, sha256_of, sha256_of_json
 from vla_rl.runtime.generations import (
     CHECKPOINTS,
@@ -110,18 +111,22 @@ def save(
         return target
 
     def begin() -> None:
+        fault_points.come_to("checkpoint.begin")
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
         settle_last(folder)
 
     def make() -> None:
         _write(draft, step, parts)
+        fault_points.come_to("checkpoint.rename")
         _discard(target)
         draft.rename(target)
 
     def publish() -> None:
         flush(folder)
+        fault_points.come_to("checkpoint.last")
         _point_last(folder, target.name)
+        fault_points.come_to("checkpoint.prune")
         older = [generation for generation in generations(folder) if generation.step <= step]
         for generation in older[keep:] if keep is not None else ():
             _discard(generation.folder)
@@ -174,6 +179,7 @@ def _write(draft: Path, step: int, parts: Mapping[str, Callable[[Path], object]]
             digest = sha256_of(path)
             flush(path)
         files[path.relative_to(draft).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
+    fault_points.come_to("checkpoint.manifest")
     manifest = draft / MANIFEST
     content = {"version": 1, "step": step, "files": files}
     manifest.write_text(json.dumps(content | {"sha256": sha256_of_json(content)}, indent=1), "utf-8")
@@ -235,12 +241,16 @@ def _sweep(folder: Path) -> None:
 
 
 def _digests(generation: Path | None) -> dict[tuple[int, int], str]:
-    """The digests that a generation's manifest tells, by inode; none where there is no such generation."""
+    """The digests that a generation's manifest tells, by inode, of files that were not written to since; none where
+    there is no such generation."""
     if generation is None:
         return {}
     try:
-        files = json.loads((generation / MANIFEST).read_text("utf-8"))["files"]
-        return {_inode(generation / name): entry["sha256"] for name, entry in files.items()}
+        manifest = generation / MANIFEST
+        files = json.loads(manifest.read_text("utf-8"))["files"]
+        since = manifest.stat().st_mtime_ns
+        known = {generation / name: entry["sha256"] for name, entry in files.items()}
+        return {_inode(path): digest for path, digest in known.items() if path.stat().st_mtime_ns <= since}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vla_rl.paths import is_within, sha256_of, sha256_of_json
 
 CHECKPOINTS, LAST, MANIFEST = "checkpoints", "last", "manifest.json"
-POLICY = "pretrained_model"
+POLICY, EXPERIENCE = "pretrained_model", "replay"
+"""The part that acts; and the folder within a part of which what is whole can do without the rest."""
 _MOVES = 5
 """How often a run may move `last` while it is being read."""
 _STEP = re.compile(r"\d{6,}")
@@ -24,10 +25,12 @@ class DamagedError(ValueError):
 
 @dataclass(frozen=True)
 class Generation:
-    """A whole checkpoint. folder: holds one folder a part. step: when it was made."""
+    """A checkpoint. folder: holds one folder a part. step: when it was made. damaged: files of experience that cannot
+    be read; all others can."""
 
     folder: Path
     step: int
+    damaged: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,32 +48,56 @@ class Place:
 def latest(run_dir: Path) -> Generation | None:
     """The newest whole generation of a run, or None where none was ever made.
 
-    A damaged one is passed over, with a warning that names the file.
+    A damaged one is passed over, with a warning that names the file. Where none is whole, as generations share files,
+    it is the newest that lacks nothing but experience.
 
     Raises:
-        DamagedError: there are generations, but none is whole.
+        DamagedError: there are generations, but none is whole, nor lacks nothing but experience.
     """
-    problems = []
+    problems: list[str] = []
+    usable: tuple[Generation, list[str]] | None = None
     for generation in generations(run_dir / CHECKPOINTS):
-        try:
-            verify(generation.folder)
-        except DamagedError as error:
-            problems.append(str(error))
+        found = _damages(generation.folder)
+        if not found:
+            for problem in problems:
+                warnings.warn(f"{problem}; going back to the checkpoint of step {generation.step}", stacklevel=2)
+            return generation
+        if not generation.folder.is_dir():  # its run has gone on meanwhile, and deleted it
             continue
-        for problem in problems:
-            warnings.warn(f"{problem}; going back to the checkpoint of step {generation.step}", stacklevel=2)
+        problems += list(found.values())[:1]
+        if usable is None and all(_is_experience(generation.folder, file) for file in found):
+            usable = replace(generation, damaged=tuple(found)), list(found.values())
+    if usable is not None:
+        generation, damages = usable
+        told = "; ".join(damages[:3]) + (f"; and {len(damages) - 3} more" if len(damages) > 3 else "")
+        warnings.warn(
+            f"{told}; no checkpoint is whole, so that of step {generation.step} goes on without what these files held",
+            stacklevel=2,
+        )
         return generation
     if problems:
         raise DamagedError("no checkpoint is whole: " + "; ".join(problems))
     return None
 
 
-def verify(folder: Path) -> None:
-    """Compare a generation with its manifest.
+def verify(folder: Path, experience: bool = True) -> None:
+    """Compare a generation with its manifest; without `experience`, all but that.
 
     Raises:
         DamagedError: the manifest, or a file that it lists, is missing or altered.
     """
+    for file, problem in _damages(folder).items():
+        if experience or not _is_experience(folder, file):
+            raise DamagedError(problem)
+
+
+def _is_experience(folder: Path, file: Path) -> bool:
+    """Whether a generation's file holds experience."""
+    return file.relative_to(folder).parts[1:2] == (EXPERIENCE,)
+
+
+def _damages(folder: Path) -> dict[Path, str]:
+    """What is wrong with a generation, by file; with its manifest alone where that cannot be read."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text("utf-8"))
@@ -81,14 +108,21 @@ def verify(folder: Path) -> None:
             raise ValueError(f"lists {outside[0][:60]!r}, which does not lie in the checkpoint")
         expected = {folder / name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedError(f"{path}: cannot be read: {error}") from error
-    for file, (size, digest) in expected.items():
+        return {path: f"{path}: cannot be read: {error}"}
+    problems = ((file, _damage(file, size, digest)) for file, (size, digest) in expected.items())
+    return {file: problem for file, problem in problems if problem}
+
+
+def _damage(file: Path, size: int, digest: str) -> str:
+    """What is wrong with a file of so many bytes and that digest; "" if nothing."""
+    try:
         if not file.is_file():
-            raise DamagedError(f"{file}: missing")
+            return f"{file}: missing"
         if file.stat().st_size != size:
-            raise DamagedError(f"{file}: expected {size} bytes, got {file.stat().st_size}")
-        if sha256_of(file) != digest:
-            raise DamagedError(f"{file}: altered since it was written (its SHA-256 differs)")
+            return f"{file}: expected {size} bytes, got {file.stat().st_size}"
+        return "" if sha256_of(file) == digest else f"{file}: altered since it was written (its SHA-256 differs)"
+    except OSError as error:
+        return f"{file}: cannot be read: {error}"
 
 
 def last(run_dir: Path) -> Path | None:
@@ -117,7 +151,7 @@ def locate(checkpoint: Path) -> Place:
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedError: it lies in a generation that is not whole.
+        DamagedError: it lies in a generation of which more than experience is damaged.
     """
     for _ in range(_MOVES):
         before = _last_of(checkpoint)
@@ -157,7 +191,7 @@ def _locate(checkpoint: Path) -> Place:
     policy = policy.resolve()
     if not (policy.parent / MANIFEST).is_file():
         return Place(policy, None, None)
-    verify(policy.parent)
+    verify(policy.parent, experience=False)
     step = step_of(policy.parent)
     assert step is not None, "verify has read it"
     checkpoints = policy.parent.parent

@@ -17,6 +17,7 @@ from typing import Any, Self
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from vla_rl import fault_points
 from vla_rl.paths import METRICS_FILE
 
 LINE_EVERY = 30.0
@@ -137,6 +138,7 @@ class Log:
         """Write a whole line or none. A full disk must not end a run that may save what it has learned by then."""
         size = self._file.stat().st_size if self._file.exists() else 0
         try:
+            fault_points.come_to("log.write")
             with self._file.open("a") as file:
                 file.write(line)
             self.lines = (self.lines or 0) + 1

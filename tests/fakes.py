@@ -216,6 +216,15 @@ class Costly(Line):
         return observation, 0.1, terminated, truncated, info | told
 
 
+class Caller(Costly):
+    """The same line, which tells how often a tool was called so far, at every step, and what was lost."""
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        *rest, info = super().step(action)
+        told = {"calls": self.steps, "regret": 0.5, "under_calls": float("nan")}
+        return *rest, info | told  # type: ignore[return-value]
+
+
 class Gamed(Line):
     """The same line, which also pays who is far to the right; that is no success."""
 
@@ -250,6 +259,6 @@ def known_in_five_bins() -> TokenEnv:
     return in_five_bins("fake/Known-v0")
 
 
-for name in (Line, Stuck, Wild, Diary, Breaks, Faulty, Beacon, Fatal, Known, Costly, Gamed):
+for name in (Line, Stuck, Wild, Diary, Breaks, Faulty, Beacon, Fatal, Known, Costly, Caller, Gamed):
     if f"fake/{name.__name__}-v0" not in gymnasium.registry:
         gymnasium.register(f"fake/{name.__name__}-v0", entry_point=f"{__name__}:{name.__name__}")

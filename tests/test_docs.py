@@ -19,7 +19,7 @@ from vla_rl import __version__, cli
 
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIALS = sorted(file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs" / "tutorials").glob("*.md"))
-PAGES = ["index.md", "worlds.md", "datasets.md", *TUTORIALS]
+PAGES = ["index.md", "worlds.md", "datasets.md", "questions.md", *TUTORIALS]
 READ_ONLY = {"tutorials/gpus.md"}
 """Pages all of whose commands need more than a machine has."""
 

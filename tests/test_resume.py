@@ -18,11 +18,12 @@ import torch
 
 from tests import fakes
 from vla_rl import build, config, resume, train, train_state
+from vla_rl.algorithms import losses
 from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.envs.vector import VectorEnvs
 from vla_rl.evaluation.episodes import Evaluator
 from vla_rl.evaluation.outcome import EvalResult, Outcome
-from vla_rl.registry import ConfigError
+from vla_rl.registry import ConfigError, FaultError
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.schedule import Schedule
@@ -227,6 +228,32 @@ def test_a_learner_that_diverges_leaves_one_checkpoint(
     with pytest.raises(FloatingPointError):
         train.train(config.load([*line, "train.save_every=0"]))
     assert checkpoint.latest(tmp_path / "run") is not None
+
+
+@pytest.mark.parametrize("bad", [3, 10**6])
+def test_steps_without_a_finite_gradient_are_counted_and_too_many_in_a_row_stop_the_run_with_a_checkpoint(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    whole, left = losses.categorical_loss, bad
+
+    def spoilt(*arguments: torch.Tensor) -> torch.Tensor:
+        nonlocal left
+        left -= 1
+        return whole(*arguments) * (float("nan") if left >= 0 else 1.0)
+
+    monkeypatch.setattr(losses, "categorical_loss", spoilt)
+    run = config.load([*line, "train.save_every=0", "train.steps=96", "algorithm.warmup_updates=1000"])
+    if bad == 3:
+        train.train(run)
+        assert lines(tmp_path / "run")[-1]["train/skipped_steps"] == 3
+    else:
+        with pytest.raises(FaultError, match="not finite 20 times in a row") as raised:
+            train.train(run)
+        assert any("a checkpoint of step" in note for note in raised.value.__notes__)
+    generation = checkpoint.latest(tmp_path / "run")
+    assert generation is not None
+    critic = checkpoint.load_state(generation.folder / "training_state")["algorithm"]["critic"]
+    assert all(torch.isfinite(value).all() for value in critic.values())
 
 
 def test_a_checkpoint_that_fails_too_does_not_hide_the_first_error(

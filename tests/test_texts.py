@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import sims  # noqa: F401  (registers the environments)
 from sims.gui.tasks.click_label import ClickLabel
 from tests import fakes
-from vla_rl.data import demos
+from tests.strangers.test_datasets import SHAPE, episode
+from vla_rl.data import demos, lerobot
 from vla_rl.data.record import demonstrate
 from vla_rl.models.backbone import Backbone
-from vla_rl.specs import TASK
+from vla_rl.replay.instructions import Instructions
+from vla_rl.specs import MOST_LETTERS, TASK
 
 TEXTS = ("pose la tasse à café", "把杯子放到桌子上", "ضع الكوب", "чашку на стол", "a \N{HOT BEVERAGE}, please")
 HALF = "half a \ud83d"
@@ -45,6 +50,36 @@ def test_demonstrations_keep_a_text(words: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Told, "words", words)
     folder = demos.save(demonstrate(Told(), 1), tmp_path / "demos")
     assert set(demos.load(folder).episodes[0].tasks) == {unicodedata.normalize("NFC", words)}
+
+
+ANY = st.text(st.characters(exclude_categories=("Cs",)), max_size=40) | st.sampled_from(
+    [
+        "",
+        "a\0b",
+        "\u202ereversed\u202c",
+        "👩🏽‍🚀🏳️‍🌈",
+        "ض" * 300,
+        "x" * MOST_LETTERS,
+        "\ufeff\u2028\x85\x1b[31m",
+        " \t\n ",
+    ]
+)
+
+
+@given(ANY)
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_text_comes_back_from_demonstrations_datasets_and_replay(
+    tmp_path_factory: pytest.TempPathFactory, words: str
+) -> None:
+    folder, kept = tmp_path_factory.mktemp("text"), unicodedata.normalize("NFC", words)
+    own = replace(episode(2), tasks=(words,) * 3)
+    demos.save(demos.Demonstrations((own,), SHAPE, {"env": "x"}), folder / "own")
+    assert demos.load(folder / "own").episodes[0].tasks == (kept,) * 3
+    lerobot.write_demonstrations([own], folder / "dataset")
+    assert lerobot.load(folder / "dataset").episodes[0].tasks == (kept,) * 3
+    held = Instructions()
+    ids = held.take([words, words])
+    assert Instructions.restored(json.loads(json.dumps(held.state()))).texts(ids) == [words] * 2
 
 
 def test_half_a_character_is_named_when_an_episode_begins(monkeypatch: pytest.MonkeyPatch) -> None:

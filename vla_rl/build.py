@@ -14,6 +14,7 @@ import numpy as np
 from vla_rl import envs, registry
 from vla_rl.actions import horizon
 from vla_rl.algorithms.rehearsal import Rehearsal
+from vla_rl.algorithms.tether import HeldFrames
 from vla_rl.config import RunConfig
 from vla_rl.config.sources import flat
 from vla_rl.data import demos, lerobot
@@ -26,6 +27,7 @@ from vla_rl.replay import EpisodeListener, Hindsight, Own, Priority, ReplayBuffe
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.begun import Begun
 from vla_rl.runtime.learner import Learner, host_memory
+from vla_rl.runtime.memory import taking_memory
 from vla_rl.specs import SIGNALS, PictureSource, Signal
 
 
@@ -37,10 +39,11 @@ def env_factory(
 
 
 def env_factories(
-    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None
+    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None, held: bool = False
 ) -> dict[str, partial[gymnasium.Env]]:
-    """A maker of each of the run's environments, by name."""
-    return {one.env.name: env_factory(one, spec, render_mode, past) for one in run.each()}
+    """A maker of each of the run's environments, by name; where asked, also of those that it holds."""
+    each = (*run.each(), *(run.held() if held else ()))
+    return {one.env.name: env_factory(one, spec, render_mode, past) for one in each}
 
 
 def with_gamma(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
@@ -68,13 +71,13 @@ def with_gamma(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
     return run.model_copy(update={"algorithm": algorithm})
 
 
-def env_spec(run: RunConfig) -> EnvSpec:
-    """Look at each environment of the run once.
+def env_spec(run: RunConfig, held: bool = False) -> EnvSpec:
+    """Look at each environment of the run once; where asked, also at those that it holds.
 
     Raises:
         ConfigError: its observations or actions do not suit the config, or those of several are not alike.
     """
-    return envs.joint({one.env.name: _env_spec(one) for one in run.each()})
+    return envs.joint({one.env.name: _env_spec(one) for one in (*run.each(), *(run.held() if held else ()))})
 
 
 def _env_spec(run: RunConfig) -> EnvSpec:
@@ -194,7 +197,8 @@ def replay(
     if folder:
         limits = {"ram_bytes": run.replay.ram_bytes, "disk_bytes": run.replay.disk_bytes, "folder": folder}
     try:
-        return _replay(run, spec, policy, capacity, lanes, limits, cached)
+        with taking_memory(f"replay: a capacity of {capacity} rows"):
+            return _replay(run, spec, policy, capacity, lanes, limits, cached)
     except ValueError as error:
         raise ConfigError(f"replay: {error}") from error
 
@@ -293,6 +297,29 @@ def rehearsal(run: RunConfig, policy: Policy) -> Rehearsal | None:
         raise ConfigError("train.rehearsal: holds a trunk that trains; policy.train=head trains none, lora and all do")
     source: PictureSource = registry.build("rehearsals", run.train.rehearsal, run.plugins, "train.rehearsal")
     return Rehearsal(policy, source.draw(run.seed), run.train.rehearsal_rows)
+
+
+def held_frames(run: RunConfig, spec: EnvSpec, policy: Policy) -> HeldFrames | None:
+    """What is seen in demonstrations of the tasks that the run holds; None where the algorithm wants nothing of them.
+
+    Raises:
+        ConfigError: a held task has no demonstrations.
+    """
+    if not run.algorithm.needs.held:
+        return None
+    shown = tuple(_demonstrations(one, spec) for one in run.held())
+    none = next((one for one, each in zip(run.held(), shown, strict=True) if not len(each)), None)
+    if none is not None:
+        raise ConfigError(f"algorithm.held_budget: there are no demonstrations of {none.env.name}; demos.episodes is 0")
+    return HeldFrames(demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk), policy)
+
+
+def algorithm_parts(run: RunConfig, spec: EnvSpec, policy: Policy, begun: Begun | None) -> dict[str, Any]:
+    """What an algorithm is built with beside policy and learner: its reference, None unless it needs one, and, where
+    the run asks for them, a rehearsal and held frames."""
+    reference = reference_policy(policy, run, begun) if run.algorithm.needs.reference else None
+    asked = {"rehearsal": rehearsal(run, policy), "held": held_frames(run, spec, policy)}
+    return {"reference": reference} | {name: part for name, part in asked.items() if part is not None}
 
 
 def check_returns(run: RunConfig, spec: EnvSpec, demos: ReplayBuffer) -> None:

@@ -53,6 +53,7 @@ GROUPS = (
     "listeners",
     "rehearsals",
     "algorithms",
+    "costs",
 )
 DEBUG = "VLA_RL_TRACEBACK"
 """Set this environment variable (or give --traceback) to see where an error came from."""

@@ -23,6 +23,8 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from vla_rl.specs import shown
+
 GROUPS = (
     "envs",
     "sensors",
@@ -35,11 +37,14 @@ GROUPS = (
     "listeners",
     "rehearsals",
     "algorithms",
+    "costs",
 )
 ADAPTER = "vla_rl/Adapter-v0"
 """The environment, registered among `envs`, that shows another package's as one of ours."""
 
 
+GROUP = "group"
+"""In the metadata of a component's field: the components that it takes are of this group, not of its own."""
 RENAMED = {("algorithms", "parl"): "pa_rl"}
 """Names that configs and checkpoints of the last release have, by group, and what they are called now."""
 TASK_KEYS = ("env_name", "task_name", "name", "task")
@@ -61,7 +66,7 @@ class FaultError(RuntimeError):
 def nearest(name: object, known: Iterable[object]) -> str:
     """A hint for an unknown name: the nearest known one, or all of them."""
     names = sorted(str(each) for each in known)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name)[:100], names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
 
 
@@ -95,7 +100,7 @@ def resolve(group: str, name: str, plugins: Sequence[str] = (), path: str = "typ
             a listed module that lacks the class; a registered one that cannot be imported.
     """
     if not isinstance(name, str) or not name:
-        raise ConfigError(f"{path}: expected a name among {group}, got {name!r}; {nearest('', entries(group))}")
+        raise ConfigError(f"{path}: expected a name among {group}, got {shown(name)}; {nearest('', entries(group))}")
     if ":" not in name:
         known = entries(group)
         if (group, name) in RENAMED:
@@ -103,22 +108,23 @@ def resolve(group: str, name: str, plugins: Sequence[str] = (), path: str = "typ
             warnings.warn(f"{path}: {name!r} is called {now!r} now; the old name goes next release", FutureWarning, 2)
             name = now
         if name not in known:
-            raise ConfigError(f"{path}: unknown name {name!r} among {group}; {nearest(name, known)}")
+            raise ConfigError(f"{path}: unknown name {shown(name)} among {group}; {nearest(name, known)}")
         return _component(load(known[name], path), name, path)
     module, _, attribute = name.partition(":")
     if not any(module == plugin or module.startswith(f"{plugin}.") for plugin in plugins if plugin):
+        allowing = ",".join([*plugins, shown(module)[1:-1]])
         raise ConfigError(
-            f"{path}: {name!r} lies in module {module!r}, which the run's `plugins` do not list "
-            f"(listed: {', '.join(plugins) or 'none'}); plugins=[{','.join([*plugins, module])}] lets it be imported"
+            f"{path}: {shown(name)} lies in module {shown(module)}, which the run's `plugins` do not list "
+            f"(listed: {', '.join(plugins) or 'none'}); plugins=[{allowing}] lets it be imported"
         )
     try:
         there = importlib.import_module(module)
     except ImportError as error:
-        raise ConfigError(f"{path}: cannot import {module!r}: {error}") from error
+        raise ConfigError(f"{path}: cannot import {shown(module)}: {error}") from error
     found = getattr(there, attribute, None)
     if found is None:
         classes = [each for each, value in vars(there).items() if dataclasses.is_dataclass(value)]
-        raise ConfigError(f"{path}: module {module!r} has no {attribute!r}; {nearest(attribute, classes)}")
+        raise ConfigError(f"{path}: module {shown(module)} has no {shown(attribute)}; {nearest(attribute, classes)}")
     return _component(found, name, path)
 
 
@@ -130,13 +136,13 @@ def import_listed(plugins: Sequence[str]) -> None:
     """
     for index, name in enumerate(plugins):
         if not all(part.isidentifier() for part in name.split(".")):
-            raise ConfigError(f"plugins[{index}]: a module is named as `import` names it, got {name!r}")
+            raise ConfigError(f"plugins[{index}]: a module is named as `import` names it, got {shown(name)}")
         try:
             importlib.import_module(name)
         except ImportError as error:
             raise ConfigError(
-                f"plugins[{index}]: cannot import {name!r}: {error} (modules are found where the command is run, on "
-                "PYTHONPATH, and among the installed packages)"
+                f"plugins[{index}]: cannot import {shown(name)}: {error} (modules are found where the command is run, "
+                "on PYTHONPATH, and among the installed packages)"
             ) from error
 
 
@@ -157,7 +163,7 @@ def named(reference: str) -> Any:
 def build(group: str, config: Any, plugins: Sequence[str] = (), path: str = "") -> Any:
     """The component that `config` describes: an instance already, a name, or {"type": name, ...}.
 
-    Nested mappings with a `type` are components of the same group.
+    Nested mappings with a `type` are components of the same group, or of that which the field's metadata name.
 
     Raises:
         ConfigError: see the module's text.
@@ -168,11 +174,16 @@ def build(group: str, config: Any, plugins: Sequence[str] = (), path: str = "") 
     if not isinstance(config, Mapping):
         if _is_component(config):
             return config
-        raise ConfigError(f"{path}: expected a name or a mapping with `type`, got {config!r}")
+        raise ConfigError(f"{path}: expected a name or a mapping with `type`, got {shown(config)}")
     if "type" not in config:
         raise ConfigError(f"{path}: lacks the key 'type', one of {', '.join(entries(group))}")
     component = resolve(group, config["type"], plugins, f"{path}.type")
-    values = {key: _nested(group, value, plugins, f"{path}.{key}") for key, value in config.items() if key != "type"}
+    _check_keys(component, [key for key in config if key != "type"], path)
+    values = {
+        key: _nested(_group_of(component, key, group), value, plugins, f"{path}.{key}")
+        for key, value in config.items()
+        if key != "type"
+    }
     return validated(component, values, path)
 
 
@@ -186,7 +197,10 @@ def describe(component: Any, group: str) -> dict[str, Any]:
     """
     kind = type(component)
     assert _is_component(component), component
-    values = {name: _plain(getattr(component, name), group, f"{kind.__name__}.{name}") for name in parameters(kind)}
+    values = {
+        name: _plain(getattr(component, name), _group_of(kind, name, group), f"{kind.__name__}.{name}")
+        for name in parameters(kind)
+    }
     return {"type": name_of(kind, group), **values}
 
 
@@ -204,16 +218,31 @@ def parameters(component: type) -> dict[str, dataclasses.Field]:
     return {field.name: field for field in dataclasses.fields(component) if field.init}
 
 
+def _check_keys(component: type, keys: Iterable[str], path: str) -> None:
+    """Raise ConfigError for a key that the component lacks, with its own reason where it tells one."""
+    known = parameters(component)
+    for key in keys:
+        if key not in known:
+            refused = getattr(component, "refused", {}).get(key)
+            raise ConfigError(f"{path}.{key}: {refused or f'unknown key; {nearest(key, known)}'}")
+
+
+def _group_of(component: type, key: str, group: str) -> str:
+    """Of which group the components are that a field takes; by default of the component's own."""
+    field = parameters(component).get(key)
+    return group if field is None else field.metadata.get(GROUP, group)
+
+
 def validated(component: type, values: Mapping[str, Any], path: str) -> Any:
     """`component(**values)` after checking names and types (JSON's types: no "1" for 1).
+
+    A component may say of keys that it lacks why, in a mapping `refused` of its class.
 
     Raises:
         ConfigError: unknown key, missing key, wrong type, or a value that the component refuses.
     """
     known = parameters(component)
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"{path}.{key}: unknown key; {nearest(key, known)}")
+    _check_keys(component, values, path)
     hints = get_type_hints(component)
     checked = {key: _checked(hints[key], value, f"{path}.{key}") for key, value in values.items()}
     for name, field in known.items():
@@ -250,14 +279,14 @@ def _checked(hint: Any, value: Any, path: str) -> Any:
         return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         reasons = dict.fromkeys(reason(problem) for problem in error.errors())
-        raise ConfigError(f"{path}: {'; or '.join(reasons)} (got {value!r})") from error
+        raise ConfigError(f"{path}: {'; or '.join(reasons)} (got {shown(value)})") from error
     except TypeError as error:
-        raise ConfigError(f"{path}: {error} (got {value!r})") from error
+        raise ConfigError(f"{path}: {error} (got {shown(value)})") from error
 
 
 def _component(found: Any, name: str, path: str) -> type:
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        raise ConfigError(f"{path}: {name!r} is not a dataclass, so it cannot be a component")
+        raise ConfigError(f"{path}: {shown(name)} is not a dataclass, so it cannot be a component")
     return found
 
 
@@ -296,7 +325,7 @@ def _plain(value: Any, group: str, path: str) -> Any:
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise ConfigError(f"{path}: a {type(value).__name__} cannot be written as JSON: {value!r}")
+    raise ConfigError(f"{path}: a {type(value).__name__} cannot be written as JSON: {shown(value)}")
 
 
 def _number(text: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,11 @@ def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfi
     log.progress(done, "")
     while done < settings.steps and not learner.total(stop.asked)[0]:
         batch = demos.sample(settings.batch_size, rng, images=not policy.frozen_trunk, following=False)
-        rows = LearnerBatch.of(batch, policy, learner.device, following=False)
+        make = partial(LearnerBatch.of, batch, policy, learner.device, following=False)
+        rows = learner.in_memory(len(batch), make)
         learner.hold(batch)
-        log.update(imitation_step(policy, rows, learner, optimizer, settings))
+        learn = partial(imitation_step, policy, rows, learner, optimizer, settings)
+        log.update(learner.in_memory(len(rows), learn))
         schedule.step()
         done += 1
         if done % 50 == 0 or done == settings.steps:

@@ -185,6 +185,12 @@ SIGNALS = (Signal(COST, summed=True), Signal(VERIFIED, "bool"), Signal(EPISODE_T
 itself checks, whatever it paid, and which of the run's tasks the lane is at."""
 
 
+TALLIES = ("calls", "over_calls", "under_calls", "regret", "fixed_regret")
+"""What an environment's `info` may tell of its episode so far, beside what it costs: calls of tools; those that were
+not worth their price; acts where a call would have been better; what was lost beside the best way, and what the best
+fixed rule would lose."""
+
+
 SAMPLED, GREEDY, BY_CRITIC = 1, 2, 3
 """How a decision was taken while collecting, which a row's signal `ACTING` tells; 0: not told."""
 Z = 1.959963984540054
@@ -235,6 +241,11 @@ def readable(text: str, most: int = 2_000) -> str:
     return _UNSEEN.sub(
         lambda found: f"\\x{ord(found[0]):02x}" if found[0] < "\u0100" else f"\\u{ord(found[0]):04x}", text
     )
+
+
+def shown(value: object, most: int = 1_000) -> str:
+    """A value as an error shows it, however large it is."""
+    return readable(repr(value), most)
 
 
 def kept_text(text: str, name: str = "text") -> str:

@@ -13,7 +13,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from vla_rl import build
-from vla_rl.algorithms.algorithm import ActsByScorer, Algorithm, Decision
+from vla_rl.algorithms.algorithm import ActsByScorer, Algorithm, Decision, Listens
 from vla_rl.algorithms.needs import Needs
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
@@ -36,6 +36,7 @@ from vla_rl.runtime.begun import Begun
 from vla_rl.runtime.lane_seeds import lane_seeds
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.logger import Log
+from vla_rl.runtime.memory import taking_memory
 from vla_rl.runtime.schedule import Schedule
 from vla_rl.runtime.signals import Interrupted, Stop
 from vla_rl.specs import VALIDATION_SEEDS
@@ -160,7 +161,7 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     taken = None if given is None else given_spec(given, run.action_space, run.plugins)
     run = build.with_gamma(run, taken)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
-    spec = taken or build.env_spec(run)
+    spec = taken or build.env_spec(run, held=True)
     learner = build.learner(run, folder)
     shown = build.demonstrations(run, spec)
     policy = learner.prepare(build.start_policy(run, spec, shown, begun))
@@ -168,11 +169,10 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     chosen = run if begun is None else begun.as_chosen(run, learner.device.type)
     backbone = tune(policy, chosen.policy.precision, chosen.policy.compile, seen)
     if run.algorithm.needs.reference and run.train.checkpoint is None:
-        raise ConfigError("algorithm.kl_weight: needs train.checkpoint, the policy to stay close to")
-    reference = build.reference_policy(policy, run, begun) if run.algorithm.needs.reference else None
-    held = build.rehearsal(run, policy)
-    parts: dict[str, Any] = {} if held is None else {"rehearsal": held}
-    algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference, **parts)
+        raise ConfigError("algorithm.kl_weight, kl_budget, held_budget: need train.checkpoint, to stay close to it")
+    parts = build.algorithm_parts(run, spec, policy, begun)
+    with taking_memory("algorithm"):
+        algorithm = run.algorithm.build(policy=policy, learner=learner, **parts)
     cache = feature_cache.choose(chosen, spec.observation, policy)
     replay = build.replay(
         run,
@@ -192,6 +192,8 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     making = [lane.make for lane in dealt]
     envs = GivenEnvs(given, spec.tokens) if given else VectorEnvs(making, len(making), *limits)
     replay.listen(acting := ActingStatistics(len(run.envs)))
+    if run.algorithm.needs.listens:
+        replay.listen(cast("Listens", algorithm).listener)
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return TrainState(
         run=run,
@@ -206,7 +208,7 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
         backbone=backbone,
         own=build.own_experience(run, spec),
         evaluator=Evaluator(
-            build.env_factories(run, spec, past=Past()),
+            build.env_factories(run, spec, past=Past(), held=True),
             run.eval.num_envs,
             workers_of(run, learner.processes),
             run.train.step_timeout,
@@ -230,13 +232,14 @@ def validate(state: TrainState, stop: Stop) -> dict[str, float] | None:
     """Greedy success on seeds that neither training nor the final evaluation uses, in the world as it is by now.
 
     The episodes are dealt out to the tasks, and of each its seeds to the processes; where there are several tasks, the
-    success of each is told, too. None where the run is told to stop meanwhile.
+    success of each is told, too, and that of held ones apart. None where the run is told to stop meanwhile.
     """
-    learner, tasks = state.learner, [env.name for env in state.run.envs]
-    count = max(state.run.train.eval_episodes // len(tasks), 1)
+    learner, own_tasks = state.learner, len(state.run.envs)
+    tasks = [env.name for env in (*state.run.envs, *state.run.held_envs)]
+    count = max(state.run.train.eval_episodes // own_tasks, 1)
     if state.spec.shifts:
         past = Past(learner.processes * state.collector.episodes)
-        state.evaluator.renew(build.env_factories(state.run, state.spec, past=past))
+        state.evaluator.renew(build.env_factories(state.run, state.spec, past=past, held=True))
     seeds = VALIDATION_SEEDS[:count][learner.rank :: learner.processes]
 
     def own() -> list[int]:
@@ -257,17 +260,15 @@ def validate(state: TrainState, stop: Stop) -> dict[str, float] | None:
     if stopped:
         return None
     totals = np.array(counts, int).reshape(-1, 3)
-    successes, valid, invalid = totals.sum(axis=0).tolist()
+    successes, valid, invalid = totals[:own_tasks].sum(axis=0).tolist()
     found = {
         "eval/pc_success": percent(successes, valid),
         "eval/episodes": float(valid),
         "eval/invalid_episodes": float(invalid),
     }
-    if len(tasks) > 1:
-        found |= {
-            f"eval/pc_success/{task}": percent(*of_task[:2])
-            for task, of_task in zip(tasks, totals.tolist(), strict=True)
-        }
+    for number, (task, of_task) in enumerate(zip(tasks, totals.tolist(), strict=True)):
+        if len(tasks) > 1:
+            found[f"eval/pc_success/{'held/' * (number >= own_tasks)}{task}"] = percent(*of_task[:2])
     return found
 
 

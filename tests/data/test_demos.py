@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import CAMERA, LINE, Line
+from tests.unsealed import unsealed
 from vla_rl.actions.binned import Binned
 from vla_rl.actions.choice import Choice
 from vla_rl.actions.chunk import Chunk
@@ -214,7 +215,7 @@ def test_a_missing_folder_and_a_missing_episode_are_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
 def test_a_truncated_file_is_named(folder: Path, share: float) -> None:
-    path = folder / "episode_000001.npz"
+    path = unsealed(folder) / "episode_000001.npz"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(demos.DemonstrationError, match=r"episode_000001\.npz: damaged"):
         demos.load(folder)
@@ -230,7 +231,7 @@ def test_a_flipped_byte_is_noticed(folder: Path) -> None:
 
 
 def tamper(folder: Path, **changes: np.ndarray | None) -> None:
-    path = folder / "episode_000000.npz"
+    path = unsealed(folder) / "episode_000000.npz"
     with np.load(path) as file:
         arrays = dict(file) | {key.replace("__", "."): value for key, value in changes.items()}
     np.savez(path, **{key: value for key, value in arrays.items() if value is not None})

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import CAMERA, LINE
+from tests.unsealed import unsealed
 from vla_rl import cli, export
 from vla_rl.actions.binned import Binned
 from vla_rl.actions.chunk import Chunk
@@ -132,7 +133,7 @@ def test_a_dataset_of_others_is_read_with_what_it_has(tmp_path: Path) -> None:
     with lerobot.writing(tmp_path / "d") as writer:
         writer.add(seen | acts | extra | {"next.success": np.zeros(5, bool)}, ["no"] * 5)
         writer.add(seen | acts | extra | {"next.success": np.arange(5) == 4}, ["yes"] * 5)
-    (tmp_path / "d/meta/vla_rl.json").unlink()
+    (unsealed(tmp_path / "d") / "meta/vla_rl.json").unlink()
     space = gymnasium.make(LINE).action_space
     (read,) = lerobot.load(tmp_path / "d", SHAPE, space)
     assert read.tasks == ("yes",) * 6
@@ -178,7 +179,7 @@ def test_nothing_there_and_nothing_in_it(folder: Path, tmp_path: Path) -> None:
 
 
 def edit(folder: Path, **changes: object) -> None:
-    path = folder / "meta/info.json"
+    path = unsealed(folder) / "meta/info.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -204,11 +205,11 @@ def test_a_torn_file_is_named(folder: Path, name: str, share: float) -> None:
 
 
 def test_a_missing_file_and_a_torn_video_are_named(folder: Path, some: list[Episode], tmp_path: Path) -> None:
-    (folder / "data/chunk-000/file-001.parquet").unlink()
+    (unsealed(folder) / "data/chunk-000/file-001.parquet").unlink()
     with pytest.raises(DemonstrationError, match=r"data/chunk-000/file-001\.parquet: no such file"):
         lerobot.load(folder)
     lerobot.write_demonstrations(some, tmp_path / "v", "video")
-    (video,) = (tmp_path / "v").rglob("*.mp4")
+    (video,) = unsealed(tmp_path / "v").rglob("*.mp4")
     whole = video.read_bytes()
     for content in (b"", whole[: len(whole) // 2]):
         video.write_bytes(content)
@@ -288,7 +289,7 @@ def test_numbers_of_episodes_and_of_tasks_may_have_gaps(some: list[Episode], tmp
     folder = tmp_path / "d"
     lerobot.write_demonstrations(some, folder)
     numbers = {"episode_index": lambda n: 3 * n + 1, "task_index": lambda n: 10 - 2 * n}
-    for path in folder.rglob("*.parquet"):
+    for path in unsealed(folder).rglob("*.parquet"):
         table = parquet.read_table(path)
         for key, number in numbers.items():
             if key in table.column_names:
@@ -309,7 +310,7 @@ def test_frames_a_second_need_not_be_whole(fps: float, some: list[Episode], tmp_
 
 def rewrite(folder: Path, key: str, column: object | None) -> None:
     """Put another column into the only file of rows, or none."""
-    (path,) = folder.glob("data/*/*.parquet")
+    (path,) = unsealed(folder).glob("data/*/*.parquet")
     table = parquet.read_table(path)
     at = table.column_names.index(key)
     table = table.remove_column(at) if column is None else table.set_column(at, key, column)

@@ -142,13 +142,24 @@ class Short(Line):
             {CAMERA: np.zeros((8, 3), np.uint8)},
             r"observation\.images\.front: expected an array \[8, 8, 3\], got \[8, 3\]",
         ),
+        ({CAMERA: np.zeros((8, 8, 3))}, r"observation\.images\.front: expected uint8, got float64"),
+        ({CAMERA: np.zeros((8, 8, 3), np.int64)}, r"observation\.images\.front: expected uint8, got int64"),
+        ({STATE: np.array(["1"])}, r"observation\.state: expected float32, got <U1"),
+        ({STATE: [[1.0]]}, r"observation\.state: expected an array \[1\], got \[1, 1\]"),
     ],
 )
-def test_what_an_observation_lacks_is_named_and_never_shown_as_it_was(seen: Any, message: str) -> None:
+def test_what_an_observation_lacks_or_has_of_a_wrong_shape_or_dtype_is_named(seen: Any, message: str) -> None:
     envs = VectorEnvs(lambda: Short(seen), 1)
-    envs.reset(seed=0)
-    with pytest.raises(ValueError, match=message):
+    envs.reset(seed=5)
+    with pytest.raises(ValueError, match=message) as caught:
         envs.step(np.zeros((1, 1), np.float32))
+    assert "in environment 0, step 0 of the episode of seed 5" in caught.value.__notes__[0]
+
+
+def test_numbers_of_another_size_are_taken_as_they_are_shown() -> None:
+    envs = VectorEnvs(lambda: Short({STATE: np.array([0.25])}), 1)
+    envs.reset(seed=5)
+    assert envs.step(np.zeros((1, 1), np.float32)).observation[STATE].tolist() == [[0.25]]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from families import FAMILIES, Random, parts
 from safetensors.torch import load_file, save_file
 
+from tests.unsealed import unsealed
 from vla_rl.models.backbone import POINTER_TOKEN, SELF_TOKEN, TEXT_LIMIT, Backbone
 from vla_rl.models.pointers import MENTIONS, Pointers, around_best, cell_centres
 from vla_rl.models.processor import pixels_to_floats
@@ -151,7 +152,7 @@ def test_too_long_an_instruction_is_refused_with_the_limit(backbone):
 
 def test_missing_and_unexpected_weights_are_named(backbone, tmp_path):
     backbone.save(tmp_path)
-    file = tmp_path / "model.safetensors"
+    file = unsealed(tmp_path) / "model.safetensors"
     weights = load_file(file)
     name = next(key for key in weights if "patch_embedding.weight" in key)
     save_file({key: value for key, value in weights.items() if key != name}, file, {"format": "pt"})
@@ -257,5 +258,7 @@ def test_cell_centres_run_row_by_row_from_the_top_left():
 
 def test_preprocessor_numbers_of_a_foreign_folder_are_used(backbone, tmp_path):
     backbone.save(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}))
+    (unsealed(tmp_path) / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0, 0, 0], "image_std": [1, 1, 1]})
+    )
     assert Backbone.load(tmp_path).mean == (0, 0, 0)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.unsealed import unsealed
 from vla_rl.data import demos, files
 from vla_rl.data.demos import DemonstrationError, Demonstrations, Episode
 from vla_rl.envs import ObservationShape
@@ -46,6 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 def edit(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads(file.read_text())
+    content.pop("sha256", None)
     change(content)
     file.write_text(json.dumps(content))
 
@@ -71,7 +76,7 @@ def test_claims_that_no_file_bears_out_are_refused(folder: Path, change: Callabl
 
 
 def test_the_header_of_an_array_is_believed_less_than_the_file(folder: Path) -> None:
-    file = folder / "episode_000000.npz"
+    file = unsealed(folder) / "episode_000000.npz"
     with zipfile.ZipFile(file) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     header = io.BytesIO()
@@ -97,7 +102,7 @@ def dataset(folder: Path, tmp_path: Path) -> Path:
     from vla_rl.export import export
 
     export(folder, tmp_path / "dataset")
-    return tmp_path / "dataset"
+    return unsealed(tmp_path / "dataset")
 
 
 @pytest.mark.parametrize(
@@ -141,6 +146,34 @@ def test_pictures_are_of_two_kinds(kind: str) -> None:
     Image.new("RGB", (8, 8)).save(content, kind)
     with pytest.raises(ValueError, match="cannot be read"):
         pictures.decode(content.getvalue(), (8, 8, 3))
+
+
+def png(width: int, height: int, rows: bytes) -> bytes:
+    """A PNG file that says it is so large, and holds these rows."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    packed = zlib.compress(rows, 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def test_a_picture_that_unpacks_to_gigabytes_is_refused_by_the_size_that_it_says() -> None:
+    from vla_rl.data.lerobot import pictures
+
+    for side in (12_000, 2**31 - 1):
+        with pytest.raises(ValueError, match=r"expected a picture \[8, 8, 3\], got|cannot be read"):
+            pictures.decode(png(side, side, b""), (8, 8, 3))
+
+
+def test_of_a_picture_with_more_rows_than_it_says_only_those_are_unpacked() -> None:
+    from vla_rl.data.lerobot import pictures
+
+    content = png(8, 8, bytes(1 << 28))  # 256 MiB of rows
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert pictures.decode(content, (8, 8, 3)).shape == (8, 8, 3)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
 @pytest.mark.parametrize(

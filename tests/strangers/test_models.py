@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.unsealed import unsealed
 from vla_rl.actions.binned import Binned
 from vla_rl.config.policy import PolicySettings
 from vla_rl.models.backbone import Backbone
@@ -85,14 +86,14 @@ def test_a_policy_that_asks_for_more_is_refused_before_it_is_made(
 def test_a_backbone_that_asks_for_more_is_refused_before_it_is_made(
     random_backbone: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], why: str
 ) -> None:
-    folder = shutil.copytree(random_backbone, tmp_path / "backbone")
+    folder = unsealed(shutil.copytree(random_backbone, tmp_path / "backbone"))
     edit(folder / "config.json", change)
     with pytest.raises(ValueError, match=why):
         Backbone.load(folder)
 
 
 def test_a_pickle_is_no_backbone(random_backbone: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(random_backbone, tmp_path / "backbone")
+    folder = unsealed(shutil.copytree(random_backbone, tmp_path / "backbone"))
     torch.save(Backbone.load(folder).model.state_dict(), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="never from a pickle"):
@@ -101,14 +102,14 @@ def test_a_pickle_is_no_backbone(random_backbone: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "pytorch_model.bin"])
 def test_an_index_names_safetensors_beside_it_only(random_backbone: Path, tmp_path: Path, name: str) -> None:
-    folder = shutil.copytree(random_backbone, tmp_path / "backbone")
+    folder = unsealed(shutil.copytree(random_backbone, tmp_path / "backbone"))
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     with pytest.raises(ValueError, match="is no file of safetensors beside it"):
         Backbone.load(folder)
 
 
 def test_adapters_of_another_model_are_no_backbone(random_backbone: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(random_backbone, tmp_path / "backbone")
+    folder = unsealed(shutil.copytree(random_backbone, tmp_path / "backbone"))
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/etc"}))
     with pytest.raises(ValueError, match="lies elsewhere"):
         Backbone.load(folder)

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from gymnasium import spaces
 
-from vla_rl.actions.tokens import check_tokens, evenly, nearest_index, unbound
+from vla_rl.actions.tokens import as_numbers, check_tokens, evenly, nearest_index, unbound
 from vla_rl.specs import Slot
 
 MOST_BINS = 1 << 14
@@ -94,7 +94,7 @@ class Binned:
         Raises:
             ValueError: not of the Box's shape, or NaN.
         """
-        found = np.asarray(action, np.float64)
+        found = as_numbers(action)
         if self.shape is None:
             raise unbound(self)
         if found.shape != self.shape:

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from vla_rl.actions.tokens import check_tokens, unbound
-from vla_rl.specs import Slot
+from vla_rl.specs import Slot, shown
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,12 @@ class Choice:
         found = np.asarray(action)
         fits = found.size == 1 if self.shape is None else found.shape == self.shape
         if not fits or found.dtype.kind not in ("iu" if self.shape is None else "iub"):
-            raise ValueError(f"expected {self._wanted}; got {action!r}")
+            raise ValueError(f"expected {self._wanted}; got {shown(action)}")
+        if found.dtype == np.uint64:  # beyond int64 it would come out as a negative number
+            found = np.minimum(found, np.uint64(np.iinfo(np.int64).max))
         tokens = found.reshape(-1).astype(np.int64) - self._starts
         if (tokens < 0).any() or (tokens >= self._counts).any():
-            raise ValueError(f"expected {self._wanted}; got {action!r}")
+            raise ValueError(f"expected {self._wanted}; got {shown(action)}")
         return tokens[self._free]
 
     @cached_property

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from vla_rl.actions.tokens import check_parts, check_tokens
-from vla_rl.specs import ActionSpace, Slot
+from vla_rl.actions.tokens import check_parts, check_tokens, has_parts
+from vla_rl.specs import ActionSpace, Slot, shown
 
 MOST_STEPS = 1 << 10
 
@@ -59,6 +59,8 @@ class Chunk:
 
     def encode(self, action: Sequence[Any]) -> np.ndarray:
         """The tokens of `horizon` actions. Raises ValueError for another number of them."""
+        if not has_parts(action):
+            raise ValueError(f"a chunk is of {self.horizon} actions; got {shown(action)}")
         if len(action) != self.horizon:
             raise ValueError(f"a chunk of {self.horizon} actions cannot encode {len(action)}")
         return np.concatenate([self.inner.encode(step) for step in action])

@@ -13,9 +13,9 @@ from gymnasium import spaces
 from vla_rl.actions.choice import Choice
 from vla_rl.actions.pointer import Pointer
 from vla_rl.actions.text import Characters, Span
-from vla_rl.actions.tokens import check_parts, check_tokens, starts, unbound
+from vla_rl.actions.tokens import check_parts, check_tokens, starts, unbound, whole
 from vla_rl.registry import nearest
-from vla_rl.specs import ActionSpace, Slot
+from vla_rl.specs import ActionSpace, Slot, shown
 
 KIND = "kind"
 
@@ -225,8 +225,8 @@ class Command:
             ValueError: another set of keys, or a kind that there is not or that is not allowed.
         """
         if not isinstance(action, Mapping) or set(action) != {KIND, *self.parts}:
-            raise ValueError(f"expected a command with the keys {[KIND, *self.parts]}; got {action!r}")
-        kind = int(action[KIND])
+            raise ValueError(f"expected a command with the keys {[KIND, *self.parts]}; got {shown(action)}")
+        kind = whole(action[KIND], "a kind")
         if not 0 <= kind < len(self._takes):
             raise ValueError(f"expected a kind from 0 to {len(self._takes) - 1}; got {kind}")
         if not self.allowed[kind]:

@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 from gymnasium import spaces
 
-from vla_rl.actions.tokens import check_parts, check_tokens, part_mask, starts
-from vla_rl.specs import ActionSpace, Slot
+from vla_rl.actions.tokens import check_parts, check_tokens, has_parts, part_mask, starts
+from vla_rl.specs import ActionSpace, Slot, shown
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,11 @@ class Compose:
         """The parts' tokens. Raises ValueError for an action without exactly these parts."""
         if isinstance(self.parts, Mapping):
             if not isinstance(action, Mapping) or set(action) != set(self.parts):
-                raise ValueError(f"expected an action with the keys {sorted(self.parts)}; got {action!r}")
+                raise ValueError(f"expected an action with the keys {sorted(self.parts)}; got {shown(action)}")
             pieces = [action[key] for key in self.parts]
         elif self.sizes is None:
+            if not has_parts(action):
+                raise ValueError(f"expected an action of {len(self._list)} parts; got {shown(action)}")
             pieces = list(action)
         else:
             found = np.asarray(action)

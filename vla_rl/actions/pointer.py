@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from gymnasium import spaces
 
-from vla_rl.actions.tokens import check_tokens, evenly, nearest_index, unbound
+from vla_rl.actions.tokens import as_numbers, check_tokens, evenly, nearest_index, unbound
 from vla_rl.specs import MOST_CHOICES, Slot
 
 
@@ -90,7 +90,7 @@ class Pointer:
 
     def encode(self, action: Any) -> np.ndarray:
         """The cell whose centre is nearest. Raises ValueError unless the action is a pair of numbers."""
-        slots, found = self.slots, np.asarray(action, np.float64)
+        slots, found = self.slots, as_numbers(action)
         if found.shape != (2,):
             raise ValueError(f"action dimension: expected shape (2,); got {found.shape}")
         column, row = (nearest_index(centres, value) for centres, value in zip(self._centres, found, strict=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_rl.specs import ActionSpace, Slot
+from vla_rl.specs import ActionSpace, Slot, shown
 
 
 def horizon(action_space: ActionSpace) -> int:
@@ -105,3 +105,24 @@ def check_parts(parts: Iterable[Any], owner: str) -> None:
 def unbound(component: Any) -> ValueError:
     """The error of asking an action space for its slots before it was bound."""
     return ValueError(f"{type(component).__name__} is not bound to a space yet; call bind(env.action_space) first")
+
+
+def has_parts(action: Any) -> bool:
+    """Whether an action has a length: a list, a tuple, or an array of one axis at least."""
+    return isinstance(action, Sequence) or (isinstance(action, np.ndarray) and action.ndim > 0)
+
+
+def as_numbers(action: Any) -> np.ndarray:
+    """An action as float64 of its shape. Raises ValueError for one that is no numbers."""
+    try:
+        return np.asarray(action, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"expected numbers; got {shown(action)}") from error
+
+
+def whole(value: Any, what: str) -> int:
+    """A whole number, or an array of one. Raises ValueError, which says `what` was expected, for anything else."""
+    found = np.asarray(value)
+    if found.size != 1 or found.dtype.kind not in "iub":
+        raise ValueError(f"expected the number of {what}; got {shown(value)}")
+    return int(found.reshape(-1)[0])

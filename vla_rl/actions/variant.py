@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 from gymnasium import spaces
 
-from vla_rl.actions.tokens import check_parts, check_tokens, starts
-from vla_rl.specs import ActionSpace, Slot
+from vla_rl.actions.tokens import check_parts, check_tokens, has_parts, starts, whole
+from vla_rl.specs import ActionSpace, Slot, shown
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,10 @@ class Variant:
         return kind, self.parts[kind].decode(rest[own])
 
     def encode(self, action: Any) -> np.ndarray:
-        """The tokens of (index of the kind, its action), 0 in unused slots."""
-        kind, inner = action
+        """The tokens of (index of the kind, its action), 0 in unused slots. Raises ValueError for anything else."""
+        if not has_parts(action) or len(action) != 2:
+            raise ValueError(f"expected a kind and its action; got {shown(action)}")
+        kind, inner = whole(action[0], "a kind"), action[1]
         if not 0 <= kind < len(self.parts):
             raise ValueError(f"expected a kind from 0 to {len(self.parts) - 1}; got {kind}")
         tokens = np.zeros(len(self.slots), np.int64)

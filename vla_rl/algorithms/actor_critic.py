@@ -19,16 +19,17 @@ from vla_rl.algorithms.acting import Explorer
 from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.algorithms.augment import Augment
 from vla_rl.algorithms.configs import ActorCriticConfig
-from vla_rl.algorithms.critic import Critic, QScorer, make_critic
+from vla_rl.algorithms.constraints import ConstrainedScorer, Constraint
+from vla_rl.algorithms.critic import Critic, QScorer, follow, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.rehearsal import Rehearsal, remembered
+from vla_rl.algorithms.tether import HeldFrames, Tether
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
+from vla_rl.replay import EpisodeListener
 from vla_rl.replay.batch import Batch
 from vla_rl.runtime.learner import Learner
 
-PREFIXES = 16
-"""Decisions of a row over which the divergence from the supervised start is averaged, where there is a grammar."""
 MEASURED, MEASURE_EVERY = 16, 8
 """Rows of a batch on which the actor is measured for the log, which takes as long as to train it on them; and at every
 so many updates of the critic and of the actor each is measured, the first one among them."""
@@ -45,9 +46,10 @@ class ActorCritic(ABC):
         settings: the hyperparameters.
         policy: the actor; its frozen, grounded features are what the critic reads.
         learner: device, precision and processes.
-        reference: the policy of the supervised start, which `kl_weight` ties the actor to; learning needs it
-            where `kl_weight` > 0.
+        reference: the policy of the supervised start, which the actor is held to; learning needs it where
+            `needs.reference` says so.
         rehearsal: what holds a trunk that trains to what it could.
+        held: what other tasks show, where the actor is to stay as it is.
     """
 
     settings: Any
@@ -59,11 +61,13 @@ class ActorCritic(ABC):
         learner: Learner,
         reference: Policy | None = None,
         rehearsal: Rehearsal | None = None,
+        held: HeldFrames | None = None,
     ) -> None:
         self.rehearsal = rehearsal
         self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
         self.augment = Augment(settings.shift, settings.brightness, settings.contrast)
         self.reference = learner.prepare(reference) if reference is not None else None
+        self.tether = Tether(settings, policy, learner, self.reference, held) if settings.needs.reference else None
         self.explorer = Explorer(
             policy,
             learner,
@@ -78,16 +82,24 @@ class ActorCritic(ABC):
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         self.q: Scorer = QScorer(self.critic, policy)
         self.target_q: Scorer = QScorer(self.target, policy)
+        self.judge: Scorer = self.q
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
+        self.constraint = None if settings.cost is None else Constraint(settings, policy, learner)
         self.updates, self.trusted = 0, True
         self._warned = False
         self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
 
     @property
     def scorer(self) -> Scorer | None:
-        """What ranks decisions."""
-        return self.q
+        """What ranks decisions: by the success that `judge` promises, and by cost where that counts."""
+        return self.judge if self.constraint is None else ConstrainedScorer(self.judge, self.constraint.rank)
+
+    @property
+    def listener(self) -> EpisodeListener:
+        """What is to hear of the run's episodes, see `Needs.listens`."""
+        assert self.constraint is not None, "there are no costs that count"
+        return self.constraint.listener
 
     def make_critic(self) -> Critic:
         """A fresh critic."""
@@ -116,14 +128,22 @@ class ActorCritic(ABC):
         needs = self.settings.needs
         following = needs.following is True or needs.one_step > 0 or bool((batch.rest > 0).any())
         self._check_range(batch)
-        rows = LearnerBatch.of(batch, self.policy, self.learner.device, self.augment, following)
-        self.learner.hold(batch)
-        metrics = self.update_critic(rows)
+        learner = self.learner
+        rows = learner.in_memory(
+            len(batch), lambda: LearnerBatch.of(batch, self.policy, learner.device, self.augment, following)
+        )
+        learner.hold(batch)
+        metrics = learner.in_memory(len(rows), lambda: self.update_critic(rows))
+        constraint = self.constraint
+        if constraint is not None:
+            metrics |= learner.in_memory(len(rows), lambda: constraint.update(rows, self._next_decisions(rows)))
         self.update_target()
         self.updates += 1
         if self.past_warmup and self.updates % self.settings.critic_updates == 0:
             some = rows.subsample(self.settings.actor_batch_size)
-            metrics |= self.clone(some) if self.falls_back else self.update_actor(some)
+            learn = self.clone if self.falls_back else self.update_actor
+            metrics |= learner.in_memory(len(some), lambda: learn(some))
+            metrics |= {} if constraint is None else constraint.adjust()
         return metrics
 
     @property
@@ -209,11 +229,28 @@ class ActorCritic(ABC):
     @torch.no_grad()
     def next_value(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
         """[C] what the target critic makes of observations, by samples of the policy."""
-        settings = self.settings
+        q = self.target_q(grounded, self.decisions(grounded, observation))
+        return losses.backup_value(q, self.settings.backup, self.settings.value_range)
+
+    @torch.no_grad()
+    def decisions(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
+        """Samples of the policy at observations, int64 [C, `backup_samples`, K]."""
+        samples = self.settings.backup_samples
         features = self.actor_features(grounded, observation)
-        noise = self.noise(len(grounded), settings.backup_samples)
-        q = self.target_q(grounded, self.policy.sample(features, settings.backup_samples, noise))
-        return losses.backup_value(q, settings.backup, settings.value_range)
+        return self.policy.sample(features, samples, self.noise(len(grounded), samples))
+
+    def _next_decisions(self, rows: LearnerBatch) -> Tensor | None:
+        """Samples of the policy at what followed the rows, where that is there."""
+        return None if rows.next_grounded is None else self.decisions(rows.next_grounded, rows.next_observation)
+
+    @torch.no_grad()
+    def advantage_over_samples(self, logits: Logits, rows: LearnerBatch, samples: int) -> Tensor:
+        """[B] how much more the rows' decisions are worth than `samples` of the policy's own are on average, by success
+        and by cost where that counts."""
+        own = self.policy.sample(logits, samples, self.noise(len(rows), samples))
+        assert self.scorer is not None, "nothing ranks decisions"
+        worth = self.scorer(rows.grounded, torch.cat([own, rows.tokens.unsqueeze(1)], dim=1))
+        return worth[:, -1] - worth[:, :-1].mean(1)
 
     @abstractmethod
     def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
@@ -254,13 +291,10 @@ class ActorCritic(ABC):
         with self.learner.autocast():
             imitation = losses.imitation_loss(label_log_prob, rows.demo, demo_share)
             whole = loss + settings.bc_weight * imitation
-            if settings.kl_weight > 0:
-                assert self.reference is not None, "kl_weight without a reference"
-                noise = self.noise(len(rows), PREFIXES)
-                kl = self.policy.kl(logits, self._reference_logits(rows), noise).mean()
-                whole = whole + settings.kl_weight * kl
+            whole = whole if self.tether is None else whole + self.tether.pull(logits, rows)
             whole, metrics = remembered(whole, self.rehearsal, settings.rehearsal_weight, self.learner)
         norm = self.learner.step(whole, self.actor_optimizer, settings.clip)
+        metrics |= {} if self.tether is None else self.tether.follow()
         metrics |= {
             "actor/improvement": loss.detach(),
             "actor/imitation": imitation.detach(),
@@ -274,16 +308,13 @@ class ActorCritic(ABC):
         """The policy's entropy, and how far it is from the supervised start."""
         logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
         metrics = {"policy/entropy": self.policy.entropy(logits).mean()}
-        if self.reference is not None:
-            metrics["policy/kl"] = self.policy.kl(logits, self._reference_logits(rows)).mean()
+        if self.tether is not None:
+            metrics["policy/kl"] = self.tether.divergence(logits, rows)
         return metrics
 
-    @torch.no_grad()
     def update_target(self) -> None:
-        """The target critic follows by an exponential average, in float32."""
-        online: list[Tensor] = list(self.critic.parameters())
-        target: list[Tensor] = list(self.target.parameters())
-        torch._foreach_lerp_(target, online, self.settings.target_ema)
+        """The target critic follows."""
+        follow(self.target, self.critic, self.settings.target_ema)
 
     def anneal(self, done: float) -> None:
         """Set the learning rates for a run of which the share `done` in [0, 1] is over."""
@@ -295,7 +326,8 @@ class ActorCritic(ABC):
     @property
     def rates(self) -> list[tuple[Any, float]]:
         """Every optimiser, and the learning rate that it begins with."""
-        return [(self.critic_optimizer, self.settings.critic_lr), (self.actor_optimizer, self.settings.actor_lr)]
+        own = [(self.critic_optimizer, self.settings.critic_lr), (self.actor_optimizer, self.settings.actor_lr)]
+        return own if self.constraint is None else [*own, *self.constraint.rates]
 
     # --- state ----------------------------------------------------------------------------------------------
 
@@ -310,6 +342,8 @@ class ActorCritic(ABC):
             "updates": self.updates,
             "trusted": self.trusted,
             **({} if self.rehearsal is None else {"rehearsal": self.rehearsal.state_dict()}),
+            **({} if self.constraint is None else {"constraint": self.constraint.state_dict()}),
+            **({} if self.tether is None else {"tether": self.tether.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -322,18 +356,16 @@ class ActorCritic(ABC):
         self.updates, self.trusted = state["updates"], state.get("trusted", True)
         if self.rehearsal is not None and "rehearsal" in state:  # else it begins now
             self.rehearsal.load_state_dict(state["rehearsal"])
+        if self.constraint is not None and "constraint" in state:
+            self.constraint.load_state_dict(state["constraint"])
+        if self.tether is not None:
+            self.tether.load_state_dict(state.get("tether", {}))
 
     # --- parts ----------------------------------------------------------------------------------------------
 
     def actor_features(self, grounded: Features, observation: dict[str, Any]) -> Features:
         """What the actor reads, with a gradient where its trunk trains."""
         return grounded if self.policy.frozen_trunk else self.policy.encode(observation)
-
-    def _reference_logits(self, rows: LearnerBatch) -> list[Tensor]:
-        assert self.reference is not None
-        with torch.no_grad():
-            seen = rows.grounded if self.reference.frozen_trunk else self.reference.encode(rows.observation)
-            return self.reference.logits(seen)
 
     def noise(self, rows: int, samples: int) -> Tensor:
         """Uniform in (0, 1), [rows, samples, K]."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
+from vla_rl.replay import EpisodeListener
 from vla_rl.replay.batch import Batch
 
 
@@ -42,6 +43,14 @@ class ActsByScorer(Protocol):
 
     def trust(self, critic: bool) -> None:
         """Take note that acting by the scorer is known to be worse than acting without it (False), or no longer is."""
+
+
+class Listens(Protocol):
+    """What an algorithm has besides that hears of episodes (`Needs.listens`)."""
+
+    @property
+    def listener(self) -> EpisodeListener:
+        """Hears of each that ends while collecting, and has no columns."""
 
 
 class Algorithm(Protocol):

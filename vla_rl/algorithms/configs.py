@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from vla_rl import registry
 from vla_rl.algorithms.needs import Needs
+from vla_rl.algorithms.setting_checks import (
+    Gamma,
+    check_budget,
+    check_cost,
+    check_gamma,
+    check_positive,
+    check_share,
+    check_weights,
+    known,
+)
+from vla_rl.registry import GROUP
 from vla_rl.specs import ACTING, LOG_PROB, Signal, Truncation
 
 if TYPE_CHECKING:
@@ -17,8 +28,6 @@ ACTED = (Signal(LOG_PROB),)
 """What `Explorer` tells of its decisions."""
 ACTED_BY_CRITIC = (*ACTED, Signal(ACTING, "int8"))
 """The same where some lanes act by the critic."""
-Gamma = float | Literal["auto"]
-"""The discount of one decision; "auto": about 1 - 1 / T, where demonstrations take T decisions (`build.with_gamma`)."""
 
 
 class AlgorithmConfig(Protocol):
@@ -50,6 +59,9 @@ class ActorCriticConfig:
     backup, backup_samples: the value of a next state is the max or mean of this many samples' values.
     bc_weight, kl_weight, rehearsal_weight: the anchors: cross-entropy on demonstrations, KL(policy || supervised
         start), and, where `train.rehearsal` names pictures, how differently the trunk reads them by now.
+    kl_budget, held_budget: nats a decision that the policy may be away from its start, on a batch's observations, and
+        on those of `train.held`'s demonstrations; the weight of each divergence follows, from `kl_weight`, or 0.1, on.
+        null: no budget.
     demo_share: of a batch's rows, those from demonstrations.
     critic_updates: critic updates for one update of the actor.
     warmup_updates: critic updates before the actor's first.
@@ -67,6 +79,9 @@ class ActorCriticConfig:
         critic no more, while acting by it is known to be worse; until it is no longer.
     shift, brightness, contrast: augmentation of pictures, see `vla_rl.algorithms.augment`; cached features are then of
         no use.
+    cost: what `info["cost"]` is to the actor, by a critic of its own: null for nothing, or a component, such as
+        {type: price, c: 0.2}, {type: budget, limit: 1.0} or {type: lexicographic, epsilon: 0.05}. Where the best of
+        several decisions is taken, it is by success and cost, too.
     """
 
     gamma: Gamma = 0.9
@@ -76,6 +91,8 @@ class ActorCriticConfig:
     backup_samples: int = 8
     bc_weight: float = 0.3
     kl_weight: float = 0.0
+    kl_budget: float | None = None
+    held_budget: float | None = None
     rehearsal_weight: float = 1.0
     demo_share: float = 0.25
     critic_updates: int = 8
@@ -101,14 +118,19 @@ class ActorCriticConfig:
     shift: int = 0
     brightness: float = 0.0
     contrast: float = 0.0
+    cost: Any = field(default=None, metadata={GROUP: "costs"})
 
     def __post_init__(self) -> None:
         check_gamma(self)
+        check_cost(self)
+        check_budget(self, "kl_budget")
+        check_budget(self, "held_budget")
         for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share", "critic_share"):
             check_share(self, name)
-        positive = "backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critics", "critic_samples"
-        for name in positive:
+        for name in ("backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critic_samples"):
             check_positive(self, name)
+        for name, most in (("critics", 256), ("critic_width", 1 << 16), ("bins", 1 << 14)):
+            check_positive(self, name, most)
         if self.greedy_share + self.critic_share > 1:
             raise ValueError(f"greedy_share + critic_share: at most 1, got {self.greedy_share} + {self.critic_share}")
         if self.fallback and self.critic_share == 0:
@@ -137,14 +159,17 @@ class ActorCriticConfig:
             value_range=self.value_range,
             augments=bool(self.shift or self.brightness or self.contrast),
             shifts=self.shift > 0,
-            reference=self.kl_weight > 0,
+            reference=self.kl_weight > 0 or self.kl_budget is not None or self.held_budget is not None,
+            held=self.held_budget is not None,
             best_of=self.critic_samples if self.critic_share > 0 else 0,
             columns=ACTED_BY_CRITIC if self.critic_share > 0 else ACTED,
+            listens=self.cost is not None,
         )
 
     def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer | None:
-        """The critic of a saved algorithm, as what ranks decisions."""
-        return registry.named("vla_rl.algorithms.critic:load_scorer")(self, policy, state)
+        """The critic of a saved algorithm, and what it made of costs, as what ranks decisions."""
+        judge = registry.named("vla_rl.algorithms.critic:load_scorer")(self, policy, state)
+        return registry.named("vla_rl.algorithms.constraints:constrained")(self, policy, state, judge)
 
 
 @dataclass(frozen=True)
@@ -239,7 +264,8 @@ class Iql(ActorCriticConfig):
 
     V(s) is the `expectile` of Q(s, a) over what was done there, and the backup of Q. The weight of a row in the
     actor's imitation is exp(A / beta), at most `max_weight`, where A = Q(s, a) - V(s). `backup` and `backup_samples`
-    do nothing. The other settings are those of every actor-critic.
+    do nothing; but with a `cost`, so many samples of the policy are judged, too, by success and cost, and A is what the
+    decision is worth beside their mean. The other settings are those of every actor-critic.
 
     expectile: in (0, 1); 0.5 is the mean, and the nearer to 1 the more V is that of the best that was done.
     beta: in units of the batch's standard deviation of A.
@@ -282,6 +308,11 @@ class Recap(ActorCriticConfig):
                 f"critic_share: recap's critic judges no decisions, so that none acts by it; use 0, got "
                 f"{self.critic_share}"
             )
+        if self.cost is not None:
+            raise ValueError(
+                "cost: recap's critic judges no decisions, so that it cannot tell what one costs; use null, or take "
+                "pa_rl, awac or iql"
+            )
         if not 0.0 < self.share < 1.0 or self.told_weight <= 0:
             raise ValueError(f"share: in (0, 1); told_weight: above 0; got {self.share} and {self.told_weight}")
 
@@ -320,6 +351,9 @@ class FilteredBc:
     epsilon: float = 0.0
     greedy_share: float = 0.0
     rehearsal_weight: float = 1.0
+    refused: ClassVar = {
+        "cost": "filtered_bc has no critic, so that it cannot tell what a decision costs; take pa_rl, awac or iql"
+    }
 
     def __post_init__(self) -> None:
         check_gamma(self)
@@ -347,32 +381,3 @@ class FilteredBc:
     def build(self, **parts: Any) -> Algorithm:
         """The algorithm on a policy; see `FilteredBcAlgorithm` for the parts."""
         return registry.named("vla_rl.algorithms.filtered_bc:FilteredBcAlgorithm")(settings=self, **parts)
-
-
-def known(gamma: Gamma) -> float | None:
-    """The number; None where it is yet to be worked out."""
-    return None if isinstance(gamma, str) else gamma
-
-
-def check_gamma(settings: Any) -> None:
-    """Raise ValueError unless `gamma` lies in [0, 1], or is to be worked out."""
-    if known(settings.gamma) is not None:
-        check_share(settings, "gamma")
-
-
-def check_share(settings: Any, name: str) -> None:
-    """Raise ValueError unless the setting lies in [0, 1]."""
-    if not 0.0 <= getattr(settings, name) <= 1.0:
-        raise ValueError(f"{name} must lie in [0, 1], got {getattr(settings, name)}")
-
-
-def check_positive(settings: Any, name: str) -> None:
-    """Raise ValueError unless the setting is at least 1."""
-    if getattr(settings, name) < 1:
-        raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
-
-
-def check_weights(settings: Any) -> None:
-    """Raise ValueError unless the settings of exp(A / beta) make sense."""
-    if settings.beta <= 0 or settings.max_weight < 1:
-        raise ValueError(f"beta: above 0; max_weight: at least 1; got {settings.beta} and {settings.max_weight}")

@@ -169,10 +169,14 @@ class QScorer:
     @torch.no_grad()
     def __call__(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:
         """Q float32 [B, N] of decisions int64 [B, N, K], from the frozen features of B observations."""
-        dtype = self._policy.mixed_precision
-        with nullcontext() if dtype is None else torch.autocast(tokens_BNK.device.type, dtype):
-            logits = self.critic(self._policy.readout(grounded), tokens_BNK, grounded)
-        return self.critic.value(logits).amin(0)
+        return self.critic.value(told_by(self.critic, self._policy, grounded, tokens_BNK)).amin(0)
+
+
+def told_by(net: DecisionNet, policy: Policy, grounded: Features, tokens_BNK: Tensor) -> Tensor:
+    """What a network says of decisions int64 [B, N, K], from frozen features, in the policy's own precision."""
+    dtype = policy.mixed_precision
+    with nullcontext() if dtype is None else torch.autocast(tokens_BNK.device.type, dtype):
+        return net(policy.readout(grounded), tokens_BNK, grounded)
 
 
 def make_critic(settings: ActorCriticConfig, policy: Policy, slots: Sequence[Slot] | None = None) -> Critic:
@@ -195,6 +199,14 @@ def sizes_of(policy: Policy, slots: Sequence[Slot] | None = None) -> dict[str, A
         "hidden_size": policy.trunk.backbone.hidden_size,
         "grid": policy.trunk.backbone.grid,
     }
+
+
+@torch.no_grad()
+def follow(target: nn.Module, online: nn.Module, share: float) -> None:
+    """Have a network follow another by an exponential average, in float32."""
+    weights: list[Tensor] = list(online.parameters())
+    followers: list[Tensor] = list(target.parameters())
+    torch._foreach_lerp_(followers, weights, share)
 
 
 def state_value(critic: Critic, readout_BR: Tensor) -> Tensor:

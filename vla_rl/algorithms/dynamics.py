@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vla_rl.algorithms.algorithm import Scorer
-from vla_rl.algorithms.configs import PaRl, known
+from vla_rl.algorithms.configs import PaRl
 from vla_rl.algorithms.critic import Critic, DecisionNet, Ensemble, sizes_of
 from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.algorithms.setting_checks import known
 from vla_rl.models import bounds
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy

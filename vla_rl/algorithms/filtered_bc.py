@@ -49,8 +49,15 @@ class FilteredBcAlgorithm:
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Imitate what the batch holds of demonstrations, and of episodes that went well."""
-        rows = LearnerBatch.of(batch, self.policy, self.learner.device, following=False)
-        self.learner.hold(batch)
+        learner = self.learner
+        rows = learner.in_memory(
+            len(batch), lambda: LearnerBatch.of(batch, self.policy, learner.device, following=False)
+        )
+        learner.hold(batch)
+        return learner.in_memory(len(rows), lambda: self.imitate(rows))
+
+    def imitate(self, rows: LearnerBatch) -> dict[str, Tensor]:
+        """Take a step on the rows that are worth imitating; returns metrics."""
         well = losses.went_well(rows.demo, rows.returns, rows.rest, self.settings.least_return)
         share = self.learner.mean(well.float().mean())
         with self.learner.autocast():

@@ -23,8 +23,10 @@ class Needs:
     augments: whether pictures are changed before they are encoded, so that cached features are of no use.
     shifts: whether they are moved, so that what was found in those before is no longer where it was.
     reference: whether a frozen copy of the policy that the run starts from is wanted.
+    held: whether observations of tasks that the run holds (`train.held`) are wanted.
     best_of: of how many samples lanes that act by what ranks decisions take the best; 0 where none do. If some do, the
         algorithm hears how that goes (`ActsByScorer`), and declares the column `ACTING`.
+    listens: whether the algorithm hears of the episodes that end in its process (`Listens`).
     columns: signals that `Decision.extras` hold, for replay to keep.
     """
 
@@ -40,5 +42,7 @@ class Needs:
     augments: bool = False
     shifts: bool = False
     reference: bool = False
+    held: bool = False
     best_of: int = 0
+    listens: bool = False
     columns: tuple[Signal, ...] = ()

@@ -14,6 +14,7 @@ from vla_rl.algorithms import losses
 from vla_rl.algorithms.actor_critic import ActorCritic
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.algorithms.configs import PaRl
+from vla_rl.algorithms.constraints import constrained
 from vla_rl.algorithms.critic import load_scorer as load_critic
 from vla_rl.algorithms.dynamics import MeanScorer, WorldModel, load_model_scorer
 from vla_rl.algorithms.learner_batch import LearnerBatch
@@ -33,11 +34,6 @@ class PaRlAlgorithm(ActorCritic):
         super().__init__(settings, policy, learner, **parts)
         self.model = WorldModel(settings, policy, learner, self.critic) if settings.has_model else None
         self.judge = self.q if self.model is None else judge(settings, self.q, self.model.scorer)
-
-    @property
-    def scorer(self) -> Scorer:
-        """What ranks decisions."""
-        return self.judge
 
     @property
     def rates(self) -> list[tuple[Any, float]]:
@@ -75,6 +71,8 @@ class PaRlAlgorithm(ActorCritic):
             # Whatever would have followed an episode that was cut short is worth the least there is, or more.
             replayed = losses.raise_to_return(q[:, -1], rows.returns + rows.rest * settings.value_range[0])
             q = torch.cat([q[:, :-1], replayed.unsqueeze(1)], dim=1)
+        if self.constraint is not None:
+            q = self.constraint.rank(q, rows.grounded, candidates)
         # One candidate has no spread: the least temperature decides between it and the replayed action.
         spreads = q[:, :-1].std(dim=1) if q.shape[1] > 2 else q.new_zeros(len(q))
         spread = self.learner.mean(spreads.mean())
@@ -102,6 +100,7 @@ def judge(settings: PaRl, direct: Scorer, model: Scorer) -> Scorer:
 def load_scorer(settings: PaRl, policy: Policy, state: dict[str, Any]) -> Scorer:
     """The scorer of a saved `PaRlAlgorithm.state_dict`, on the policy's device."""
     direct = load_critic(settings, policy, state)
-    if not settings.has_model:
-        return direct
-    return judge(settings, direct, load_model_scorer(settings, policy, state.get("model", {}), direct.critic))
+    found: Scorer = direct
+    if settings.has_model:
+        found = judge(settings, direct, load_model_scorer(settings, policy, state.get("model", {}), direct.critic))
+    return constrained(settings, policy, state, found)

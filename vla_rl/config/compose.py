@@ -28,10 +28,12 @@ CONFIG_FILE = "config.yaml"
 
 OPTIONAL = "experiment"
 """The group that may be left out: `null` is its default."""
-ENV, MORE, TASKS = "env", "more_envs", "tasks"
-"""The group of which a run may have several: the first, the key of the others, and what lists them in a file of it."""
+ENV, MORE, TASKS, HELD = "env", "more_envs", "tasks", "held_envs"
+"""The group of which a run may have several: the first, the key of the others, and what lists them in a file of it; and
+the key of those that are held."""
 PLACES = {
     "action_space": "action_spaces",
+    "algorithm.cost": "costs",
     "algorithm": "algorithms",
     "policy.backbone": "backbones",
     "env.sensors": "sensors",
@@ -171,6 +173,21 @@ def compose(groups: Sequence[Override], config_dir: Path | None) -> DictConfig:
     tree[MORE] = [OmegaConf.merge(each.env, common) for each in trees[1:]]
     tree.env = OmegaConf.merge(tree.env, common)
     return tree
+
+
+def hold(tree: DictConfig, groups: Sequence[Override], config_dir: Path | None) -> None:
+    """Have `held_envs` be the files of the group env that `train.held` names.
+
+    Raises:
+        ConfigError: there is no such file, or it lists several environments.
+    """
+    names = OmegaConf.select(tree, "train.held", default=None) or []
+    rest = [each for each in groups if each.key_or_group != ENV]
+    found = {str(name): _composed([*rest, _hydra(f"{ENV}={name}")], config_dir) for name in names}
+    within = next((name for name, each in found.items() if _is_group(each)), None)
+    if within is not None:
+        raise ConfigError(f"train.held: {within!r} lists several environments itself; list them here instead")
+    tree[HELD] = [each.env for each in found.values()]
 
 
 def _is_group(tree: DictConfig) -> bool:

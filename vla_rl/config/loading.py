@@ -24,6 +24,7 @@ from vla_rl.config import compose, saved
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.schema import RunConfig
 from vla_rl.registry import ADAPTER, ConfigError, nearest
+from vla_rl.specs import readable, shown
 
 
 def load(
@@ -59,6 +60,11 @@ def load(
     else:
         tree = _composed(groups, config_dir, given.get("plugins") or ())
         compose.check_plugins(tree, given.get("plugins"), config_dir or Path("configs"))
+    held = [override for override in values if override.key_or_group == "train.held"]
+    for override in held:
+        compose.assign(tree, override)
+    if kept is None or held:
+        compose.hold(tree, groups, config_dir)
     for override in values:
         compose.assign(tree, override)
     for override in {override.key_or_group: override for override in values}.values():
@@ -195,12 +201,12 @@ def _problem(problem: Any) -> str:
     if isinstance(cause, ConfigError):
         return str(cause)
     location, value = problem["loc"], problem["input"]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{readable(part)}" for part in location).lstrip(".")
     if problem["type"] == "missing":
         return f"{path}: missing; {CONFIG_FILE} of the shipped configs has every key"
     if problem["type"] == "extra_forbidden":
-        return f"{path}: unknown key (got {value!r}); {_nearest_key(location)}"
-    return f"{path}: {registry.reason(problem)} (got {value!r})"
+        return f"{path}: unknown key (got {shown(value)}); {_nearest_key(location)}"
+    return f"{path}: {registry.reason(problem)} (got {shown(value)})"
 
 
 def _nearest_key(location: Sequence[str | int]) -> str:

@@ -139,9 +139,10 @@ def _leading_out(tree: DictConfig, plugins: list[str]) -> Iterator[Held]:
             yield from _of_components(OmegaConf.select(tree, place, default=None), group, place, plugins)
     if isinstance(tree.get(compose.ENV), DictConfig):
         yield from _of_env(tree[compose.ENV], compose.ENV, plugins)
-    for index, env in enumerate(tree.get(compose.MORE) or ()):
-        if isinstance(env, DictConfig):
-            yield from _of_env(env, f"{compose.MORE}.{index}", plugins)
+    for key in (compose.MORE, compose.HELD):
+        for index, env in enumerate(tree.get(key) or ()):
+            if isinstance(env, DictConfig):
+                yield from _of_env(env, f"{key}.{index}", plugins)
 
 
 def _of_env(env: DictConfig, path: str, plugins: list[str]) -> Iterator[Held]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     ByteSize,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -28,78 +24,13 @@ from pydantic import (
 from vla_rl import registry
 from vla_rl.config import compose, saved
 from vla_rl.config.compose import CONFIG_FILE
+from vla_rl.config.parts import Component, EnvConfig, Fraction, Part, Seed, UserPath
 from vla_rl.config.policy import MOST_STACK, HeadSettings, LoraSettings, PolicySettings, Trainable
 from vla_rl.registry import ADAPTER, ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signal, readable
 
-Component = dict[str, Any]
-"""A mapping with `type`, from which the registry makes a component."""
 
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What numpy's random states take; all of them may seed a run."""
-UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
-"""A file or a folder; `~` is the user's own."""
-
-
-class _Part(BaseModel):
-    """Frozen; unknown keys, missing keys, infinities and values of another type are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class EnvConfig(_Part):
-    """Which environment, and what it shows.
-
-    id: a Gymnasium id. sensors: what the observations hold, in order; null for an environment whose
-    observations are its own. image_size: width and height of the cameras' pictures, instead of each sensor's own; null
-    for those. actions: a name for each of an action's numbers, for whoever reads, or null.
-    kwargs: further settings of the environment. adapter: how another package's environment is shown (fields of
-    `vla_rl/Adapter-v0`), or null.
-    """
-
-    id: str = Field(min_length=1)
-    sensors: list[Component] | None
-    image_size: int | None = Field(ge=1)
-    actions: list[str] | None
-    kwargs: dict[str, Any]
-    adapter: dict[str, Any] | None
-
-    @property
-    def name(self) -> str:
-        """The id in short, as folders are named: `vla_rl/Reach-v0` is `reach`; or what the adapter says.
-
-        Where one id stands for many tasks, the task's name follows: `metaworld_door-open`.
-        """
-        short = re.sub(r"-v\d+$", "", self.id.rsplit("/", 1)[-1]).lower()
-        if self.adapter is not None and self.adapter.get("name"):
-            short = str(self.adapter["name"])
-        task = re.sub(r"-v\d+$", "", registry.task_named(self.id, self.kwargs)).lower()
-        return f"{short}_{task}" if task and not short.endswith(task) else short
-
-    def sized(self, plugins: Sequence[str] = ()) -> list[Component] | None:
-        """The sensors, whose pictures are of `image_size` where that is set.
-
-        Raises:
-            ConfigError: a size, and no sensor that has one.
-        """
-        if self.image_size is None:
-            return self.sensors
-        side = {"width": self.image_size, "height": self.image_size}
-
-        def resized(sensor: Component) -> Component:
-            inner = {key: resized(item) for key, item in sensor.items() if isinstance(item, dict) and "type" in item}
-            fields = registry.parameters(registry.resolve("sensors", sensor["type"], plugins))
-            return sensor | inner | (side if side.keys() <= fields.keys() else {})
-
-        found = [resized(sensor) for sensor in self.sensors or ()]
-        if found == (self.sensors or []) and not any(side.items() <= sensor.items() for sensor in found):
-            raise ConfigError(f"env.image_size: {self.image_size}, but no sensor of {self.id} has a width and a height")
-        return found
-
-
-class PolicyConfig(_Part):
+class PolicyConfig(Part):
     """What acts. backbone: a registered backbone. head, lora: fields of HeadSettings and LoraSettings.
 
     train: what the actor's loss changes: the head only, LoRA in the backbone too, or everything.
@@ -135,7 +66,7 @@ class PolicyConfig(_Part):
         return str(self.backbone["type"]).rsplit(":", 1)[-1].lower()
 
 
-class ReplayConfig(_Part):
+class ReplayConfig(Part):
     """What is remembered. capacity: transitions. n_step: of the backup. stack: frames an observation.
 
     ram_bytes, disk_bytes: limits, such as 4GB or 500MiB; null for none. With a limit of RAM, older frames are coded
@@ -166,7 +97,7 @@ class ReplayConfig(_Part):
     on_episode: list[Component]
 
 
-class DemosConfig(_Part):
+class DemosConfig(Part):
     """Demonstrations. episodes: 0 trains from reward alone. path: their folder, or a LeRobotDataset's.
 
     noise: standard deviation added to the expert's action. seed: of the first episode, a training seed; the next
@@ -185,7 +116,7 @@ class DemosConfig(_Part):
         return self.path
 
 
-class SftConfig(_Part):
+class SftConfig(Part):
     """The supervised start. steps: 0 leaves the head as it starts, which points at the first thing mentioned.
 
     feature_noise: standard deviation added to the pointed-at places.
@@ -200,7 +131,7 @@ class SftConfig(_Part):
     feature_noise: NonNegativeFloat
 
 
-class TrainConfig(_Part):
+class TrainConfig(Part):
     """Reinforcement learning. Every `*_every` counts environment decisions, and 0 means never.
 
     steps: decisions in all. minutes: stop earlier after so long. checkpoint: the policy to start from.
@@ -213,13 +144,15 @@ class TrainConfig(_Part):
     checkpoints kept, and the last. renew_every: where the trunk trains, critics read what a frozen copy of it makes of
     observations; it becomes the trunk as it is by then, and what replay caches is encoded anew. rehearsal: there, a
     registered source of pictures that the trunk is held to read as it did when the run began, by
-    `algorithm.rehearsal_weight`, or null. rehearsal_rows: of them, at each update of the actor.
+    `algorithm.rehearsal_weight`, or null. rehearsal_rows: of them, at each update of the actor. held: files of the
+    group env: tasks that the policy is to go on doing, and is not trained on; every validation plays them too, and
+    `algorithm.held_budget` bounds how far the policy goes from its start on their demonstrations.
     """
 
     steps: PositiveInt
     minutes: PositiveFloat | None
     checkpoint: UserPath | None
-    num_envs: PositiveInt
+    num_envs: Annotated[int, Field(ge=1, le=1 << 16)]
     workers: NonNegativeInt | Literal["auto"]
     step_timeout: PositiveFloat | None
     restarts: NonNegativeInt
@@ -234,9 +167,10 @@ class TrainConfig(_Part):
     renew_every: NonNegativeInt
     rehearsal: Component | None
     rehearsal_rows: PositiveInt
+    held: list[str]
 
 
-class EvalConfig(_Part):
+class EvalConfig(Part):
     """Evaluation on held-out seeds. best_of: decide by the critic among so many samples; 0 acts greedily.
 
     seed: the first is HELD_OUT_SEEDS.start + seed. checkpoint: whose policy. videos: episodes filmed.
@@ -251,7 +185,7 @@ class EvalConfig(_Part):
     episodes: PositiveInt
     seed: NonNegativeInt
     best_of: NonNegativeInt
-    num_envs: PositiveInt
+    num_envs: Annotated[int, Field(ge=1, le=1 << 16)]
     workers: NonNegativeInt | Literal["auto"]
     videos: NonNegativeInt
     after_episodes: NonNegativeInt | None
@@ -265,7 +199,7 @@ class EvalConfig(_Part):
         return self
 
 
-class RunConfig(_Part):
+class RunConfig(Part):
     """Everything that decides a run. Made by `load`; frozen.
 
     seed: of whatever is random, in every process a stream of its own; any number of 32 bits.
@@ -273,6 +207,7 @@ class RunConfig(_Part):
     plugins: the modules (or packages) whose classes the config may name as `module:Class`; imported first, so that
     environments and else that they register are known.
     more_envs: further environments that one policy learns to act in, beside `env`; see `envs`.
+    held_envs: those that `train.held` names, as the run found them.
     action_space, algorithm: the components themselves, built and checked.
     """
 
@@ -285,6 +220,7 @@ class RunConfig(_Part):
     tracker: str | None
     env: EnvConfig
     more_envs: tuple[EnvConfig, ...]
+    held_envs: tuple[EnvConfig, ...]
     action_space: Any
     policy: PolicyConfig
     algorithm: Any
@@ -316,10 +252,15 @@ class RunConfig(_Part):
         """Name what is wrong in a sensor or the policy before anything is built from it."""
         for number, env in enumerate(self.envs):
             self._check_env(env, f"more_envs[{number - 1}]" if number else "env")
-        names = [env.name for env in self.envs]
+        for number, env in enumerate(self.held_envs):
+            self._check_env(env, f"held_envs[{number}]")
+        names = [env.name for env in (*self.envs, *self.held_envs)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            raise ConfigError(f"more_envs: {twice!r} is listed twice; success is told by name")
+            key = "train.held" if twice in [env.name for env in self.held_envs] else "more_envs"
+            raise ConfigError(f"{key}: {twice!r} is listed twice; success is told by name")
+        if self.algorithm.needs.held and not self.held_envs:
+            raise ConfigError("algorithm.held_budget: needs tasks to hold, such as train.held=[reach]; got none")
         self.policy.settings(self.plugins)
         if self.policy.remembers and self.algorithm.needs.shifts:
             raise ConfigError("algorithm.shift: moves pictures, and not what policy.remembers; use 0, or turn that off")
@@ -370,17 +311,17 @@ class RunConfig(_Part):
     def each(self) -> tuple[RunConfig, ...]:
         """A run of each environment alone; of several, each has demonstrations of its own, in a folder of its name."""
         if not self.more_envs:
-            return (self,)
-        return tuple(
-            self.model_copy(
-                update={
-                    "env": env,
-                    "more_envs": (),
-                    "demos": self.demos.model_copy(update={"path": self.demos.folder / env.name}),
-                }
-            )
-            for env in self.envs
-        )
+            return (self._alone(self.env, self.demos.folder),)
+        return tuple(self._alone(env, self.demos.folder / env.name) for env in self.envs)
+
+    def held(self) -> tuple[RunConfig, ...]:
+        """A run of each held environment; its demonstrations lie beside the run's own, in a folder of its name."""
+        folder = self.demos.folder if self.more_envs else self.demos.folder.parent
+        return tuple(self._alone(env, folder / env.name) for env in self.held_envs)
+
+    def _alone(self, env: EnvConfig, demos: Path) -> RunConfig:
+        own = {"env": env, "more_envs": (), "held_envs": (), "demos": self.demos.model_copy(update={"path": demos})}
+        return self.model_copy(update=own)
 
     def only(self, command: str) -> RunConfig:
         """The run, for a command that takes one environment. Raises ConfigError where it has several."""

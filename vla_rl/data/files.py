@@ -4,7 +4,7 @@ A folder holds `meta.json` and one `episode_000000.npz` an episode (plain arrays
 one array a key of the observation with T + 1 entries (images uint8, state float32), `action` [T, ...]
 that was executed, `label` [T, ...] that the expert would have done there, `reward` float32 [T],
 `terminated` and `truncated` bool [T]. Seeds and the tasks' texts are in `meta.json`: of each episode one text, or,
-where tools answered, one for each of its T + 1 observations.
+where tools answered, one for each of its T + 1 observations. And the SHA-256 of each file, and its own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 
 from vla_rl.envs import ObservationShape
 from vla_rl.envs.history import stacked_times
+from vla_rl.paths import check_digests, digests_in, sealed
 from vla_rl.specs import STATE, TASK, kept_text, readable
 
 FORMAT = "vla_rl/demonstrations"
@@ -115,7 +116,7 @@ def save(demonstrations: Demonstrations, folder: Path) -> Path:
             "action": {"shape": list(first.shape[1:]), "dtype": first.dtype.str},
             "episodes": [_row(episode) for episode in demonstrations.episodes],
         }
-        _write_meta(temporary / "meta.json", meta)
+        _write_meta(temporary / "meta.json", sealed(meta, temporary, sorted(temporary.glob("*.npz"))))
     return Path(folder)
 
 
@@ -142,7 +143,8 @@ def append(demonstrations: Demonstrations, folder: Path) -> Path:
         os.replace(part, folder / _file(number))
     rows = [_row(episode) for episode in (*there.episodes, *demonstrations.episodes)]
     part = folder / f".meta.json.{os.getpid()}"
-    _write_meta(part, there.meta | {"episodes": rows})
+    listed = [folder / _file(number) for number in range(len(rows))]
+    _write_meta(part, sealed(there.meta | {"episodes": rows}, folder, listed))
     os.replace(part, folder / "meta.json")
     return folder
 
@@ -175,6 +177,7 @@ def scan(
         shape = ObservationShape({key: tuple(size) for key, size in meta["images"].items()}, int(meta["state"]))
         action = np.dtype(meta["action"]["dtype"]), tuple(meta["action"]["shape"])
         rows = [(_texts(row), int(row["seed"]), int(row["length"])) for row in meta["episodes"]]
+    digests = _digests(folder / "meta.json", meta)
     if action[0].kind not in "biuf":
         raise DemonstrationError(f"{folder / 'meta.json'}: action: dtype {action[0]} is not a plain number")
     if expected is not None:
@@ -182,6 +185,8 @@ def scan(
 
     def episodes() -> Iterator[Episode]:
         for number, (texts, seed, length) in enumerate(rows):
+            if (name := _file(number)) in digests and (folder / name).is_file():
+                _check(folder, {name: digests[name]})
             arrays = _read_arrays(folder / _file(number), _wanted(length, shape, *action))
             observations = {key: arrays.pop(key) for key in list(arrays) if key in shape.images or key == STATE}
             tasks = (texts,) * (length + 1) if isinstance(texts, str) else texts
@@ -253,6 +258,21 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if found != (FORMAT, VERSION):
         raise DemonstrationError(f"{path}: expected format {FORMAT!r}, version {VERSION}, found {found}")
     return meta
+
+
+def _digests(path: Path, meta: Mapping[str, Any]) -> dict[str, str]:
+    """Those of the episodes' files; none where an older version wrote them, or somebody took the seal away."""
+    try:
+        return digests_in(path, meta) or {}
+    except ValueError as error:
+        raise DemonstrationError(f"{error}; where you changed it yourself, remove its entry 'sha256'") from error
+
+
+def _check(folder: Path, digests: Mapping[str, str]) -> None:
+    try:
+        check_digests(folder, digests)
+    except ValueError as error:
+        raise DemonstrationError(str(error)) from error
 
 
 def _read_arrays(path: Path, wanted: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> dict[str, np.ndarray]:

@@ -21,6 +21,7 @@ from vla_rl.envs.make import (
     spoilt,
     still,
     succeeded,
+    tallied,
 )
 from vla_rl.envs.spec import EnvSpec, Lane, joint, lanes
 from vla_rl.envs.token_env import TokenEnv, bind_tokens, token_factory
@@ -53,5 +54,6 @@ __all__ = [
     "steps",
     "still",
     "succeeded",
+    "tallied",
     "token_factory",
 ]

@@ -17,7 +17,7 @@ import numpy as np
 from vla_rl import registry
 from vla_rl.actions.command import Commands
 from vla_rl.registry import ConfigError
-from vla_rl.specs import COST, IMAGES, LARGEST, STATE, TASK, Mark
+from vla_rl.specs import COST, IMAGES, LARGEST, STATE, TALLIES, TASK, Mark
 
 if TYPE_CHECKING:
     from vla_rl.config import RunConfig
@@ -267,6 +267,12 @@ def spent(info: Mapping[str, Any]) -> float:
         return earned(said, info)
     except ValueError as error:
         raise ValueError(f"info[{COST!r}]: {str(error).removeprefix('reward: ')}") from error
+
+
+def tallied(info: Mapping[str, Any]) -> dict[str, float]:
+    """What an `info` tells of its episode so far, see `specs.TALLIES`; what is no finite number is left out."""
+    told = {name: info[name] for name in TALLIES if isinstance(info.get(name), int | float | np.number)}
+    return {name: float(value) for name, value in told.items() if math.isfinite(value)}
 
 
 def check_finite(key: str, value: np.ndarray) -> None:

@@ -169,9 +169,12 @@ class Host:
     def _show(self, key: str, number: int, value: Any, info: Mapping[str, Any]) -> None:
         """Write one array of an observation; what is not finite in a spoilt one becomes 0."""
         column = self.columns[key]
-        shape = value.shape if isinstance(value, np.ndarray) else np.shape(value)
-        if shape != column.shape[1:]:
-            raise ValueError(f"{key}: expected an array {list(column.shape[1:])}, got {list(shape)}")
+        value = np.asarray(value)
+        if value.shape != column.shape[1:]:
+            raise ValueError(f"{key}: expected an array {list(column.shape[1:])}, got {list(value.shape)}")
+        # Numbers of another size fit; pictures between 0 and 1, whose every pixel would become 0, and texts do not.
+        if value.dtype != column.dtype and not np.can_cast(value.dtype, column.dtype, "same_kind"):
+            raise ValueError(f"{key}: expected {column.dtype}, got {value.dtype}")
         column[number] = value
         if key not in self._bounds:
             return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from vla_rl.envs import Lane, lanes, spent, spoilt, succeeded
+from vla_rl.envs import Lane, lanes, spent, spoilt, succeeded, tallied
 from vla_rl.envs.history import History, joined
 from vla_rl.envs.supervision import LostError
 from vla_rl.envs.vector import Steps, VectorEnvs, spare_cores
@@ -328,6 +328,7 @@ class _Episode:
             q=tuple(self._q),
             frames=tuple(self._frames) if self.filmed else None,
             cost=self._cost,
+            tallies=tallied(self._info),
             stage=self._info.get("stage"),
             rewards=tuple(self._rewards),
             sight=self._sight() if self.filmed else None,

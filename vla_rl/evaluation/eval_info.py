@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from vla_rl.evaluation.outcome import EvalResult, Outcome, percent, wilson
+from vla_rl.evaluation.outcome import EvalResult, Outcome, mean_tallies, percent, wilson
 
 INFO_FILE = "eval_info.json"
 EVALUATION = "evaluation"
@@ -67,7 +67,9 @@ def print_table(results: Sequence[EvalResult]) -> None:
     table = Table(title="held-out seeds", title_justify="left")
     table.add_column("task", no_wrap=True)
     costly = any(outcome.cost for result in results for outcome in result.outcomes)
-    for name in ("episodes", "success", "95% interval", "mean length", *(["mean cost"] if costly else [])):
+    told = list(dict.fromkeys(name for result in results for name in result.tallies))
+    more = [*(["mean cost"] if costly else []), *(name.replace("_", " ") for name in told)]
+    for name in ("episodes", "success", "95% interval", "mean length", *more):
         table.add_column(name, justify="right")
     for result in results:
         low, high = result.ci95
@@ -80,6 +82,7 @@ def print_table(results: Sequence[EvalResult]) -> None:
             f"{low:.1f} to {high:.1f}",
             f"{numbers['avg_length']:.1f}",
             *([f"{result.mean_cost:.2f}"] if costly else []),
+            *(f"{result.tallies[name]:.2f}" if name in result.tallies else "" for name in told),
         )
     Console().print(table)
 
@@ -137,6 +140,8 @@ def _aggregate(outcomes: Sequence[Outcome], videos: Sequence[str]) -> dict[str, 
         "n_invalid": len(outcomes) - len(valid),
         "avg_length": _mean([outcome.length for outcome in valid]),
         "avg_cost": _mean([outcome.cost for outcome in valid]),
+        "pc_costly": percent(sum(outcome.cost > 0 for outcome in valid), len(valid)),
+        **{f"avg_{name}": value for name, value in mean_tallies(valid).items()},
         "video_paths": list(videos),
     }
 
@@ -156,6 +161,7 @@ def _row(outcome: Outcome, video: str | None) -> dict[str, Any]:
     names = ("sum_reward", "max_reward", "cost", "success", "seed", "task", "length", "invalid")
     row = {name: getattr(outcome, name) for name in names} | ({} if outcome.stage is None else {"stage": outcome.stage})
     row |= {"error": outcome.error} if outcome.error else {}
+    row |= outcome.tallies
     return row | {"video_path": video, "q": [round(q, 4) for q in outcome.q]} if video else row
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from vla_rl.specs import Z
+from vla_rl.specs import TALLIES, Z
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Outcome:
     `tokens` int64 [N, K]: the N decisions. `q` [N]: the critic's value of each; empty without a critic.
     `frames`: N + 1 uint8 frames [H, W, 3], the last one after the end; None unless the episode was filmed.
     `cost`: the sum of `info["cost"]`. `error`: why it is invalid, by `info["error"]`; "" where nothing is said.
+    `tallies`: what its last `info` told of it by name, see `specs.TALLIES`.
     `rewards` [N]: of each decision. `sight`: what the policy saw, of a filmed episode.
     `stage`: of a world that shifts in mid-run, by its `info["stage"]`; None where there is none, or before the first.
     """
@@ -54,6 +56,7 @@ class Outcome:
     q: tuple[float, ...] = ()
     frames: tuple[np.ndarray, ...] | None = None
     cost: float = 0.0
+    tallies: Mapping[str, float] = field(default_factory=dict)
     stage: int | None = None
     error: str = ""
     rewards: tuple[float, ...] = ()
@@ -103,9 +106,20 @@ class EvalResult:
         """Of a valid episode; 0 without one."""
         return sum(outcome.cost for outcome in self.valid) / max(len(self.valid), 1)
 
+    @property
+    def tallies(self) -> dict[str, float]:
+        """The means of what valid episodes tell of themselves, by name."""
+        return mean_tallies(self.valid)
+
     def films(self, success: bool) -> list[Outcome]:
         """The filmed successes, or the filmed failures."""
         return [outcome for outcome in self.valid if outcome.frames is not None and outcome.success == success]
+
+
+def mean_tallies(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """The mean of each of `specs.TALLIES` over the episodes that tell it; nothing of those that none tells."""
+    told = {name: [each.tallies[name] for each in outcomes if name in each.tallies] for name in TALLIES}
+    return {name: float(np.mean(values)) for name, values in told.items() if values}
 
 
 @dataclass(frozen=True)

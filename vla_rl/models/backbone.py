@@ -25,6 +25,7 @@ from vla_rl.models import bounds
 from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known to the Auto classes
 from vla_rl.models.families import family_of, image_size_of
 from vla_rl.models.pointers import MENTIONS, SLOTS
+from vla_rl.paths import SUMS, write_sums
 from vla_rl.specs import kept_text, words_of
 
 POINTER_TOKEN, SELF_TOKEN = "<ptr>", "<self>"
@@ -168,10 +169,13 @@ class Backbone(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write config, weights, tokenizer and the preprocessor's numbers; `load` gives identical outputs."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SUMS).unlink(missing_ok=True)
         with _quiet(folder):
             self.model.save_pretrained(folder)
         self.save_frame(folder)
+        write_sums(folder, [path.name for path in folder.iterdir() if path.is_file()])
 
     def save_frame(self, folder: str | Path) -> None:
         """Write everything but the weights."""

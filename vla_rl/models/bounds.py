@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import cached_file
 
 from vla_rl.models.families import family_of
+from vla_rl.paths import check_sums
 
 M = TypeVar("M", bound=nn.Module)
 TOKENIZER = "tokenizer_config.json"
@@ -39,6 +40,8 @@ _ELSEWHERE = ("timm_wrapper", "timm_backbone")
 def check_source(source: str) -> None:
     """Raise ValueError unless `source` is a model's folder, or a hub id; all that is said above holds of it."""
     path = Path(source)
+    if path.is_dir():
+        check_sums(path)
     if path.is_dir() and not (path / "config.json").is_file():
         raise ValueError(f"backbone {source!r}: the folder lacks config.json")
     if not path.is_dir() and (path.is_absolute() or source.startswith(".") or source.count("/") != 1):

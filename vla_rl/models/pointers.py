@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.utils import cached_file
+
+from vla_rl.paths import SUMS, write_sums
 
 MENTIONS = 4
 """How many `<ptr>` tokens follow an instruction; `<self>` comes after them."""
@@ -143,6 +146,8 @@ class Pointers(nn.Module):
         """Write `pointers.safetensors` into a backbone's folder."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous().cpu() for name, value in self.state_dict().items()}, Path(folder) / FILE)
+        if (Path(folder) / SUMS).exists():
+            write_sums(Path(folder), [FILE])
 
     @classmethod
     def load(cls, source: str | Path, hidden_size: int) -> Pointers:
@@ -160,7 +165,10 @@ class Pointers(nn.Module):
                 FILE,
             )
             return cls(hidden_size)
-        weights = load_file(found)
+        try:
+            weights = load_file(found)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{found} is damaged: {error}") from error
         key_size = weights["key.weight"].shape[0] // 2 if "key.weight" in weights else 64
         pointers = cls(hidden_size, key_size)
         try:

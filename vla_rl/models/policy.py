@@ -240,6 +240,12 @@ class Policy(nn.Module):
         elif self.settings.train == "lora":
             merge_lora(self.trunk.backbone.model)
 
+    def read_at_once(self, rows: int) -> None:
+        """Have its trunks read so many rows at a time, at most: the same features and gradients, in less memory."""
+        for trunk in (self.trunk, self.frozen):
+            if trunk is not None:
+                trunk.rows_at_once = rows
+
     def condition(self) -> None:
         """Have the head be told whether a decision is to be a good one (an advantage token, arXiv 2511.14759).
 

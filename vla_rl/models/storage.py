@@ -22,13 +22,11 @@ from vla_rl.config.policy import MOST_VIEWS, MOST_WIDTH, HeadSettings, LoraSetti
 from vla_rl.models import bounds
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
-from vla_rl.paths import is_within, sha256_of, sha256_of_json
+from vla_rl.paths import check_digests, digests_in, sealed
 from vla_rl.specs import ActionSpace, Mark
 
 FORMAT, VERSION = "vla_rl.policy", 1
 _CONFIG, _WEIGHTS, _BACKBONE = "config.json", "model.safetensors", "backbone"
-_FILES, _SEAL = "files", "sha256"
-"""In `config.json`: the digests of all other files, and its own."""
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -102,9 +100,7 @@ def save(frame: Frame, weights: Mapping[str, torch.Tensor], folder: Path) -> Non
     own = {name: value.detach().cpu().contiguous() for name, value in _once(weights).items()}
     save_file(own, folder / _WEIGHTS, metadata={"format": "pt"})
     files = [folder / _WEIGHTS, *sorted(path for path in (folder / _BACKBONE).rglob("*") if path.is_file())]
-    config[_FILES] = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
-    sealed = config | {_SEAL: sha256_of_json(config)}
-    (folder / _CONFIG).write_text(json.dumps(sealed, indent=2) + "\n", "utf-8")
+    (folder / _CONFIG).write_text(json.dumps(sealed(config, folder, files), indent=2) + "\n", "utf-8")
 
 
 def verify(folder: Path) -> None:
@@ -114,23 +110,16 @@ def verify(folder: Path) -> None:
         ValueError: a file is missing or altered; or there are no digests, since an older version wrote it, and it does
             not lie in its run either, whose manifest has them. Names the file.
     """
-    path, config = folder / _CONFIG, read_config(folder)
-    if _SEAL not in config:
+    path = folder / _CONFIG
+    digests = digests_in(path, read_config(folder))
+    if digests is None:
         if not (folder.parent / "manifest.json").is_file():
             raise ValueError(
                 f"{path}: an older version wrote it, without digests, so that damage cannot be told: name it in its "
                 "run's folder, or trust it by Policy.from_pretrained(folder, verify=False), and save it anew"
             )
         return
-    if config.pop(_SEAL) != sha256_of_json(config):
-        raise ValueError(f"{path} is damaged: altered since it was written (its own SHA-256 differs)")
-    for name, digest in dict(config.get(_FILES, {})).items():
-        if not is_within(name):
-            raise ValueError(f"{path} lists {name[:60]!r}, which does not lie in the folder")
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} lacks {name}")
-        if sha256_of(folder / name) != digest:
-            raise ValueError(f"{folder / name} is damaged: altered since it was written (its SHA-256 differs)")
+    check_digests(folder, digests)
 
 
 def load(make: Callable[..., M], folder: Path, plugins: Sequence[str], verified: bool) -> M:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from vla_rl.config.policy import LoraSettings
 from vla_rl.models.backbone import Backbone, word_states
@@ -27,11 +28,16 @@ class Trunk(nn.Module):
     """One call from uint8 images and instructions to features; acting and learning both make it.
 
     together: whether one sequence holds all views of a row; else each view has its own, with the instruction.
+
+    Attributes:
+        rows_at_once: so many rows, at most, are read together; None for all. What is learned of a part that was read so
+            is worked out when its turn comes, by reading it once more: it takes the memory of one part, and more time.
     """
 
     def __init__(self, backbone: Backbone, pointers: Pointers, together: bool = False) -> None:
         super().__init__()
         self.backbone, self.pointers, self.together = backbone, pointers, together
+        self.rows_at_once: int | None = None
 
     def forward(
         self,
@@ -51,6 +57,18 @@ class Trunk(nn.Module):
         Raises:
             ValueError: an instruction longer than the backbone, or `kept.text_tokens`, allows.
         """
+        rows, most = len(texts), self.rows_at_once or len(texts)
+        if rows <= most:
+            return self._read(images, texts, state, kept)
+        parts = []
+        for some in (slice(begin, begin + most) for begin in range(0, rows, most)):
+            part = [image[some] for image in images], texts[some], state[some], kept
+            # Without a gradient it just calls.
+            parts.append(checkpoint(self._read, *part, use_reentrant=False))
+        return Features.concatenate(parts)
+
+    def _read(self, images: Sequence[torch.Tensor], texts: Sequence[str], state: torch.Tensor, kept: Kept) -> Features:
+        """Encode rows, all at once."""
         backbone = self.backbone
         views, newest = [], []
         for image in images:

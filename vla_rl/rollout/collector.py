@@ -17,9 +17,10 @@ from vla_rl.registry import FaultError
 from vla_rl.replay import ReplayBuffer
 from vla_rl.rollout.group import Group, replaced
 from vla_rl.rollout.pilot import Flight, Pilot, Turn, judged
+from vla_rl.rollout.tallies import Tallies
 from vla_rl.rollout.task_statistics import TaskStatistics
 from vla_rl.runtime.logger import Log
-from vla_rl.specs import COST, EPISODE_TASK, REMEMBERED, VERIFIED, check_training_seed
+from vla_rl.specs import COST, EPISODE_TASK, REMEMBERED, TALLIES, VERIFIED, check_training_seed
 
 INVALID_IN_A_ROW = 10
 """So many episodes of each environment that all are invalid end a run."""
@@ -72,7 +73,7 @@ class Collector:
         self._turn = self._groups[0]
         self.tasks = list(dict.fromkeys(tasks))
         self._tasks = np.array([self.tasks.index(task) for task in tasks] or [0] * envs.count, np.int32)
-        self._latest = TaskStatistics(self.tasks, recent)
+        self._latest, self._tallies = TaskStatistics(self.tasks, recent), Tallies(recent)
         replay.listen(self._latest)
         self.episodes = self.invalid_episodes = self.invalid_in_a_row = 0
         self.last_error = ""
@@ -158,6 +159,7 @@ class Collector:
         made = int((acted & ~group.final).sum())
         ended = (steps.terminated | steps.truncated) & ~group.final
         self.episodes += int((ended & ~left_out).sum())
+        self._tallies.take(steps.infos[lane] for lane in np.flatnonzero(ended & ~left_out))
         self._count_invalid(ended & left_out, ended & ~left_out, steps.infos)
         # Where an episode was reset, what is said is said of the next one.
         before, group.spoilt = group.final, np.where(group.final, said, left_out)
@@ -231,6 +233,7 @@ class Collector:
         taken_over = self.replay.demonstrated
         return {
             **self.replay.statistics(),
+            **self._tallies.statistics(),
             **({"train/taken_over": float(taken_over)} if taken_over else {}),
             "train/episodes": float(self.episodes),
             "train/invalid_episodes": float(self.invalid_episodes),
@@ -243,10 +246,11 @@ class Collector:
         """
         for group in self._groups:
             self._receive(group, log)
-        told = {*SUCCESS, *SPOILT, COST, "error", *(signal.name for signal in self.replay.signals)}
+        told = {*SUCCESS, *SPOILT, *TALLIES, COST, "error", *(signal.name for signal in self.replay.signals)}
         return {
             "groups": [group.state_dict(told) for group in self._groups],
             "snapshots": self.envs.snapshot(),
+            "tallies": self._tallies.state_dict(),
             **{name: getattr(self, name) for name in _COUNTS},
         }
 
@@ -266,7 +270,7 @@ class Collector:
         if sorted((each.start, each.stop) for each in saved) != sorted((each.start, each.stop) for each in own):
             raise ValueError(f"it tells of lanes in groups {saved}, and there are {own}")
         groups = deque(Group.of(each, self.replay.stack) for each in state["groups"])
-        counts = {name: state[name] for name in _COUNTS}
+        counts, tallies = {name: state[name] for name in _COUNTS}, state["tallies"]
         begun = self._observations()
         snapshots = {lane: each for lane, each in enumerate(state["snapshots"]) if each is not None}
         failed = self.envs.restore(snapshots)
@@ -274,6 +278,7 @@ class Collector:
         reasons |= {lane: f"{type(error).__name__}: {error}" for lane, error in failed.items()}
         self._groups = groups
         vars(self).update(counts)
+        self._tallies.load_state_dict(tallies)
         if not reasons:
             return 0, {}
         made = self.settle(log)

@@ -48,9 +48,11 @@ class TaskStatistics(EpisodeListener):
         return _mean(self._won)
 
     def statistics(self) -> dict[str, float]:
-        """`train/success_rate`, also of each task, and `train/cost`; a task without an episode yet is left out."""
+        """`train/success_rate`, also of each task, `train/cost` and the share of episodes that cost anything; a task
+        without an episode yet is left out."""
         by_task = {f"train/success_rate/{task}": _mean(won) for task, won in self._by_task.items() if won}
-        return {"train/success_rate": self.success_rate, "train/cost": _mean(self._costs), **by_task}
+        costs = {"train/cost": _mean(self._costs), "train/costly": _mean([cost > 0 for cost in self._costs])}
+        return {"train/success_rate": self.success_rate, **costs, **by_task}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,13 +15,16 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import DistributedType, LoggerType
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
 from vla_rl.buffer_pool import Allocate
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError, FaultError, SetupError, nearest
 from vla_rl.runtime import tracking
+from vla_rl.runtime.memory import first_line, out_of_memory
 
+T = TypeVar("T")
 MAX_BAD_STEPS = 20
 DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """What is computed in, by the name of a mixed precision; None where weights are computed in as they are."""
@@ -105,6 +108,8 @@ class Learner:
         self._steps = 0
         self._bad_steps, self._skipped = (torch.zeros((), device=self.device) for _ in range(2))
         self._held: deque[tuple[Any, Any]] = deque()
+        self._policies: list[Policy] = []
+        self._rows_at_once: int | None = None
 
     def track(self, step: int, settings: Mapping[str, Any] | None = None) -> None:
         """Begin to track a run that stands at `step`; TensorBoard forgets what it was told of later ones.
@@ -147,6 +152,8 @@ class Learner:
     def prepare(self, policy: Policy) -> Policy:
         """The policy on the device, in the learner's precision and without dropout: as it acts and learns."""
         policy.mixed_precision = self.dtype
+        if policy not in self._policies:
+            self._policies.append(policy)
         return policy.to(self.device).eval()
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -180,6 +187,53 @@ class Learner:
         (fused if self.accelerator.scaler is None else optimizer).step()
         self._count(bad, loss)
         return norm
+
+    def in_memory(self, rows: int, work: Callable[[], T]) -> T:
+        """What `work` gives; where memory does not suffice, once more, with half as many rows read at a time.
+
+        The batch stays what it is, and so does its gradient. `work` may change nothing before its optimiser step, which
+        is the last of it that takes much memory. From then on all is read so; that is said once it has sufficed.
+
+        Args:
+            rows: that `work` has policies read.
+
+        Raises:
+            FaultError: it does not suffice for one row either; or in one of several processes, where the others wait.
+        """
+        most = self._rows_at_once
+        while True:
+            noise, steps, said = self._generator.get_state(), self._steps, ""
+            try:
+                made = work()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                said = first_line(error)
+            if not said:  # out here, where no traceback holds on to what `work` had
+                break
+            self._read_less(rows, said, repeatable=steps == self._steps)
+            self._generator.set_state(noise)
+        if self._rows_at_once != most:
+            warnings.warn(
+                f"memory did not suffice for {rows} rows at a time: from here on the backbone reads "
+                f"{self._rows_at_once} at a time. Batches and gradients stay what they are, and take longer",
+                stacklevel=2,
+            )
+        return made
+
+    def _read_less(self, rows: int, said: str, repeatable: bool) -> None:
+        """Have all policies read half as many rows at a time as they did, of `rows`."""
+        now = min(self._rows_at_once or rows, rows)
+        if now == 1 or self.processes > 1 or not repeatable:
+            raise FaultError(
+                f"memory does not suffice for an update, with {now} rows read at a time on {self.device} ({said}); "
+                "give smaller batches (algorithm.batch_size, algorithm.actor_batch_size, sft.batch_size), smaller "
+                "pictures, policy.train=head or mixed_precision=bf16"
+            )
+        clear_device_cache(garbage_collection=True)
+        self._rows_at_once = now // 2
+        for policy in self._policies:
+            policy.read_at_once(self._rows_at_once)
 
     def _count(self, bad: Tensor, loss: Tensor) -> None:
         """Count the steps that were skipped, in all and in a row."""

@@ -183,11 +183,12 @@ def test_a_users_own_sensor_works_by_name(tmp_path, monkeypatch):
         gymnasium.make(IDS[0], sensors=sensors, plugins=["my_module"]).reset()
 
 
-def test_physics_that_breaks_down_truncates(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["qpos", "qvel", "qfrc_applied"])
+def test_physics_that_breaks_down_truncates(where, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its log into the working directory
     env = make_blind(IDS[1])
     env.reset(seed=0)
-    env.world.data.qvel[0] = np.nan
+    getattr(env.world.data, where)[0] = np.nan
     _, reward, terminated, truncated, info = env.step(np.zeros(3))
     assert (reward, terminated, truncated) == (0.0, False, True)
     assert info["diverged"]

@@ -3,7 +3,8 @@
 A dataset is a folder: `meta/info.json` says what there is; Parquet files under `data/` hold a row a frame, those under
 `meta/episodes/` a row an episode, `meta/tasks.parquet` the instructions, `meta/stats.json` how the numbers spread.
 Pictures lie in the frames' rows as PNG files (image mode), or in mp4 files under `videos/` (video mode). Each file
-holds many episodes, up to a limit of bytes, and each folder `chunk-...` many files.
+holds many episodes, up to a limit of bytes, and each folder `chunk-...` many files. `SHA256SUMS`, which LeRobot's own
+lack, tells damage.
 """
 
 from __future__ import annotations

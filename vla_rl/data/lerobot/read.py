@@ -13,6 +13,7 @@ import numpy as np
 from vla_rl.data.files import DemonstrationError, naming
 from vla_rl.data.lerobot import layout, pictures
 from vla_rl.data.lerobot.layout import Feature
+from vla_rl.paths import check_sums
 from vla_rl.registry import nearest
 from vla_rl.specs import kept_text
 
@@ -63,6 +64,10 @@ class Dataset:
         """
         folder = Path(folder)
         layout.arrow()
+        try:
+            check_sums(folder)
+        except ValueError as error:
+            raise DemonstrationError(str(error)) from error
         info = _json(folder / layout.INFO)
         with naming(folder / layout.INFO):
             if not str(info["codebase_version"]).startswith("v3."):
@@ -167,6 +172,9 @@ class Dataset:
                 for key in keys:
                     if key not in file.schema_arrow.names:
                         raise DemonstrationError(f"{path}: {key}: missing; {nearest(key, file.schema_arrow.names)}")
+                    kind = file.schema_arrow.field(key).type
+                    if key in layout.INDEX and "int" in layout.INDEX[key] and not pa.types.is_integer(kind):
+                        raise DemonstrationError(f"{path}: {key}: expected whole numbers, got {kind}")
                 for batch in file.iter_batches(ROWS, columns=keys):
                     if batch.num_rows:
                         yield path, pa.Table.from_batches([batch])

@@ -15,6 +15,7 @@ from vla_rl.data.files import new_folder
 from vla_rl.data.lerobot import layout, pictures
 from vla_rl.data.lerobot.layout import Feature, Limits, Mode
 from vla_rl.data.lerobot.stats import Stats, merged, stats_of
+from vla_rl.paths import write_sums
 
 ROWS = 256
 """So many rows of `meta/episodes` are held until they are written."""
@@ -110,6 +111,8 @@ class Writer:
         _write_json(self.folder / layout.STATS, stats)
         _write_json(self.folder / layout.OWN, self.own)
         _write_json(self.folder / layout.INFO, self._info())
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        write_sums(self.folder, [path.relative_to(self.folder).as_posix() for path in files])
 
     def close(self) -> None:
         """Close every file."""

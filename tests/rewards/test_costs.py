@@ -1,0 +1,97 @@
+"""What decisions are worth by success and cost, held against what the names say; and what episodes have cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vla_rl import registry
+from vla_rl.algorithms.configs import PaRl
+from vla_rl.registry import ConfigError
+from vla_rl.replay import EndedEpisode
+from vla_rl.rewards.costs import Budget, CostUse, Lexicographic, Price, RealisedCosts
+from vla_rl.specs import COST
+
+
+def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Q and costs of 5 rows of 7 decisions."""
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.uniform(size=(5, 7))).float(), torch.from_numpy(rng.exponential(size=(5, 7))).float()
+
+
+def ended(*costs: float, demo: bool = False) -> EndedEpisode:
+    told = np.array(costs, np.float32)
+    none, tokens = np.zeros(len(told), np.float32), np.zeros((len(told), 1), np.int64)
+    return EndedEpisode(np.arange(len(told)), True, demo, True, tokens, none, {COST: told})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_price_and_a_budget_take_so_much_for_a_unit_of_cost(seed: int) -> None:
+    q, cost = drawn(seed)
+    torch.testing.assert_close(Price(0.2).rank(q, cost, Price(0.2).start), q - 0.2 * cost)
+    torch.testing.assert_close(Budget(1.0).rank(q, cost, 0.7), q - 0.7 * cost)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_decisions_that_succeed_alike_the_cheapest_comes_first_and_success_goes_before_cost(seed: int) -> None:
+    q, cost = drawn(seed)
+    worth = Lexicographic(epsilon=0.3).rank(q, cost, 0.0)
+    for row in range(len(q)):
+        near = [i for i in range(7) if q[row, i] >= q[row].max() - 0.3]
+        far = [i for i in range(7) if i not in near]
+        expected = [*sorted(near, key=lambda i: float(cost[row, i])), *sorted(far, key=lambda i: -float(q[row, i]))]
+        assert worth[row].argsort(descending=True).tolist() == expected
+        assert float(worth[row].max()) == pytest.approx(float(q[row].max()))
+
+
+def test_costs_that_hardly_differ_do_not_decide() -> None:
+    q, cost = torch.tensor([[0.5, 0.5, 0.1]]), torch.tensor([[1.0, 1.0001, 0.0]])
+    worth = Lexicographic(epsilon=0.1, apart=0.01).rank(q, cost, 0.0)
+    assert float(worth[0, 0] - worth[0, 1]) == pytest.approx(0.1 * 0.0001 / 0.01, rel=1e-2)
+    assert float(worth[0, 2]) == pytest.approx(0.1)
+
+
+def test_a_budgets_price_follows_what_is_spent_between_nothing_and_its_most() -> None:
+    budget, price, expected = Budget(limit=1.0, rate=0.5, most=2.0), 0.0, 0.0
+    assert budget.start == 0.0
+    for spent in (0.0, 3.0, 1.0, 0.5, 9.0, 9.0, 0.0, 0.0, 0.0, 0.0, 0.0):
+        price, expected = budget.adjusted(price, spent), min(max(expected + 0.5 * (spent - 1.0), 0.0), 2.0)
+        assert price == pytest.approx(expected)
+    assert price == 0.0
+    assert Price(0.3).adjusted(0.3, 100.0) == 0.3
+
+
+def test_the_latest_episodes_count_and_demonstrations_do_not() -> None:
+    heard = RealisedCosts(recent=2)
+    assert heard.total == (0, 0)
+    for episode in (ended(5.0), ended(1.0, 2.0), ended(9.0, demo=True), ended(0.5)):
+        assert heard.on_episode(episode) == {}
+    assert heard.total == (2, pytest.approx(3.5))
+
+
+@pytest.mark.parametrize("use", [Price(0.2), Budget(1.0, rate=0.1), Lexicographic(0.1)])
+def test_each_is_told_by_name_within_an_algorithm(use: CostUse) -> None:
+    described = registry.describe(PaRl(cost=use), "algorithms")
+    assert registry.build("algorithms", described) == PaRl(cost=use)
+    assert described["cost"]["type"] == type(use).__name__.lower()
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"type": "pa_rl", "cost": {"type": "prize"}}, r"algorithm.cost.type: unknown name 'prize' among costs"),
+        ({"type": "pa_rl", "cost": {"type": "budget", "limt": 1}}, r"algorithm.cost.limt: unknown key; .*'limit'"),
+        ({"type": "pa_rl", "cost": {"type": "price", "c": -1}}, "algorithm.cost: c: a price is at least 0, got -1"),
+        ({"type": "pa_rl", "cost": {"c": 1}}, "cost: null, or a component that ranks decisions"),
+        ({"type": "awac", "cost": {"type": "lexicographic", "epsilon": 0}}, "epsilon, apart: above 0"),
+        ({"type": "iql", "cost": {"type": "budget", "limit": 1.0, "recent": 0}}, "recent: at least 1"),
+        ({"type": "recap", "cost": {"type": "price", "c": 1.0}}, "recap's critic judges no decisions"),
+        ({"type": "filtered_bc", "cost": {"type": "price", "c": 1.0}}, "filtered_bc has no critic"),
+    ],
+)
+def test_what_cannot_be_is_named(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        registry.build("algorithms", config, path="algorithm")

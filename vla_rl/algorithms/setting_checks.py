@@ -1,0 +1,55 @@
+"""What several algorithms' settings have in common, and how they are checked. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from vla_rl.rewards.costs import CostUse
+
+Gamma = float | Literal["auto"]
+"""The discount of one decision; "auto": about 1 - 1 / T, where demonstrations take T decisions (`build.with_gamma`)."""
+
+
+def known(gamma: Gamma) -> float | None:
+    """The number; None where it is yet to be worked out."""
+    return None if isinstance(gamma, str) else gamma
+
+
+def check_gamma(settings: Any) -> None:
+    """Raise ValueError unless `gamma` lies in [0, 1], or is to be worked out."""
+    if known(settings.gamma) is not None:
+        check_share(settings, "gamma")
+
+
+def check_share(settings: Any, name: str) -> None:
+    """Raise ValueError unless the setting lies in [0, 1]."""
+    if not 0.0 <= getattr(settings, name) <= 1.0:
+        raise ValueError(f"{name} must lie in [0, 1], got {getattr(settings, name)}")
+
+
+def check_positive(settings: Any, name: str, most: int = 1 << 20) -> None:
+    """Raise ValueError unless the setting lies in [1, most]; more is a slip, which would take all memory."""
+    if not 1 <= getattr(settings, name) <= most:
+        raise ValueError(f"{name} must be at least 1, and at most {most}; got {getattr(settings, name)}")
+
+
+def check_weights(settings: Any) -> None:
+    """Raise ValueError unless the settings of exp(A / beta) make sense."""
+    if settings.beta <= 0 or settings.max_weight < 1:
+        raise ValueError(f"beta: above 0; max_weight: at least 1; got {settings.beta} and {settings.max_weight}")
+
+
+def check_budget(settings: Any, name: str) -> None:
+    """Raise ValueError unless the setting is above 0, or None."""
+    value = getattr(settings, name)
+    if value is not None and value <= 0:
+        raise ValueError(f"{name}: above 0, or null for none, got {value}")
+
+
+def check_cost(settings: Any) -> None:
+    """Raise ValueError unless `cost` is a component that says what costs are to the actor, or None."""
+    if settings.cost is not None and not isinstance(settings.cost, CostUse):
+        raise ValueError(
+            "cost: null, or a component that ranks decisions, such as {type: price, c: 0.2}, {type: budget, limit: 1} "
+            f"or {{type: lexicographic, epsilon: 0.05}}; got {settings.cost!r}"
+        )

@@ -55,9 +55,28 @@ def evaluated(folder: Path) -> list[dict[str, Any]]:
     return list(json.loads((folder / INFO_FILE).read_text())["per_group"].values())
 
 
+def paid_and_done(folder: Path) -> dict[str, float]:
+    """Of an evaluation: what was paid, and success by the verifier, in percent."""
+    rows = [each for each in json.loads((folder / INFO_FILE).read_text())["per_episode"] if not each["invalid"]]
+    paid, done = [min(each["sum_reward"], 1.0) for each in rows], [each["success"] for each in rows]
+    return {"success": 100 * float(np.mean(done)), "paid": 100 * float(np.mean(paid))}
+
+
+def auc(truth: Sequence[bool], score: Sequence[float]) -> float | None:
+    """How often the score of a true one is above that of a false one, ties counting half; None where one kind lacks."""
+    which, scores = np.array(truth, bool), np.array(score)
+    pairs = np.sign(scores[which][:, None] - scores[~which])
+    return float((pairs + 1).mean() / 2) if pairs.size else None
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a training's log."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def late(folder: Path, key: str, share: float = 0.25) -> float:
     """The mean of a metric over the last share of a training; NaN where it was never told."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(folder)
     told = [row[key] for row in rows if row["step"] > (1 - share) * rows[-1]["step"] and row.get(key) is not None]
     return float(np.mean(told)) if told else float("nan")
 

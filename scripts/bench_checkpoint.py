@@ -1,8 +1,9 @@
-"""How long a checkpoint of the replay takes, with N rows there and with ten times as many: only what is new is written.
+"""How long a checkpoint of the replay takes, with N rows there and with ten times as many: only what is new is written;
+and how long one without rows takes that says where lanes stand, and one that does not.
 
-    python scripts/bench_checkpoint.py [--rows 2000] [--new 500] [--rounds 9]
+    python scripts/bench_checkpoint.py [--rows 2000] [--new 500] [--rounds 9] [--lanes 8]
 
-Both replays in turn, in one process; medians. One JSON object.
+Both of each kind in turn, in one process; medians. One JSON object.
 """
 
 from __future__ import annotations
@@ -11,13 +12,20 @@ import argparse
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from vla_rl import build, resume
+from vla_rl.algorithms.algorithm import Decision
+from vla_rl.config import load
+from vla_rl.envs.vector import VectorEnvs
 from vla_rl.replay import ReplayBuffer
+from vla_rl.rollout.collector import Collector
 from vla_rl.runtime import checkpoint
-from vla_rl.specs import IMAGES, STATE, TASK
+from vla_rl.runtime.logger import Log
+from vla_rl.specs import IMAGES, SIGNALS, STATE, TASK
 
 PART = "training_state/replay"
 LANES, EPISODE = 8, 50
@@ -45,9 +53,32 @@ def save(run: Path, step: int, buffer: ReplayBuffer) -> float:
     return time.perf_counter() - start
 
 
+def lanes(run: Path, count: int, rounds: int) -> tuple[float, float]:
+    """Seconds of a checkpoint of an empty replay, without and with what `count` lanes of Push go on from."""
+    config = load(["env=push", "demos.episodes=0", f"replay.capacity={10 * count}"])
+    spec = build.env_spec(config)
+    buffer = ReplayBuffer(10 * count, spec.observation.images, spec.observation.state, 3, lanes=count, signals=SIGNALS)
+    envs, log = VectorEnvs(build.env_factory(config, spec), count), Log(run, None, 1, "", show=False)
+    collector = Collector(envs, buffer, 100_000)
+    still = Decision(np.zeros((count, len(spec.tokens.slots)), np.int64), {})
+    seconds = np.zeros((rounds, 2))
+    for step in range(rounds):
+        collector.step(lambda observation: still, log)
+        collector.state_dict(log)  # which waits for the environments, as an ordinary turn does
+        for known in (False, True):
+            start = time.perf_counter()
+            standing = collector.state_dict(log) if known else None
+            write = partial(resume.save_lanes, lanes=standing) if standing else Path.exists
+            checkpoint.save(run, 2 * step + known, {"lanes": write}, keep=2)
+            seconds[step, int(known)] = time.perf_counter() - start
+    collector.close()
+    without, with_them = np.median(seconds, axis=0).tolist()
+    return without, with_them
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("rows", 2000), ("new", 400), ("rounds", 9)):
+    for name, default in (("rows", 2000), ("new", 400), ("rounds", 9), ("lanes", 8)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -62,13 +93,11 @@ def main() -> None:
             for i, (run, replay) in enumerate(zip(runs, replays, strict=True)):
                 add(replay, given.new, rng)
                 seconds[step, i] = save(run, step + 2, replay)
+        without, with_lanes = lanes(Path(folder) / "lanes", given.lanes, given.rounds)
     small, large = np.median(seconds, axis=0)
     ratio = float(np.median(seconds[:, 1] / seconds[:, 0]))
-    print(
-        json.dumps(
-            {"rows": given.rows, "new": given.new, "save_s": small, "save_10x_s": large, "checkpoint_10x": ratio}
-        )
-    )
+    told = {"rows": given.rows, "new": given.new, "save_s": small, "save_10x_s": large, "checkpoint_10x": ratio}
+    print(json.dumps(told | {"lanes": given.lanes, "empty_s": without, "with_lanes_s": with_lanes}))
 
 
 if __name__ == "__main__":

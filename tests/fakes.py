@@ -192,6 +192,20 @@ class Fatal(Line):
         return super().step(action)
 
 
+class Known(Line):
+    """The same line, which can tell where it stands, but not go on from the place None."""
+
+    def snapshot(self) -> dict[str, Any]:
+        rng = self.np_random.bit_generator.state
+        return {"place": self.place, "steps": self.steps, "broken": self.broken, "rng": rng}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        if snapshot["place"] is None:
+            raise ValueError("the line goes on from nowhere")
+        self.place, self.steps, self.broken = (snapshot[name] for name in ("place", "steps", "broken"))
+        self.np_random.bit_generator.state = snapshot["rng"]
+
+
 class Costly(Line):
     """The same line, where a step costs 1 and as much as it goes, and burns two numbers of fuel; it pays at every step,
     for nothing."""
@@ -240,6 +254,11 @@ def in_five_bins(env_id: str = LINE, **settings: Any) -> TokenEnv:
     return TokenEnv(env, Binned(bins=5).bind(env.action_space))
 
 
-for name in (Line, Stuck, Wild, Diary, Breaks, Faulty, Beacon, Fatal, Costly, Caller, Gamed):
+def known_in_five_bins() -> TokenEnv:
+    """A line that can tell where it stands."""
+    return in_five_bins("fake/Known-v0")
+
+
+for name in (Line, Stuck, Wild, Diary, Breaks, Faulty, Beacon, Fatal, Known, Costly, Caller, Gamed):
     if f"fake/{name.__name__}-v0" not in gymnasium.registry:
         gymnasium.register(f"fake/{name.__name__}-v0", entry_point=f"{__name__}:{name.__name__}")

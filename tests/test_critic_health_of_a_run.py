@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vla_rl import cli, config, train_state
+from vla_rl import cli, config, resume, train_state
 from vla_rl.runtime import checkpoint
 from vla_rl.specs import ACTING, BY_CRITIC, GREEDY
 
@@ -36,7 +36,7 @@ def test_it_tells_how_acting_by_the_critic_does(
     run = config.load([f"run_dir={folder}", "resume=true", plugins])
     state = train_state.make(run, folder)
     try:
-        train_state.restore(folder, state)
+        resume.restore(folder, state)
         counts = state.acting.counts
         assert counts[0, BY_CRITIC, 1] == found[-1]["critic/episodes"], "worked out anew from what was saved"
         assert {GREEDY, BY_CRITIC} < set(state.replay.sample(200, np.random.default_rng(0)).extra[ACTING].tolist())
@@ -62,15 +62,19 @@ def test_a_run_that_finds_its_critic_harmful_falls_back_and_goes_on_so(line: lis
         assert found["critic/gain"] == -100
         assert state.critic_health.endswith("eval.best_of=0; meanwhile the actor clones what succeeded")
         assert state.algorithm.falls_back
-        last = train_state.save(folder, 8, state)
+        last = resume.save(folder, 8, state)
     finally:
         state.close()
     resumed = train_state.make(run, folder)
     try:
-        train_state.restore(folder, resumed)
+        resume.restore(folder, resumed)
         assert resumed.algorithm.falls_back
-        assert not train_state.check_critic(resumed), "nothing is known, so that all stays as it was"
+        assert resumed.critic_health == state.critic_health
+        assert train_state.check_critic(resumed) == found, "what is known is as it was"
         assert resumed.algorithm.falls_back
+        resumed.acting._latest.clear()
+        assert not train_state.check_critic(resumed)
+        assert resumed.algorithm.falls_back, "nothing is known, so that all stays as it was"
         resumed.acting._latest.extend([(0, BY_CRITIC, True), (0, GREEDY, True)] * 20)
         train_state.check_critic(resumed)
         assert not resumed.algorithm.falls_back

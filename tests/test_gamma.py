@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import LINE
-from vla_rl import build, cli, config, train_state
+from vla_rl import build, cli, config, resume, train_state
 from vla_rl.config import RunConfig
 from vla_rl.data import demos
 from vla_rl.data.record import record
@@ -77,7 +77,7 @@ def test_the_number_goes_with_the_run(auto: list[str], tmp_path: Path, capsys: p
     assert measured.algorithm.gamma == number
     state = train_state.make(kept, folder)
     try:
-        assert train_state.restore(folder, state) > 0
+        assert resume.restore(folder, state) > 0
         assert state.replay.gamma == state.demos.gamma == number
     finally:
         state.close()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import own_parts
-from vla_rl import config, train, train_state
+from vla_rl import config, resume, train
 from vla_rl.data.record import record
 from vla_rl.eval import evaluate_checkpoint
 from vla_rl.replay import ReplayBuffer
@@ -58,7 +58,7 @@ def test_a_file_of_ones_own_adds_a_part_of_every_kind(
         assert ((rows["sureness"] > 0) & (rows["sureness"] <= 1)).all()
 
     states = []
-    restored = train_state.restore
+    restored = resume.restore
     monkeypatch.setattr(train, "restore", lambda run, state: (restored(run, state), states.append(state))[0])
     go_on = ["resume=true", f"run_dir={folder}", "plugins=[tests.own_parts]", "train.steps=112"]
     further = train.train(config.load(go_on))

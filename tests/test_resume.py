@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tests import fakes
-from vla_rl import build, config, train, train_state
+from vla_rl import build, config, resume, train, train_state
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.envs.vector import VectorEnvs
@@ -212,7 +212,7 @@ def test_an_environment_that_breaks_leaves_one_checkpoint_and_its_own_error(
     last = train.train(config.load([f"run_dir={tmp_path}/run", "resume=true"]))
     assert int(last.name) >= 64
     state = train_state.make(config.load(line), tmp_path)
-    train_state.restore(tmp_path / "run", state)
+    resume.restore(tmp_path / "run", state)
     state.collector.close()
     lengths = [len(ids) for ids in state.replay.episodes()]
     assert max(lengths) <= 13, "an episode that broke off does not go on in the one that began after it"

@@ -14,7 +14,7 @@ import torch
 from tests import launch
 from tests.fakes import LINE
 from tests.launch import in_processes
-from vla_rl import cli, config, train, train_state
+from vla_rl import cli, config, resume, train, train_state
 from vla_rl.data.record import record
 from vla_rl.registry import ConfigError, SetupError
 from vla_rl.runtime import checkpoint
@@ -61,7 +61,9 @@ def test_a_run_learns_logs_saves_and_goes_on(
         assert part in said
     assert last == folder / "checkpoints" / f"{lines(folder)[-1]['step']:06d}"
     assert (folder / "checkpoints" / "last").resolve() == last.resolve()
-    assert {path.name for path in last.iterdir()} == {"pretrained_model", "training_state", "manifest.json"}
+    assert {path.name for path in last.iterdir()} == {
+        "pretrained_model", "reference_model", "training_state", "manifest.json"
+    }  # fmt: skip
     assert set().union(*lines(folder)) >= METRICS
     assert list(folder.rglob("events.out.tfevents.*"))
     assert {path.name for path in (folder / "videos").iterdir()} <= {"success.mp4", "failure.mp4"}
@@ -129,7 +131,7 @@ def test_what_a_resumed_run_starts_from_is_what_was_saved(started: list[str], tm
     run = config.load(started)
     last = train.train(run)
     state = train_state.make(run, tmp_path)
-    assert train_state.restore(tmp_path / "run", state) == int(last.name)
+    assert resume.restore(tmp_path / "run", state) == int(last.name)
     saved = checkpoint.load_state(last / "training_state")
     for part in ("critic", "target"):
         for name, value in getattr(state.algorithm, part).state_dict().items():
@@ -202,11 +204,11 @@ def test_critics_are_renewed_and_replay_with_them(
     train.train(config.load([*overrides, f"run_dir={folder}"]))
     assert sum("time/renew" in line for line in lines(folder)) >= 1
     run = config.load([f"run_dir={folder}", "resume=true", "train.steps=80"])
-    state = train_state.make(run, folder)
+    begun, state = train_state.make(config.load(overrides), tmp_path), train_state.make(run, folder)
+    begun.close()
     try:
-        fresh = state.policy.digest()
-        train_state.restore(folder, state)
-        assert state.policy.digest() != fresh
+        resume.restore(folder, state)
+        assert state.policy.digest() != begun.policy.digest()
         assert "holds none of this backbone" not in capsys.readouterr().out  # it was saved with what it sees by now
         batch = state.replay.sample(8, rng=np.random.default_rng(0))
         now = state.policy.ground({**batch.observation}).pack()
@@ -226,12 +228,13 @@ def test_a_trunk_that_trains_is_held_to_what_it_could(started: list[str], tmp_pa
     told = [line["actor/forgotten"] for line in lines(folder) if "actor/forgotten" in line]
     assert told
     assert all(value >= 0 for value in told)
+    begun = train_state.make(config.load(overrides), tmp_path)
+    begun.close()
     state = train_state.make(config.load([f"run_dir={folder}", "resume=true", "train.steps=80"]), folder)
     try:
-        rehearsal = state.algorithm.rehearsal  # type: ignore[attr-defined]
-        begun = rehearsal.taught.places.clone()
-        train_state.restore(folder, state)
-        assert torch.equal(rehearsal.taught.places, begun)
+        resume.restore(folder, state)
+        first, rehearsal = (each.algorithm.rehearsal for each in (begun, state))  # type: ignore[attr-defined]
+        assert torch.equal(rehearsal.taught.places, first.taught.places)
         assert not torch.equal(state.policy.trunk.pointers.query.weight, state.policy.frozen.pointers.query.weight)
     finally:
         state.close()

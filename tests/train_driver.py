@@ -16,7 +16,7 @@ import fakes
 import numpy as np
 import torch
 
-from vla_rl import config, train, train_state
+from vla_rl import config, resume, train, train_state
 from vla_rl.evaluation.episodes import Evaluator
 
 
@@ -34,11 +34,11 @@ def own(state: train_state.TrainState) -> dict[str, Any]:
 
 def tell(folder: Path, overrides: list[str]) -> None:
     told: dict[str, Any] = {"validated": []}
-    save, restore, evaluate = train_state.save, train_state.restore, Evaluator.tasks
+    save, restore, evaluate = resume.save, resume.restore, Evaluator.tasks
 
-    def saving(run_dir: Path, step: int, state: train_state.TrainState) -> Path:
+    def saving(run_dir: Path, step: int, state: train_state.TrainState, *lanes: Any) -> Path:
         told["saved"] = own(state)
-        return save(run_dir, step, state)
+        return save(run_dir, step, state, *lanes)
 
     def restoring(run_dir: Path, state: train_state.TrainState) -> int:
         step = restore(run_dir, state)

@@ -24,6 +24,8 @@ from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import EpisodeListener, Hindsight, Own, Priority, ReplayBuffer
+from vla_rl.runtime import checkpoint
+from vla_rl.runtime.begun import Begun
 from vla_rl.runtime.learner import Learner, host_memory
 from vla_rl.runtime.memory import taking_memory
 from vla_rl.specs import SIGNALS, PictureSource, Signal
@@ -131,6 +133,47 @@ def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] 
         stack = run.replay.stack
         seen = [policy.ground_episode(episode.observation(np.arange(len(episode)), stack)) for episode in episodes]
         policy.set_normalization(Features.concatenate(seen))
+    return policy
+
+
+def reference_policy(policy: Policy, run: RunConfig, begun: Begun | None) -> Policy:
+    """The policy that the run was started from, which never changes; what `policy` has in common with it is shared.
+
+    Raises:
+        ConfigError: an older version of a run that goes on did not keep it, and `train.checkpoint` is gone.
+    """
+    reference = policy.frozen_copy()
+    if begun is None:
+        return reference
+    assert run.train.checkpoint is not None, "it has been asked for"
+    try:
+        reference.load_pretrained(begun.reference or checkpoint.policy_folder(run.train.checkpoint))
+    except FileNotFoundError as error:
+        raise ConfigError(f"train.checkpoint: {error}; algorithm.kl_weight needs it, or set that to 0") from error
+    policy.load_pretrained(begun.policy)
+    return reference
+
+
+def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations], begun: Begun | None) -> Policy:
+    """The policy that a run goes on with, else that of `train.checkpoint`, or a fresh one.
+
+    Raises:
+        ConfigError: the checkpoint's policy does not fit the run's observations or actions, or has adapters that the
+            run does not want.
+    """
+    if begun is not None:
+        start = begun.policy
+    elif run.train.checkpoint is not None:
+        start = checkpoint.policy_folder(run.train.checkpoint)
+    else:
+        return fresh_policy(run, spec, tasks)
+    policy = Policy.from_pretrained(start, plugins=run.plugins)
+    policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
+    wanted = run.policy.settings(run.plugins, run.replay.stack)
+    try:
+        policy.set_trainable(wanted.train, wanted.lora)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return policy
 
 
@@ -271,10 +314,10 @@ def held_frames(run: RunConfig, spec: EnvSpec, policy: Policy) -> HeldFrames | N
     return HeldFrames(demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk), policy)
 
 
-def algorithm_parts(run: RunConfig, spec: EnvSpec, policy: Policy) -> dict[str, Any]:
+def algorithm_parts(run: RunConfig, spec: EnvSpec, policy: Policy, begun: Begun | None) -> dict[str, Any]:
     """What an algorithm is built with beside policy and learner: its reference, None unless it needs one, and, where
     the run asks for them, a rehearsal and held frames."""
-    reference = policy.frozen_copy() if run.algorithm.needs.reference else None
+    reference = reference_policy(policy, run, begun) if run.algorithm.needs.reference else None
     asked = {"rehearsal": rehearsal(run, policy), "held": held_frames(run, spec, policy)}
     return {"reference": reference} | {name: part for name, part in asked.items() if part is not None}
 

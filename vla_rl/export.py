@@ -62,12 +62,12 @@ def _export_run(
     source: Path, out: Path, mode: Mode, fps: float, overrides: Sequence[str], config_dir: Path | None
 ) -> int:
     from vla_rl import build
+    from vla_rl.resume import REPLAY, STATE
     from vla_rl.runtime import checkpoint  # torch, which demonstrations do without
-    from vla_rl.train_state import REPLAY
 
     run = config.load(overrides, config_dir=config_dir, base=source / config.CONFIG_FILE, command="export")
     generation = checkpoint.latest(source)
-    if generation is None or not (generation.folder / REPLAY).is_dir():
+    if generation is None or not (generation.folder / STATE / REPLAY).is_dir():
         raise ConfigError(f"{source}: holds no checkpoint with a replay")
     if lost := [path for path in generation.damaged if path.name == STATE_FILE]:
         raise ConfigError(f"{lost[0]}: damaged, so that nothing of the replay can be read")

@@ -49,6 +49,7 @@ def sft(run: RunConfig | str, *overrides: str) -> Path:
         demos = build.demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk)
         learner.track(0, build.settings(run))
     if learner.rank == 0:
+        run.save(folder)
         print(f"run: {folder}")
     with Stop() as stop, stop.held():
         with Log(folder, learner.accelerator, run.sft.steps, "supervised start", learner.rank == 0) as log:

@@ -15,23 +15,14 @@ from vla_rl.cockpit.training import attach
 from vla_rl.config import RunConfig
 from vla_rl.envs.given import taking
 from vla_rl.replay import Prefetcher
+from vla_rl.resume import Lanes, restore, save
 from vla_rl.runtime import reserve
 from vla_rl.runtime.callbacks import Callback, Callbacks, Moment
 from vla_rl.runtime.lane_seeds import count_lanes
-from vla_rl.runtime.logger import Log, cut
+from vla_rl.runtime.logger import cut
 from vla_rl.runtime.run_folder import starting
 from vla_rl.runtime.signals import INTERRUPTED, Interrupted, Stop
-from vla_rl.train_state import (
-    TrainState,
-    agreed,
-    check_critic,
-    make,
-    renew,
-    restore,
-    save,
-    together,
-    validate,
-)
+from vla_rl.train_state import TrainState, agreed, check_critic, make, renew, together, validate
 
 __all__ = ["INTERRUPTED", "train"]
 
@@ -68,17 +59,15 @@ def train(
             if run.algorithm.needs.gamma is None:
                 gamma = state.replay.gamma
                 print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
-            cut(folder, begin)
+            cut(folder, begin, state.log.lines)
             count_lanes(folder, state.learner.processes, run.train.num_envs)
             if envs is None:  # else nobody can take over one of them
                 parts.enter_context(closing(attach(folder, state)))
-        accelerator, first, minutes = state.learner.accelerator, state.learner.rank == 0, run.train.minutes
-        told = Callbacks(callbacks if first else (), partial(moment, folder, state))
+        told = Callbacks(callbacks if state.learner.rank == 0 else (), partial(moment, folder, state))
         state.replay.listen(told)
-        log = Log(folder, accelerator, run.train.steps, run.env_name, first, minutes)
         try:
-            with log:
-                stopped = loop(folder, state, log, stop, told)
+            with state.log:
+                stopped, lanes = loop(folder, state, stop, told)
         except BaseException as error:
             with stop.held():
                 kept = state.progress.step == begin or rescue(folder, state, error)
@@ -86,26 +75,30 @@ def train(
                 raise
             stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
         with stop.held():
-            last = finish(folder, state)
+            last = finish(folder, state, lanes)
         state.collector.check(over=not stopped)
     if state.learner.rank == 0:
-        print(log.describe())
+        print(state.log.describe())
         print(f"checkpoint: {last}; `vla-rl eval eval.checkpoint={folder}` measures it")
     if stopped:
         stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
     return last
 
 
-def loop(folder: Path, state: TrainState, log: Log, stop: Stop, told: Callbacks) -> bool:
-    """Act, remember, learn, until the run is over or told to stop; whether it was."""
-    settings, progress, due = state.run.train, state.progress, state.progress.due
+def loop(folder: Path, state: TrainState, stop: Stop, told: Callbacks) -> tuple[bool, Lanes]:
+    """Act, remember, learn, until the run is over or told to stop; whether it was, and where its lanes stand then."""
+    settings, progress = state.run.train, state.progress
     limit = 60 * settings.minutes if settings.minutes else float("inf")
     begun, elapsed, stopped = time.monotonic() - progress.seconds, progress.seconds / limit, False
     # A batch by priority is drawn once the one before has changed the priorities.
     ahead = 0 if state.run.replay.prioritised else state.run.replay.prefetch
     with closing(Prefetcher(state.batch, ahead)) as prefetcher:
-        while progress.step < settings.steps and elapsed < 1.0 and not stopped:
-            made = together(state, partial(state.collector.step, state.explore, log))
+        while True:
+            stopped = stopped or not (progress.attended or attend(folder, state, stop, told))
+            if stopped or progress.step >= settings.steps or elapsed >= 1.0:
+                break
+            progress.attended = False
+            made = together(state, partial(state.collector.step, state.explore, state.log))
             progress.seconds = time.monotonic() - begun
             elapsed = max(progress.seconds / limit, told.enough)
             made, elapsed, stopped = agreed(state.learner, made, elapsed, stop.asked)
@@ -113,37 +106,45 @@ def loop(folder: Path, state: TrainState, log: Log, stop: Stop, told: Callbacks)
             if progress.step < settings.learning_starts or not state.ready():
                 progress.owed = 0.0
             state.algorithm.anneal(min(max(progress.step / settings.steps, elapsed), 1.0))
-            with log.timed("learn"):
+            with state.log.timed("learn"):
                 for batch in prefetcher.batches(int(progress.owed)):
-                    log.update(state.learn(batch))
+                    state.log.update(state.learn(batch))
             progress.owed -= int(progress.owed)
-            log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%", progress.seconds)
+            state.log.progress(progress.step, f"success {100 * state.collector.success_rate:.0f}%", progress.seconds)
             told.on_step()
-            if due.now("log", progress.step, settings.log_every):
-                log.write(progress.step, statistics(state))
-                warn(state)
-            if due.now("eval", progress.step, settings.eval_every):
-                found = validate(state, stop)
-                if found is None:  # and the next turn will see why
-                    due.put_off("eval", progress.step, settings.eval_every)
-                else:
-                    log.write(progress.step, found | check_critic(state))
-                    say(state)
-                    told.on_eval(found)
-            if due.now("renew", progress.step, settings.renew_every):
-                progress.step += settled(state, log)
-                log.write(progress.step, renew(state))
-            if due.now("save", progress.step, settings.save_every):
-                progress.step += settled(state, log)
-                with stop.held():
-                    saved = save(folder, progress.step, state)
-                    if state.learner.rank == 0:
-                        reserve.hold(folder, saved)
-        progress.step += settled(state, log)
+        if not stopped:  # else what is gathered for the log goes on with the run
+            progress.step += settled(state)
+            state.log.write(progress.step, statistics(state))
+            warn(state)
+            say(state)
+    return stopped, standing(state)
+
+
+def attend(folder: Path, state: TrainState, stop: Stop, told: Callbacks) -> bool:
+    """Do what is due at the present step; False where the run was told to stop in the middle of it."""
+    settings, progress, log, due = state.run.train, state.progress, state.log, state.progress.due
+    if due.now("log", progress.step, settings.log_every):
         log.write(progress.step, statistics(state))
         warn(state)
+    if due.now("eval", progress.step, settings.eval_every):
+        found = validate(state, stop)
+        if found is None:  # and the run that goes on does it again
+            due.put_off("eval", progress.step, settings.eval_every)
+            return False
+        log.write(progress.step, found | check_critic(state))
         say(state)
-    return stopped
+        told.on_eval(found)
+    if due.now("renew", progress.step, settings.renew_every):
+        progress.step += settled(state)
+        log.write(progress.step, renew(state))
+    progress.attended = True
+    if due.now("save", progress.step, settings.save_every):
+        lanes = standing(state)
+        with stop.held():
+            saved = save(folder, progress.step, state, lanes)
+            if state.learner.rank == 0:
+                reserve.hold(folder, saved)
+    return True
 
 
 def moment(folder: Path, state: TrainState) -> Moment:
@@ -171,9 +172,14 @@ def statistics(state: TrainState) -> dict[str, float]:
     return state.collector.statistics() | skipped | check_critic(state)
 
 
-def settled(state: TrainState, log: Log) -> int:
+def settled(state: TrainState) -> int:
     """Take in what is under way; how many decisions that makes."""
-    return agreed(state.learner, together(state, partial(state.collector.settle, log)))[0]
+    return agreed(state.learner, together(state, partial(state.collector.settle, state.log)))[0]
+
+
+def standing(state: TrainState) -> Lanes:
+    """Where the lanes stand, once what they are at has come to its end."""
+    return together(state, partial(state.collector.state_dict, state.log))
 
 
 def rescue(folder: Path, state: TrainState, error: BaseException) -> bool:
@@ -193,15 +199,15 @@ def rescue(folder: Path, state: TrainState, error: BaseException) -> bool:
     return True
 
 
-def finish(folder: Path, state: TrainState) -> Path:
+def finish(folder: Path, state: TrainState, lanes: Lanes | None = None) -> Path:
     """Write the last checkpoint, in the room that was held for it where there is no other."""
     try:
-        return save(folder, state.progress.step, state)
+        return save(folder, state.progress.step, state, lanes)
     except OSError:
         # Of several processes, the others could not know.
         if state.learner.processes > 1 or not reserve.release(folder):
             raise
-        return save(folder, state.progress.step, state)
+        return save(folder, state.progress.step, state, lanes)
     finally:
         if state.learner.rank == 0:
             reserve.release(folder)

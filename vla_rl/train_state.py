@@ -1,9 +1,9 @@
-"""What the loop is made of: made, saved, restored."""
+"""What the loop is made of."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
-from vla_rl import build, registry
+from vla_rl import build
 from vla_rl.algorithms.algorithm import ActsByScorer, Algorithm, Decision, Listens
 from vla_rl.algorithms.needs import Needs
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
 from vla_rl.config import RunConfig
-from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import EnvSpec, Past, lanes
 from vla_rl.envs.given import GivenEnvs, given_spec
 from vla_rl.envs.vector import VectorEnvs, spare_cores
@@ -33,16 +32,16 @@ from vla_rl.rollout.acting_statistics import ActingStatistics
 from vla_rl.rollout.actor import Actor
 from vla_rl.rollout.collector import Collector
 from vla_rl.runtime import checkpoint
+from vla_rl.runtime.begun import Begun
 from vla_rl.runtime.lane_seeds import lane_seeds
 from vla_rl.runtime.learner import Learner
+from vla_rl.runtime.logger import Log
 from vla_rl.runtime.memory import taking_memory
 from vla_rl.runtime.schedule import Schedule
 from vla_rl.runtime.signals import Interrupted, Stop
 from vla_rl.specs import VALIDATION_SEEDS
 
 T = TypeVar("T")
-REPLAY = "training_state/replay"
-"""Where a generation holds the replay, of several processes the first one's; see `own_part`."""
 LEAST_ERROR = 1e-3
 """Added to a row's error, so that it stays in play; in units of value."""
 
@@ -52,22 +51,25 @@ class Progress:
     """How far a run has come, through all of its resumptions.
 
     step: decisions. seconds: that the loop took. owed: updates that are due, with a fraction. due: what was done when.
+    attended: whether all that is due at this step has been done.
     """
 
     step: int = 0
     seconds: float = 0.0
     owed: float = 0.0
     due: Schedule = field(default_factory=lambda: Schedule(0))
+    attended: bool = False
 
     def state_dict(self) -> dict[str, Any]:
         """All but the step, which the generation tells."""
-        return {"seconds": self.seconds, "owed": self.owed, "due": self.due.state_dict()}
+        own = {name: getattr(self, name) for name in ("seconds", "owed", "attended")}
+        return {**own, "due": self.due.state_dict()}
 
     def load_state_dict(self, step: int, state: dict[str, Any] | None) -> None:
         """Go on from `step`, of which a run saved `state`; one of an older version saved none."""
         self.step, self.due = step, Schedule(step)
         if state is not None:
-            self.seconds, self.owed = state["seconds"], state["owed"]
+            self.seconds, self.owed, self.attended = state["seconds"], state["owed"], state.get("attended", False)
             self.due.load_state_dict(state["due"])
 
 
@@ -90,6 +92,7 @@ class TrainState:
     evaluator: Evaluator
     acting: ActingStatistics
     rng: np.random.Generator
+    log: Log
     critic_health: str = ""
     warned: set[str] = field(default_factory=set)
     progress: Progress = field(default_factory=Progress)
@@ -144,22 +147,33 @@ class TrainState:
 
 
 def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainState:
-    """Build every part of the run, once; its tracker writes into `folder`. given: to act in, see `taking`."""
+    """Build every part of the run, once; its tracker writes into `folder`. given: to act in, see `taking`.
+
+    Where that holds a run which goes on, its policy is the one that was saved last, and nothing is looked for where it
+    was started from.
+
+    Raises:
+        ConfigError: parts that do not fit one another; or a run that goes on with what it cannot change.
+    """
+    begun = Begun.of(folder)
+    if begun is not None:
+        begun.check(run, folder)
     taken = None if given is None else given_spec(given, run.action_space, run.plugins)
     run = build.with_gamma(run, taken)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
     spec = taken or build.env_spec(run, held=True)
     learner = build.learner(run, folder)
     shown = build.demonstrations(run, spec)
-    policy = learner.prepare(start_policy(run, spec, shown))
+    policy = learner.prepare(build.start_policy(run, spec, shown, begun))
     seen = feature_cache.any_observation(policy, spec.observation, run.train.num_envs)
-    backbone = tune(policy, run.policy.precision, run.policy.compile, seen)
+    chosen = run if begun is None else begun.as_chosen(run, learner.device.type)
+    backbone = tune(policy, chosen.policy.precision, chosen.policy.compile, seen)
     if run.algorithm.needs.reference and run.train.checkpoint is None:
         raise ConfigError("algorithm.kl_weight, kl_budget, held_budget: need train.checkpoint, to stay close to it")
-    parts = build.algorithm_parts(run, spec, policy)
+    parts = build.algorithm_parts(run, spec, policy, begun)
     with taking_memory("algorithm"):
         algorithm = run.algorithm.build(policy=policy, learner=learner, **parts)
-    cache = feature_cache.choose(run, spec.observation, policy)
+    cache = feature_cache.choose(chosen, spec.observation, policy)
     replay = build.replay(
         run,
         spec,
@@ -172,7 +186,7 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     demos = build.demo_replay(run, spec, policy, shown, cache.cached)
     build.check_returns(run, spec, demos)
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
-    dealt = lanes(build.env_factories(run, spec, past=past(run, learner, folder)), run.train.num_envs)
+    dealt = lanes(build.env_factories(run, spec, past=past(run, learner, begun)), run.train.num_envs)
     seeds, spare = lane_seeds(run.seed, run.train.num_envs, learner, folder)
     limits = workers, run.train.step_timeout, run.train.restarts, spare
     making = [lane.make for lane in dealt]
@@ -202,37 +216,16 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
         ),
         acting=acting,
         rng=rng,
+        log=Log(
+            folder, learner.accelerator, run.train.steps, run.env_name, learner.rank == 0, minutes=run.train.minutes
+        ),
     )
 
 
-def past(run: RunConfig, learner: Learner, folder: Path) -> Past:
+def past(run: RunConfig, learner: Learner, begun: Begun | None) -> Past:
     """The run's episodes up to its checkpoint, from which environments go on whose world shifts in mid-run."""
-    generation = checkpoint.last(folder)
-    try:
-        episodes = checkpoint.load_entry(generation / "training_state", "episodes") if generation else 0
-    except ValueError:  # damaged, so that the run will go on from an older one
-        whole = checkpoint.latest(folder)
-        episodes = checkpoint.load_entry(whole.folder / "training_state", "episodes") if whole else 0
+    episodes = 0 if begun is None else begun.told("episodes")
     return Past(learner.processes * episodes, learner.processes * run.train.num_envs)
-
-
-def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations]) -> Policy:
-    """The policy of `train.checkpoint`, or a fresh one.
-
-    Raises:
-        ConfigError: the checkpoint's policy does not fit the run's observations or actions, or has adapters that the
-            run does not want.
-    """
-    if run.train.checkpoint is None:
-        return build.fresh_policy(run, spec, tasks)
-    policy = Policy.from_pretrained(checkpoint.policy_folder(run.train.checkpoint), plugins=run.plugins)
-    policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
-    wanted = run.policy.settings(run.plugins, run.replay.stack)
-    try:
-        policy.set_trainable(wanted.train, wanted.lora)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return policy
 
 
 def validate(state: TrainState, stop: Stop) -> dict[str, float] | None:
@@ -289,73 +282,6 @@ def check_critic(state: TrainState) -> dict[str, float]:
     found = CriticHealth.of(joint, state.needs.best_of)
     state.critic_health = found.tell(cast("ActsByScorer", state.algorithm))
     return found.metrics
-
-
-def save(folder: Path, step: int, state: TrainState) -> Path:
-    """One generation: the policy, and all that a resumed run needs, with the experience of each process."""
-    own, learner = own_part(state.learner.rank), state.learner
-
-    def training_state(target: Path) -> None:
-        saved: dict[str, Any] = {
-            "rng": checkpoint.rng_state(state.rng),
-            "episodes": state.collector.episodes,
-            "invalid_episodes": state.collector.invalid_episodes,
-        }
-        if learner.rank == 0:
-            saved |= {
-                "algorithm": state.algorithm.state_dict(),
-                "critic_health": state.critic_health,
-                "settings": registry.describe(state.algorithm.settings, "algorithms"),
-                "progress": state.progress.state_dict(),
-                "processes": learner.processes,
-            }
-        checkpoint.save_state(target, saved)
-        before = checkpoint.last(folder)
-        state.replay.save(target / "replay", previous=[before / own / "replay"] if before else [])
-
-    parts: dict[str, Callable[[Path], object]] = {own: training_state}
-    if learner.rank == 0:
-        parts["pretrained_model"] = state.policy.save_pretrained
-    return checkpoint.save(folder, step, parts, keep=state.run.train.keep, agree=learner.agree)
-
-
-def own_part(rank: int) -> str:
-    """The part of a generation that is a process's own; the first one's also holds what all have in common."""
-    return "training_state" if rank == 0 else f"training_state_{rank}"
-
-
-def restore(folder: Path, state: TrainState) -> int:
-    """Load the newest whole generation of the run, where there is one; returns its step.
-
-    Environments cannot continue in mid-episode, so the episodes that were running are left as they stand. Each of
-    several processes goes on with its own replay and generators.
-
-    Raises:
-        ConfigError: the run was saved by more or fewer processes, each with a replay of its own.
-    """
-    generation = checkpoint.latest(folder)
-    if generation is None:
-        return 0
-    saved = checkpoint.load_state(generation.folder / "training_state")
-    processes, learner = saved.get("processes", 1), state.learner
-    if processes != learner.processes:
-        raise ConfigError(
-            f"resume: {generation.folder} is of a run in {processes} process(es), each with a replay of its own; start "
-            f"{processes}, not {learner.processes}"
-        )
-    part = generation.folder / own_part(learner.rank)
-    own = saved if learner.rank == 0 else checkpoint.load_state(part)
-    state.policy.load_pretrained(generation.folder / "pretrained_model")
-    state.algorithm.load_state_dict(saved["algorithm"])
-    checkpoint.set_rng_state(own["rng"], state.rng)
-    encode_anew(state)  # nothing to do, unless the backbone is another one by now
-    ground = build.grounding(state.policy)
-    if state.replay.load(part / "replay", ground, generation.damaged):
-        print(f"features: {part / 'replay'} holds none of this backbone; made for its {len(state.replay)} rows")
-    state.replay.interrupt()
-    state.collector.episodes, state.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
-    state.progress.load_state_dict(generation.step, saved.get("progress"))
-    return generation.step
 
 
 def renew(state: TrainState) -> dict[str, float]:

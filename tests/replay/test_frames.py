@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_rl.buffer_pool import Recycler
-from vla_rl.replay import coding
+from vla_rl.replay import coding, frames
 from vla_rl.replay.frames import FrameStore
 
 SHAPE = (5, 4, 3)
@@ -153,3 +153,27 @@ def test_a_restored_store_holds_what_is_referred_to(seed: int, hot: int) -> None
     ids = twin.put(more, np.zeros(4, int))
     assert np.array_equal(twin.take(ids, Recycler()), more)
     assert_holds(twin, [*held, *zip(ids.tolist(), more, strict=True)], rng)
+
+
+def test_a_restored_store_shares_the_frames_that_it_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where hashes meet in one bucket, and the later of two frames is gone."""
+    monkeypatch.setattr(frames, "MOST_BUCKETS", 4)
+    rng = np.random.default_rng(0)
+    store, scene = FrameStore(SHAPE, 64, 64), rng.integers(0, 256, (12, *SHAPE), np.uint8)
+    held: list[int] = []
+    for _ in range(40):
+        held += store.put(scene[rng.integers(0, 12, 3)], np.zeros(3, int)).tolist()
+        if len(held) > 18:
+            store.drop(np.array(held[:3]))
+            held = held[3:]
+    store.flush()
+    twin = FrameStore(SHAPE, 64, 64)
+    twin.take_over(list(store.shards.values()), list(store.held().values()))
+    twin.refer(np.bincount(held, minlength=64), store.shared)
+    assert 0 < store.shared.sum() < store.count
+    assert np.array_equal(store.shared, twin.shared)
+    for _ in range(20):
+        shown = scene[rng.integers(0, 12, 1)]
+        assert store.count == twin.count
+        for each in (store, twin):
+            each.put(shown, np.zeros(1, int))

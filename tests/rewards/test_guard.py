@@ -168,3 +168,20 @@ def test_two_that_say_what_rewards_count_for_are_refused(line: list[str]) -> Non
         train.train(config.load([*line, both]))
     with pytest.raises(ConfigError, match=r"share: in \(0, 1\]"):
         config.load([*line, "replay.on_episode=[{type: reward_guard, share: 0.0}]"])
+
+
+@pytest.mark.parametrize("then", ["warn", "quarantine"])
+def test_a_guard_goes_on_with_what_it_has_heard(tmp_path: Path, then: Any) -> None:
+    guards = [RewardGuard(share=1.0, then=then, recent=12) for _ in range(2)]
+    first, second = (remembering([guard], capacity=90) for guard in guards)
+    for number in range(40):  # of which replay has forgotten most
+        play(first, paid=True, done=number % 4 == 0)
+    first.save(tmp_path)
+    second.load(tmp_path, state=first.state_dict())
+    assert guards[1].said == guards[0].said != ""
+    for replay in (first, second):
+        for number in range(5):
+            play(replay, paid=True, done=number % 2 == 0)
+    assert guards[1].statistics() == guards[0].statistics()
+    ids = first.sampleable_ids()
+    np.testing.assert_array_equal(second.transitions(ids).returns, first.transitions(ids).returns)

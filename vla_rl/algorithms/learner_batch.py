@@ -127,9 +127,11 @@ def ground_once(observations: list[dict[str, Any]], shown: list[np.ndarray], pol
     """The features of several batches of observations, whose numbers are `shown`, int64 [B, F] of each batch; what is
     shown twice is encoded once."""
     _, first, where = np.unique(np.concatenate(shown), axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # as they come, whatever their numbers are: these are others in a run that was resumed
+    where = np.argsort(order)[where.reshape(-1)]
     joined = _joined(observations)
-    unlike = policy.ground({key: _at(value, first) for key, value in joined.items()})
-    found = unlike.rows(torch.from_numpy(where.reshape(-1)).to(unlike.places.device))
+    unlike = policy.ground({key: _at(value, first[order]) for key, value in joined.items()})
+    found = unlike.rows(torch.from_numpy(where).to(unlike.places.device))
     ends = np.cumsum([len(numbers) for numbers in shown]).tolist()
     parts = [found.rows(slice(end - len(numbers), end)) for end, numbers in zip(ends, shown, strict=True)]
     # State and what is remembered differ where pictures and instruction do not.

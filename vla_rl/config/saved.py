@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,22 @@ def told(withheld: Mapping[str, Any]) -> str:
     """What was withheld, in a line."""
     asked = "; ".join(f"{key}={str(value)[:200]!r}" for key, value in withheld.items())
     return f"asks for {asked}, which only the command line may choose; left out (say KEY=VALUE to give it)"
+
+
+def anchored(config: Mapping[str, Any], plugins: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain values of a run's config with paths that do not depend on the folder that the program works in."""
+    tree = OmegaConf.create(dict(config))
+    if any(sources.interpolates(text) for _, text in sources.texts(tree)):
+        return dict(config)  # which nobody reads back
+    for key in ("demos.path", "train.checkpoint"):
+        if path := OmegaConf.select(tree, key):
+            OmegaConf.update(tree, key, os.path.abspath(path))
+    source = OmegaConf.select(tree, "policy.backbone", default=None)
+    more = [("", source, "source")] if isinstance(source, DictConfig) and "source" in source else []
+    for _, holder, name in [*_leading_out(tree, list(plugins)), *more]:
+        if isinstance(holder[name], str) and os.path.exists(holder[name]):
+            holder[name] = os.path.abspath(holder[name])
+    return OmegaConf.to_container(tree)  # type: ignore[return-value]
 
 
 Held = tuple[str, DictConfig, Any]

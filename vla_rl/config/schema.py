@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from vla_rl import registry
-from vla_rl.config import compose
+from vla_rl.config import compose, saved
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.parts import Component, EnvConfig, Fraction, Part, Seed, UserPath
 from vla_rl.config.policy import MOST_STACK, HeadSettings, LoraSettings, PolicySettings, Trainable
@@ -334,8 +334,8 @@ class RunConfig(Part):
         return compose.to_yaml(self.model_dump(mode="json"))
 
     def save(self, folder: Path) -> Path:
-        """Write `config.yaml` into the run's folder, whole or not at all."""
+        """Write `config.yaml` into the run's folder, whole or not at all; its paths hold in every working folder."""
         folder.mkdir(parents=True, exist_ok=True)
         target, draft = folder / CONFIG_FILE, folder / f".{CONFIG_FILE}.part"
-        draft.write_text(self.to_yaml(), "utf-8")
+        draft.write_text(compose.to_yaml(saved.anchored(self.model_dump(mode="json"), self.plugins)), "utf-8")
         return draft.replace(target)

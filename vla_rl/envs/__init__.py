@@ -2,6 +2,7 @@
 
 from vla_rl.envs.episode import Step, steps
 from vla_rl.envs.make import (
+    SPOILT,
     SUCCESS,
     Bounds,
     ObservationShape,
@@ -26,6 +27,7 @@ from vla_rl.envs.spec import EnvSpec, Lane, joint, lanes
 from vla_rl.envs.token_env import TokenEnv, bind_tokens, token_factory
 
 __all__ = [
+    "SPOILT",
     "SUCCESS",
     "Bounds",
     "EnvSpec",

@@ -122,6 +122,15 @@ class GivenEnvs:
         """
         return self._shown(*self._envs.step(self._sent))
 
+    def snapshot(self) -> list[dict[str, Any] | None]:
+        """Nothing is known of where they stand."""
+        return [None] * self.count
+
+    def restore(self, snapshots: Mapping[int, dict[str, Any]]) -> dict[int, Exception]:
+        """Nothing, since there are no snapshots."""
+        assert not snapshots, snapshots
+        return {}
+
     def close(self) -> None:
         """Nothing: whoever made them closes them."""
 

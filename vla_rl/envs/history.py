@@ -62,6 +62,14 @@ class History:
             remembered = np.where(again.reshape(-1, *[1] * (remembered.ndim - 1)), before, remembered)
         self._remembered = remembered
 
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept."""
+        return {"frames": self._frames, "remembered": self._remembered}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._frames, self._remembered = state["frames"], state["remembered"]
+
 
 def stacked_times(times: np.ndarray, stack: int) -> np.ndarray:
     """The times int64 [B, stack] of the frames that an observation at each of `times` [B] shows, oldest first."""

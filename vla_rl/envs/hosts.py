@@ -17,11 +17,13 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
-from vla_rl.envs.worker import Failure, Host, Layout, Shown, mapped
+from vla_rl.envs.worker import Failure, Host, Layout, mapped
 
 Make = Callable[[], gymnasium.Env]
 About = tuple[gymnasium.Space, gymnasium.Space, str]
 """Of one environment: the spaces of its observations and actions, and its name."""
+Given = Sequence[Any] | np.ndarray
+"""What is given to each of some lanes."""
 GRACE = 5.0
 """Seconds that workers have to close their environments."""
 
@@ -41,11 +43,11 @@ class Hosting(Protocol):
     def attach(self, path: str, file: int, count: int, layout: Layout) -> None:
         """Have what `count` lanes show written into the columns of `layout`, in a file and its open descriptor."""
 
-    def send(self, method: str, lanes: list[int], given: np.ndarray) -> None:
+    def send(self, method: str, lanes: list[int], given: Given) -> None:
         """Ask for `method` with what is `given` to each of `lanes`."""
 
-    def receive(self) -> list[Shown | Failure]:
-        """What came of the oldest that was sent and not received yet, by lane."""
+    def receive(self) -> list[Any]:
+        """What came of the oldest that was sent and not received yet, by lane: see `Host.work`, or a `Failure`."""
 
     def start_anew(self) -> None:
         """Give up what was sent, and make the environments again."""
@@ -63,7 +65,7 @@ class Local:
     def __init__(self, lanes: Sequence[int], makers: Sequence[Make]) -> None:
         self.lanes, self._makers = lanes, makers
         self._host = Host(lanes, makers)
-        self._sent: deque[tuple[str, list[int], np.ndarray]] = deque()
+        self._sent: deque[tuple[str, list[int], Given]] = deque()
 
     def about(self) -> About:
         return self._host.about
@@ -71,10 +73,10 @@ class Local:
     def attach(self, path: str, file: int, count: int, layout: Layout) -> None:
         self._host.columns = mapped(path, count, layout)
 
-    def send(self, method: str, lanes: list[int], given: np.ndarray) -> None:
+    def send(self, method: str, lanes: list[int], given: Given) -> None:
         self._sent.append((method, lanes, given))
 
-    def receive(self) -> list[Shown | Failure]:
+    def receive(self) -> list[Any]:
         return self._host.work(*self._sent.popleft())
 
     def start_anew(self) -> None:
@@ -118,10 +120,10 @@ class Remote:
         self._tell("attach", self.lanes, (path, count, layout))
         self._answer()
 
-    def send(self, method: str, lanes: list[int], given: np.ndarray) -> None:
+    def send(self, method: str, lanes: list[int], given: Given) -> None:
         self._tell(method, lanes, (method, lanes, given))
 
-    def receive(self) -> list[Shown | Failure]:
+    def receive(self) -> list[Any]:
         if self._starting:
             self.about()
             self._answer()  # it has attached the memory

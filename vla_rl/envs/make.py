@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SUCCESS = ("is_success", "success")
 """The words of an `info` that tell of success; the first one that is there counts."""
+SPOILT = ("invalid", "diverged")
+"""Those that tell that an episode tells nothing of who acted in it: its world broke, or its physics."""
 
 
 FAR = 1000.0
@@ -214,8 +216,8 @@ def batched(observation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def spoilt(info: Mapping[str, Any]) -> bool:
-    """Whether an episode tells nothing of who acted in it: its world broke (`invalid`), or its physics (`diverged`)."""
-    return bool(info.get("invalid") or info.get("diverged"))
+    """Whether an episode tells nothing of who acted in it; see `SPOILT`."""
+    return any(info.get(word) for word in SPOILT)
 
 
 def succeeded(info: Mapping[str, Any]) -> bool:

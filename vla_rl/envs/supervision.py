@@ -124,6 +124,15 @@ class Supervisor:
         else:
             self._anew.add(lane)
 
+    def is_lost(self, lane: int) -> bool:
+        """Whether a lane has lost its episode, and has not begun anew yet."""
+        return lane in self._lost or lane in self._anew
+
+    def go_on(self, lane: int, seed: int, later: int, over: bool) -> None:
+        """Take in that a lane goes on in the `later`-th episode after that of a seed, which may be `over`."""
+        self.begin([lane], np.array([seed]))
+        self._later[lane], self.over[lane] = later + over, over
+
     def wait(self) -> None:
         """Give what is broken time to mend: none after a first loss, and longer with each in a row."""
         pause, self._pause = self._pause, 0.0

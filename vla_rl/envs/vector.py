@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +20,19 @@ from gymnasium.vector.utils import batch_space, iterate
 from vla_rl.buffer_pool import Recycler
 from vla_rl.envs.hosts import GRACE, About, Hosting, Local, Make, Remote
 from vla_rl.envs.supervision import LOST, RESET, STEP, Supervisor
-from vla_rl.envs.worker import OUTCOME, REWARD, TERMINATED, TRUNCATED, Failure, Shown, mapped, padded, sizes
+from vla_rl.envs.worker import (
+    OUTCOME,
+    RESTORE,
+    REWARD,
+    SNAPSHOT,
+    TERMINATED,
+    TRUNCATED,
+    Failure,
+    Shown,
+    mapped,
+    padded,
+    sizes,
+)
 
 Lanes = slice | Sequence[int]
 SHARED = Path("/dev/shm")
@@ -168,6 +181,45 @@ class VectorEnvs:
         reward, terminated, truncated = (columns.pop(name) for name in (REWARD, TERMINATED, TRUNCATED))
         texts = {key: [said[key] for said, _ in rest] for key in rest[0][0]}
         return Steps(columns | texts, reward, terminated, truncated, [info for _, info in rest])
+
+    def snapshot(self) -> list[dict[str, Any] | None]:
+        """What each lane goes on from when it is to `restore` that; None where it cannot tell, or lost its episode.
+
+        Raises:
+            LostError: as `receive`.
+        """
+        found = self._ask_all(SNAPSHOT, dict.fromkeys(range(self.count)))
+        told = [found[lane] for lane in range(self.count)]
+        return [
+            None if isinstance(each, Exception) or self._supervisor.is_lost(i) else each for i, each in enumerate(told)
+        ]
+
+    def restore(self, snapshots: Mapping[int, dict[str, Any]]) -> dict[int, Exception]:
+        """Have lanes go on from what `snapshot` gave; why some do not, which must be reset."""
+        found = self._ask_all(RESTORE, snapshots)
+        failed = {lane: error for lane, error in found.items() if isinstance(error, Exception)}
+        for lane in snapshots.keys() - failed.keys():
+            self._supervisor.go_on(lane, *(snapshots[lane][name] for name in ("seed", "later", "over")))
+        return failed
+
+    def _ask_all(self, method: str, given: Mapping[int, Any]) -> dict[int, Any]:
+        """What each lane answers to what it is given; the error of one that fails, or whose worker does."""
+        assert not self._sent, "receive what was sent first"
+        shares, found = self._share(sorted(given)), dict[int, Any]()
+        for host, lanes in shares:
+            with contextlib.suppress(Exception):  # which is met again where it is to answer
+                host.send(method, lanes, [given[lane] for lane in lanes])
+        for host, lanes in shares:
+            try:
+                answers = host.receive()
+            except Exception as error:
+                self._replace(host, error)
+                answers = [error] * len(lanes)
+            found |= {
+                lane: answer.error if isinstance(answer, Failure) else answer
+                for lane, answer in zip(lanes, answers, strict=True)
+            }
+        return found
 
     def close(self) -> None:
         """End all environments and processes."""

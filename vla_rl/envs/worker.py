@@ -21,6 +21,7 @@ import gymnasium
 import numpy as np
 
 from vla_rl import envs
+from vla_rl.envs.snapshots import restore_to, snapshot_of
 
 REWARD, TERMINATED, TRUNCATED = "reward", "terminated", "truncated"
 Layout = Mapping[str, tuple[tuple[int, ...], str]]
@@ -30,6 +31,8 @@ OUTCOME: dict[str, tuple[tuple[int, ...], str]] = {
 }  # fmt: skip
 """The columns beside those of the observation."""
 
+SNAPSHOT, RESTORE = "snapshot", "restore"
+"""What a lane may be asked for beside episodes and steps."""
 Shown = tuple[dict[str, Any], dict[str, Any]]
 """What of a lane's observation is no array, and its info."""
 ATOMS = frozenset({bool, int, float, str, bytes, type(None)})
@@ -55,6 +58,18 @@ class _Lane:
     def __str__(self) -> str:
         episode = f"episode {self.later} after that of seed" if self.later else "the episode of seed"
         return f"step {self.steps} of {episode} {self.seed}"
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """What `restore` goes on from; None where the environment cannot tell, or has no episode."""
+        state = None if self.broken or self.seed is None else snapshot_of(self.env)
+        if state is None:
+            return None
+        return {"env": state, "over": self.over, "seed": self.seed, "later": self.later, "steps": self.steps}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a `snapshot`. Raises whatever an environment does that cannot."""
+        restore_to(self.env, snapshot["env"])
+        self.over, self.seed, self.later, self.steps = (snapshot[name] for name in ("over", "seed", "later", "steps"))
 
 
 class Host:
@@ -85,21 +100,28 @@ class Host:
         env = next(iter(self._lanes.values())).env
         return env.observation_space, env.action_space, envs.name_of(env)
 
-    def work(self, method: str, lanes: Sequence[int], given: np.ndarray) -> list[Shown | Failure]:
-        """`reset` lanes with seeds, or `step` them with actions, one after another.
+    def work(self, method: str, lanes: Sequence[int], given: Sequence[Any] | np.ndarray) -> list[Any]:
+        """`reset` lanes with seeds, or `step` them with actions, one after another: what each shows, `Shown`.
+
+        `snapshot` gives what each goes on from when it is asked to `restore` that; None where it cannot tell.
 
         A lane's Failure is whatever its environment raised, or a ValueError where what it showed cannot be learned
         from; it has a note of the lane, its seed and step. Such a lane must then be reset, for which it is made anew.
         """
         return [self._attempt(method, lane, each) for lane, each in zip(lanes, given, strict=True)]
 
-    def _attempt(self, method: str, number: int, given: Any) -> Shown | Failure:
+    def _attempt(self, method: str, number: int, given: Any) -> Any:
+        lane = self._lanes[number]
         try:
-            return self._reset(number, int(given)) if method == "reset" else self._step(number, given)
+            if method == "reset":
+                return self._reset(number, int(given))
+            if method == "step":
+                return self._step(number, given)
+            return lane.snapshot() if method == SNAPSHOT else lane.restore(given)
         except (Exception, SystemExit) as error:
-            lane = self._lanes[number]
-            error.add_note(f"in environment {number}, {'reset' if method == 'reset' else lane}, with {given!r}")
-            lane.broken = True
+            with_what = f", with {given!r}" if method in ("reset", "step") else ""
+            error.add_note(f"in environment {number}, {lane if method == 'step' else method}{with_what}")
+            lane.broken = lane.broken or method != SNAPSHOT
             return Failure.of(error)
 
     def close(self) -> None:

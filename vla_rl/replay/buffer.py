@@ -15,10 +15,10 @@ from vla_rl.buffer_pool import Allocate, Recycler
 from vla_rl.replay import journal
 from vla_rl.replay.batch import Batch
 from vla_rl.replay.budget import Budget, memory_plan, plan_line
-from vla_rl.replay.checks import Given, checked_lanes, checked_rows
+from vla_rl.replay.checks import Given, check_order, checked_lanes, checked_rows
 from vla_rl.replay.columns import RETURN, SIGNAL, FeatureSpecs, column_specs, image_shapes
 from vla_rl.replay.episodes import EpisodeListener, Listeners
-from vla_rl.replay.memory import Ground, Layout, Memory, shard_folder
+from vla_rl.replay.memory import Ground, Kept, Layout, Memory, shard_folder
 from vla_rl.replay.reader import Chunks, Following, Reader, Wanted
 from vla_rl.replay.ring import Ring
 from vla_rl.replay.samplers import Priority, Sampler
@@ -189,7 +189,7 @@ class ReplayBuffer:
         )
         layout = self._memory.layout
         rows, frames, texts = checked_rows(given, len(lane), layout.specs, layout.images, self.choices)
-        self._check_order(lane, rows["final"])
+        check_order(self._ring, lane, rows["final"])
         self._sampler.forget(self._memory.forget(self._ring.due(len(lane))))
         ids, returned = self._memory.put(lane, rows, frames, texts)
         self._sampler.weigh(rows["prev"], returned)
@@ -281,7 +281,7 @@ class ReplayBuffer:
 
     def prioritise(self, ids: np.ndarray, priority: np.ndarray) -> None:
         """Give rows `ids` int [B] their priorities, float [B], above 0: such as |TD error| ** 0.6. Rows that are gone
-        are passed over; new ones have the highest priority so far. Priorities are not saved.
+        are passed over; new ones have the highest priority so far.
 
         Raises:
             ValueError: a priority of 0, below it, or without bounds.
@@ -329,14 +329,6 @@ class ReplayBuffer:
             raise ValueError(f"rows {ids[~good][:5].tolist()} are not transitions that replay holds")
         return ids
 
-    def _check_order(self, lane: np.ndarray, final: np.ndarray) -> None:
-        if len(wrong := self._ring.wrong(lane, final)):
-            got = bool(final[lane == wrong[0]][0])
-            raise ValueError(
-                f"final: expected {not got} for lane {wrong[0]}, got {got}: a row is final exactly where the lane's "
-                "row before it terminated or was truncated"
-            )
-
     # Saving ---------------------------------------------------------------------------------------
 
     def save(self, folder: Path, previous: Sequence[Path] = ()) -> None:
@@ -371,7 +363,9 @@ class ReplayBuffer:
         buffer.load(saved, damaged=damaged)
         return buffer
 
-    def load(self, folder: Path, ground: Ground | None = None, damaged: Collection[Path] = ()) -> bool:
+    def load(
+        self, folder: Path, ground: Ground | None = None, state: Kept | None = None, damaged: Collection[Path] = ()
+    ) -> bool:
         """Replace everything by what `save` wrote; the stream then goes on as it would have. Running episodes go on
         too: call `interrupt` if the environments start anew. Returns whether cached features were made anew.
 
@@ -379,8 +373,8 @@ class ReplayBuffer:
             folder: what `save` wrote.
             ground: makes cached features, of at most `memory.GROUNDED` rows at a time, where those that were saved are
                 of another digest, or none were.
-            damaged: files of `folder` that are known to be. The rows that they held are lost, with a warning that
-                counts them.
+            state: what `state_dict` gave then; else priorities begin anew, and listeners count what they hear.
+            damaged: files of `folder` that are. The rows that they held are lost, with a warning that counts them.
 
         Raises:
             ValueError: a missing, truncated or altered file, or one of another buffer's settings; or cached features
@@ -388,8 +382,17 @@ class ReplayBuffer:
         """
         anew = self._memory.load(folder, ground, damaged)
         self._sampler = Sampler(self._memory.ring)
+        kept = state["listeners"] if state else ()
+        self._listeners.load_state_dict(kept)  # which what they tell may depend on,
         self._tell(self._ring.ended())
+        self._listeners.load_state_dict(kept)  # and none of it counts twice
+        if state and not damaged:
+            self._sampler.load_state_dict(state["sampler"])
         return anew
+
+    def state_dict(self) -> Kept:
+        """What is not written with the rows: their priorities, and what listeners have kept."""
+        return {"sampler": self._sampler.state_dict(), "listeners": self._listeners.state_dict()}
 
     def renew(self, ground: Ground, digest: str) -> bool:
         """Make the cached features of all rows anew, unless they are of `digest` already; returns whether it did.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vla_rl.replay.columns import FEATURE, SIGNAL, ColumnSpecs
+from vla_rl.replay.ring import Ring
 from vla_rl.specs import REMEMBERED, STATE, TASK
 
 
@@ -46,6 +47,17 @@ def checked_lanes(lanes: np.ndarray | Sequence[int] | None, count: int) -> np.nd
     if lane.ndim != 1 or len(np.unique(lane)) != len(lane) or ((lane < 0) | (lane >= count)).any():
         raise ValueError(f"lanes: expected distinct lanes in [0, {count}), got {lane.tolist()}")
     return lane
+
+
+def check_order(ring: Ring, lane: np.ndarray, final: np.ndarray) -> None:
+    """Raise ValueError where the next rows of lanes int64 [L], which may be `final`, bool [L], are not that, or are."""
+    wrong = ring.wrong(lane, final)
+    if len(wrong):
+        got = bool(final[lane == wrong[0]][0])
+        raise ValueError(
+            f"final: expected {not got} for lane {wrong[0]}, got {got}: a row is final exactly where the lane's row "
+            "before it terminated or was truncated"
+        )
 
 
 def checked_rows(

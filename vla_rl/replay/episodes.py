@@ -56,7 +56,8 @@ class EpisodeListener:
     """Hears of every episode as its last decision is recorded, and of all remembered ones when a replay is loaded.
 
     What it works out is not saved: it follows from what is. A subclass of your own, listed in `replay.on_episode`, is
-    made with the settings that stand there; it may keep counts of what it has heard.
+    made with the settings that stand there; it may keep counts of what it has heard,
+    which its `state_dict` tells.
 
     A column of the name "reward" tells what rewards count for, instead of what was paid: returns and targets sum that.
     What was paid stays beside it.
@@ -79,6 +80,13 @@ class EpisodeListener:
     def statistics(self) -> dict[str, float]:
         """What the log shows, by name, such as `train/success_rate`."""
         return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has kept of what it heard: numbers, texts, arrays, and lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, whatever it has heard since it was made."""
 
     @property
     def said(self) -> str:
@@ -111,6 +119,16 @@ class Listeners:
     def said(self) -> list[str]:
         """What they have to say to a person."""
         return [listener.said for listener in self._all if listener.said]
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """What each has kept, and which it is."""
+        return [{"of": type(each).__qualname__, "kept": each.state_dict()} for each in self._all]
+
+    def load_state_dict(self, state: Sequence[dict[str, Any]]) -> None:
+        """Go on from what `state_dict` gave; in the place of another listener, one goes on as it is."""
+        for listener, each in zip(self._all, state, strict=False):
+            if each["of"] == type(listener).__qualname__:
+                listener.load_state_dict(each["kept"])
 
     def tell(self, ring: Ring, last: np.ndarray) -> Iterator[Told]:
         """Let them hear of the episodes whose last decisions are rows `last`. What is to be forgotten has to be before

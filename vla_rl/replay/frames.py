@@ -179,6 +179,14 @@ class FrameStore:
         slots = np.flatnonzero(self._owner >= 0)
         self._code(slots[self._shard[self._owner[slots]] == NOWHERE])
 
+    @property
+    def shared(self) -> np.ndarray:
+        """Which frames are shared with an equal one that comes, bool [most] by id: the latest of every hash."""
+        found = np.zeros(len(self._uses), bool)
+        slots = np.flatnonzero(self._owner >= 0)
+        found[self._owner[slots[self._buckets[self._bucket(self._hash[slots])] == slots]]] = True
+        return found
+
     def held(self) -> dict[int, np.ndarray]:
         """Of each shard by number, which of its frames lie there still, bool [N]; an id may be another frame's now."""
         return {number: self._shard[shard.arrays["ids"]] == number for number, shard in self.shards.items()}
@@ -207,8 +215,10 @@ class FrameStore:
             self._add_shard(shard, coded)
         return self._shard != NOWHERE
 
-    def refer(self, uses: np.ndarray) -> None:
+    def refer(self, uses: np.ndarray, shared: np.ndarray | None = None) -> None:
         """Have ids referred to so often, int [most], which `take_over` has given frames; the newest come into RAM.
+
+        shared: see there; None where that is not known, so that the newest ones are.
 
         Raises:
             ValueError: a frame that is referred to lies in no shard.
@@ -236,6 +246,10 @@ class FrameStore:
             frames = np.empty((len(ids), *self.shape), np.uint8)
             self._decode(ids, np.arange(len(ids)), frames)
             self._heat(ids, frames, born[ids], groups[ids])
+        if shared is not None:
+            self._buckets[:] = NOWHERE
+            slots = self._slot[np.flatnonzero(shared & (self._slot >= 0))]
+            self._buckets[self._bucket(self._hash[slots])] = slots
 
     def _added(self, frames: np.ndarray, hashes: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """New ids of frames that are not there yet, each with one reference."""

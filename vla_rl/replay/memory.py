@@ -24,6 +24,8 @@ from vla_rl.specs import REMEMBERED, STATE, TASK, Truncation
 
 Ground = Callable[[dict[str, Any]], dict[str, np.ndarray]]
 """A batched observation -> its cached features, arrays [B, ...]."""
+Kept = dict[str, Any]
+"""What is saved of a replay beside its rows."""
 _NUMBERS = itertools.count()
 """Every memory of a process has its own."""
 GROUNDED = 64
@@ -203,6 +205,7 @@ class Memory:
             "alive": journal.packed(ring.alive(np.arange(ring.oldest, ring.head))),
             "digest": self.digest,
             "rows": self._rows(folder, places),
+            "shared": {key: journal.packed(store.shared) for key, store in stores.items()},
             "frames": {
                 key: [shard.store(folder, places) for shard in store.shards.values()] for key, store in stores.items()
             },
@@ -303,7 +306,9 @@ class Memory:
             used = [texts[i] for i in rows["instruction"][living].tolist()]
             ring.columns["instruction"][ids[living] % layout.capacity] = instructions.take(used)
         for key, store in stores.items():
-            store.refer(np.bincount(ring.columns[FRAME + key][slots[alive]], minlength=layout.capacity))
+            shared = state.get("shared", {}).get(key)  # which older versions did not tell
+            uses = np.bincount(ring.columns[FRAME + key][slots[alive]], minlength=layout.capacity)
+            store.refer(uses, None if shared is None else journal.unpacked(shared, layout.capacity))
         ring.restore(state, alive)
         self.ring, self._stores, self._instructions, self._journal = ring, stores, instructions, saved
         if damaged:

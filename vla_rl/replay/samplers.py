@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -102,6 +102,20 @@ class Sampler:
             else:
                 tree.set(at[self._ring.columns["next"][at] >= 0], self._most)
         return self._trees[by]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is known of rows beside what they hold: the priorities of those from the oldest to the newest."""
+        ids = np.arange(self._ring.oldest, self._ring.head) % self._ring.capacity
+        known = self._trees["priority"].weights[ids] if "priority" in self._trees else None
+        return {"most": self._most, "priority": known}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, of a ring that holds the same rows."""
+        self._most = state["most"]
+        if state["priority"] is not None:
+            ids = np.arange(self._ring.oldest, self._ring.head)
+            alive = self._ring.alive(ids)
+            self.tree("priority").set(ids[alive] % self._ring.capacity, state["priority"][alive])
 
     def weigh(self, prev: np.ndarray, returned: np.ndarray) -> None:
         """Give weights to rows that have a next one now (`prev`), and to slots whose returns are known now."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -149,6 +149,14 @@ class RealisedCosts(EpisodeListener):
         if not episode.demo:
             self._spent.append(float(episode.signals[COST].sum()))
         return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The costs."""
+        return {"spent": list(self._spent)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._spent = deque(state["spent"], self._spent.maxlen)
 
     @property
     def total(self) -> tuple[int, float]:

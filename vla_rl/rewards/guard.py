@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from vla_rl.registry import FaultError
 from vla_rl.replay import EndedEpisode, EpisodeListener
 from vla_rl.rewards.gap import HackGap, share_paid
 from vla_rl.specs import REWARD, VERIFIED, Signal
+
+_KEPT = ("alarm", "audits", "quarantined", "_heard", "_again")
 
 
 class GamedError(FaultError):
@@ -131,6 +133,19 @@ class RewardGuard(EpisodeListener):
             f"episodes (95% interval {low:+.0f} to {high:+.0f}), while what is paid went from {first:.0f}% to "
             f"{latest:.0f}%{consequence}"
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has heard and found."""
+        counts = {name: getattr(self, name) for name in _KEPT}
+        return counts | {"first": self._first, "latest": list(self._latest), "audited": list(self._audited)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; a run that was to end goes on until the next audit says so."""
+        vars(self).update({name: state[name] for name in _KEPT})
+        self.alarm = "" if self.then == "stop" else self.alarm
+        self._first = list(state["first"])
+        self._latest = deque(state["latest"], self.recent)
+        self._audited = deque(state["audited"], self.recent)
 
     @property
     def said(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,14 @@ class ActingStatistics(EpisodeListener):
             task, won = int(episode.signals[EPISODE_TASK][0]), bool(episode.signals[VERIFIED][-1])
             self._latest.append((task, int(ways[0]), won))
         return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The latest episodes: task, way, and whether it was a success."""
+        return {"latest": list(self._latest)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._latest = deque(state["latest"], self._latest.maxlen)
 
     @property
     def counts(self) -> np.ndarray:

@@ -4,44 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from vla_rl.algorithms.algorithm import Decision
-from vla_rl.envs import spent, spoilt, succeeded
+from vla_rl.envs import SPOILT, SUCCESS, spent, spoilt, succeeded
 from vla_rl.envs.given import GivenEnvs
 from vla_rl.envs.history import History
 from vla_rl.envs.vector import Steps, VectorEnvs
 from vla_rl.registry import FaultError
 from vla_rl.replay import ReplayBuffer
+from vla_rl.rollout.group import Group, replaced
 from vla_rl.rollout.pilot import Flight, Pilot, Turn, judged
 from vla_rl.rollout.tallies import Tallies
 from vla_rl.rollout.task_statistics import TaskStatistics
 from vla_rl.runtime.logger import Log
-from vla_rl.specs import COST, EPISODE_TASK, REMEMBERED, VERIFIED, check_training_seed
+from vla_rl.specs import COST, EPISODE_TASK, REMEMBERED, TALLIES, VERIFIED, check_training_seed
 
 INVALID_IN_A_ROW = 10
 """So many episodes of each environment that all are invalid end a run."""
-
-
-@dataclass
-class Group:
-    """Lanes that are acted for together. observation: their newest. final, fresh: bool [B], whether it ends, or begins,
-    an episode. spoilt: bool [B], whether the environment spoilt the episode, which is then forgotten to its end.
-    turn: what their environments are at; None where all rest. flight: how they were sent to it. again: bool [B], lanes
-    that rested in the last turn, and show the same once more; None for none."""
-
-    lanes: slice
-    observation: dict[str, Any]
-    final: np.ndarray
-    fresh: np.ndarray
-    spoilt: np.ndarray
-    history: History
-    flight: Flight
-    turn: Turn | None = None
-    again: np.ndarray | None = None
+UNABLE = "its environment cannot tell where it stands"
+_COUNTS = ("episodes", "invalid_episodes", "invalid_in_a_row", "last_error")
 
 
 class Collector:
@@ -77,7 +61,8 @@ class Collector:
         self.envs, self.replay = envs, replay
         self.pilot: Pilot | None = None
         seeds = range(seed, seed + envs.count) if isinstance(seed, int) else seed
-        observation = envs.reset([check_training_seed(each) for each in seeds]).observation
+        self._seeds = [check_training_seed(each) for each in seeds]
+        observation = envs.reset(self._seeds).observation
         self._groups: deque[Group] = deque()
         for lanes in np.array_split(np.arange(envs.count), min(groups, envs.count)):
             some, count = slice(int(lanes[0]), int(lanes[-1]) + 1), len(lanes)
@@ -145,14 +130,20 @@ class Collector:
         """Take in what came of all decisions, so that nothing is under way; returns how many transitions that made."""
         return sum(self._take_in(group, log) for group in self._groups)
 
+    def _receive(self, group: Group, log: Log) -> None:
+        """Wait for what comes of the group's decisions."""
+        if group.turn is not None and group.steps is None:
+            with log.timed("step"):
+                group.steps = group.flight.receive(self.envs, group.observation, group.turn)
+
     def _take_in(self, group: Group, log: Log) -> int:
         """Remember what came of the group's decisions, if any are under way; how many transitions that made."""
         if group.turn is None:
             return 0
-        turn, group.turn = group.turn, None
+        self._receive(group, log)
+        turn, steps, group.turn, group.steps = group.turn, group.steps, None, None
+        assert steps is not None, "they have been received"
         acted = ~turn.rests
-        with log.timed("step"):
-            steps = group.flight.receive(self.envs, group.observation, turn)
         if turn.verdict.any():
             steps, group.flight.anew = judged(steps, turn.verdict)
         if self.pilot is not None:
@@ -246,6 +237,68 @@ class Collector:
             **({"train/taken_over": float(taken_over)} if taken_over else {}),
             "train/episodes": float(self.episodes),
             "train/invalid_episodes": float(self.invalid_episodes),
+        }
+
+    def state_dict(self, log: Log) -> dict[str, Any]:
+        """Where all lanes stand, once what came of their decisions is there; that is taken in as it would have been.
+
+        Nothing of it may be changed while it is kept.
+        """
+        for group in self._groups:
+            self._receive(group, log)
+        told = {*SUCCESS, *SPOILT, *TALLIES, COST, "error", *(signal.name for signal in self.replay.signals)}
+        return {
+            "groups": [group.state_dict(told) for group in self._groups],
+            "snapshots": self.envs.snapshot(),
+            "tallies": self._tallies.state_dict(),
+            **{name: getattr(self, name) for name in _COUNTS},
+        }
+
+    def load_state_dict(self, state: dict[str, Any], log: Log) -> tuple[int, dict[int, str]]:
+        """Go on from what `state_dict` gave, when replay has been loaded.
+
+        Where an environment cannot, its lane begins another episode, and the one that was running ends there for
+        replay, once what came of all decisions is taken in.
+
+        Returns:
+            How many transitions that made, and why lanes begin anew, by their number.
+
+        Raises:
+            ValueError: the state is of other lanes or groups; nothing has changed.
+        """
+        saved, own = ([range(*group["lanes"]) for group in state["groups"]], [group.lanes for group in self._groups])
+        if sorted((each.start, each.stop) for each in saved) != sorted((each.start, each.stop) for each in own):
+            raise ValueError(f"it tells of lanes in groups {saved}, and there are {own}")
+        groups = deque(Group.of(each, self.replay.stack) for each in state["groups"])
+        counts, tallies = {name: state[name] for name in _COUNTS}, state["tallies"]
+        begun = self._observations()
+        snapshots = {lane: each for lane, each in enumerate(state["snapshots"]) if each is not None}
+        failed = self.envs.restore(snapshots)
+        reasons = {lane: UNABLE for lane in set(range(self.envs.count)) - snapshots.keys()}
+        reasons |= {lane: f"{type(error).__name__}: {error}" for lane, error in failed.items()}
+        self._groups = groups
+        vars(self).update(counts)
+        self._tallies.load_state_dict(tallies)
+        if not reasons:
+            return 0, {}
+        made = self.settle(log)
+        if failed:  # and may stand anywhere by now; the others have begun an episode, and done nothing yet
+            assert isinstance(self.envs, VectorEnvs), "others have no snapshots"
+            again = sorted(failed)
+            self.envs.send_seeds([self._seeds[lane] for lane in again], again)
+            begun = {key: replaced(begun[key], again, value) for key, value in self.envs.receive().observation.items()}
+        self.replay.interrupt(sorted(reasons))
+        for group in self._groups:
+            group.begin([lane for lane in sorted(reasons) if group.lanes.start <= lane < group.lanes.stop], begun)
+        return made, reasons
+
+    def _observations(self) -> dict[str, Any]:
+        """The newest of all lanes, in order."""
+        groups = sorted(self._groups, key=lambda group: group.lanes.start)
+        columns = {key: [group.observation[key] for group in groups] for key in groups[0].observation}
+        return {
+            key: [text for part in parts for text in part] if isinstance(parts[0], list) else np.concatenate(parts)
+            for key, parts in columns.items()
         }
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,16 @@ class Tallies:
         for info in infos:
             for name, value in tallied(info).items():
                 self._told[name].append(value)
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """What the latest episodes told."""
+        return {name: list(values) for name, values in self._told.items()}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._told.clear()
+        for name, values in state.items():
+            self._told[name].extend(values)
 
     def statistics(self) -> dict[str, float]:
         """The means, as `train/calls`."""

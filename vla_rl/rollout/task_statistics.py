@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,16 @@ class TaskStatistics(EpisodeListener):
             if self._by_task:
                 list(self._by_task.values())[int(episode.signals[EPISODE_TASK][0])].append(won)
         return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The latest episodes."""
+        by_task = {task: list(won) for task, won in self._by_task.items()}
+        return {"won": list(self._won), "costs": list(self._costs), "by_task": by_task}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._won, self._costs = deque(state["won"], self._won.maxlen), deque(state["costs"], self._won.maxlen)
+        self._by_task = {task: deque(state["by_task"].get(task, ()), self._won.maxlen) for task in self._by_task}
 
     @property
     def success_rate(self) -> float:

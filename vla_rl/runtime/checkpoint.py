@@ -39,7 +39,15 @@ from vla_rl.runtime.generations import (
     step_of,
     verify,
 )
-from vla_rl.runtime.serialization import load_entry, load_state, rng_state, save_state, seed_all, set_rng_state
+from vla_rl.runtime.serialization import (
+    check_state,
+    load_entry,
+    load_state,
+    rng_state,
+    save_state,
+    seed_all,
+    set_rng_state,
+)
 
 __all__ = [
     "CHECKPOINTS",
@@ -47,6 +55,7 @@ __all__ = [
     "DamagedError",
     "Generation",
     "Place",
+    "check_state",
     "last",
     "latest",
     "load_entry",

@@ -284,11 +284,16 @@ class Learner:
         return own.clamp_(1e-6, 1.0 - 1e-6).to(self.device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the noise."""
-        return {"generator": self._generator.get_state()}
+        """The state of the noise, and the counts of steps."""
+        counts = {"steps": self._steps, "bad_steps": self._bad_steps, "skipped": self._skipped}
+        return {"generator": self._generator.get_state(), **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; older versions told of the noise alone."""
         self._generator.set_state(state["generator"].cpu())
+        if "skipped" in state:
+            self._steps = state["steps"]
+            self._bad_steps, self._skipped = (state[name].to(self.device) for name in ("bad_steps", "skipped"))
 
     def _average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
         if self.accelerator.distributed_type == DistributedType.NO:

@@ -34,6 +34,9 @@ class Log:
         show: say how far the run is and write the file (only one process of a run should). A terminal has a bar; what
             is not one, such as a file, a line every `LINE_EVERY` seconds.
         minutes: that the run has, if it may end before `total`; the time left is that of whatever ends first.
+
+    Attributes:
+        lines: that the file holds; None where that is not known, before it has been begun.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Log:
     ) -> None:
         self._file = folder / METRICS_FILE
         self._accelerator = accelerator
+        self.lines: int | None = None
         self._sums: dict[str, list[Any]] = defaultdict(list)
         self._seconds: dict[str, float] = defaultdict(float)
         self._totals: dict[str, float] = defaultdict(float)
@@ -58,11 +62,13 @@ class Log:
             TextColumn("{task.fields[left]}"),
         )
         self._bar = Progress(*columns, refresh_per_second=2)
-        self._lines = show and not (self._bar.console.is_terminal or self._bar.console.is_jupyter)
-        self._bar.disable = not show or self._lines
+        self._in_lines = show and not (self._bar.console.is_terminal or self._bar.console.is_jupyter)
+        self._bar.disable = not show or self._in_lines
         self._task = self._bar.add_task(label, total=1.0, note="", steps="", left="")
 
     def __enter__(self) -> Self:
+        self._begun = self._start = time.perf_counter()
+        self.lines = _lines(self._file)
         self._bar.start()
         return self
 
@@ -98,7 +104,7 @@ class Log:
             self._before = share
         left, steps = _left(passed, share, self._before), f"{step:,} of {self._total:,}"
         self._bar.update(self._task, completed=min(share, 1.0), note=note, steps=steps, left=left)
-        if self._lines and self._total and (passed - self._last_line >= LINE_EVERY or share >= 1):
+        if self._in_lines and self._total and (passed - self._last_line >= LINE_EVERY or share >= 1):
             self._last_line = passed if share < 1 else math.inf
             told = [f"{self._label}: {steps} steps", note, f"{clock(passed)} passed", left]
             print(", ".join(part for part in told if part), flush=True)
@@ -119,6 +125,15 @@ class Log:
         self._start = time.perf_counter()
         return line
 
+    def state_dict(self) -> dict[str, Any]:
+        """What has been gathered since the last line, but times, and how many lines there are."""
+        return {"sums": {name: _stacked(items).cpu() for name, items in self._sums.items()}, "lines": self.lines}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, before it has begun."""
+        self._sums = defaultdict(list, {name: list(values.unbind()) for name, values in state["sums"].items()})
+        self.lines = state["lines"]
+
     def _append(self, line: str) -> None:
         """Write a whole line or none. A full disk must not end a run that may save what it has learned by then."""
         size = self._file.stat().st_size if self._file.exists() else 0
@@ -126,6 +141,7 @@ class Log:
             fault_points.come_to("log.write")
             with self._file.open("a") as file:
                 file.write(line)
+            self.lines = (self.lines or 0) + 1
         except OSError as error:
             print(f"warning: {self._file}: a line cannot be written: {error}", file=sys.stderr)
             if self._file.exists():
@@ -146,16 +162,17 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
-def cut(folder: Path, step: int) -> None:
+def cut(folder: Path, step: int, lines: int | None = None) -> None:
     """Take what a run wrote after `step` out of its `metrics.jsonl`, and a line that was not written whole.
 
-    Whenever the process dies, either the old file or the new one is there.
+    lines: how many of the others stay, at most; None for all. Whenever the process dies, either the old file or the new
+    one is there.
     """
     path, draft = folder / METRICS_FILE, folder / f".{METRICS_FILE}.part"
     if not path.exists():
         return
     kept = [line for line in path.read_bytes().splitlines(keepends=True) if _belongs(line, step)]
-    draft.write_bytes(b"".join(kept))
+    draft.write_bytes(b"".join(kept[:lines]))
     draft.replace(path)
 
 
@@ -169,6 +186,14 @@ def _belongs(line: bytes, step: int) -> bool:
 
 def _mean(items: list[Any]) -> float:
     """The mean of the finite values; NaN where there are none."""
-    values = torch.stack([torch.as_tensor(item, dtype=torch.float32).detach() for item in items]).cpu()
+    values = _stacked(items).cpu()
     finite = values[torch.isfinite(values)]
     return float(finite.mean()) if len(finite) else math.nan
+
+
+def _stacked(items: list[Any]) -> torch.Tensor:
+    return torch.stack([torch.as_tensor(item, dtype=torch.float32).detach() for item in items])
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0

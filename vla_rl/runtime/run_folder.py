@@ -38,9 +38,10 @@ class Run(Protocol):
 
 
 def claim(run: Run) -> Path:
-    """Take a run's folder for this process until it ends, and write the run's config there.
+    """Take a run's folder for this process until it ends, and write the config of a new run there.
 
-    Of several processes of one run only the first takes it.
+    That of a run which goes on stays until it is known that it can: who claims it writes it then. Of several processes
+    of one run only the first takes it.
 
     Raises:
         ConfigError: the folder is not empty and `resume` is off; `resume` is on and there is no folder; or
@@ -68,7 +69,8 @@ def claim(run: Run) -> Path:
     lock(folder)
     if run.resume:
         settle_last(folder / CHECKPOINTS)
-    run.save(folder)
+    else:
+        run.save(folder)
     return folder
 
 

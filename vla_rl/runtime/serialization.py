@@ -18,10 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 TENSORS, TREE = "state.safetensors", "state.json"
+SMALL = 32
+"""Arrays of more entries lie among the tensors, as bytes."""
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write nested dicts, lists and tuples of tensors, small arrays, numbers, texts, bools and None.
+    """Write nested dicts, lists and tuples of tensors, arrays, numbers, texts, bools and None.
 
     Dicts may have keys of str or int, as optimisers have. Tensors go to the CPU, and each is stored on
     its own, so tensors that shared memory do not when they come back.
@@ -34,6 +36,11 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     tree = _pack(state, "state", tensors)
     save_file(tensors, folder / TENSORS)
     (folder / TREE).write_text(json.dumps(tree), "utf-8")
+
+
+def check_state(state: Any) -> None:
+    """Raise TypeError where `save_state` could not write this value."""
+    _pack(state, "state", {})
 
 
 def load_state(folder: Path) -> dict[str, Any]:
@@ -122,6 +129,10 @@ def _pack(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        if value.size > SMALL or not value.size:  # a list would not tell the shape of an empty one
+            name = str(len(tensors))
+            tensors[name] = torch.from_numpy(value.reshape(-1).view(np.uint8).copy())
+            return {"bytes": [name, value.dtype.str, list(value.shape)]}
         return {"array": [value.dtype.str, value.tolist()]}
     if isinstance(value, np.generic):
         return _pack(value.item(), path, tensors)
@@ -150,6 +161,9 @@ def _unpack(tree: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         return tensors[content]
     if kind == "array":
         return np.array(content[1], _plain_dtype(content[0]))
+    if kind == "bytes":
+        name, dtype, shape = content
+        return tensors[name].numpy().view(_plain_dtype(dtype)).reshape(shape)
     if kind == "tuple":
         return tuple(_unpack(item, tensors) for item in content)
     if kind == "dict":

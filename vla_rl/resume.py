@@ -14,8 +14,6 @@ tell where they stand; docs/reliability.md says where that is.
 
 from __future__ import annotations
 
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +22,6 @@ from typing import Any
 from vla_rl import build, registry
 from vla_rl.autotune.backbone import is_compiled
 from vla_rl.config import fixed
-from vla_rl.paths import UNSUPPORTED
 from vla_rl.registry import ConfigError
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.begun import REFERENCE, STATE
@@ -58,8 +55,9 @@ def save(folder: Path, step: int, state: TrainState, lanes: Lanes | None = None)
     if learner.rank == 0:
         parts[POLICY] = state.policy.save_pretrained
         if (reference := getattr(state.algorithm, "reference", None)) is not None:
-            kept = before and before / REFERENCE
-            parts[REFERENCE] = lambda target: link_all(kept, target) or reference.save_pretrained(target)
+            parts[REFERENCE] = lambda target: (
+                checkpoint.link_part(before, REFERENCE, target) or reference.save_pretrained(target)
+            )
     return checkpoint.save(folder, step, parts, keep=state.run.train.keep, agree=learner.agree)
 
 
@@ -107,23 +105,6 @@ def save_lanes(target: Path, lanes: Lanes) -> None:
             warnings.warn(f"environment {number}: its snapshot is not saved: {error}", stacklevel=2)
             kept.append(None)
     checkpoint.save_state(target, {**lanes, "snapshots": kept})
-
-
-def link_all(source: Path | None, target: Path) -> bool:
-    """Have `target` hold the files of `source`, which never change; False where there is no such folder."""
-    if source is None or not source.is_dir():
-        return False
-    shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
-    return True
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in UNSUPPORTED:
-            raise
-        shutil.copyfile(source, target)
 
 
 def restore(folder: Path, state: TrainState) -> int:

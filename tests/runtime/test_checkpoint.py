@@ -474,3 +474,20 @@ def test_a_damaged_state_is_named(tmp_path: Path, file: str, how: str) -> None:
     damage(tmp_path / file, how)
     with pytest.raises(ValueError, match=file):
         checkpoint.load_state(tmp_path)
+
+
+def test_a_part_that_never_changes_is_linked_and_one_that_was_written_to_is_not(run: Path) -> None:
+    generation, part = checkpoint.last(run), "pretrained_model"
+    assert generation is not None
+    target = run / "linked"
+    assert checkpoint.link_part(generation, part, target)
+    for path in (each for each in (generation / part).rglob("*") if each.is_file()):
+        assert (target / path.relative_to(generation / part)).samefile(path)
+    altered = generation / part / "config.json"
+    altered.write_text(altered.read_text())
+    later = (generation / "manifest.json").stat().st_mtime_ns + 1
+    os.utime(altered, ns=(later, later))
+    assert not checkpoint.link_part(generation, part, run / "other")
+    assert not (run / "other").exists()
+    assert not checkpoint.link_part(generation, "reference_model", run / "other")
+    assert not checkpoint.link_part(None, part, run / "other")

@@ -58,6 +58,7 @@ __all__ = [
     "check_state",
     "last",
     "latest",
+    "link_part",
     "load_entry",
     "load_state",
     "locate",
@@ -146,6 +147,27 @@ def save(
             raise
     _together(publish if first else None, agree)
     return target
+
+
+def link_part(generation: Path | None, part: str, target: Path) -> bool:
+    """Have `target` hold the files of a part that never changes; False where there is none, or where a file of it was
+    written to since."""
+    if generation is None or not (generation / part).is_dir():
+        return False
+    files, known = [path for path in (generation / part).rglob("*") if path.is_file()], _digests(generation)
+    if not all(_inode(path) in known for path in files):
+        return False
+    shutil.copytree(generation / part, target, copy_function=_link, dirs_exist_ok=True)
+    return True
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        shutil.copyfile(source, target)
 
 
 def _together(work: Callable[[], object] | None, agree: Agree) -> None:

@@ -47,41 +47,41 @@ class AlgorithmConfig(Protocol):
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
-    """A policy and a categorical critic of its own (HL-Gauss, arXiv 2403.03950) on frozen features.
+    """A policy and a separate categorical critic (HL-Gauss, arXiv 2403.03950) on frozen features.
 
-    gamma: discount of one decision; "auto": 1 - 1 / T, where the median demonstration takes T decisions, worked out
-        when a run begins, and part of its config from then on.
-    mc_weight: share of the observed return in the critic's target; the rest is the n-step backup.
-    truncation: what the observed return of an episode is worth that a limit of steps cut short. "fail": it is complete,
-        so that the limit counts as a failure. "bootstrap": it goes on with the value at the episode's last observation
-        (where `mc_weight` is less than 1, in that share of the rows; the others take the n-step backup alone). "drop":
-        nothing; such rows take the n-step backup alone, and where `mc_weight` is 1 they are not learnt from.
+    gamma: discount per decision. "auto": 1 - 1 / T, where the median demonstration takes T decisions; computed when a
+        run starts, and part of its config from then on.
+    mc_weight: weight of the observed return in the critic's target; the rest is the n-step backup.
+    truncation: how the observed return counts if a step limit cut the episode short. "fail": the return is complete,
+        so the limit counts as a failure. "bootstrap": add the value at the episode's last observation (if `mc_weight`
+        is below 1, for that share of the rows; the others use the n-step backup alone). "drop": ignore the return; such
+        rows use the n-step backup alone, and are not learned from if `mc_weight` is 1.
     backup, backup_samples: the value of a next state is the max or mean of this many samples' values.
-    bc_weight, kl_weight, rehearsal_weight: the anchors: cross-entropy on demonstrations, KL(policy || supervised
-        start), and, where `train.rehearsal` names pictures, how differently the trunk reads them by now.
-    kl_budget, held_budget: nats a decision that the policy may be away from its start, on a batch's observations, and
-        on those of `train.held`'s demonstrations; the weight of each divergence follows, from `kl_weight`, or 0.1, on.
-        null: no budget.
-    demo_share: of a batch's rows, those from demonstrations.
-    critic_updates: critic updates for one update of the actor.
-    warmup_updates: critic updates before the actor's first.
-    final_lr: all learning rates fall in a straight line to this share of theirs at the end of the run; 1: never.
-    value_range, bins, sigma: the critic's histogram, and the width of what it imitates, in units of value (1.5 bins or
-        so). It has to hold every discounted return; what lies beyond is cut off, and known beforehand is refused.
-    epsilon: probability that a decision, while collecting, is uniformly random.
-    greedy_share: of the environments that, while collecting, take the most likely decision: a greedy policy runs in
-        circles where a sampling one stumbles out, and the critic has to see that (as Ape-X gives each actor its own
-        epsilon, arXiv 1803.00933).
-    critic_share, critic_samples: of the environments that, while collecting, take the best of so many samples by the
-        critic, once the actor learns. That costs no time, and shows what the critic knows of decisions: the log tells
-        how they do beside the greedy ones, or, where there are none, beside those that sample.
-    fallback: whether the actor clones what succeeded (what a reward followed, and demonstrations), and follows the
-        critic no more, while acting by it is known to be worse; until it is no longer.
-    shift, brightness, contrast: augmentation of pictures, see `vla_rl.algorithms.augment`; cached features are then of
-        no use.
-    cost: what `info["cost"]` is to the actor, by a critic of its own: null for nothing, or a component, such as
+    bc_weight, kl_weight, rehearsal_weight: weights of the anchors: cross-entropy on demonstrations, KL(policy ||
+        supervised start), and, if `train.rehearsal` names images, how differently the trunk reads them now.
+    kl_budget, held_budget: how far, in nats per decision, the policy may be from its start, on the observations of a
+        batch and on the demonstrations of `train.held`. The weight of each divergence adapts, starting from
+        `kl_weight`, or 0.1. null: no budget.
+    demo_share: fraction of a batch's rows that come from demonstrations.
+    critic_updates: critic updates per actor update.
+    warmup_updates: critic updates before the first actor update.
+    final_lr: all learning rates decay linearly to this fraction of their values at the end of the run; 1: constant.
+    value_range, bins, sigma: range and bins of the critic's histogram, and the width of its target in units of value
+        (about 1.5 bins). The range must contain every discounted return. Returns beyond it are clipped; if this is
+        known beforehand, the config is refused.
+    epsilon: probability that a decision is uniformly random during collection.
+    greedy_share: fraction of the environments that take the most likely decision during collection. A greedy policy
+        runs in circles where a sampling one stumbles out, and the critic has to see that (Ape-X likewise gives each
+        actor its own epsilon, arXiv 1803.00933).
+    critic_share, critic_samples: fraction of the environments that, during collection, take the critic's best of this
+        many samples, once the actor learns. This costs no time, and shows what the critic knows about decisions: the
+        log compares them with the greedy environments, or, if there are none, with those that sample.
+    fallback: whether the actor only clones successes (rows that a reward followed, and demonstrations) and ignores the
+        critic while acting by the critic is known to be worse.
+    shift, brightness, contrast: image augmentation, see `vla_rl.algorithms.augment`; it makes cached features useless.
+    cost: how the actor treats `info["cost"]`, with a separate critic: null ignores it; or a component, such as
         {type: price, c: 0.2}, {type: budget, limit: 1.0} or {type: lexicographic, epsilon: 0.05}. Where the best of
-        several decisions is taken, it is by success and cost, too.
+        several decisions is taken, success and cost both count.
     """
 
     gamma: Gamma = 0.9
@@ -174,24 +174,26 @@ class ActorCriticConfig:
 
 @dataclass(frozen=True)
 class PaRl(ActorCriticConfig):
-    """Sampled-candidate policy improvement with a critic of its own on frozen features.
+    """Policy improvement by sampled candidates, with a separate critic on frozen features.
 
     The actor imitates a softmax over the critic's values of its own samples and of the replayed action
     (the family of PA-RL, arXiv 2412.06685). The other settings are those of every actor-critic.
 
-    candidates, uniform_candidates: the policy's own and uniformly random candidates of the actor's loss.
-    self_imitation: whether the replayed action counts as worth at least the return that followed it (arXiv
-        1806.05635): quick where luck is rare; in long noisy episodes it clones whatever happened before a success.
+    candidates, uniform_candidates: the number of candidates in the actor's loss that are drawn from the policy and
+        uniformly at random.
+    self_imitation: whether the replayed action is worth at least the return that followed it (arXiv 1806.05635). This
+        is quick if success is rare; in long noisy episodes it clones whatever happened before a success.
     temperature: in units of the batch's mean standard deviation of Q over the candidates; least_temperature, in
-        units of value, keeps noise from deciding where all candidates are worth the same.
-    spread: whether that standard deviation is the "batch"'s mean, or each "state"'s own: where episodes are long, a
+        units of value, keeps noise from deciding if all candidates are worth the same.
+    spread: whether that standard deviation is the mean of the "batch", or that of each "state". In long episodes, a
         batch's temperature leaves early states, whose candidates differ little in value, with no preference at all.
-    critic: what judges candidates. "direct": the critic's Q(s, a). "model": r + (1 - end) gamma V(f(s, a)), where f is
-        a learned one-step model of what the heads read, and V the critic's mean value of the policy's decisions.
+    critic: what scores the candidates. "direct": the critic's Q(s, a). "model": r + (1 - end) gamma V(f(s, a)), where f
+        is a learned one-step model of the heads' inputs, and V is the critic's mean value of the policy's decisions.
         "both": their mean. See `vla_rl.algorithms.dynamics`.
-    model_share: of a batch's rows, those whose transition is of one step, which the model learns from; 0 where there
-        is none.
-    model_members, model_width, model_lr: of the model. model_samples: of the policy's decisions, by which V is told.
+    model_share: fraction of a batch's rows with one-step transitions, which the model learns from; unused without a
+        model.
+    model_members, model_width, model_lr: settings of the model. model_samples: samples of the policy that V averages
+        over.
     """
 
     candidates: int = 16
@@ -236,7 +238,7 @@ class PaRl(ActorCriticConfig):
 
 @dataclass(frozen=True)
 class Awac(ActorCriticConfig):
-    """Advantage-weighted actor-critic (arXiv 2006.09359): the actor imitates what was done, the more the better it was.
+    """Advantage-weighted actor-critic (arXiv 2006.09359): the actor imitates past decisions, better ones more.
 
     The weight of a row is exp(A / beta), at most `max_weight`, where A = Q(s, a) - mean Q(s, samples of the policy).
     The other settings are those of every actor-critic.
@@ -260,14 +262,14 @@ class Awac(ActorCriticConfig):
 
 @dataclass(frozen=True)
 class Iql(ActorCriticConfig):
-    """Implicit Q-learning (arXiv 2110.06169): no decision but those in the batch is ever judged.
+    """Implicit Q-learning (arXiv 2110.06169): only decisions in the batch are ever scored.
 
-    V(s) is the `expectile` of Q(s, a) over what was done there, and the backup of Q. The weight of a row in the
+    V(s) is the `expectile` of Q(s, a) over the decisions taken there, and the backup of Q. The weight of a row in the
     actor's imitation is exp(A / beta), at most `max_weight`, where A = Q(s, a) - V(s). `backup` and `backup_samples`
-    do nothing; but with a `cost`, so many samples of the policy are judged, too, by success and cost, and A is what the
-    decision is worth beside their mean. The other settings are those of every actor-critic.
+    have no effect, except with a `cost`: then this many samples of the policy are scored too, by success and cost, and
+    A is the worth of the decision minus their mean. The other settings are those of every actor-critic.
 
-    expectile: in (0, 1); 0.5 is the mean, and the nearer to 1 the more V is that of the best that was done.
+    expectile: in (0, 1); 0.5 is the mean, and the nearer to 1, the more V is that of the best decision taken.
     beta: in units of the batch's standard deviation of A.
     """
 
@@ -288,14 +290,14 @@ class Iql(ActorCriticConfig):
 
 @dataclass(frozen=True)
 class Recap(ActorCriticConfig):
-    """RECAP (arXiv 2511.14759): imitate everything, told how good it was; then ask for the good.
+    """RECAP (arXiv 2511.14759): imitate everything, conditioned on how good it was; then ask for the good.
 
-    A critic of observations alone says how much better than usual a row's return was. The policy is trained to decide
-    as all rows did, and, told so by a token of its head, as the good and the bad ones did; it acts on the good one. The
-    other settings are those of every actor-critic; `backup` and `backup_samples` do nothing.
+    A critic of observations alone estimates how much better than usual a row's return was. The policy is trained to
+    decide as all rows did and, with a token in its head that says which, as the good and the bad ones did. It acts with
+    the good token. The other settings are those of every actor-critic; `backup` and `backup_samples` have no effect.
 
-    share: of a batch's rows, those that count as good: the ones of the largest advantage; demonstrations always do.
-    told_weight: of the imitation with the token, beside that without it.
+    share: fraction of a batch's rows that count as good, those with the largest advantage; demonstrations always do.
+    told_weight: weight of imitation with the token, relative to imitation without it.
     """
 
     share: float = 0.3
@@ -331,12 +333,12 @@ class Recap(ActorCriticConfig):
 
 @dataclass(frozen=True)
 class FilteredBc:
-    """Filtered behaviour cloning: imitate what was done in episodes whose return is high enough, and demonstrations.
+    """Filtered behaviour cloning: imitate demonstrations, and episodes whose return is high enough.
 
-    No critic: the floor that every critic has to beat.
+    No critic: the baseline that every critic has to beat.
 
-    least_return: the discounted return that has to follow a row for it to be imitated; by default, any above 0.
-    rehearsal_weight: where `train.rehearsal` names pictures, of how differently the trunk reads them by now.
+    least_return: the discounted return that must follow a row for it to be imitated; by default, any above 0.
+    rehearsal_weight: if `train.rehearsal` names images, the weight of how differently the trunk reads them now.
     The other settings are those of every actor-critic.
     """
 

@@ -31,12 +31,12 @@ class Part(BaseModel):
 
 
 class EnvConfig(Part):
-    """Which environment, and what it shows.
+    """The environment and its observations.
 
-    id: a Gymnasium id. sensors: what the observations hold, in order; null for an environment whose
-    observations are its own. image_size: width and height of the cameras' pictures, instead of each sensor's own; null
-    for those. actions: a name for each of an action's numbers, for whoever reads, or null.
-    kwargs: further settings of the environment. adapter: how another package's environment is shown (fields of
+    id: a Gymnasium id. sensors: the contents of the observations, in order; null for an environment that defines its
+    own observations. image_size: width and height of the camera images, instead of each sensor's own; null keeps
+    those. actions: a readable name for each number of an action, or null.
+    kwargs: further settings of the environment. adapter: how another package's environment is adapted (fields of
     `vla_rl/Adapter-v0`), or null.
     """
 

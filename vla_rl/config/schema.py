@@ -33,10 +33,10 @@ from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signa
 class PolicyConfig(Part):
     """What acts. backbone: a registered backbone. head, lora: fields of HeadSettings and LoraSettings.
 
-    train: what the actor's loss changes: the head only, LoRA in the backbone too, or everything.
-    views: whether the backbone reads the cameras' pictures apart, each beside the instruction, or together.
-    remembers: whether what the pointers say is corrected by what was seen before in the episode.
-    precision, compile: how a frozen backbone computes; auto measures what is faster, see `vla_rl.autotune.backbone`.
+    train: what the actor's loss trains: only the head, also LoRA in the backbone, or everything.
+    views: whether the backbone reads the camera images apart, each beside the instruction, or together.
+    remembers: whether the pointers are corrected by what was seen before in the episode.
+    precision, compile: how a frozen backbone computes; auto measures which is faster, see `vla_rl.autotune.backbone`.
     """
 
     backbone: Component
@@ -67,18 +67,19 @@ class PolicyConfig(Part):
 
 
 class ReplayConfig(Part):
-    """What is remembered. capacity: transitions. n_step: of the backup. stack: frames an observation.
+    """The replay buffer. capacity: transitions. n_step: of the backup. stack: frames per observation.
 
-    ram_bytes, disk_bytes: limits, such as 4GB or 500MiB; null for none. With a limit of RAM, older frames are coded
-    without loss, in RAM too, or in the run's folder where the disk has a limit.
-    prefetch: batches that a thread makes ahead of the learner; the same ones as without it.
-    cache: whether rows keep what the frozen backbone makes of them, or each batch is encoded; auto: what is faster.
-    success_share: of a batch's own experience, rows that a reward followed. prioritised: whether the rest is drawn in
-    proportion to |TD error| ** priority (arXiv 1511.05952), which weights make up for by the exponent `correction`.
-    hindsight: a registered way to give rows other goals (arXiv 1707.01495), or null.
-    signals: what else of an environment's `info` rows keep, beside what it costs and whether the task is done: a list
+    ram_bytes, disk_bytes: limits, such as 4GB or 500MiB; null for none. With a RAM limit, older frames are compressed
+    without loss. They stay in RAM, or go to the run's folder if the disk has a limit.
+    prefetch: batches that a thread prepares ahead of the learner; they are the same batches as without it.
+    cache: whether rows store the frozen backbone's features, or each batch is encoded; auto: the faster one.
+    success_share: fraction of a batch's own experience that is drawn from rows that a reward followed. prioritised:
+    whether the rest is drawn in proportion to |TD error| ** priority (arXiv 1511.05952). Importance weights with the
+    exponent `correction` compensate for it.
+    hindsight: a registered way to relabel rows with other goals (arXiv 1707.01495), or null.
+    signals: further entries of an environment's `info` that rows store, besides cost and success: a list
     of {name, dtype, shape, summed}, see `vla_rl.specs.Signal`.
-    on_episode: what hears of every episode that ends: a list of listeners, see `vla_rl.replay.EpisodeListener`.
+    on_episode: listeners that are called when an episode ends, see `vla_rl.replay.EpisodeListener`.
     """
 
     capacity: PositiveInt
@@ -98,10 +99,10 @@ class ReplayConfig(Part):
 
 
 class DemosConfig(Part):
-    """Demonstrations. episodes: 0 trains from reward alone. path: their folder, or a LeRobotDataset's.
+    """Demonstrations. episodes: 0 trains from reward alone. path: their folder, or that of a LeRobotDataset.
 
-    noise: standard deviation added to the expert's action. seed: of the first episode, a training seed; the next
-    one's is one more.
+    noise: standard deviation of the noise added to the expert's action. seed: of the first episode, a training seed;
+    each further episode uses the next seed.
     """
 
     episodes: NonNegativeInt
@@ -117,10 +118,10 @@ class DemosConfig(Part):
 
 
 class SftConfig(Part):
-    """The supervised start. steps: 0 leaves the head as it starts, which points at the first thing mentioned.
+    """The supervised start. steps: 0 leaves the head untrained; it then points at the first thing mentioned.
 
-    feature_noise: standard deviation added to the pointed-at places.
-    label_smoothing: demonstrated bins and cells are spread over their neighbours, by so many bins.
+    feature_noise: standard deviation of the noise added to the pointed-at places.
+    label_smoothing: number of bins by which demonstrated bins and cells are spread over their neighbours.
     """
 
     steps: NonNegativeInt
@@ -134,19 +135,20 @@ class SftConfig(Part):
 class TrainConfig(Part):
     """Reinforcement learning. Every `*_every` counts environment decisions, and 0 means never.
 
-    steps: decisions in all. minutes: stop earlier after so long. checkpoint: the policy to start from.
-    num_envs: environments. workers: processes that step them, several in each; 0 for the trainer's own; auto: one for
-    each core beside the trainer's. step_timeout: seconds that a worker has for its environments' step or reset, and for
-    making each, before it is ended; null for any. restarts: so often in a row what failed (a worker that ended, an
-    environment that raised an error) is started anew, its episodes invalid. Both hold in evaluation too. groups: of
-    environments that are acted for in turn; those of one are stepped while the policy acts for the others.
-    updates_per_step: updates of the algorithm a decision. learning_starts: decisions before the first. keep:
-    checkpoints kept, and the last. renew_every: where the trunk trains, critics read what a frozen copy of it makes of
-    observations; it becomes the trunk as it is by then, and what replay caches is encoded anew. rehearsal: there, a
-    registered source of pictures that the trunk is held to read as it did when the run began, by
-    `algorithm.rehearsal_weight`, or null. rehearsal_rows: of them, at each update of the actor. held: files of the
-    group env: tasks that the policy is to go on doing, and is not trained on; every validation plays them too, and
-    `algorithm.held_budget` bounds how far the policy goes from its start on their demonstrations.
+    steps: decisions in total. minutes: stop earlier after this time. checkpoint: the policy to start from.
+    num_envs: number of environments. workers: processes that step them, several environments in each; 0: the trainer's
+    own process; auto: one for each core besides the trainer's. step_timeout: seconds that a worker may take to step,
+    reset or make its environments before it is terminated; null: no limit. restarts: how many times in a row a failed
+    worker, or an environment that raised an error, is restarted; its episodes are invalid. Both also apply to
+    evaluation. groups: groups of environments that act in turn; one group steps while the policy acts for the others.
+    updates_per_step: updates of the algorithm per decision. learning_starts: decisions before the first update. keep:
+    number of checkpoints to keep, besides the last. renew_every: if the trunk trains, critics read the features of a
+    frozen copy of it; every so often the copy is replaced by the current trunk, and the features cached in the replay
+    are encoded again. rehearsal: if the trunk trains, a registered source of images, or null. The trunk is held to
+    read them as it did when the run began, with the weight `algorithm.rehearsal_weight`. rehearsal_rows: number of
+    these images per actor update. held: files of the group env: tasks that the policy should still be able to do, and
+    is not trained on. Every validation plays them too, and `algorithm.held_budget` bounds how far the policy goes from
+    its start on their demonstrations.
     """
 
     steps: PositiveInt
@@ -171,14 +173,14 @@ class TrainConfig(Part):
 
 
 class EvalConfig(Part):
-    """Evaluation on held-out seeds. best_of: decide by the critic among so many samples; 0 acts greedily.
+    """Evaluation on held-out seeds. best_of: act by the critic's best of this many samples; 0 acts greedily.
 
-    seed: the first is HELD_OUT_SEEDS.start + seed. checkpoint: whose policy. videos: episodes filmed.
-    num_envs: episodes that run together. workers: processes that step them, several in each; 0 for the evaluator's own;
-    auto: one for each core, none where there is one, or where train.workers is 0. Training keeps them, and their
-    environments, for all validations.
-    after_episodes: a world that shifts in mid-run is as a training meets it after so many episodes, in all of its
-    environments together; null: as it was when the checkpoint was made.
+    seed: the first seed is HELD_OUT_SEEDS.start + seed. checkpoint: the policy to evaluate. videos: episodes recorded.
+    num_envs: episodes that run together. workers: processes that step them, several episodes in each; 0: the
+    evaluator's own process; auto: one for each core, or none if there is one core or train.workers is 0. Training keeps
+    the workers and their environments for all validations.
+    after_episodes: a shifting world is as a training meets it after this many episodes in all of its environments
+    together; null: as it was when the checkpoint was saved.
     """
 
     checkpoint: UserPath | None
@@ -200,14 +202,14 @@ class EvalConfig(Part):
 
 
 class RunConfig(Part):
-    """Everything that decides a run. Made by `load`; frozen.
+    """Everything that determines a run. Made by `load`; frozen.
 
-    seed: of whatever is random, in every process a stream of its own; any number of 32 bits.
-    mixed_precision: what a training computes in, acting as well as learning; a policy's pointers and head stay exact.
-    plugins: the modules (or packages) whose classes the config may name as `module:Class`; imported first, so that
-    environments and else that they register are known.
-    more_envs: further environments that one policy learns to act in, beside `env`; see `envs`.
-    held_envs: those that `train.held` names, as the run found them.
+    seed: seed of everything random, with a separate stream in every process; any 32-bit number.
+    mixed_precision: the precision of training, for acting as well as learning; a policy's pointers and head stay exact.
+    plugins: modules (or packages) whose classes the config may name as `module:Class`. They are imported first, so
+    environments and other components that they register are known.
+    more_envs: further environments that the same policy learns to act in, besides `env`; see `envs`.
+    held_envs: the environments that `train.held` names, as the run found them.
     action_space, algorithm: the components themselves, built and checked.
     """
 

@@ -25,17 +25,17 @@ COMMANDS = {
     ),
     "sft": (
         "vla_rl.sft:sft",
-        "start a policy: imitate the demonstrations",
+        "train a first policy by imitating the demonstrations",
         "vla-rl sft experiment=reach run_dir=outputs/start",
     ),
     "train": (
         "vla_rl.train:train",
-        "fine-tune a policy from its own outcomes",
+        "fine-tune a policy by reinforcement learning",
         "vla-rl train experiment=reach train.checkpoint=outputs/start run_dir=outputs/rl",
     ),
     "eval": (
         "vla_rl.eval:evaluate_tasks",
-        "measure a checkpoint on held-out seeds, with videos and a report",
+        "evaluate a checkpoint on held-out seeds, with videos and a report",
         "vla-rl eval eval.checkpoint=outputs/rl eval.episodes=100",
     ),
 }
@@ -144,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"vla-rl {__version__}")
     common = Parser(add_help=False)
-    common.add_argument("--traceback", action="store_true", help=f"show where an error came from (or set {DEBUG})")
+    common.add_argument("--traceback", action="store_true", help=f"show the traceback of an error (or set {DEBUG})")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, purpose: str, example: str) -> argparse.ArgumentParser:
@@ -160,34 +160,40 @@ def parser() -> argparse.ArgumentParser:
 
     for name, (_, purpose, example) in COMMANDS.items():
         command = add(name, purpose, example)
-        _add_overrides(command, "KEY=VALUE", "settings, such as env=push train.steps=1000; --print shows every key")
+        _add_overrides(command, "KEY=VALUE", "settings, such as env=push train.steps=1000; --print shows all keys")
         command.add_argument("--print", action="store_true", help="print the composed config and do nothing else")
         command.add_argument(
-            "-m", "--multirun", action="store_true", help="a run for each combination of values, such as seed=1,2,3"
+            "-m", "--multirun", action="store_true", help="one run for each combination of values, such as seed=1,2,3"
         )
-        command.add_argument("--jobs", type=int, help="with -m: runs at once; default: one for each two cores")
+        command.add_argument("--jobs", type=int, help="with -m: number of parallel runs; default: one per two cores")
         command.set_defaults(run=_run, command=name)
     play = add(
         "play",
-        "act yourself, in a window or by lines of text, and record demonstrations",
+        "control an environment yourself, in a window or by text commands, and record demonstrations",
         "vla-rl play pick demos.path=my_demos",
     )
     _add_overrides(
         play, "ENV|KEY=VALUE", "an environment, such as pick, and settings, such as demos.path=my_demos demos.seed=100"
     )
     play.add_argument(
-        "--lines", action="store_true", help="act by lines of text on stdin; the default where there is no screen"
+        "--lines", action="store_true", help="read text commands from stdin; the default without a display"
     )
     play.add_argument("--append", action="store_true", help="add to the demonstrations in demos.path")
     play.set_defaults(run=_play, command="play")
     cockpit = add(
         "cockpit",
-        "open a page to watch a run, take over and hand back; or to act in an environment",
+        "open a page to watch a run and take over, or to act in an environment",
         "vla-rl cockpit outputs/rl",
     )
-    _add_overrides(cockpit, "RUN|ENV|KEY=VALUE", "a run's folder; or as for play, such as pick, demos.path=my_demos")
-    cockpit.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: this machine alone")
-    cockpit.add_argument("--port", type=int, default=8700, help="default: 8700; 0 takes a free one")
+    _add_overrides(
+        cockpit, "RUN|ENV|KEY=VALUE", "a run's folder, or arguments as for play, such as pick demos.path=my_demos"
+    )
+    cockpit.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen on; default: 127.0.0.1, only this machine"
+    )
+    cockpit.add_argument(
+        "--port", type=int, default=8700, help="the port to listen on; default: 8700; 0 picks a free one"
+    )
     cockpit.add_argument("--append", action="store_true", help="add to the demonstrations in demos.path")
     cockpit.set_defaults(run=_cockpit, command="cockpit")
     audit = add(
@@ -200,7 +206,7 @@ def parser() -> argparse.ArgumentParser:
         "ENV|KEY=VALUE",
         "an environment, such as pick or Reacher-v5, and settings, such as env.kwargs.horizon=30",
     )
-    audit.add_argument("--episodes", type=int, default=100, help="episodes of each policy; default: 100")
+    audit.add_argument("--episodes", type=int, default=100, help="episodes per policy; default: 100")
     audit.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     audit.set_defaults(run=_audit, command="audit")
     export = add(
@@ -212,30 +218,30 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=Path, help="the dataset's folder; must not exist yet")
     _add_overrides(export, "KEY=VALUE", "settings of the run, such as plugins=[my_module]")
     export.add_argument("--mode", choices=("image", "video"), default="image", help="image: lossless; video: smaller")
-    export.add_argument("--fps", type=float, default=10, help="frames a second that the dataset states; default: 10")
+    export.add_argument("--fps", type=float, default=10, help="frames per second of the dataset; default: 10")
     export.set_defaults(run=_export)
     compare = add(
         "compare",
-        "compare runs on one page: seeds as bands, differences, films",
+        "compare runs on one page, with bands over seeds, differences and videos",
         "vla-rl compare outputs/rl outputs/other --out outputs/compare.html",
     )
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder of a run, evaluation or sweep")
     compare.add_argument("--out", type=Path, help="the page, or its folder; default: one in outputs/compare")
-    compare.add_argument("--metric", action="append", default=[], help="draw this key of metrics.jsonl, too")
+    compare.add_argument("--metric", action="append", default=[], help="also plot this key of metrics.jsonl")
     compare.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     compare.set_defaults(run=_compare)
-    listing = add("list", "list what a config can name, with its parameters", "vla-rl list sensors")
+    listing = add("list", "list the components that a config can name, with their parameters", "vla-rl list sensors")
     listing.add_argument("group", nargs="?", choices=GROUPS, help="one group; default: all")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     listing.set_defaults(run=_list)
-    bench = add("bench", "measure speed and memory, as shares of what is possible", "vla-rl bench envs pick reach")
+    bench = add("bench", "benchmark speed and memory, as fractions of what is possible", "vla-rl bench envs pick reach")
     bench.add_argument(
         "suite",
         nargs="?",
         choices=("smoke", "envs", "replay", "policy", "learner", "critic"),
         default="smoke",
         help="smoke: environment, learner, replay and decisions of one run; envs: every environment's speed; "
-        "replay: ours and others' replay buffers (scripts/bench_rivals.sh installs those); policy: decisions against "
+        "replay: our and other replay buffers (scripts/bench_rivals.sh installs those); policy: decisions against "
         "generate(); learner: updates against a bare loop, cached features against encoding; critic: a run's critic "
         "against rollouts from snapshots",
     )
@@ -246,15 +252,15 @@ def parser() -> argparse.ArgumentParser:
         help="with envs: only these, such as pick, Reacher-v5, and KEY=VALUE; with replay: rivals; with critic: a "
         "run's folder, and KEY=VALUE",
     )
-    bench.add_argument("--large", action="store_true", help="with policy: a backbone of SmolVLM-256M's size too")
-    bench.add_argument("--states", type=int, default=32, help="with critic: states to ask about; default: 32")
-    bench.add_argument("--decisions", type=int, default=8, help="with critic: decisions at each; default: 8")
-    bench.add_argument("--rollouts", type=int, default=16, help="with critic: rollouts of each; default: 16")
+    bench.add_argument("--large", action="store_true", help="with policy: also a backbone of SmolVLM-256M's size")
+    bench.add_argument("--states", type=int, default=32, help="with critic: number of states; default: 32")
+    bench.add_argument("--decisions", type=int, default=8, help="with critic: decisions per state; default: 8")
+    bench.add_argument("--rollouts", type=int, default=16, help="with critic: rollouts per decision; default: 16")
     bench.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     bench.set_defaults(run=_bench)
     completion = add(
         "completion",
-        "print what lets your shell complete commands, keys and environments",
+        "print a script that lets your shell complete commands, keys and environments",
         'eval "$(vla-rl completion bash)"    (in ~/.bashrc; for zsh in ~/.zshrc, after compinit)',
     )
     completion.add_argument("shell", choices=("bash", "zsh"))

@@ -142,7 +142,7 @@ class TrainConfig(Part):
     worker, or an environment that raised an error, is restarted; its episodes are invalid. Both also apply to
     evaluation. groups: groups of environments that act in turn; one group steps while the policy acts for the others.
     updates_per_step: updates of the algorithm per decision. learning_starts: decisions before the first update. keep:
-    number of checkpoints to keep, besides the last. renew_every: if the trunk trains, critics read the features of a
+    number of newest checkpoints to keep. renew_every: if the trunk trains, critics read the features of a
     frozen copy of it; every so often the copy is replaced by the current trunk, and the features cached in the replay
     are encoded again. rehearsal: if the trunk trains, a registered source of images, or null. The trunk is held to
     read them as it did when the run began, with the weight `algorithm.rehearsal_weight`. rehearsal_rows: number of

@@ -15,12 +15,12 @@ Trainable = Literal["head", "lora", "all"]
 class HeadSettings:
     """The action-token head.
 
-    reads: "pointers" (places, confidences, their differences), and what is attended to: the "words" of the text, or
-        the whole token sequence of images and text ("tokens").
-    width, depth: of its MLP. dropout: while the supervised start trains it.
-    text_tokens: most tokens of an instruction, where it reads "tokens". words: how many words, where it reads "words".
-    advantage: whether it is told if a decision is to be a good one, see `Policy.condition`; algorithms that need it see
-        to it.
+    reads: "pointers" (places, confidences, their differences), and optionally what the head attends to: the "words" of
+        the text, or the whole token sequence of images and text ("tokens").
+    width, depth: of its MLP. dropout: used only during the supervised start.
+    text_tokens: maximum tokens of an instruction, if it reads "tokens". words: maximum words, if it reads "words".
+    advantage: whether it is conditioned on a decision being good or not, see `Policy.condition`; set by the algorithms
+        that need it.
     """
 
     reads: tuple[str, ...] = ("pointers",)
@@ -50,9 +50,9 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters on the backbone's attention, where `train` is "lora".
+    """Low-rank adapters on the backbone's attention, used if `train` is "lora".
 
-    modules: names of the linear layers that get one.
+    modules: names of the linear layers that get an adapter.
     """
 
     rank: int = 16
@@ -70,10 +70,10 @@ class PolicySettings:
 
     backbone: a component of the group `backbones`; it needs `load() -> Backbone`.
     train: "head" (the trunk stays frozen and its features are cached), "lora" or "all".
-    stack: how many successive frames of each camera it sees, the newest last.
-    views: "apart" (the backbone reads each view beside the instruction by itself: the tiny one was taught so) or
-        "together" (all in one sequence, for backbones that were taught on several images).
-    remembers: whether what pointers say is corrected by what was seen before in the episode (`models/remembered.py`).
+    stack: number of successive frames of each camera, the newest last.
+    views: "apart" (the backbone reads each view separately, beside the instruction, as the tiny one was trained) or
+        "together" (all in one sequence, for backbones that were trained on several images).
+    remembers: whether pointers are corrected by what was seen before in the episode (`models/remembered.py`).
     """
 
     backbone: Any

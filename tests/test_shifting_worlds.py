@@ -43,19 +43,21 @@ def first_picture(from_episode: int) -> np.ndarray:
     return picture
 
 
-def film(result: EvalResult) -> np.ndarray:
-    return next(each.frames[0] for each in result.outcomes if each.frames)
+def shows(result: EvalResult, picture: np.ndarray) -> bool:
+    """Whether a film begins with this picture, but for what is drawn on it."""
+    frame = next(each.frames[0] for each in result.outcomes if each.frames)
+    return bool((frame == picture).all(-1).mean() > 0.9)
 
 
 def test_an_evaluation_sees_the_world_that_training_had_reached(trained: Path, tmp_path: Path) -> None:
     before, after = first_picture(10), first_picture(0)
-    assert not np.array_equal(before, after)
-    assert np.array_equal(film(evaluated(trained, tmp_path / "eval")), after)
+    assert (before == after).all(-1).mean() < 0.5
+    assert shows(evaluated(trained, tmp_path / "eval"), after)
     said = json.loads((tmp_path / "eval" / "eval_info.json").read_text())
     assert [row["stage"] for row in said["per_episode"]] == [0, 0]
     assert said["about"]["after_episodes"] >= 2
     early = evaluated(trained, tmp_path / "early", "eval.after_episodes=1")
-    assert np.array_equal(film(early), before)
+    assert shows(early, before)
     assert [outcome.stage for outcome in early.outcomes] == [None, None]
 
 

@@ -21,17 +21,20 @@ from chaos.world import ENDS_PROCESS
 from vla_rl.replay import journal
 from vla_rl.replay.columns import SIGNAL
 from vla_rl.replay.journal import Journal
+from vla_rl.runtime import checkpoint
 from vla_rl.runtime.generations import CHECKPOINTS, MANIFEST, Generation, generations
 
-REPLAY = Path("training_state", "replay")
+REPLAY, LANES = Path("training_state", "replay"), Path("training_state", "lanes")
 OUTCOME = ("reward", "terminated", "truncated")
 
 
 @dataclass(frozen=True)
 class Held:
-    """What a checkpoint remembers. ids: of the steps, as the ledger numbers them. problems: what is wrong in itself."""
+    """What a checkpoint remembers. ids: of the steps, as the ledger numbers them. waiting: of those, the ones that are
+    not in replay yet, since their turn had not come. problems: what is wrong in itself."""
 
     ids: np.ndarray
+    waiting: np.ndarray
     problems: tuple[str, ...] = ()
 
 
@@ -59,14 +62,16 @@ class Accountant:
         self.balance = Balance()
         self._workers = workers
         self._run, self._book = run, book
-        self._known: dict[int, np.ndarray] = {}
-        self._base = self._gone = np.empty(0, np.int64)
+        self._known: dict[int, Held] = {}
+        self._base = self._gone = self._waited = np.empty(0, np.int64)
         self._step, self._salvages = 0, False
 
     def begin(self, generation: Generation | None) -> None:
         """A life begins with a generation that was looked through before, whatever has come to it since."""
-        before, self._step = self._base, generation.step if generation else 0
-        self._base = self._known[self._step] if generation else np.empty(0, np.int64)
+        none = np.empty(0, np.int64)
+        found = self._known[generation.step] if generation else Held(none, none)
+        before, self._base, self._waited = self._base, found.ids, found.waiting
+        self._step = generation.step + len(found.waiting) if generation else 0
         self.balance.redone += len(np.setdiff1d(before, self._base))
         self._salvages = bool(generation and generation.damaged)
 
@@ -111,7 +116,7 @@ class Accountant:
             self._gone = np.intersect1d(lacks, self._base)
             lacks = np.setdiff1d(lacks, self._gone)
         doubled = int((counts - 1).sum()) + len(np.setdiff1d(ids, allowed))
-        told = generation.step - self._step
+        told = generation.step + len(found.waiting) - self._step
         if abs(told - len(steps)) > causes:
             wrong.append(
                 f"the counter went on by {told}, the ledger by {len(steps)}, and {causes} lanes lost an episode"
@@ -120,14 +125,16 @@ class Accountant:
         self.balance.doubled += doubled
         wrong += [f"{len(lacks)} steps lost"] * bool(len(lacks)) + [f"{doubled} steps doubled"] * bool(doubled)
         self.balance.problems += [f"life {life}, checkpoint {generation.step}: {each}" for each in wrong]
-        self._known[generation.step] = self._base = ids
+        self._known[generation.step] = Held(ids, found.waiting)
+        self._base = ids
 
     def _check_salvage(self, life: int, said: str) -> None:
         """Hold what damaged files have cost against what the run said of it."""
         told = sum(int(rows) for rows in re.findall(r"replay: (\d+) of \d+ rows are lost", said))
         everything = "replay begins empty" in said
         self.balance.salvaged += len(self._gone)
-        if len(self._gone) > told and not everything:
+        # What waits for its turn is left out where replay is damaged.
+        if len(np.setdiff1d(self._gone, self._waited)) > told and not everything:
             self.balance.problems.append(f"life {life}: {len(self._gone)} steps gone with damaged files, {told} told")
         self._salvages = False
 
@@ -194,4 +201,19 @@ def held(folder: Path, lines: np.ndarray) -> Held:
     same = previous >> 32 == own >> 32  # an episode may go on in another process
     if (own[same] != previous[same] + 1).any():
         problems.append("rows of an episode that do not follow one another")
-    return Held(numbers[steps], tuple(problems))
+    waiting = waiting_in(folder)
+    return Held(np.concatenate([numbers[steps], waiting]), waiting, tuple(problems))
+
+
+def waiting_in(folder: Path) -> np.ndarray:
+    """The steps whose outcome a checkpoint keeps with its lanes, since it is not yet in replay: int64 [N]."""
+    lanes = checkpoint.load_state(folder / LANES) if (folder / LANES).is_dir() else {"groups": []}
+    found = [
+        info[COLUMN]
+        for group in lanes["groups"]
+        for info, final, spoilt in zip(
+            (group["steps"] or {}).get("infos", ()), group["final"], group["spoilt"], strict=False
+        )
+        if COLUMN in info and not final and not spoilt
+    ]
+    return np.array(found, np.int64)

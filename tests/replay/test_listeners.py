@@ -160,6 +160,7 @@ def test_success_and_cost_are_told_of_each_task_and_outlive_a_restart(tmp_path: 
     expected = {
         "train/success_rate": pytest.approx(1 / 3),
         "train/cost": pytest.approx(2.0),
+        "train/costly": pytest.approx(2 / 3),
         "train/success_rate/reach": pytest.approx(1 / 3),
         "train/success_rate/push": 1.0,
     }

@@ -93,7 +93,7 @@ def test_a_damaged_file_costs_the_rows_that_it_held(tmp_path: Path, seed: int, p
         assert generation.damaged == (path,)
         buffer = started(seed, tmp_path / path.name if place == "disk" else None).buffer
         with pytest.warns(UserWarning, match=rf"replay: {len(held)} of {len(twin)} rows are lost"):
-            buffer.load(newest, None, generation.damaged)
+            buffer.load(newest, damaged=generation.damaged)
         assert buffer.statistics() == ({"train/lost_rows": float(len(held))} if len(held) else {})
         assert sorted(alive(buffer)) == sorted(set(alive(twin)) - set(held))
         assert_same_rows(buffer, twin, alive(buffer))
@@ -114,7 +114,7 @@ def test_what_was_salvaged_goes_on_and_is_saved_whole(tmp_path: Path) -> None:
     flip(newest / first[2])
     buffer = started(0, None).buffer
     with pytest.warns(UserWarning, match="rows are lost"):
-        buffer.load(newest, None, (newest / first[2],))
+        buffer.load(newest, damaged=(newest / first[2],))
     buffer.interrupt()
     for _ in range(60):  # past the end of the ring
         buffer.add(**batched([stream.new_row(False) | {"truncated": False, "terminated": False} for _ in range(3)]))
@@ -136,7 +136,7 @@ def test_without_its_state_a_replay_begins_empty(tmp_path: Path) -> None:
     assert generation is not None
     buffer = started(0, None).buffer
     with pytest.warns(UserWarning, match=r"replay\.json: damaged; replay begins empty"):
-        buffer.load(generation.folder / PART, None, generation.damaged)
+        buffer.load(generation.folder / PART, damaged=generation.damaged)
     assert len(buffer) == 0
 
 

@@ -90,9 +90,11 @@ def run(folder: Path) -> Load:
         step = train.restore(folder, state)
         kept = [state.policy.state_dict(), state.algorithm.state_dict(), state.progress.state_dict()]
         kept += [state.collector.episodes, checkpoint.rng_state(state.rng)]
-        ids = state.replay.sampleable_ids()
-        batch = state.replay.transitions(ids) if len(ids) else None
-        rows = [] if batch is None else [batch.rows(slice(i, i + 1)) for i in range(len(ids))]
+        # What was seen and done at each row; of its return, less may be known where later rows are lost.
+        rows = [
+            [state.replay.observations(row), state.replay.recorded(row)]
+            for row in state.replay.sampleable_ids().reshape(-1, 1)
+        ]
         return Found(step, digest(kept), frozenset(map(digest, rows)))
 
     return load
@@ -105,7 +107,7 @@ def evaluated(folder: Path) -> Load:
         actor = load_actor(folder, device="cpu")
         place = checkpoint.locate(folder).generation
         assert place is not None
-        scorer = actor._scorer
+        scorer = actor.scorer
         assert isinstance(scorer, QScorer)
         return Found(place.step, digest([actor.policy.state_dict(), scorer.critic.state_dict()]))
 

@@ -8,6 +8,7 @@ declared, such as those of another package's environment, it is every text that 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -113,9 +114,9 @@ def told(withheld: Mapping[str, Any]) -> str:
 
 def anchored(config: Mapping[str, Any], plugins: Sequence[str] = ()) -> dict[str, Any]:
     """The plain values of a run's config with paths that do not depend on the folder that the program works in."""
+    if "${" in json.dumps(config):
+        return dict(config)  # which OmegaConf would try to read
     tree = OmegaConf.create(dict(config))
-    if any(sources.interpolates(text) for _, text in sources.texts(tree)):
-        return dict(config)  # which nobody reads back
     for key in ("demos.path", "train.checkpoint"):
         if path := OmegaConf.select(tree, key):
             OmegaConf.update(tree, key, os.path.abspath(path))

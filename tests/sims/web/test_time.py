@@ -174,7 +174,10 @@ def test_a_busy_wait_ends_and_takes_the_pages_time(page: Made, clock: str) -> No
     assert env.world.tab.run("n - Date.UTC(2024, 0, 1, 12)") == pytest.approx(200, abs=2)
 
 
-REFRESHED = "[document.title, Number(sessionStorage.loads), Date.now() - Date.UTC(2024, 0, 1, 12)]"
+BORN = "<script>var born = Date.now() - Date.UTC(2024, 0, 1, 12);</script>"
+"""When the document that stands there was loaded, in the page's own milliseconds. (What a document writes into its
+`sessionStorage` just before it is left, Chromium 156.0.8078.108 does not always show to the next one.)"""
+REFRESHED = "[document.title, self.born, Date.now() - Date.UTC(2024, 0, 1, 12)]"
 
 
 @pytest.mark.parametrize(
@@ -185,31 +188,30 @@ def test_a_refresh_waits_for_the_pages_clock(
 ) -> None:
     """`left`: when the page is left, in its own milliseconds."""
     monkeypatch.setattr("sims.web.env.TRIES", 1)
-    keep = "<script>sessionStorage.loads = 1 + Number(sessionStorage.loads || 0); const born = Date.now();</script>"
-    (tmp_path / "next.html").write_text(f"<!doctype html><title>next</title>{keep}", "utf-8")
-    env = page(f'<title>first</title><meta http-equiv="refresh" content="{content}">{keep}', patience=6.0)
+    (tmp_path / "next.html").write_text(f"<!doctype html><title>next</title>{BORN}", "utf-8")
+    env = page(f'<title>first</title><meta http-equiv="refresh" content="{content}">{BORN}', patience=6.0)
     for _ in range(2):
         found = counts(env, REFRESHED, 6)
         due = max(1, left // 500)  # a reset is a step's time
         assert [title for title, *_ in found] == ["first"] * (due - 1) + ["next"] * (7 - due)
-        assert {loads for _, loads, _ in found[due - 1 :]} == {2}
-        assert env.world.tab.run("born - Date.UTC(2024, 0, 1, 12)") == pytest.approx(left, abs=30)
+        (born,) = {born for title, born, _ in found if title == "next"}  # loaded once
+        assert born == pytest.approx(left, abs=30)
 
 
 @pytest.mark.parametrize("content", ["2", "1"])
 def test_a_page_that_refreshes_itself_does_so_by_its_own_clock(page: Made, content: str) -> None:
-    count = "<script>sessionStorage.loads = 1 + Number(sessionStorage.loads || 0);</script>"
-    env = page(f'<title>first</title><meta http-equiv="refresh" content="{content}">{count}')
+    env = page(f'<title>first</title><meta http-equiv="refresh" content="{content}">{BORN}')
     first, again = counts(env, REFRESHED, 9), counts(env, REFRESHED, 9)
     assert first == again
-    assert first[-1][1] == 1 + 4 // int(content)
+    births = sorted({born for _, born, _ in first})
+    assert births == pytest.approx([1000 * second for second in range(0, 5, int(content))], abs=60)
 
 
 def test_a_page_that_refreshes_itself_at_once_is_no_endless_load(page: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sims.web.env.TRIES", 1)
     count = "<script>sessionStorage.loads = 1 + Number(sessionStorage.loads || 0);</script>"
-    ((_, loads, _),) = counts(page(f'<meta http-equiv="refresh" content="0">{count}', patience=6.0), REFRESHED, 1)
-    assert loads > 5
+    env = page(f'<meta http-equiv="refresh" content="0">{count}', patience=6.0)
+    assert counts(env, "Number(sessionStorage.loads)", 1)[0] > 5
 
 
 def test_a_refresh_that_a_script_adds_waits_too(page: Made, tmp_path: Path) -> None:

@@ -63,11 +63,19 @@ class FaultError(RuntimeError):
     """What runs cannot go on or tells nothing, since its environments or its numbers have gone wrong."""
 
 
+MOST_NAMES = 60
+"""That a message lists."""
+
+
 def nearest(name: object, known: Iterable[object]) -> str:
-    """A hint for an unknown name: the nearest known one, or all of them."""
-    names = sorted(str(each) for each in known)
+    """A hint for an unknown name: the nearest known one, or all of them, where they are not too many."""
+    names = sorted({str(each) for each in known})
     close = difflib.get_close_matches(str(name)[:100], names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return (
+        f"known: {', '.join(names) or 'none'}" if len(names) <= MOST_NAMES else f"there are {len(names)}: vla-rl list"
+    )
 
 
 def task_named(env_id: str, kwargs: Mapping[str, Any]) -> str:

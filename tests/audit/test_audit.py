@@ -237,6 +237,13 @@ def test_only_a_task_that_says_that_it_needs_a_memory_is_held_to_it() -> None:
     assert not [reason for reason in found.reasons if "memory" in reason]
 
 
+def test_an_attribute_that_happens_to_be_called_things_does_no_harm() -> None:
+    env = fakes.Line()
+    env.things = {"cup": 1}  # type: ignore[attr-defined]
+    found = command.examine(env, 2)
+    assert not [each for each in found.scores if each.probe.name == "sighted, what is named"]
+
+
 def test_an_expert_that_knows_what_no_picture_shows_is_named() -> None:
     found = command.examine(Closed(), 10)
     assert any(reason.startswith("the expert knows what is not observed") for reason in found.reasons)

@@ -151,7 +151,7 @@ def examine(
             scores.append(play(probes.recorded(probe, tried)))
             lucky += [actions for actions, each in zip(tried, scores[-1].played, strict=True) if each.paid]
         scores += [play(probe) for probe in _luckiest(env, lucky)]
-        if env.has_wrapper_attr("things"):
+        if env.has_wrapper_attr("things") and callable(env.get_wrapper_attr("things")):
             scores.append(play(probes.naming()))
         missing = missing_expert(env, first_seed)
         if missing:

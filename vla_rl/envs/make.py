@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -141,9 +140,8 @@ def make_env(
     if env_id not in gymnasium.registry:
         register_installed()
     if env_id not in gymnasium.registry:
-        close = difflib.get_close_matches(env_id, gymnasium.registry, n=1, cutoff=0.0)
         raise ConfigError(
-            f"env.id: no environment {env_id!r} is registered; did you mean {close[0]!r}? "
+            f"env.id: no environment {env_id!r} is registered; {registry.nearest(env_id, gymnasium.registry)} "
             "(One of your own: list the module that registers it in `plugins`.)"
         )
     try:

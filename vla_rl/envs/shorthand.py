@@ -41,7 +41,10 @@ def _environment(word: str, config_dir: Path | None) -> list[str]:
     short = {_short(env_id): env_id for env_id in gymnasium.registry if env_id.startswith("vla_rl/")}
     env_id = word if word in gymnasium.registry else short.get(word.replace("_", "").lower())
     if env_id is None:
-        raise ConfigError(f"no environment {word!r}; {nearest(word, [*files, *short, *gymnasium.registry])}")
+        raise ConfigError(
+            f"no environment {word!r}; {nearest(word, [*files, *short, *gymnasium.registry])} (One of your own: "
+            "--config-dir names the folder of its config, plugins=[...] the module that registers it.)"
+        )
     return [f"env.id={env_id}", "env.sensors=null", "env.kwargs={}"]
 
 

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
 
 import numpy as np
 
@@ -92,6 +92,9 @@ class Mark:
     camera: str
 
 
+SensorKind = Literal["image", "vector", "text"]
+
+
 @dataclass(frozen=True)
 class SensorSpec:
     """What a sensor returns.
@@ -100,13 +103,17 @@ class SensorSpec:
     [low, high], in `unit`; `marks` are the places that it tells of. `text`: a str of at most `shape[0]` characters.
     """
 
-    kind: Literal["image", "vector", "text"]
+    kind: SensorKind
     shape: tuple[int, ...]
     dtype: str
     unit: str = ""
     low: float = -np.inf
     high: float = np.inf
     marks: tuple[Mark, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in (kinds := get_args(SensorKind)):
+            raise ValueError(f"kind: expected one of {', '.join(kinds)}; got {self.kind!r}")
 
 
 @runtime_checkable

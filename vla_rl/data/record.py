@@ -105,7 +105,7 @@ def demonstrate(
             if tried == episodes * TRIES:
                 raise ConfigError(
                     f"demos: the expert of {name} succeeded in only {len(kept)} of {tried} episodes with "
-                    f"noise {noise}; lower demos.noise, or check the environment"
+                    f"noise {noise}; lower demos.noise, or check the environment, and that its info tells `is_success`"
                 )
             episode, success = play(env, seed + tried, noise, tokens)
             tried += 1

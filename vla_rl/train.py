@@ -185,13 +185,16 @@ def standing(state: TrainState) -> Lanes:
 def rescue(folder: Path, state: TrainState, error: BaseException) -> bool:
     """Write a checkpoint of what was done until `error`, which remains what the user is told of; whether there is one.
 
-    The episodes under way end as on resume. Several processes write it together, and so only where all of them know.
+    The episodes under way go on with the run if it was the disk that failed; else they end there. Several processes
+    write it together, and so only where all of them know.
     """
     if state.learner.processes > 1 and error is not state.failure:
         return False
     try:
-        state.replay.interrupt()
-        finish(folder, state)
+        lanes = standing(state) if isinstance(error, OSError) and error is not state.failure else None
+        if lanes is None:
+            state.replay.interrupt()
+        finish(folder, state, lanes)
     except Exception as problem:
         error.add_note(f"nor could a checkpoint be written: {problem}")
         return False

@@ -62,6 +62,7 @@ def test_a_disk_that_fills_up_ends_a_run_with_a_checkpoint(
     assert generation is not None
     assert f"a checkpoint of step {generation.step} is written" in told
     assert generation.step >= 16
+    assert (generation.folder / "training_state" / "lanes").is_dir(), "what was under way goes on"
     assert not (tmp_path / "run" / reserve.RESERVE).exists()
     failing("", monkeypatch)
     steps = generation.step + 16

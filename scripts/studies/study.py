@@ -16,6 +16,9 @@ from vla_rl import config
 from vla_rl.data.record import record
 from vla_rl.eval import evaluate_tasks
 from vla_rl.evaluation.eval_info import INFO_FILE
+from vla_rl.paths import METRICS_FILE
+from vla_rl.report.bootstrap import mean_interval
+from vla_rl.report.report import read_metrics
 from vla_rl.sft import sft
 from vla_rl.train import train
 
@@ -71,7 +74,7 @@ def auc(truth: Sequence[bool], score: Sequence[float]) -> float | None:
 
 def logged(folder: Path) -> list[dict[str, Any]]:
     """The lines of a training's log."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return read_metrics(folder / METRICS_FILE)
 
 
 def late(folder: Path, key: str, share: float = 0.25) -> float:
@@ -86,8 +89,8 @@ def interval(values: Sequence[float]) -> dict[str, Any]:
     known = np.array([value for value in values if np.isfinite(value)])
     if not len(known):
         return {"mean": None, "ci95": None, "values": []}
-    drawn = np.random.default_rng(0).choice(known, (10_000, len(known))).mean(axis=1)
-    return {"mean": known.mean(), "ci95": np.percentile(drawn, [2.5, 97.5]).tolist(), "values": known.tolist()}
+    mean, low, high = mean_interval(known)
+    return {"mean": float(mean), "ci95": [float(low), float(high)], "values": known.tolist()}
 
 
 def write(name: str, given: argparse.Namespace, found: dict[str, Any]) -> Path:

@@ -23,8 +23,8 @@ from vla_rl.config.policy import HeadSettings, PolicySettings
 from vla_rl.envs import EnvSpec
 from vla_rl.models.policy import Policy
 from vla_rl.models.sizes import SmolVLM256M
+from vla_rl.paths import METRICS_FILE
 from vla_rl.replay import ReplayBuffer
-from vla_rl.runtime.logger import METRICS_FILE
 from vla_rl.train import train
 
 BATCH, GPU_BATCH, ROWS, CACHED_UPDATES = 4, 64, 64, 16

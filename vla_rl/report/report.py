@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vla_rl.evaluation.eval_info import INFO_FILE, video_path
 from vla_rl.evaluation.outcome import EvalResult, Outcome
+from vla_rl.paths import METRICS_FILE
 from vla_rl.report.drawn import steps_told
 from vla_rl.report.html import Film, Report, Score, page
 from vla_rl.runtime.provenance import provenance
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Film", "Report", "Score", "films_of", "read_metrics", "read_score", "write_evaluation", "write_report"]
 
-METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report.html"
 
 

@@ -20,7 +20,8 @@ from vla_rl.config.sources import flat, read_yaml
 from vla_rl.config.sweeps import SWEEP_FILE
 from vla_rl.evaluation.eval_info import EVALUATION, INFO_FILE
 from vla_rl.evaluation.outcome import Tally
-from vla_rl.report.report import METRICS_FILE, read_metrics
+from vla_rl.paths import METRICS_FILE
+from vla_rl.report.report import read_metrics
 from vla_rl.runtime.generations import LAST, last
 
 NOT_SETTINGS = ("seed", "demos.seed", "run_dir", "resume", "tracker")

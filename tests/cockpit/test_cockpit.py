@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from sims.screen.interaction import Gesture
 from sims.web.chromium import NAMES, Browser, SlowError
 from sims.web.visit import Visit
 from tests import launch
+from vla_rl import config, resume, train_state
 from vla_rl.data import files
 from vla_rl.replay import ReplayBuffer
-from vla_rl.runtime.checkpoint import latest
 from vla_rl.specs import STATE
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, NAMES)), reason="bash scripts/install_suite.sh web")
@@ -146,9 +147,11 @@ def test_a_persons_take_over_of_an_episode_ends_in_replay_exactly_once(
     assert server.end() in (0, 130), server.log.read_text()
     other.close()
 
-    generation = latest(run)
-    assert generation is not None
-    replay = ReplayBuffer.of_saved(generation.folder / "training_state" / "replay")
+    # As the run that goes on has it: what waited for its turn when the other one was told to stop is taken in.
+    again = train_state.make(config.load(["resume=true", f"run_dir={run}", "plugins=[tests.fakes]"]), run)
+    with closing(again):
+        assert resume.restore(run, again) > 0
+        replay = again.replay
     shown = [text.strip() for file in diary.iterdir() for text in file.read_text().strip().split("\n")[:-1]]
     shown = [text for text in shown if " " in text]  # not of who only looked at the environment
     remembered = episodes(replay)

@@ -7,9 +7,11 @@ import pytest
 import torch
 from families import FAMILIES, Random, parts
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
 
 from tests.unsealed import unsealed
 from vla_rl.models.backbone import POINTER_TOKEN, SELF_TOKEN, TEXT_LIMIT, Backbone
+from vla_rl.models.families import family_of
 from vla_rl.models.pointers import MENTIONS, Pointers, around_best, cell_centres
 from vla_rl.models.processor import pixels_to_floats
 
@@ -56,8 +58,8 @@ def test_visual_tokens_are_what_enters_the_language_model_and_lie_row_by_row(fam
     views = pixels(backbone, 1, 2)
     prompt = backbone.prompt(["go"], views=2)
     seen = []
-    base = backbone.model.model
-    language = getattr(base, "text_model", None) or base.language_model
+    row = family_of(backbone.model.config)
+    language = backbone.model.model.get_submodule(row.language)
     hook = language.register_forward_pre_hook(lambda m, a, k: seen.append(k["inputs_embeds"]), with_kwargs=True)
     with torch.no_grad():
         encoded = backbone(views, prompt)
@@ -66,7 +68,9 @@ def test_visual_tokens_are_what_enters_the_language_model_and_lie_row_by_row(fam
         changed[0, 1, :, 8:16, 16:24] += 1.0  # row 1, column 2 of the second view
         other = backbone(changed, prompt)
     image = prompt.ids_BT[0] == 2
-    assert torch.allclose(seen[0][0, image].view(2, 16, -1), encoded.visual_BVND[0], atol=1e-6)
+    first = row.around[0]
+    entered = seen[0][0, image].view(2, 16 + sum(row.around), -1)[:, first : first + 16]
+    assert torch.allclose(entered, encoded.visual_BVND[0], atol=1e-6)
     moved = (other.visual_BVND - encoded.visual_BVND)[0].norm(dim=-1)
     assert moved[0].max() < 1e-5
     assert moved[1].argmax() == 1 * 4 + 2
@@ -78,7 +82,7 @@ def test_slot_tokens_get_rows_of_their_own(family):
     weight = backbone.model.get_input_embeddings().weight
     assert len(weight) == len(backbone.tokenizer)
     assert torch.allclose(weight[-2:], weight[:-2].mean(0).expand(2, -1))
-    again = Backbone(backbone.model, backbone.tokenizer, 32)
+    again = Backbone(backbone.model, backbone.tokenizer, backbone.image_size)
     assert again.model.get_input_embeddings().weight is weight
 
 
@@ -122,7 +126,7 @@ def test_an_instruction_is_read_once_and_gives_the_features_of_one_read_anew(fam
     views = pixels(backbone, 2)
     # The second is another batch of the same instructions, as where one of the environments begins anew.
     batches = (["reach the red cube", "go"], ["go", "reach the red cube"], ["go", "go"])
-    fresh = [Backbone(backbone.model, backbone.tokenizer, 32).eval() for _ in batches]
+    fresh = [Backbone(backbone.model, backbone.tokenizer, backbone.image_size).eval() for _ in batches]
     backbone.tokenizer = Counting(backbone.tokenizer)
     with torch.no_grad():
         for texts, each in zip(batches, fresh, strict=True):
@@ -182,11 +186,36 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 
 def test_image_sizes_that_the_model_cannot_see_are_refused():
-    with pytest.raises(ValueError, match="multiple of 8; nearest: 40"):
+    with pytest.raises(ValueError, match="multiple of 8 for this idefics3 backbone; nearest: 40"):
         Backbone.from_config(*parts("idefics3"), image_size=41)
     with pytest.raises(ValueError, match="images of 32 only"):
         Backbone.from_config(*parts("llava"), image_size=64)
     assert Backbone.from_config(*parts("qwen2_5_vl"), image_size=64).grid == (8, 8)
+    assert Backbone.from_config(*parts("llava_siglip")).grid == (4, 4)  # of 34 pixels, in patches of 8
+
+
+def test_what_no_family_sees_is_refused_before_any_weight_is_read(backbone, tmp_path, monkeypatch):
+    backbone.save(tmp_path)
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", lambda *a, **k: pytest.fail("weights were read"))
+    with pytest.raises(ValueError, match="nearest: 40"):
+        Backbone.load(tmp_path, 41)
+    config = unsealed(tmp_path) / "config.json"
+    config.write_text(config.read_text().replace('"model_type": "idefics3"', '"model_type": "blip-2"', 1))
+    with pytest.raises(ValueError, match=r"'blip-2' is not supported; known: idefics3, .*florence2"):
+        Backbone.load(tmp_path)
+
+
+def test_a_model_that_two_pictures_are_one_to_is_refused(backbone, tmp_path, monkeypatch):
+    backbone.save(tmp_path)
+    base = type(backbone.model.model)
+    whole = base.forward
+    # As transformers before 5.18 do: what they do not know goes into **kwargs, and nowhere.
+    monkeypatch.setattr(base, "forward", lambda self, mm_encoder_outputs=None, **given: whole(self, **given))
+    with pytest.raises(ValueError, match=r"idefics3, transformers [\d.]+\): two pictures give the same hidden states"):
+        Backbone.load(tmp_path)
+    monkeypatch.setattr(base, "forward", lambda self, **given: whole(self, **given))
+    with pytest.raises(ValueError, match=r"idefics3 of transformers [\d.]+ would be blind"):
+        Backbone.load(tmp_path)
 
 
 def test_an_unknown_family_is_refused_with_those_known(backbone):

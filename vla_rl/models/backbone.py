@@ -18,17 +18,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AddedToken, AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import cached_file, logging
 
 from vla_rl.models import bounds
 from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known to the Auto classes
-from vla_rl.models.families import family_of, image_size_of
+from vla_rl.models.families import attention_of, check_takes_pictures, family_of, image_size_of
 from vla_rl.models.pointers import MENTIONS, SLOTS
+from vla_rl.models.sight import check_sees
+from vla_rl.models.slot_tokens import POINTER_TOKEN, SELF_TOKEN, add_slot_tokens
 from vla_rl.paths import SUMS, write_sums
 from vla_rl.specs import kept_text, words_of
 
-POINTER_TOKEN, SELF_TOKEN = "<ptr>", "<self>"
 TEXT_LIMIT = 512
 """Most tokens of an instruction, whatever the model could read."""
 _CACHED_TEXTS, _CACHED_PROMPTS = 4096, 64
@@ -94,6 +95,7 @@ class Backbone(nn.Module):
         super().__init__()
         config = model.config
         self._family = family_of(config)
+        check_takes_pictures(model)
         self.model, self.tokenizer = model, tokenizer
         self.hidden_size: int = config.get_text_config().hidden_size
         self.image_size = image_size_of(config, image_size)
@@ -102,7 +104,7 @@ class Backbone(nn.Module):
         self.mean, self.std = tuple(mean or self._family.mean), tuple(std or self._family.std)
         self.source: str | None = None
         self._image_token = _image_token(config)
-        _add_slot_tokens(model, tokenizer)
+        add_slot_tokens(model, tokenizer)
         self._vocabulary: dict[str, int] = tokenizer.get_vocab()
         self._texts: OrderedDict[str, _Tokenised] = OrderedDict()
         self._prompts: OrderedDict[tuple, Prompt] = OrderedDict()
@@ -115,27 +117,29 @@ class Backbone(nn.Module):
         Raises:
             ValueError: no such folder, or a hub id that is neither cached nor to be had; the weights lack what
                 the model needs, or hold what it does not know (named); a family without support; an image
-                size that the model cannot see.
+                size that the model cannot see; a model that two pictures are one to. The family and the size are
+                looked at before any weight is loaded.
         """
         source = str(source)
         with _quiet(source):
-            bounds.check_source(source)
+            config = bounds.check_source(source)
+            stated = _preprocessor(source)
+            size = image_size_of(config, image_size or stated.get("vla_rl_image_size"))
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 source,
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that they are named below, with the others
                 trust_remote_code=False,
-                attn_implementation="sdpa",
+                attn_implementation=attention_of(config),
                 dtype=getattr(torch, dtype),
             )
         model, info = loaded
         _refuse_strangers(source, info)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        stated = _preprocessor(source)
-        size = image_size or stated.get("vla_rl_image_size")
         backbone = cls(model, tokenizer, size, stated.get("image_mean"), stated.get("image_std")).eval()
         backbone.source = source
+        check_sees(backbone)
         return backbone
 
     @classmethod
@@ -144,7 +148,7 @@ class Backbone(nn.Module):
     ) -> Backbone:
         """Random weights of a transformers config; nothing is downloaded."""
         model = AutoModelForImageTextToText.from_config(
-            config, attn_implementation="sdpa", dtype=getattr(torch, dtype), trust_remote_code=False
+            config, attn_implementation=attention_of(config), dtype=getattr(torch, dtype), trust_remote_code=False
         )
         return cls(model, tokenizer, image_size).eval()
 
@@ -240,17 +244,12 @@ class Backbone(nn.Module):
         B, V = pixels_BV3HW.shape[:2]
         assert prompt.ids_BT.shape[0] == B, (prompt.ids_BT.shape, pixels_BV3HW.shape)
         assert prompt.views == V, (prompt.views, V)
-        base = self.model.model
         pixels_BV3HW = pixels_BV3HW.to(self.model.dtype)
         seen, visual_BVND = self._look(pixels_BV3HW)
-        tokens_BTD = base(
-            input_ids=prompt.ids_BT,
-            # Padding on the right changes nothing before it under a causal mask, and no mask is faster.
-            attention_mask=None if self._family.causal else prompt.mask_BT,
-            mm_encoder_outputs={"image": seen},
-            use_cache=False,
-            **self._family.extras(prompt.ids_BT, self._image_token, pixels_BV3HW, self.model.config),
-        ).last_hidden_state
+        # Padding on the right changes nothing before it under a causal mask, and no mask is faster.
+        mask_BT = None if self._family.causal else prompt.mask_BT
+        extras = self._family.extras(prompt.ids_BT, self._image_token, pixels_BV3HW, self.model.config)
+        tokens_BTD = self._family.read(self.model.model, prompt.ids_BT, mask_BT, seen, extras)
         index_BSD = prompt.slots_BS[..., None].expand(-1, -1, self.hidden_size)
         return Encoded(tokens_BTD, prompt.mask_BT, visual_BVND, tokens_BTD.gather(1, index_BSD))
 
@@ -263,7 +262,9 @@ class Backbone(nn.Module):
         seen = self._family.look(self.model.model, pixels_BV3HW)
         pooled = seen.pooler_output
         visual = pooled if isinstance(pooled, torch.Tensor) else torch.cat(tuple(pooled))
-        return seen, visual.reshape(*pixels_BV3HW.shape[:2], self.grid[0] * self.grid[1], self.hidden_size)
+        first, cells = self._family.around[0], self.grid[0] * self.grid[1]
+        found = visual.reshape(*pixels_BV3HW.shape[:2], cells + sum(self._family.around), self.hidden_size)
+        return seen, found[:, :, first : first + cells]
 
     def _assemble(self, texts: Sequence[_Tokenised], views: int) -> Prompt:
         opening = self._opening(views)
@@ -287,7 +288,7 @@ class Backbone(nn.Module):
 
         family, begin = self._family, self.tokenizer.bos_token_id
         start = [] if begin is None else [begin]
-        image = [self._image_token] * (self.grid[0] * self.grid[1])
+        image = [self._image_token] * (self.grid[0] * self.grid[1] + sum(family.around))
         images = (known(family.before) + image + known(family.after)) * views
         return start + images if family.begin == "first" else images + start
 
@@ -348,20 +349,6 @@ def _last_tokens(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
 def _image_token(config: Any) -> int:
     token = getattr(config, "image_token_id", None)
     return config.image_token_index if token is None else token
-
-
-def _add_slot_tokens(model: Any, tokenizer: Any) -> None:
-    """Give the tokenizer `<ptr>` and `<self>`, and the model rows for them, where they lack them."""
-    known = tokenizer.get_vocab()
-    new = [name for name in (POINTER_TOKEN, SELF_TOKEN) if name not in known]
-    if new:
-        tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in new], special_tokens=True)
-    rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        with torch.no_grad():
-            weight = model.get_input_embeddings().weight
-            weight[rows:] = weight[:rows].mean(0)  # an average word: near what the model knows
 
 
 def _refuse_strangers(source: str, info: dict[str, Any]) -> None:

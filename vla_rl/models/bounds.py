@@ -18,7 +18,7 @@ from torch.nn.modules import module as hooks
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import cached_file
 
-from vla_rl.models.families import family_of
+from vla_rl.models.families import attention_of, family_of
 from vla_rl.paths import check_sums
 
 M = TypeVar("M", bound=nn.Module)
@@ -37,8 +37,12 @@ _ELSEWHERE = ("timm_wrapper", "timm_backbone")
 """Kinds of models, and keys of configs, that name weights or code of another place."""
 
 
-def check_source(source: str) -> None:
-    """Raise ValueError unless `source` is a model's folder, or a hub id; all that is said above holds of it."""
+def check_source(source: str) -> Any:
+    """The config of a model's folder, or of a hub id, once all that is said above holds of it.
+
+    Raises:
+        ValueError: it does not, or the model is of no family that is known.
+    """
     path = Path(source)
     if path.is_dir():
         check_sums(path)
@@ -61,7 +65,10 @@ def check_source(source: str) -> None:
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     family_of(config)
     with without_memory(size_of(files), source):
-        AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
+        AutoModelForImageTextToText.from_config(
+            config, attn_implementation=attention_of(config), trust_remote_code=False
+        )
+    return config
 
 
 def weight_files(source: str) -> list[Path]:

@@ -1,23 +1,33 @@
 """How families of vision-language models differ: the layout of pixels, the tokens around an image, the masks.
 
 Everything else in this package is the same for all of them. A family is found by `model_type`, or by that of a
-parent of the config's class, so that a subclass of a stock model needs no row of its own.
+parent of the config's class, so that a subclass of a stock model needs no row of its own. Every family sees one square
+picture a view, without tiles.
 
 Shapes: B batch, V views, T tokens, N visual tokens of a view, P a vision patch, D width.
 """
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+import transformers
 from einops import repeat
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
+
+
+def _read(base: Any, ids: torch.Tensor, mask: torch.Tensor | None, seen: Any, extras: dict[str, Any]) -> torch.Tensor:
+    output = base(input_ids=ids, attention_mask=mask, mm_encoder_outputs={"image": seen}, use_cache=False, **extras)
+    return output.last_hidden_state
 
 
 @dataclass(frozen=True)
@@ -27,11 +37,15 @@ class Family:
     side: Callable[[Any, int], int]
     """(config, image_size) -> visual tokens along one side of a view."""
     step: Callable[[Any], int]
-    """(config) -> pixels along one side of a visual token; image_size must be a multiple."""
+    """(config) -> pixels along one side of a visual token; image_size must be a multiple where it may be chosen."""
     look: Callable[[Any, torch.Tensor], Any]
     """(base model, pixels [B, V, 3, H, W]) -> its image output, with `pooler_output`."""
     extras: Callable[[torch.Tensor, int, torch.Tensor, Any], dict[str, Any]] = lambda ids, image, pixels, config: {}
     """(ids [B, T], image token, pixels [B, V, 3, H, W], config) -> more inputs of the base model."""
+    read: Callable[..., torch.Tensor] = _read
+    """(base model, ids [B, T], mask [B, T] or None, image output, more inputs) -> last hidden states [B, T, D]."""
+    around: tuple[int, int] = (0, 0)
+    """How many image tokens of a view come before and after those of the grid."""
     before: tuple[str, ...] = ()
     """Tokens before the image tokens of a view, where the tokenizer has them."""
     after: tuple[str, ...] = ()
@@ -41,8 +55,16 @@ class Family:
     """Whether padding on the right can be left to the causal mask."""
     resizable: bool = True
     """Whether image_size may differ from the one in the config."""
+    default_size: int | None = None
+    """In pixels, where the config tells none."""
+    language: str = "language_model"
+    """Where the base model keeps what reads the sequence."""
     mean: tuple[float, ...] = HALF
     std: tuple[float, ...] = HALF
+    lora_rate: float | None = 1e-4
+    """The learning rate with which the field fine-tunes such models by adapters; None: as the head's."""
+    all_rate: float | None = 1e-5
+    """The same of all weights."""
 
 
 def _idefics_step(config: Any) -> int:
@@ -59,8 +81,62 @@ def _clip_step(config: Any) -> int:
     return config.vision_config.patch_size
 
 
+def _clip_side(config: Any, size: int) -> int:
+    # What is left over is not seen: SigLIP's 384 pixels are 27 patches of 14, and 6 pixels.
+    return size // _clip_step(config)
+
+
 def _clip_look(base: Any, pixels: torch.Tensor) -> Any:
     return base.get_image_features(pixel_values=pixels.flatten(0, 1), return_dict=True)
+
+
+def _next_look(base: Any, pixels: torch.Tensor) -> Any:
+    """The picture as a whole, as these models see each of several, and the token that ends it."""
+    config = base.config
+    found = base.vision_tower(pixels.flatten(0, 1), output_hidden_states=True, return_dict=True).hidden_states
+    layers = config.vision_feature_layer
+    chosen = [found[layer] for layer in ([layers] if isinstance(layers, int) else layers)]
+    x = torch.cat(chosen, -1)
+    if config.vision_feature_select_strategy == "default":  # CLIP's class token
+        x = x[:, 1:]
+    x = base.multi_modal_projector(x)
+    end = base.image_newline.to(x.dtype).expand(len(x), 1, -1)
+    return SimpleNamespace(pooler_output=list(torch.cat([x, end], 1)))
+
+
+def _gemma_side(config: Any, size: int) -> int:
+    return math.isqrt(config.mm_tokens_per_image)
+
+
+def _gemma_step(config: Any) -> int:
+    return config.vision_config.image_size // _gemma_side(config, 0)
+
+
+def _gemma_extras(ids: torch.Tensor, image: int, pixels: torch.Tensor, config: Any) -> dict[str, Any]:
+    # Token type 1: the tokens of an image attend to one another, whatever their order.
+    return {"token_type_ids": (ids == image).long()}
+
+
+def _intern_step(config: Any) -> int:
+    return round(_first(config.vision_config.patch_size) / config.downsample_ratio)
+
+
+def _florence_step(config: Any) -> int:
+    return math.prod(config.vision_config.patch_stride)
+
+
+def _florence_look(base: Any, pixels: torch.Tensor) -> Any:
+    return base.get_image_features(pixels.flatten(0, 1), return_dict=True)
+
+
+def _florence_read(
+    base: Any, ids: torch.Tensor, mask: torch.Tensor | None, seen: Any, extras: dict[str, Any]
+) -> torch.Tensor:
+    """By the encoder alone: it reads images and text both ways, and its decoder only writes answers."""
+    x_BTD = base.get_input_embeddings()(ids)
+    at_BT1 = (ids == base.config.image_token_id).unsqueeze(-1)
+    x_BTD = x_BTD.masked_scatter(at_BT1, seen.pooler_output.to(x_BTD.dtype))
+    return base.language_model.encoder(inputs_embeds=x_BTD, attention_mask=mask).last_hidden_state
 
 
 def _qwen_step(config: Any) -> int:
@@ -104,17 +180,19 @@ _IDEFICS = Family(
     look=_idefics_look,
     before=("<fake_token_around_image>", "<global-img>"),
     after=("<fake_token_around_image>",),
+    language="text_model",
 )
 _LLAVA = Family(
-    side=lambda config, size: size // _clip_step(config),
+    side=_clip_side,
     step=_clip_step,
     look=_clip_look,
     resizable=False,
     mean=CLIP_MEAN,
     std=CLIP_STD,
 )
+_LLAVA_NEXT = replace(_LLAVA, look=_next_look, around=(0, 1))
 _PALIGEMMA = Family(
-    side=lambda config, size: size // _clip_step(config),
+    side=_clip_side,
     step=_clip_step,
     look=_clip_look,
     extras=_prefix_extras,
@@ -129,6 +207,7 @@ _QWEN = Family(
     extras=_qwen_extras,
     before=("<|vision_start|>",),
     after=("<|vision_end|>",),
+    default_size=224,
     mean=CLIP_MEAN,
     std=CLIP_STD,
 )
@@ -136,11 +215,45 @@ FAMILIES = {
     "idefics3": _IDEFICS,
     "smolvlm": _IDEFICS,
     "llava": _LLAVA,
-    "paligemma": _PALIGEMMA,
+    "llava_next": _LLAVA_NEXT,
+    "llava_onevision": _LLAVA_NEXT,
+    "paligemma": _PALIGEMMA,  # both of them
+    "gemma3": Family(
+        side=_gemma_side,
+        step=_gemma_step,
+        look=_clip_look,
+        extras=_gemma_extras,
+        before=("<start_of_image>",),
+        after=("<end_of_image>",),
+        resizable=False,
+    ),
+    "qwen2_vl": _QWEN,
     "qwen2_5_vl": _QWEN,
-    "qwen3_vl": _QWEN,
+    "qwen3_vl": replace(_QWEN, mean=HALF, std=HALF),
+    "internvl": Family(
+        side=lambda config, size: size // _intern_step(config),
+        step=_intern_step,
+        look=_clip_look,
+        before=("<img>",),
+        after=("</img>",),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    ),
+    "florence2": Family(
+        side=lambda config, size: size // _florence_step(config),
+        step=_florence_step,
+        look=_florence_look,
+        read=_florence_read,
+        around=(1, 0),
+        begin="after images",
+        causal=False,
+        default_size=768,
+        language="language_model.encoder",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    ),
+    "vla_tiny": replace(_IDEFICS, lora_rate=None, all_rate=None),
 }
-_DEFAULT_SIZES = {"qwen2_5_vl": 224, "qwen3_vl": 224}
 
 
 def family_of(config: Any) -> Family:
@@ -153,24 +266,73 @@ def family_of(config: Any) -> Family:
         row = FAMILIES.get(getattr(parent, "model_type", ""))
         if row is not None:
             return row
-    raise ValueError(f"backbone of model_type {config.model_type!r} is not supported; known: {', '.join(FAMILIES)}")
+    raise ValueError(
+        f"backbone of model_type {config.model_type!r} is not supported; known: {', '.join(FAMILIES)}. Another one "
+        "needs a row in vla_rl/models/families.py"
+    )
+
+
+def attention_of(config: Any) -> str | dict[str, str]:
+    """The implementation of attention, by part where they differ: Gemma 2 caps its logits, which sdpa cannot."""
+    if config.get_text_config().model_type in ("gemma2", "gemma2_text"):
+        return {"text_config": "eager", "vision_config": "sdpa"}
+    return "sdpa"
+
+
+def check_takes_pictures(model: Any) -> None:
+    """Whether the base model takes what was seen from us; an older transformers passes over it without a word.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if family_of(model.config).read is _read and "mm_encoder_outputs" not in _parameters(type(model.model)):
+        raise ValueError(
+            f"{model.config.model_type} of transformers {transformers.__version__} would be blind: its language model "
+            "takes no image features (mm_encoder_outputs) from outside; install transformers>=5.18"
+        )
+
+
+def _parameters(base: type) -> set[str]:
+    """Of the forward pass of a base model and its parents, whose decorators may hide them."""
+    found = set[str]()
+    for parent in base.__mro__:
+        if "forward" in vars(parent):
+            found |= set(inspect.signature(vars(parent)["forward"]).parameters)
+    return found
+
+
+def native_size(config: Any) -> int | None:
+    """The side in pixels of the pictures that a model was trained on, where that is known."""
+    size = getattr(config.vision_config, "image_size", None)
+    return family_of(config).default_size if size is None else _first(size)
 
 
 def image_size_of(config: Any, wanted: int | None) -> int:
     """The side in pixels of the square image that the model shall see: `wanted`, or the config's.
 
     Raises:
-        ValueError: the family cannot see images of that size.
+        ValueError: the family cannot see images of that size; names the nearest that it can.
     """
-    family = family_of(config)
-    native = getattr(config.vision_config, "image_size", None) or _DEFAULT_SIZES.get(config.model_type)
+    family, native = family_of(config), native_size(config)
     size = wanted or native
-    step = family.step(config)
     if size is None:
         raise ValueError(f"image_size must be given for a backbone of model_type {config.model_type!r}")
-    if not family.resizable and size != native:
-        raise ValueError(f"image_size {size}: this {config.model_type} backbone sees images of {native} only")
+    if not family.resizable:
+        if size != native:
+            raise ValueError(
+                f"image_size {size}: this {config.model_type} backbone sees images of {native} only; give {native}, "
+                "or leave image_size out"
+            )
+        return size
+    step = family.step(config)
     if size % step or size <= 0:
         nearest = max(step, round(size / step) * step)
-        raise ValueError(f"image_size {size} must be a multiple of {step}; nearest: {nearest}")
+        raise ValueError(
+            f"image_size {size} must be a multiple of {step} for this {config.model_type} backbone; nearest: {nearest}"
+        )
     return size
+
+
+def _first(value: Any) -> int:
+    """Of a number, or of a pair of equal ones."""
+    return value[0] if isinstance(value, list | tuple) else value

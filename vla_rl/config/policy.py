@@ -9,6 +9,7 @@ READS = ("pointers", "words", "tokens")
 MOST_STACK, MOST_VIEWS, MOST_WIDTH, MOST_DEPTH, MOST_TOKENS = 64, 64, 1 << 20, 64, 1 << 13
 """Frames of a stack, cameras, numbers of a layer or a state, layers, and tokens or words: beyond any that is of use."""
 Trainable = Literal["head", "lora", "all"]
+ALL_LINEAR: Literal["all-linear"] = "all-linear"
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,35 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters on the backbone's attention, used if `train` is "lora".
+    """Low-rank adapters in the backbone, used if `train` is "lora".
 
-    modules: names of the linear layers that get an adapter.
+    modules: names of the linear layers that get an adapter, or "all-linear", as in peft.
+    parts: whose: the "language" model's, and the "vision" tower's with what leads from it to the language model. What
+        sees is mostly left as it is where models are fine-tuned.
+    slot_tokens: whether the rows of `<ptr>` and `<self>` train too, which no model comes with.
     """
 
     rank: int = 16
     alpha: int = 32
-    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv")
+    modules: tuple[str, ...] | Literal["all-linear"] = ALL_LINEAR
+    parts: tuple[Literal["language", "vision"], ...] = ("language",)
+    slot_tokens: bool = True
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rank <= MOST_WIDTH or self.alpha <= 0 or not self.modules:
-            raise ValueError(f"rank and alpha must be positive, modules given; got {self}")
+        if not 1 <= self.rank <= MOST_WIDTH or self.alpha <= 0 or not self.modules or not self.parts:
+            raise ValueError(f"rank and alpha must be positive, modules and parts given; got {self}")
+
+    def takes(self, name: str) -> bool:
+        """Whether linear layers of that name get an adapter."""
+        return self.modules == ALL_LINEAR or name in self.modules
+
+
+BEFORE_PARTS = {
+    "modules": ["q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv"],
+    "parts": ["language", "vision"],
+    "slot_tokens": False,
+}
+"""The defaults of LoraSettings before `parts` was one of them."""
 
 
 @dataclass(frozen=True)

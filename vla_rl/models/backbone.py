@@ -210,6 +210,11 @@ class Backbone(nn.Module):
         return self._siblings[image_size]
 
     @property
+    def language(self) -> str:
+        """The name of the base model's part that reads the sequence."""
+        return self._family.language
+
+    @property
     def device(self) -> torch.device:
         """Where the weights lie."""
         return next(self.model.parameters()).device

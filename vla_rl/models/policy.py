@@ -21,6 +21,7 @@ from torch import nn
 
 from vla_rl.config.policy import LoraSettings, PolicySettings, Trainable
 from vla_rl.models import remembered, sampling, storage
+from vla_rl.models.adapters import adapters_off, frozen_beside, merge_lora
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.features import Features
 from vla_rl.models.heads import ActionHead
@@ -28,7 +29,7 @@ from vla_rl.models.inputs import inputs_of
 from vla_rl.models.kept import Columns, Kept
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.readout import Readout
-from vla_rl.models.trunk import Trunk, adapters_off, add_lora, merge_lora
+from vla_rl.models.trunk import Trunk
 from vla_rl.specs import IMAGES, REMEMBERED, ActionSpace, Mark, Slot
 
 Logits = list[torch.Tensor]
@@ -72,8 +73,7 @@ class Policy(nn.Module):
         self._kept = Kept.of(settings, action_space.slots)
         self._has_grammar = sampling.has_grammar(action_space)
         self.trunk = Trunk(backbone, pointers, settings.views == "together")
-        self.frozen: Trunk | None = None
-        self._prepare_trunk()
+        self.frozen = frozen_beside(self.trunk, settings)
         self.readout = Readout(self.cameras, settings.stack, state_dim, self.marks)
         self.head = ActionHead(
             settings.head,
@@ -229,9 +229,8 @@ class Policy(nn.Module):
         if self.trainable == "lora":
             raise ValueError(f"policy.train: the policy was made with adapters, so it must be lora; got {train}")
         self.settings = dataclasses.replace(self.settings, train=train, lora=lora or self.settings.lora)
-        self.frozen = None
         self.requires_grad_(True)
-        self._prepare_trunk()
+        self.frozen = frozen_beside(self.trunk, self.settings)
 
     def renew(self) -> None:
         """Have `ground` see as `encode` does by now; nothing to do where the trunk never changes."""
@@ -283,7 +282,7 @@ class Policy(nn.Module):
         if self.frozen is not None:
             return self._look(self.frozen, observation)
         if self.settings.train == "lora":
-            with adapters_off(self.trunk.backbone):
+            with adapters_off(self.trunk.backbone.model):
                 return self._look(self.trunk, observation)
         return self._look(self.trunk, observation)
 
@@ -360,15 +359,6 @@ class Policy(nn.Module):
                 f"action_space points into camera {slot.camera!r}; the cameras are {', '.join(self.cameras)}"
             )
         return (self.cameras.index(slot.camera) + 1) * self.settings.stack - 1
-
-    def _prepare_trunk(self) -> None:
-        """Freeze what does not train, beside a copy of what does, or under adapters."""
-        if self.settings.train == "all":
-            self.frozen = copy.deepcopy(self.trunk).requires_grad_(False)
-            return
-        self.trunk.requires_grad_(False)
-        if self.settings.train == "lora":
-            add_lora(self.trunk.backbone.model, self.settings.lora)
 
     def _look(self, trunk: Trunk, observation: Mapping[str, Any]) -> Features:
         seen = inputs_of(observation, self.cameras, self.settings.stack, self.state_dim, self.device)

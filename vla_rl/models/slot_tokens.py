@@ -45,19 +45,22 @@ def train_slot_rows(model: nn.Module, tokenizer: Any) -> None:
 
 def slot_rows_off(model: nn.Module, off: bool) -> None:
     """Whether the rows are as they were before they trained."""
-    table = model.get_input_embeddings()
-    if hasattr(table, "lora_slots"):
+    for table in _trained(model):
         table.slots_off = off
 
 
 @torch.no_grad()
 def merge_slot_rows(model: nn.Module) -> None:
     """Add what was learnt to the rows themselves, and begin anew at 0."""
-    table = model.get_input_embeddings()
-    if hasattr(table, "lora_slots"):
+    for table in _trained(model):
         scale = getattr(table, "embed_scale", 1.0)  # Gemma's tables multiply what they look up
         table.weight[table.slot_ids] += (table.lora_slots / scale).to(table.weight.dtype)
         table.lora_slots.zero_()
+
+
+def _trained(model: nn.Module) -> list[Any]:
+    """The tables whose rows train."""
+    return [module for module in model.modules() if hasattr(module, "lora_slots")]
 
 
 def _add_rows(table: Any, given: tuple[torch.Tensor, ...], found_BTD: torch.Tensor) -> torch.Tensor:

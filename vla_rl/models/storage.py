@@ -18,7 +18,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vla_rl import registry
-from vla_rl.config.policy import MOST_VIEWS, MOST_WIDTH, HeadSettings, LoraSettings, PolicySettings, Trainable
+from vla_rl.config.policy import (
+    BEFORE_PARTS,
+    MOST_VIEWS,
+    MOST_WIDTH,
+    HeadSettings,
+    LoraSettings,
+    PolicySettings,
+    Trainable,
+)
 from vla_rl.models import bounds
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
@@ -160,7 +168,7 @@ def load_frame(folder: Path, plugins: Sequence[str]) -> Frame:
         backbone=told.backbone,  # a record only: the weights are here
         head=registry.validated(HeadSettings, told.head, "head"),
         train=told.train,
-        lora=registry.validated(LoraSettings, told.lora, "lora"),
+        lora=registry.validated(LoraSettings, told.lora if "parts" in told.lora else BEFORE_PARTS | told.lora, "lora"),
         stack=told.stack,
         views=told.views,
         remembers=told.remembers,

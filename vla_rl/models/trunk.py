@@ -6,16 +6,13 @@ Shapes: B rows, V views, S slots of the pointers, T tokens, D width of the backb
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vla_rl.config.policy import LoraSettings
 from vla_rl.models.backbone import Backbone, word_states
 from vla_rl.models.features import Features
 from vla_rl.models.kept import Columns, Kept
@@ -158,48 +155,3 @@ def _padded(tokens_BTD: torch.Tensor, mask_BT: torch.Tensor, length: int) -> tup
     if missing < 0:
         raise ValueError(f"an instruction has {-missing} tokens more than policy.head.text_tokens allows")
     return functional.pad(tokens_BTD, (0, 0, 0, missing)), functional.pad(mask_BT, (0, missing))
-
-
-def add_lora(model: nn.Module, settings: LoraSettings) -> None:
-    """Inject adapters that start as the identity into the named linear layers; freeze everything else.
-
-    Raises:
-        ValueError: the model has none of the named layers.
-    """
-    from peft import LoraConfig, inject_adapter_in_model  # here, since importing it takes seconds
-
-    ends = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    wanted = sorted(ends & set(settings.modules))
-    if not wanted:
-        raise ValueError(f"lora.modules {settings.modules} name no linear layer of the backbone; it has {sorted(ends)}")
-    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=wanted, lora_dropout=0.0)
-    inject_adapter_in_model(config, model)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
-
-
-@torch.no_grad()
-def merge_lora(model: nn.Module) -> None:
-    """Add what the adapters have learnt to the weights beneath them, and start the adapters as the identity again."""
-    from peft.tuners.lora import LoraLayer
-
-    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    for layer in layers:
-        for name in layer.active_adapters:
-            layer.get_base_layer().weight += layer.get_delta_weight(name)
-            layer.reset_lora_parameters(name, init_lora_weights=True)
-
-
-@contextmanager
-def adapters_off(model: nn.Module) -> Iterator[None]:
-    """The model as it was before its adapters."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    for layer in layers:
-        layer.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.enable_adapters(True)

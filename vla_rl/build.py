@@ -26,6 +26,7 @@ from vla_rl.registry import ConfigError
 from vla_rl.replay import EpisodeListener, Hindsight, Own, Priority, ReplayBuffer
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.begun import Begun
+from vla_rl.runtime.heeded import heed
 from vla_rl.runtime.learner import Learner, host_memory
 from vla_rl.runtime.memory import taking_memory
 from vla_rl.specs import SIGNALS, PictureSource, Signal
@@ -158,8 +159,8 @@ def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations],
     """The policy that a run goes on with, else that of `train.checkpoint`, or a fresh one.
 
     Raises:
-        ConfigError: the checkpoint's policy does not fit the run's observations or actions, or has adapters that the
-            run does not want.
+        ConfigError: the checkpoint's policy does not fit the run's observations or actions, or what the command line
+            says of it.
     """
     if begun is not None:
         start = begun.policy
@@ -169,11 +170,7 @@ def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations],
         return fresh_policy(run, spec, tasks)
     policy = Policy.from_pretrained(start, plugins=run.plugins)
     policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
-    wanted = run.policy.settings(run.plugins, run.replay.stack)
-    try:
-        policy.set_trainable(wanted.train, wanted.lora)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    heed(run, policy)
     return policy
 
 

@@ -33,7 +33,7 @@ def tune(policy: Policy, precision: str, compiling: str, seen: Mapping[str, Any]
         return "backbone: as it is, since it trains; mixed_precision says how it computes"
     backbone = policy.trunk.backbone
     if precision != "auto":
-        _set_dtype(backbone.model, getattr(torch, precision))
+        backbone.set_dtype(getattr(torch, precision))
     if compiling == "always":
         compile_blocks(backbone)
     notes = []
@@ -76,7 +76,7 @@ def _try_half(policy: Policy, seen: Mapping[str, Any]) -> str:
     if before != torch.float32:
         return f"loaded as {str(before).removeprefix('torch.')}"
     full, slow = policy.ground(seen), _time(policy, seen)
-    weights = _set_dtype(model, torch.bfloat16)
+    weights = policy.trunk.backbone.set_dtype(torch.bfloat16)
     half, fast = policy.ground(seen), _time(policy, seen)
     off = max(float((getattr(full, name) - getattr(half, name)).abs().max()) for name in ("places", "confidence"))
     if slow >= GAIN * fast and off <= CLOSE:
@@ -84,14 +84,6 @@ def _try_half(policy: Policy, seen: Mapping[str, Any]) -> str:
     for parameter, value in zip(model.parameters(), weights, strict=True):
         parameter.data = value
     return f"bfloat16 is {slow / fast:.1f} times as fast, its places are off by up to {off:.2g}"
-
-
-def _set_dtype(model: Any, dtype: torch.dtype) -> list[torch.Tensor]:
-    """Turn the weights to another dtype; returns what they were. Buffers, such as frequencies of positions, stay."""
-    before = [parameter.data for parameter in model.parameters()]
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
-    return before
 
 
 def _try_compiling(policy: Policy, seen: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ def load(
     withheld = {} if kept is None else saved.still_withheld(kept, tree)
     if withheld:
         warnings.warn(f"{base}: {saved.told(withheld)}", stacklevel=2)
-    return run.withholding(withheld)
+    return run.telling(withheld, (key for override in (*groups, *values) for key in _named(override)))
 
 
 def given(run: RunConfig | str, overrides: Sequence[str], command: str) -> RunConfig:
@@ -104,6 +104,12 @@ def validate(values: Mapping[str, Any], command: str = "train") -> RunConfig:
     run_dir = run.run_dir or Path("outputs", command, time.strftime("%Y-%m-%d"), f"{moment}_{name}")
     demos = run.demos.model_copy(update={"path": run.demos.path or _demos(run)})
     return run.model_copy(update={"run_dir": run_dir, "demos": demos})
+
+
+def _named(override: Override) -> list[str]:
+    """The dotted keys that an override gives: its own, and those inside a mapping."""
+    key, value = override.key_or_group, override.value()
+    return [key, *(f"{key}.{name}" for name in value)] if isinstance(value, dict) else [key]
 
 
 def _demos(run: RunConfig) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -288,16 +288,23 @@ class RunConfig(Part):
             raise ConfigError(f"{path}.sensors: null; an adapted environment shows what its sensors read: list some")
 
     _withheld: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _given: frozenset[str] = PrivateAttr(default_factory=frozenset)
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The dotted keys and groups that the command line named; a run that takes its policy from a checkpoint heeds
+        or refuses them, and passes over what was left as it is."""
+        return self._given
 
     @property
     def withheld(self) -> dict[str, Any]:
         """What the config of a checkpoint asked for and was not given, by key; see `vla_rl.config.saved`."""
         return self._withheld
 
-    def withholding(self, withheld: dict[str, Any]) -> RunConfig:
-        """The same, which tells what was left out of the config that it was made from."""
+    def telling(self, withheld: dict[str, Any], given: Iterable[str]) -> RunConfig:
+        """The same, which tells what was left out of the config that it was made from, and what the command line named."""
         run = self.model_copy()
-        run._withheld = withheld
+        run._withheld, run._given = withheld, frozenset(given)
         return run
 
     @property

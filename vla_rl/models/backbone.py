@@ -219,6 +219,13 @@ class Backbone(nn.Module):
         """Where the weights lie."""
         return next(self.model.parameters()).device
 
+    def set_dtype(self, dtype: torch.dtype) -> list[torch.Tensor]:
+        """Turn the weights to another dtype; returns what they were. Buffers, such as frequencies of positions, stay."""
+        before = [parameter.data for parameter in self.model.parameters()]
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.to(dtype)
+        return before
+
     def text_limit(self, views: int = 1) -> int:
         """Most tokens of an instruction that this backbone reads beside so many views."""
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 10**9

@@ -21,8 +21,8 @@ from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
 
 
-def main() -> None:
-    """Parse the command line and ground the backbone."""
+def main(given: list[str] | None = None) -> None:
+    """Parse the command line, or what is given in its place, and ground the backbone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backbone", help="a folder or a hub id")
     parser.add_argument("--out", required=True)
@@ -33,9 +33,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--tables", type=int, default=20_000)
     parser.add_argument("--screens", type=int, default=10_000)
-    parser.add_argument("--exam", type=int, default=200, help="pictures in each exam")
+    parser.add_argument("--exam", type=int, default=200, help="pictures in each exam; 0: none is held")
     parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(given)
     torch.manual_seed(chosen.seed)
     backbone = Backbone.load(chosen.backbone, chosen.image_size)
     backbone = backbone.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -47,7 +47,8 @@ def main() -> None:
     seconds = ground(backbone, pointers, stream, recipe, report=print_losses)
     backbone.save(chosen.out)
     pointers.save(chosen.out)
-    scores = {name: score_pointing(backbone, pointers, exam(name, chosen.exam)["point"]) for name in EXAMS}
+    exams = EXAMS if chosen.exam else ()
+    scores = {name: score_pointing(backbone, pointers, exam(name, chosen.exam)["point"]) for name in exams}
     write_card(chosen.out, vars(chosen) | {"training_s": seconds}, scores)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from vla_rl import Verb, build, config
 from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.algorithms.rates import ActorRates
 from vla_rl.config import RunConfig, SftConfig
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
@@ -70,19 +72,19 @@ def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfi
     was told to stop.
     """
     settings, rng = run.sft, checkpoint.seed_all(run.seed, learner.rank)
-    optimizer = learner.optimizer(policy.trainable_parameters(), settings.lr, settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.optimizer, settings.steps)
+    rates = ActorRates.of(policy, settings.lr, settings.backbone_lr, settings.backbone_warmup)
+    optimizer = learner.optimizer(rates.groups(policy), settings.lr, settings.weight_decay)
     policy.train()
     done = 0
     log.progress(done, "")
     while done < settings.steps and not learner.total(stop.asked)[0]:
+        rates.set(optimizer, 0.5 * (1 + math.cos(math.pi * done / settings.steps)), done)
         batch = demos.sample(settings.batch_size, rng, images=not policy.frozen_trunk, following=False)
         make = partial(LearnerBatch.of, batch, policy, learner.device, following=False)
         rows = learner.in_memory(len(batch), make)
         learner.hold(batch)
         learn = partial(imitation_step, policy, rows, learner, optimizer, settings)
         log.update(learner.in_memory(len(rows), learn))
-        schedule.step()
         done += 1
         if done % 50 == 0 or done == settings.steps:
             line = log.write(done)

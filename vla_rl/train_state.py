@@ -33,6 +33,7 @@ from vla_rl.rollout.actor import Actor
 from vla_rl.rollout.collector import Collector
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.begun import Begun
+from vla_rl.runtime.heeded import warn_of_blindness
 from vla_rl.runtime.lane_seeds import lane_seeds
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.logger import Log
@@ -165,6 +166,7 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     learner = build.learner(run, folder)
     shown = build.demonstrations(run, spec)
     policy = learner.prepare(build.start_policy(run, spec, shown, begun))
+    warn_of_blindness(policy)
     seen = feature_cache.any_observation(policy, spec.observation, run.train.num_envs)
     chosen = run if begun is None else begun.as_chosen(run, learner.device.type)
     backbone = tune(policy, chosen.policy.precision, chosen.policy.compile, seen)

@@ -2,14 +2,23 @@
 
 import dataclasses
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from gymnasium import spaces
 from torch.nn import functional
 
+from vla_rl.actions import Binned
+from vla_rl.algorithms.configs import Iql, PaRl, Recap
 from vla_rl.algorithms.critic import Critic, slot_codes
+from vla_rl.config.policy import HeadSettings, PolicySettings
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import SLOTS as SLOTS_OF_POINTERS
+from vla_rl.models.policy import Policy
+from vla_rl.models.samples import Sample
+from vla_rl.runtime.learner import Learner
 from vla_rl.specs import Slot
 
 SLOTS = (Slot(5, "bin"), Slot(3, "choice"), Slot(12, "place", grid=(3, 4), camera="front"))
@@ -86,6 +95,39 @@ def test_members_do_not_share_weights_or_gradients() -> None:
     for parameter in critic.parameters():
         assert parameter.grad is not None
         assert parameter.grad[1].abs().sum() == 0
+
+
+def test_where_the_head_reads_tokens_so_does_the_critic_and_not_the_padding() -> None:
+    torch.manual_seed(0)
+    critic = Critic(7, SLOTS[:1], hidden_size=5, width=16, reads_tokens=True)
+    seen = features(3)
+    seen.tokens, seen.mask = torch.randn(3, 6, 5), torch.arange(6) < torch.tensor([[4], [6], [1]])
+    readout, tokens = torch.randn(3, 7), drawn(SLOTS[:1], 3, 2)
+    said = critic(readout, tokens, seen)
+    padded = replace(seen, tokens=torch.where(seen.mask.unsqueeze(-1), seen.tokens, 9.0))
+    torch.testing.assert_close(critic(readout, tokens, padded), said)
+    other = replace(seen, tokens=torch.randn(3, 6, 5))
+    assert ((critic(readout, tokens, other) - said).abs().amax((0, 2, 3)) > 1e-3).all()
+    said[0].sum().backward()
+    assert all(p.grad is not None and p.grad[1].abs().sum() == 0 for p in critic.parameters())
+
+
+@pytest.mark.parametrize("name", ["pa_rl", "iql", "recap"])
+def test_a_critic_of_a_policy_that_reads_tokens_sees_pictures(name: str) -> None:
+    head = HeadSettings(reads=("pointers", "tokens"), width=16, text_tokens=40)
+    bins = Binned(5).bind(spaces.Box(-1, 1, (3,)))
+    policy = Policy.build(PolicySettings(Sample("idefics3"), head), bins, ["front"], 3, seed=0)
+    config: Any = {"pa_rl": PaRl, "iql": Iql, "recap": Recap}[name](critic_width=16)
+    algorithm = config.build(policy=policy, learner=Learner("cpu"))
+    shown = {"observation.images.front": torch.zeros(2, 32, 32, 3, dtype=torch.uint8)}
+    seen = policy.ground({**shown, "observation.state": torch.zeros(2, 3), "task": ["go", "go"]})
+    assert seen.tokens is not None
+    other = replace(seen, tokens=torch.randn_like(seen.tokens))
+    tokens = torch.zeros(2, 1, 3, dtype=torch.long)
+    one, two = (algorithm.q(each, algorithm.judged(tokens)) for each in (seen, other))
+    assert (one - two).abs().min() > 1e-5
+    if name == "iql":
+        assert not torch.equal(algorithm.value_of(seen), algorithm.value_of(other))
 
 
 def test_values_are_means_of_the_histogram() -> None:

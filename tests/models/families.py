@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from vla_rl.models.backbone import Backbone
-from vla_rl.models.samples import SAMPLES, sample, sample_backbone
 
-FAMILIES = SAMPLES
-parts = sample
+from vla_rl.models.samples import SAMPLES as FAMILIES
+from vla_rl.models.samples import Sample as Random
+from vla_rl.models.samples import sample as parts
 
-
-@dataclass(frozen=True)
-class Random:
-    """A backbone of random weights."""
-
-    family: str = "idefics3"
-
-    def load(self) -> Backbone:
-        """Fresh weights from torch's generator."""
-        return sample_backbone(self.family)
+__all__ = ["FAMILIES", "Random", "observation", "parts"]
 
 
 def observation(

@@ -111,7 +111,10 @@ def test_spare_rows_of_a_table_start_as_an_average_word():
 
 
 def test_a_policy_that_an_older_version_adapted_is_what_it_was(tmp_path):
-    policy, seen = made(**{key: tuple(v) if isinstance(v, list) else v for key, v in BEFORE_PARTS.items()}), observation(4)
+    policy, seen = (
+        made(**{key: tuple(v) if isinstance(v, list) else v for key, v in BEFORE_PARTS.items()}),
+        observation(4),
+    )
     step(policy)
     policy.save_pretrained(tmp_path)
     file = tmp_path / "config.json"

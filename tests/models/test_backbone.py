@@ -196,7 +196,9 @@ def test_image_sizes_that_the_model_cannot_see_are_refused():
 
 def test_what_no_family_sees_is_refused_before_any_weight_is_read(backbone, tmp_path, monkeypatch):
     backbone.save(tmp_path)
-    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", lambda *a, **k: pytest.fail("weights were read"))
+    monkeypatch.setattr(
+        AutoModelForImageTextToText, "from_pretrained", lambda *a, **k: pytest.fail("weights were read")
+    )
     with pytest.raises(ValueError, match="nearest: 40"):
         Backbone.load(tmp_path, 41)
     config = unsealed(tmp_path) / "config.json"

@@ -22,6 +22,7 @@ from vla_rl.algorithms.configs import ActorCriticConfig
 from vla_rl.algorithms.constraints import ConstrainedScorer, Constraint
 from vla_rl.algorithms.critic import Critic, QScorer, follow, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.algorithms.rates import ActorRates
 from vla_rl.algorithms.rehearsal import Rehearsal, remembered
 from vla_rl.algorithms.tether import HeldFrames, Tether
 from vla_rl.models.features import Features
@@ -84,7 +85,8 @@ class ActorCritic(ABC):
         self.target_q: Scorer = QScorer(self.target, policy)
         self.judge: Scorer = self.q
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
-        self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
+        self.actor_rates = ActorRates.of(policy, settings.actor_lr, settings.backbone_lr, settings.backbone_warmup)
+        self.actor_optimizer = learner.optimizer(self.actor_rates.groups(policy), settings.actor_lr)
         self.constraint = None if settings.cost is None else Constraint(settings, policy, learner)
         self.updates, self.trusted = 0, True
         self._warned = False
@@ -322,11 +324,17 @@ class ActorCritic(ABC):
         for optimizer, rate in self.rates:
             for group in optimizer.param_groups:
                 group["lr"] = rate * share
+        self.actor_rates.set(self.actor_optimizer, share, self.actor_updates)
+
+    @property
+    def actor_updates(self) -> int:
+        """How many there were."""
+        return max(0, (self.updates - self.settings.warmup_updates) // self.settings.critic_updates)
 
     @property
     def rates(self) -> list[tuple[Any, float]]:
-        """Every optimiser, and the learning rate that it begins with."""
-        own = [(self.critic_optimizer, self.settings.critic_lr), (self.actor_optimizer, self.settings.actor_lr)]
+        """Every optimiser but the actor's, and the learning rate that it begins with."""
+        own = [(self.critic_optimizer, self.settings.critic_lr)]
         return own if self.constraint is None else [*own, *self.constraint.rates]
 
     # --- state ----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from vla_rl import registry
 from vla_rl.algorithms.needs import Needs
 from vla_rl.algorithms.setting_checks import (
     Gamma,
+    check_backbone,
     check_budget,
     check_cost,
     check_gamma,
@@ -65,6 +66,9 @@ class ActorCriticConfig:
     demo_share: fraction of a batch's rows that come from demonstrations.
     critic_updates: critic updates per actor update.
     warmup_updates: critic updates before the first actor update.
+    backbone_lr: learning rate of the backbone, if it trains; null: as such models are usually fine-tuned, 1e-4 with
+        `policy.train=lora` and 1e-5 with `all`, but `actor_lr` if that is less, and for the tiny backbone.
+    backbone_warmup: actor updates over which that rate rises from 0.
     final_lr: all learning rates decay linearly to this fraction of their values at the end of the run; 1: constant.
     value_range, bins, sigma: range and bins of the critic's histogram, and the width of its target in units of value
         (about 1.5 bins). The range must contain every discounted return. Returns beyond it are clipped; if this is
@@ -101,6 +105,8 @@ class ActorCriticConfig:
     batch_size: int = 256
     critic_lr: float = 1e-3
     actor_lr: float = 3e-4
+    backbone_lr: float | None = None
+    backbone_warmup: int = 100
     final_lr: float = 1.0
     weight_decay: float = 1e-4
     clip: float = 1.0
@@ -123,6 +129,7 @@ class ActorCriticConfig:
     def __post_init__(self) -> None:
         check_gamma(self)
         check_cost(self)
+        check_backbone(self)
         check_budget(self, "kl_budget")
         check_budget(self, "held_budget")
         for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share", "critic_share"):
@@ -348,6 +355,8 @@ class FilteredBc:
     demo_share: float = 0.25
     batch_size: int = 64
     actor_lr: float = 3e-4
+    backbone_lr: float | None = None
+    backbone_warmup: int = 100
     final_lr: float = 1.0
     clip: float = 1.0
     epsilon: float = 0.0
@@ -359,6 +368,7 @@ class FilteredBc:
 
     def __post_init__(self) -> None:
         check_gamma(self)
+        check_backbone(self)
         for name in ("demo_share", "final_lr", "epsilon", "greedy_share"):
             check_share(self, name)
         check_positive(self, "batch_size")

@@ -2,7 +2,7 @@
 who judge decisions.
 
 Shapes: B rows, N decisions a row, K slots, E critics, R readout, H width, Z value bins,
-S slots of the pointers, D width of the backbone.
+S slots of the pointers, D width of the backbone, T tokens, Q queries to them, Y width of a key.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from vla_rl.models.features import Features
 from vla_rl.models.pointers import SLOTS, cell_centres, cells_at
 from vla_rl.models.policy import Policy
 from vla_rl.specs import Slot
+
+_QUERIES, _KEY = 4, 32
+"""Of a network to the token sequence, and the width of its keys and values."""
 
 
 class Ensemble(nn.Module):
@@ -49,6 +52,29 @@ class EnsembleNorm(nn.Module):
         return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.gain)
 
 
+class TokenPool(nn.Module):
+    """What each of E networks picks out of the tokens of images and text, by queries of its own.
+
+    Without it a critic would judge by what the pointers say alone, and so at random where they were never taught.
+    """
+
+    def __init__(self, members: int, hidden_size: int, width: int) -> None:
+        super().__init__()
+        self.members = members
+        self.told = Ensemble(members, hidden_size, 2 * _KEY)
+        self.queries = nn.Parameter(torch.randn(members, _QUERIES, _KEY))
+        self.out = Ensemble(members, _QUERIES * _KEY, width)
+
+    def forward(self, tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        """[E, B, H]; the mask is True where there is a token."""
+        flat_ND = F.layer_norm(tokens_BTD, tokens_BTD.shape[-1:]).flatten(0, 1)
+        told_EBTX = self.told(flat_ND.expand(self.members, -1, -1)).unflatten(1, tokens_BTD.shape[:2])
+        key_EBTY, value_EBTY = told_EBTX.split(_KEY, -1)
+        score_EBQT = torch.einsum("eqy,ebty->ebqt", self.queries, key_EBTY) / math.sqrt(_KEY)
+        weight_EBQT = score_EBQT.masked_fill(~mask_BT.unsqueeze(1), -torch.inf).softmax(-1)
+        return self.out(torch.einsum("ebqt,ebty->ebqy", weight_EBQT, value_EBTY).flatten(2))
+
+
 class DecisionNet(nn.Module):
     """E networks from an observation's readout and a decision to hidden states.
 
@@ -56,12 +82,13 @@ class DecisionNet(nn.Module):
     former. Slots of kind `bin` and `place` also tell their position, so that neighbours start alike. Those of kind
     `word` tell what the frozen backbone makes of the word, so that words in the same role do; and those of kind
     `place` what it shows there, and how near it is to what each pointer points at, so that clicks on the same thing do.
+    Where the policy's head reads the whole token sequence, so do they.
 
     Args:
         state_size: R, the length of the readout of the frozen features.
         slots: the K slots of a decision.
         views: for each slot of kind `place`, in order, the view that it points into.
-        hidden_size: D. grid: of the visual tokens.
+        hidden_size: D. grid: of the visual tokens. reads_tokens: whether the frozen features hold the token sequence.
     """
 
     def __init__(
@@ -73,6 +100,7 @@ class DecisionNet(nn.Module):
         grid: tuple[int, int] = (1, 1),
         members: int = 2,
         width: int = 256,
+        reads_tokens: bool = False,
     ) -> None:
         super().__init__()
         self.members, self.width = members, width
@@ -96,13 +124,19 @@ class DecisionNet(nn.Module):
                 self.register_buffer(f"tokens_{k}", cells_at(centres_C2, grid), persistent=False)
         self.norm_in, self.norm = EnsembleNorm(members, width), EnsembleNorm(members, width)
         self.hidden = Ensemble(members, width, width)
+        self.pool = TokenPool(members, hidden_size, width) if reads_tokens else None
 
     def sums(self, readout_BR: Tensor, tokens_BNK: Tensor, seen: Features | None = None) -> Tensor:
         """The first layer, before anything bends it, [E, B * N, H]; the frozen features serve words and places."""
         B, N, K = tokens_BNK.shape
         assert self.slot_count == K, f"the critic knows {self.slot_count} slots, got {K}"
-        state_EB1H = self.state(readout_BR.expand(self.members, -1, -1)).unsqueeze(2)
-        x = state_EB1H.expand(-1, -1, N, -1)
+        state_EBH = self.state(readout_BR.expand(self.members, -1, -1))
+        if self.pool is not None:
+            assert seen is not None, "the token sequence is read, but there are no features"
+            assert seen.tokens is not None, "features without tokens"
+            assert seen.mask is not None, "features without a mask"
+            state_EBH = state_EBH + self.pool(seen.tokens, seen.mask)
+        x = state_EBH.unsqueeze(2).expand(-1, -1, N, -1)
         for k, layer in enumerate(self.action):
             codes = getattr(self, f"codes_{k}")
             table_ECH = layer(codes.expand(self.members, -1, -1))
@@ -198,6 +232,7 @@ def sizes_of(policy: Policy, slots: Sequence[Slot] | None = None) -> dict[str, A
         "views": policy.place_views,
         "hidden_size": policy.trunk.backbone.hidden_size,
         "grid": policy.trunk.backbone.grid,
+        "reads_tokens": "tokens" in policy.settings.head.reads,
     }
 
 
@@ -209,10 +244,10 @@ def follow(target: nn.Module, online: nn.Module, share: float) -> None:
     torch._foreach_lerp_(followers, weights, share)
 
 
-def state_value(critic: Critic, readout_BR: Tensor) -> Tensor:
+def state_value(critic: Critic, readout_BR: Tensor, seen: Features | None = None) -> Tensor:
     """V float32 [B], the mean of the members of a critic of observations alone."""
     none = torch.zeros(len(readout_BR), 1, 0, dtype=torch.int64, device=readout_BR.device)
-    return critic.value(critic(readout_BR, none)).mean(0).squeeze(1)
+    return critic.value(critic(readout_BR, none, seen)).mean(0).squeeze(1)
 
 
 def load_scorer(settings: ActorCriticConfig, policy: Policy, state: dict[str, Any]) -> QScorer:

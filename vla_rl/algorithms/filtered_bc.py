@@ -12,6 +12,7 @@ from vla_rl.algorithms.acting import Explorer
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.algorithms.configs import FilteredBc
 from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.algorithms.rates import ActorRates
 from vla_rl.algorithms.rehearsal import Rehearsal, remembered
 from vla_rl.models.policy import Policy
 from vla_rl.replay.batch import Batch
@@ -36,7 +37,9 @@ class FilteredBcAlgorithm:
         self.rehearsal = rehearsal
         self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
         self.explorer = Explorer(policy, learner, settings.epsilon, settings.greedy_share)
-        self.optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
+        self.rates = ActorRates.of(policy, settings.actor_lr, settings.backbone_lr, settings.backbone_warmup)
+        self.optimizer = learner.optimizer(self.rates.groups(policy), settings.actor_lr)
+        self.updates = 0
         self._loss: Tensor | None = None  # [B], of the last batch
 
     @property
@@ -66,6 +69,7 @@ class FilteredBcAlgorithm:
             loss = losses.imitation_loss(log_prob, well, share)
             whole, metrics = remembered(loss, self.rehearsal, self.settings.rehearsal_weight, self.learner)
         norm = self.learner.step(whole, self.optimizer, self.settings.clip)
+        self.updates += 1
         self._loss = torch.where(well, -log_prob.detach(), 0.0)
         return metrics | {"actor/imitation": loss.detach(), "actor/grad_norm": norm, "actor/imitated": share}
 
@@ -77,17 +81,18 @@ class FilteredBcAlgorithm:
     def anneal(self, done: float) -> None:
         """Set the learning rate for a run of which the share `done` in [0, 1] is over."""
         share = 1.0 - (1.0 - self.settings.final_lr) * done
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.actor_lr * share
+        self.rates.set(self.optimizer, share, self.updates)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything besides the policy's own weights that a resumed run needs."""
         held = {} if self.rehearsal is None else {"rehearsal": self.rehearsal.state_dict()}
-        return {"optimizer": self.optimizer.state_dict(), "learner": self.learner.state_dict(), **held}
+        own = {"optimizer": self.optimizer.state_dict(), "learner": self.learner.state_dict(), "updates": self.updates}
+        return own | held
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.learner.load_state_dict(state["learner"])
+        self.updates = state.get("updates", 0)
         if self.rehearsal is not None and "rehearsal" in state:  # else it begins now
             self.rehearsal.load_state_dict(state["rehearsal"])

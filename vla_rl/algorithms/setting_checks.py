@@ -21,6 +21,13 @@ def check_gamma(settings: Any) -> None:
         check_share(settings, "gamma")
 
 
+def check_backbone(settings: Any) -> None:
+    """Raise ValueError unless the backbone's learning rate and its warm-up make sense."""
+    rate, warmup = settings.backbone_lr, settings.backbone_warmup
+    if (rate is not None and not 0.0 < rate < 1.0) or warmup < 0:
+        raise ValueError(f"backbone_lr: in (0, 1), or null; backbone_warmup: at least 0; got {rate} and {warmup}")
+
+
 def check_share(settings: Any, name: str) -> None:
     """Raise ValueError unless the setting lies in [0, 1]."""
     if not 0.0 <= getattr(settings, name) <= 1.0:

@@ -10,7 +10,8 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -118,31 +119,60 @@ def _demos(run: RunConfig) -> Path:
 
 
 def _composed(groups: Sequence[Override], config_dir: Path | None, plugins: Any) -> DictConfig:
-    """The chosen groups' files as one config, where an experiment's algorithm may give way to another one.
+    """The chosen groups' files as one config, where an experiment's algorithm and policy may give way to others.
 
-    What the experiment sets for its own algorithm, and another one lacks, is left out with a warning.
+    What the experiment sets for its own ones, and the others lack, is left out with a warning.
     """
     tree = compose.compose(groups, config_dir)
-    chosen = {each.key_or_group: each for each in groups}
-    if not {"algorithm", compose.OPTIONAL} <= chosen.keys() or not isinstance(tree.get("algorithm"), DictConfig):
+    chosen = {each.key_or_group: each.value() for each in groups}
+    if compose.OPTIONAL not in chosen:
         return tree
+    without = {name: [each for each in groups if each.key_or_group != name] for name in (compose.OPTIONAL, "policy")}
+    alone = partial(compose.compose, without[compose.OPTIONAL], config_dir)
+    left_out = dict[str, list[str]]()
+    if "algorithm" in chosen and isinstance(tree.get("algorithm"), DictConfig):
+        left_out["algorithm"] = _drop_foreign(tree, plugins, alone)
+    if "policy" in chosen:
+        own = compose.compose(without["policy"], config_dir).policy
+        if own.backbone.get("type") != tree.policy.backbone.get("type"):
+            left_out["policy"] = _prefer(tree.policy, alone().policy)
+    for group, keys in left_out.items():
+        if keys:
+            warnings.warn(
+                f"{group}={chosen[group]}: has no {', '.join(keys)}, which experiment={chosen[compose.OPTIONAL]} sets; "
+                "left out",
+                stacklevel=3,
+            )
+    return tree
+
+
+def _drop_foreign(tree: DictConfig, plugins: Any, alone: Callable[[], DictConfig]) -> list[str]:
+    """Leave settings out that the algorithm lacks, unless its own file, by `alone`, has them; which these were."""
     try:
         component = registry.resolve("algorithms", tree.algorithm.get("type"), plugins)
     except ConfigError:  # which `validate` tells with its path
-        return tree
+        return []
     foreign = set(tree.algorithm) - {"type", *get_type_hints(component)}
     if foreign:
-        alone = compose.compose([each for each in groups if each.key_or_group != compose.OPTIONAL], config_dir)
-        foreign -= set(alone.algorithm)
+        foreign -= set(alone().algorithm)
         for key in foreign:
             del tree.algorithm[key]
-        named = f"algorithm={chosen['algorithm'].value()}"
-        warnings.warn(
-            f"{named}: has no {', '.join(sorted(foreign))}, which experiment={chosen[compose.OPTIONAL].value()} sets; "
-            "left out",
-            stacklevel=3,
-        )
-    return tree
+    return sorted(foreign)
+
+
+def _prefer(policy: DictConfig, alone: DictConfig) -> list[str]:
+    """Have a policy's own backbone, and what its head reads, in place of what suits another one; which differed."""
+    said = []
+    for part, names in (("backbone", set(policy.backbone) | set(alone.backbone)), ("head", {"reads"})):
+        for name in sorted(names):
+            if policy[part].get(name) == alone[part].get(name):
+                continue
+            said.append(f"{part}.{name}={policy[part].get(name)}")
+            if name in alone[part]:
+                policy[part][name] = alone[part][name]
+            else:
+                del policy[part][name]
+    return said
 
 
 def _completed(tree: DictConfig, file: Path | None) -> DictConfig:

@@ -120,6 +120,8 @@ class DemosConfig(Part):
 class SftConfig(Part):
     """The supervised start. steps: 0 leaves the head untrained; it then points at the first thing mentioned.
 
+    backbone_lr: of the backbone, if it trains; null: as in `algorithm.backbone_lr`. backbone_warmup: steps over which
+    that rate rises from 0.
     feature_noise: standard deviation of the noise added to the pointed-at places.
     label_smoothing: number of bins by which demonstrated bins and cells are spread over their neighbours.
     """
@@ -127,6 +129,8 @@ class SftConfig(Part):
     steps: NonNegativeInt
     batch_size: PositiveInt
     lr: PositiveFloat
+    backbone_lr: PositiveFloat | None
+    backbone_warmup: NonNegativeInt
     weight_decay: NonNegativeFloat
     label_smoothing: NonNegativeFloat
     feature_noise: NonNegativeFloat
@@ -302,7 +306,7 @@ class RunConfig(Part):
         return self._withheld
 
     def telling(self, withheld: dict[str, Any], given: Iterable[str]) -> RunConfig:
-        """The same, which tells what was left out of the config that it was made from, and what the command line named."""
+        """The same, which tells what was left out of the config it was made from, and what the command line named."""
         run = self.model_copy()
         run._withheld, run._given = withheld, frozenset(given)
         return run

@@ -214,13 +214,17 @@ class Backbone(nn.Module):
         """The name of the base model's part that reads the sequence."""
         return self._family.language
 
+    def usual_rate(self, train: str) -> float | None:
+        """The learning rate that the field takes where such a model trains by "lora" or "all"; None: nobody knows."""
+        return {"lora": self._family.lora_rate, "all": self._family.all_rate}.get(train)
+
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
         return next(self.model.parameters()).device
 
     def set_dtype(self, dtype: torch.dtype) -> list[torch.Tensor]:
-        """Turn the weights to another dtype; returns what they were. Buffers, such as frequencies of positions, stay."""
+        """Turn the weights to another dtype; returns what they were. Buffers (frequencies of positions) stay."""
         before = [parameter.data for parameter in self.model.parameters()]
         for parameter in self.model.parameters():
             parameter.data = parameter.data.to(dtype)

@@ -106,11 +106,15 @@ def _places_in_cells(offsets_BVSN2: torch.Tensor, grid: tuple[int, int]) -> torc
 
 
 class Pointers(nn.Module):
-    """For each slot and view: a softmax around the best visual token, an offset in its cell, extent, confidence."""
+    """For each slot and view: a softmax around the best visual token, an offset in its cell, extent, confidence.
+
+    Attributes:
+        grounded: whether they were taught to point; else they point at random.
+    """
 
     def __init__(self, hidden_size: int, key_size: int = 64) -> None:
         super().__init__()
-        self.hidden_size, self.key_size = hidden_size, key_size
+        self.hidden_size, self.key_size, self.grounded = hidden_size, key_size, False
         self.slot_norm = nn.LayerNorm(hidden_size)
         self.visual_norm = nn.LayerNorm(hidden_size)
         # One product gives the queries for the cell, the offset's x and y, the width and the height; the bias of
@@ -159,8 +163,8 @@ class Pointers(nn.Module):
         found = cached_file(str(source), FILE, _raise_exceptions_for_missing_entries=False)
         if found is None:
             _log.warning(
-                "%s has no %s: its pointers start from random weights and point at nothing. "
-                "Train them by scripts/pretrain_tiny.py's grounding losses before relying on them.",
+                "%s has no %s: its pointers start from random weights and point at nothing. Train them by "
+                "scripts/ground.py, and have head and critic read more than them: policy.head.reads=[pointers,tokens].",
                 source,
                 FILE,
             )
@@ -175,4 +179,5 @@ class Pointers(nn.Module):
             pointers.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"{found} does not fit pointers of width {hidden_size}: {error}") from error
+        pointers.grounded = True
         return pointers

@@ -5,6 +5,7 @@ Each sees pictures of 32 pixels as 4 x 4 visual tokens, and is 32 wide.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -99,6 +100,17 @@ def sample(name: str) -> tuple[Any, PreTrainedTokenizerFast]:
         return config, byte_tokenizer("<IMG_CONTEXT>", "<img>", "</img>")
     assert name == "florence2", name
     return _florence(), byte_tokenizer("<image>")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The settings of a backbone of random weights. name: one of SAMPLES."""
+
+    name: str = "idefics3"
+
+    def load(self) -> Backbone:
+        """Fresh weights from torch's generator."""
+        return sample_backbone(self.name)
 
 
 def sample_backbone(name: str) -> Backbone:

@@ -1,4 +1,4 @@
-"""Whether a model sees: two pictures have to be two things to it, or everything that is learned of it is learned blind."""
+"""Whether a model sees: two pictures have to be two things to it, or all that is learned from it is learned blind."""
 
 from __future__ import annotations
 

@@ -58,6 +58,7 @@ class _Told:
     state_dim: int
     marks: list[dict[str, Any]] = field(default_factory=list)
     remembers: bool = False
+    grounded: bool = True
 
     def __post_init__(self) -> None:
         if not (
@@ -98,6 +99,7 @@ def save(frame: Frame, weights: Mapping[str, torch.Tensor], folder: Path) -> Non
         "views": settings.views,
         "remembers": settings.remembers,
         "key_size": frame.pointers.key_size,
+        "grounded": frame.pointers.grounded,
         "dtype": str(frame.backbone.model.dtype).removeprefix("torch."),
         "action_space": registry.describe(frame.action_space, "action_spaces"),
         "cameras": list(frame.cameras),
@@ -175,13 +177,15 @@ def load_frame(folder: Path, plugins: Sequence[str]) -> Frame:
     )
     action_space = registry.build("action_spaces", told.action_space, plugins, f"{path}: action_space")
     backbone = Backbone.from_frame(folder / _BACKBONE, told.dtype)
+    pointers = Pointers(backbone.hidden_size, told.key_size)
+    pointers.grounded = told.grounded
     return Frame(
         settings=settings,
         action_space=action_space,
         cameras=told.cameras,
         state_dim=told.state_dim,
         backbone=backbone,
-        pointers=Pointers(backbone.hidden_size, told.key_size),
+        pointers=pointers,
         marks=[registry.validated(Mark, mark, "marks") for mark in told.marks],
     )
 

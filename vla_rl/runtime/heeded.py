@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,18 @@ def heed(run: RunConfig, policy: Policy) -> None:
         policy.set_trainable(wanted.train, wanted.lora)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def warn_of_blindness(policy: Policy) -> None:
+    """Say so where nothing that head and critic read of pictures was ever taught."""
+    if policy.trunk.pointers.grounded or "tokens" in policy.settings.head.reads:
+        return
+    warnings.warn(
+        f"policy.head.reads: {list(policy.settings.head.reads)}, of a backbone whose pointers were never taught: of "
+        "pictures, head and critic read nothing but places at random. Teach the pointers by scripts/ground.py, or "
+        "start a policy with policy.head.reads=[pointers,tokens], whose head and critic read the backbone's tokens",
+        stacklevel=2,
+    )
 
 
 def _told(run: RunConfig, wanted: PolicySettings, policy: Policy) -> Iterator[tuple[str, Any, Any]]:

@@ -27,6 +27,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("backbone", help="a folder or a hub id")
     parser.add_argument("--out", required=True)
     parser.add_argument("--image-size", type=int, default=None)
+    parser.add_argument("--prompt", choices=("plain", "chat"), default="plain")
     parser.add_argument("--trainable", choices=("pointers", "all"), default="pointers")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--steps", type=int, default=3000)
@@ -37,7 +38,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(given)
     torch.manual_seed(chosen.seed)
-    backbone = Backbone.load(chosen.backbone, chosen.image_size)
+    backbone = Backbone.load(chosen.backbone, chosen.image_size, prompt_style=chosen.prompt)
     backbone = backbone.to("cuda" if torch.cuda.is_available() else "cpu")
     pointers = Pointers.load(chosen.backbone, backbone.hidden_size).to(backbone.device)
     counts = {"table": chosen.tables, "screen": chosen.screens}

@@ -188,6 +188,26 @@ def test_an_experiments_algorithm_gives_way_to_another_one() -> None:
         )
 
 
+def test_an_experiments_backbone_gives_way_to_another_one_and_sees_at_its_own_size() -> None:
+    with pytest.warns(
+        UserWarning, match=r"policy=smolvlm: has no backbone\.image_size=96, head\.reads=.*experiment=gui"
+    ):
+        run = config.load(["experiment=gui", "policy=smolvlm"])
+    alone = config.load(["policy=smolvlm"])
+    assert run.policy.backbone == alone.policy.backbone
+    assert run.policy.head["reads"] == ["pointers", "tokens"]
+    assert config.load(["experiment=gui", "policy=tiny"]).policy.backbone["image_size"] == 96
+    with pytest.warns(UserWarning, match="left out"):
+        typed = config.load(["experiment=gui", "policy=smolvlm", "policy.backbone.image_size=256"])
+    assert typed.policy.backbone["image_size"] == 256
+
+
+def test_what_the_command_line_names_is_known() -> None:
+    run = config.load(["policy=smolvlm", "seed=3", "policy.lora={rank: 4}"])
+    assert run.given == {"policy", "seed", "policy.lora", "policy.lora.rank"}
+    assert config.load().given == frozenset()
+
+
 def test_no_experiment_is_the_default_and_undoes_an_earlier_one() -> None:
     without = config.load()
     for overrides in (["experiment=null"], ["experiment=push", "experiment=null"]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -205,6 +206,13 @@ class EvalConfig(Part):
         return self
 
 
+@dataclass(frozen=True)
+class _Named:
+    """Keys of the command line. Runs of the same values are the same, whoever named them."""
+
+    keys: frozenset[str] = field(default=frozenset(), compare=False)
+
+
 class RunConfig(Part):
     """Everything that determines a run. Made by `load`; frozen.
 
@@ -292,13 +300,13 @@ class RunConfig(Part):
             raise ConfigError(f"{path}.sensors: null; an adapted environment shows what its sensors read: list some")
 
     _withheld: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _given: frozenset[str] = PrivateAttr(default_factory=frozenset)
+    _given: _Named = PrivateAttr(default_factory=_Named)
 
     @property
     def given(self) -> frozenset[str]:
         """The dotted keys and groups that the command line named; a run that takes its policy from a checkpoint heeds
         or refuses them, and passes over what was left as it is."""
-        return self._given
+        return self._given.keys
 
     @property
     def withheld(self) -> dict[str, Any]:
@@ -308,7 +316,7 @@ class RunConfig(Part):
     def telling(self, withheld: dict[str, Any], given: Iterable[str]) -> RunConfig:
         """The same, which tells what was left out of the config it was made from, and what the command line named."""
         run = self.model_copy()
-        run._withheld, run._given = withheld, frozenset(given)
+        run._withheld, run._given = withheld, _Named(frozenset(given))
         return run
 
     @property

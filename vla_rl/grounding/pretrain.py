@@ -19,9 +19,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla_rl.models.backbone import Backbone, Encoded, Prompt, word_states
+from vla_rl.models.backbone import Backbone, Encoded, Prompt
 from vla_rl.models.pointers import MENTIONS, Pointed, Pointers, cells_at
 from vla_rl.models.processor import pixels_to_floats
+from vla_rl.models.prompts import word_states
 from vla_rl.models.tiny import ANSWER, END
 
 Batch = dict[str, Any]

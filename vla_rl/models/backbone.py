@@ -25,15 +25,18 @@ from vla_rl.models import bounds
 from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known to the Auto classes
 from vla_rl.models.families import attention_of, check_takes_pictures, family_of, image_size_of
 from vla_rl.models.pointers import MENTIONS, SLOTS
+from vla_rl.models.prompts import PromptStyle, chat_frame, find_chat_template, last_tokens, plain_frame
 from vla_rl.models.sight import check_sees
 from vla_rl.models.slot_tokens import POINTER_TOKEN, SELF_TOKEN, add_slot_tokens
 from vla_rl.paths import SUMS, write_sums
-from vla_rl.specs import kept_text, words_of
+from vla_rl.specs import kept_text
 
 TEXT_LIMIT = 512
 """Most tokens of an instruction, whatever the model could read."""
 _CACHED_TEXTS, _CACHED_PROMPTS = 4096, 64
 _PREPROCESSOR = "preprocessor_config.json"
+_STYLE = "vla_rl_prompt"
+"""The key of it that tells the style of the prompt."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Backbone(nn.Module):
         image_size: side in pixels of the square images that `forward` takes.
         mean, std: of each channel, for `processor.pixels_to_floats`.
         source: the folder or hub id that it was loaded from.
+        prompt_style: what stands around the instruction, see `prompts`.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Backbone(nn.Module):
         image_size: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        prompt_style: PromptStyle = "plain",
     ) -> None:
         super().__init__()
         config = model.config
@@ -103,16 +108,26 @@ class Backbone(nn.Module):
         self.grid = (side, side)
         self.mean, self.std = tuple(mean or self._family.mean), tuple(std or self._family.std)
         self.source: str | None = None
+        self.prompt_style: PromptStyle = prompt_style
         self._image_token = _image_token(config)
         add_slot_tokens(model, tokenizer)
         self._vocabulary: dict[str, int] = tokenizer.get_vocab()
+        self._frames: dict[int, tuple[list[int], list[int]]] = {}
         self._texts: OrderedDict[str, _Tokenised] = OrderedDict()
         self._prompts: OrderedDict[tuple, Prompt] = OrderedDict()
         self._siblings: dict[int, Backbone] = {}  # in a dict, so that theirs are not parameters of this one too
 
     @classmethod
-    def load(cls, source: str | Path, image_size: int | None = None, dtype: str = "float32") -> Backbone:
+    def load(
+        cls,
+        source: str | Path,
+        image_size: int | None = None,
+        dtype: str = "float32",
+        prompt_style: PromptStyle | None = None,
+    ) -> Backbone:
         """Load a local folder or a hub id. Never runs code that comes with the weights.
+
+        prompt_style: None: as the folder says that it was taught, or plain.
 
         Raises:
             ValueError: no such folder, or a hub id that is neither cached nor to be had; the weights lack what
@@ -137,7 +152,10 @@ class Backbone(nn.Module):
         model, info = loaded
         _refuse_strangers(source, info)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        backbone = cls(model, tokenizer, size, stated.get("image_mean"), stated.get("image_std")).eval()
+        style = prompt_style or stated.get(_STYLE, "plain")
+        if style == "chat":
+            find_chat_template(tokenizer, source)
+        backbone = cls(model, tokenizer, size, stated.get("image_mean"), stated.get("image_std"), style).eval()
         backbone.source = source
         check_sees(backbone)
         return backbone
@@ -169,6 +187,7 @@ class Backbone(nn.Module):
         stated = _preprocessor(str(folder))
         backbone = cls.from_config(config, tokenizer, stated.get("vla_rl_image_size"), dtype)
         backbone.mean, backbone.std = tuple(stated["image_mean"]), tuple(stated["image_std"])
+        backbone.prompt_style = stated.get(_STYLE, "plain")
         return backbone
 
     def save(self, folder: str | Path) -> None:
@@ -196,6 +215,7 @@ class Backbone(nn.Module):
             "image_mean": list(self.mean),
             "image_std": list(self.std),
             "vla_rl_image_size": self.image_size,
+            _STYLE: self.prompt_style,
         }
         (folder / _PREPROCESSOR).write_text(json.dumps(stated, indent=2) + "\n")
 
@@ -204,7 +224,9 @@ class Backbone(nn.Module):
         if image_size == self.image_size:
             return self
         if image_size not in self._siblings:
-            sibling = Backbone(self.model, self.tokenizer, image_size, self.mean, self.std).train(self.training)
+            sibling = Backbone(self.model, self.tokenizer, image_size, self.mean, self.std, self.prompt_style).train(
+                self.training
+            )
             sibling.source = self.source
             self._siblings[image_size] = sibling
         return self._siblings[image_size]
@@ -237,7 +259,7 @@ class Backbone(nn.Module):
 
     def overhead(self, views: int = 1) -> int:
         """Tokens of a sequence beside the instruction's."""
-        return len(self._opening(views)) + SLOTS
+        return sum(map(len, self._frame(views))) + SLOTS
 
     def prompt(self, texts: Sequence[str], views: int = 1) -> Prompt:
         """The token ids of instructions, each beside `views` images. Remembers what it has tokenised.
@@ -283,8 +305,8 @@ class Backbone(nn.Module):
         return seen, found[:, :, first : first + cells]
 
     def _assemble(self, texts: Sequence[_Tokenised], views: int) -> Prompt:
-        opening = self._opening(views)
-        closing = [self._vocabulary[POINTER_TOKEN]] * MENTIONS + [self._vocabulary[SELF_TOKEN]]
+        opening, after = self._frame(views)
+        closing = after + [self._vocabulary[POINTER_TOKEN]] * MENTIONS + [self._vocabulary[SELF_TOKEN]]
         rows = [opening + text.ids + closing for text in texts]
         T = max(len(row) for row in rows)
         padding = self.tokenizer.pad_token_id or 0
@@ -296,17 +318,13 @@ class Backbone(nn.Module):
         words_BW = torch.tensor(ends, dtype=torch.long, device=self.device).view(len(rows), most)
         return Prompt(ids_BT, (position_T < length_B1).long(), length_B1 - SLOTS + position_T[:SLOTS], words_BW, views)
 
-    def _opening(self, views: int) -> list[int]:
-        """Token ids before the instruction."""
-
-        def known(names: Sequence[str]) -> list[int]:
-            return [self._vocabulary[name] for name in names if name in self._vocabulary]
-
-        family, begin = self._family, self.tokenizer.bos_token_id
-        start = [] if begin is None else [begin]
-        image = [self._image_token] * (self.grid[0] * self.grid[1] + sum(family.around))
-        images = (known(family.before) + image + known(family.after)) * views
-        return start + images if family.begin == "first" else images + start
+    def _frame(self, views: int) -> tuple[list[int], list[int]]:
+        """Token ids before the instruction, images included, and those between it and the slots."""
+        if views not in self._frames:
+            image = [self._image_token] * (self.grid[0] * self.grid[1] + sum(self._family.around))
+            frame = chat_frame if self.prompt_style == "chat" else plain_frame
+            self._frames[views] = frame(self.tokenizer, self._family, image, views)
+        return self._frames[views]
 
     def _tokenised(self, text: str, views: int) -> _Tokenised:
         found = self._texts.get(text)
@@ -319,21 +337,12 @@ class Backbone(nn.Module):
             reserved = {self._image_token, self._vocabulary[POINTER_TOKEN], self._vocabulary[SELF_TOKEN]}
             if reserved & set(encoded.input_ids):
                 raise ValueError(f"instruction {text[:60]!r} holds one of the backbone's reserved tokens")
-            found = _Tokenised(encoded.input_ids, _last_tokens(text, encoded.get("offset_mapping", ())))
+            found = _Tokenised(encoded.input_ids, last_tokens(text, encoded.get("offset_mapping", ())))
             _remember(self._texts, text, found, _CACHED_TEXTS)
         limit, length = self.text_limit(views), len(found.ids)
         if length > limit:
             raise ValueError(f"instruction of {length} tokens; this backbone reads at most {limit}: {text[:60]!r}...")
         return found
-
-
-def word_states(tokens_BTD: torch.Tensor, ends_BW: torch.Tensor, words: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the first `words` words what `Features.words` tells, float32 [B, words, 2 * D]; and which there are."""
-    ends_BW = nn.functional.pad(ends_BW[:, :words], (0, max(words - ends_BW.shape[1], 0)), value=-1)
-    known_BW = ends_BW >= 0
-    end_BWD = ends_BW.clamp_min(0).unsqueeze(-1).expand(-1, -1, tokens_BTD.shape[-1])
-    both_BWD = torch.cat([tokens_BTD.gather(1, end_BWD), tokens_BTD.gather(1, end_BWD + 1)], -1)
-    return both_BWD.float() * known_BW.unsqueeze(-1), known_BW
 
 
 @contextmanager
@@ -353,13 +362,6 @@ def _remember(memory: OrderedDict, key: Any, value: Any, limit: int) -> None:
     memory[key] = value
     if len(memory) > limit:
         memory.popitem(last=False)
-
-
-def _last_tokens(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """The last token of each word of a text whose tokens lie at `offsets`; none where those are not known."""
-    ends = [max((i for i, (a, b) in enumerate(offsets) if a < end and b > start), default=-1)
-            for start, end in words_of(text)]  # fmt: skip
-    return ends if offsets else []
 
 
 def _image_token(config: Any) -> int:

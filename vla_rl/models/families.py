@@ -288,7 +288,7 @@ def check_takes_pictures(model: Any) -> None:
     if family_of(model.config).read is _read and "mm_encoder_outputs" not in _parameters(type(model.model)):
         raise ValueError(
             f"{model.config.model_type} of transformers {transformers.__version__} would be blind: its language model "
-            "takes no image features (mm_encoder_outputs) from outside; install transformers>=5.18"
+            "takes no image features (mm_encoder_outputs) from outside; install transformers>=5.23"
         )
 
 

@@ -35,16 +35,16 @@ SAMPLES = (
 IMAGE_SIZE = 32
 _IMAGE = 2
 """The id of the image token."""
-_TEXT = {
+_TEXT: dict[str, Any] = {
     "vocab_size": 264, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512, "pad_token_id": 0, "bos_token_id": 1,
     "eos_token_id": 1,
 }  # fmt: skip
-_VISION = {
+_VISION: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
     "image_size": IMAGE_SIZE, "patch_size": 8,
 }  # fmt: skip
-_QWEN_VISION = {
+_QWEN_VISION: dict[str, Any] = {
     "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2,
     "out_hidden_size": 32,
 }  # fmt: skip
@@ -69,6 +69,8 @@ def byte_tokenizer(*specials: str) -> PreTrainedTokenizerFast:
 
 def sample(name: str) -> tuple[Any, PreTrainedTokenizerFast]:
     """The config and the tokenizer of one of `SAMPLES`."""
+    kind: Any  # the classes take more keys than their signatures tell
+    config: Any
     if name in ("idefics3", "smolvlm"):
         kind, scale = (Idefics3Config, 1) if name == "idefics3" else (SmolVLMConfig, 2)
         config = kind(
@@ -82,12 +84,12 @@ def sample(name: str) -> tuple[Any, PreTrainedTokenizerFast]:
         return _qwen(name), byte_tokenizer("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
     if name.startswith("paligemma"):
         text = {"model_type": "gemma"} if name == "paligemma" else {"model_type": "gemma2"} | _GEMMA
-        config = PaliGemmaConfig(
-            text_config=_TEXT | text, vision_config=_SIGLIP, projection_dim=32, image_token_id=_IMAGE
-        )
+        kind = PaliGemmaConfig
+        config = kind(text_config=_TEXT | text, vision_config=_SIGLIP, projection_dim=32, image_token_id=_IMAGE)
         return config, byte_tokenizer("<image>")
     if name == "gemma3":
-        config = Gemma3Config(
+        kind = Gemma3Config
+        config = kind(
             text_config=_TEXT | {"model_type": "gemma3_text"} | _GEMMA, vision_config=_SIGLIP | {"patch_size": 4},
             mm_tokens_per_image=16, image_token_id=_IMAGE, boi_token_id=3, eoi_token_id=4,
         )  # fmt: skip
@@ -128,16 +130,19 @@ def _llava(name: str) -> Any:
     vision = _CLIP if name in ("llava", "llava_next") else _LEFT_OVER if name == "llava_siglip" else _SIGLIP
     strategy = "default" if vision is _CLIP else "full"
     given: dict[str, Any] = {"vision_config": vision, "vision_feature_select_strategy": strategy}
-    if name == "llava_next":
-        return LlavaNextConfig(text_config=_TEXT | {"model_type": "llama"}, image_token_id=_IMAGE, **given)
+    kind: Any = {"llava_next": LlavaNextConfig, "llava_onevision": LlavaOnevisionConfig}.get(name, LlavaConfig)
     if name == "llava_onevision":
-        text = _TEXT | {"model_type": "qwen2"}
-        return LlavaOnevisionConfig(text_config=text, image_token_id=_IMAGE, video_token_id=_IMAGE + 1, **given)
-    return LlavaConfig(text_config=_TEXT | {"model_type": "llama"}, image_token_id=_IMAGE, **given)
+        return kind(text_config=_TEXT | {"model_type": "qwen2"}, image_token_id=_IMAGE, video_token_id=3, **given)
+    return kind(text_config=_TEXT | {"model_type": "llama"}, image_token_id=_IMAGE, **given)
 
 
 def _qwen(name: str) -> Any:
-    ids = {"image_token_id": 2, "video_token_id": 3, "vision_start_token_id": 4, "vision_end_token_id": 5}
+    ids: dict[str, Any] = {
+        "image_token_id": 2,
+        "video_token_id": 3,
+        "vision_start_token_id": 4,
+        "vision_end_token_id": 5,
+    }
     rope = {"mrope_section": [2, 3, 3]}
     if name == "qwen3_vl":
         text = _TEXT | {"rope_scaling": rope | {"rope_type": "default"}}

@@ -32,19 +32,22 @@ class Tiny:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Any vision-language model of transformers (SmolVLM, Idefics3, Qwen-VL, LLaVA, PaliGemma).
+    """A vision-language model of transformers, of the families in docs/models.md.
 
     source: a hub id such as HuggingFaceTB/SmolVLM-256M-Instruct, or a local folder.
     image_size: side in pixels of the square images that it sees; None: as it was trained.
-    dtype: of the frozen weights and of its computations.
+    dtype: of the weights that do not train, and of the computations.
+    prompt: "plain" (images and instruction alone), or "chat" (as a user's turn in the model's own chat template); None:
+        as the folder was grounded, or plain.
     """
 
     source: str
     image_size: int | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    prompt: Literal["plain", "chat"] | None = None
 
     def load(self) -> Backbone:
         """The backbone, downloaded where it is not cached yet (HF_HUB_OFFLINE=1 forbids that)."""
         from vla_rl.models.backbone import Backbone
 
-        return Backbone.load(self.source, self.image_size, self.dtype)
+        return Backbone.load(self.source, self.image_size, self.dtype, self.prompt)

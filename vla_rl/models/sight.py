@@ -28,5 +28,5 @@ def check_sees(backbone: Any) -> None:
     if torch.equal(plain.slots_BSD, spotted.slots_BSD):
         raise ValueError(
             f"{who}: two pictures give the same hidden states, so that its language model is blind to them; install "
-            "transformers>=5.18, or report the family"
+            "transformers>=5.23, or report the family"
         )

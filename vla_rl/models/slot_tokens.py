@@ -33,7 +33,7 @@ def add_slot_tokens(model: Any, tokenizer: Any) -> None:
         weight[tokenizer.convert_tokens_to_ids(new)] = weight[:rows].mean(0)  # an average word: near what it knows
 
 
-def train_slot_rows(model: nn.Module, tokenizer: Any) -> None:
+def train_slot_rows(model: Any, tokenizer: Any) -> None:
     """Let the two rows train, beside adapters: what is added to them starts at 0, in float32."""
     table = model.get_input_embeddings()
     table.lora_slots = nn.Parameter(torch.zeros(len(SLOT_TOKENS), table.embedding_dim, device=table.weight.device))

@@ -13,11 +13,12 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vla_rl.models.backbone import Backbone, word_states
+from vla_rl.models.backbone import Backbone
 from vla_rl.models.features import Features
 from vla_rl.models.kept import Columns, Kept
 from vla_rl.models.pointers import MENTIONS, SLOTS, Pointers, peaks
 from vla_rl.models.processor import pixels_to_floats
+from vla_rl.models.prompts import word_states
 from vla_rl.models.remembered import PEAKS, shape
 
 
@@ -132,6 +133,7 @@ class Trunk(nn.Module):
         backbone = self.backbone
         config, words = backbone.model.config, sorted(backbone.tokenizer.get_vocab().items())
         said = [config.model_type, backbone.image_size, backbone.mean, backbone.std, self.together, words]
+        said += [] if backbone.prompt_style == "plain" else [backbone.prompt_style]
         digest = hashlib.sha256(repr(said).encode())
         # A layer with adapters keeps its own weights as `base_layer`.
         weights = {name.replace(".base_layer.", "."): value for name, value in self.state_dict().items()}

@@ -19,7 +19,7 @@ from vla_rl.models.policy import Policy
 from vla_rl.rollout.hub import fetched
 from vla_rl.rollout.rows import Row, as_actions, as_batch
 from vla_rl.runtime.checkpoint import Place, load_state, locate
-from vla_rl.runtime.learner import DTYPES, check_device
+from vla_rl.runtime.learner import DTYPES, check_device, use_tensor_cores
 from vla_rl.specs import POINTERS, REMEMBERED, TASK
 
 
@@ -186,6 +186,7 @@ def load_actor(
     policy = Policy.from_pretrained(saved, plugins=plugins)
     policy.mixed_precision = DTYPES[mixed_precision]
     policy.to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    use_tensor_cores(policy.device)
     trained = saved_algorithm(saved, plugins)
     if trained is None:
         return Actor(policy, None, best_of, seed, greedy)

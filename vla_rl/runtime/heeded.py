@@ -16,8 +16,6 @@ from vla_rl.config.policy import PolicySettings
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 
-_ABSENT = object()
-
 
 def heed(run: RunConfig, policy: Policy) -> None:
     """Have the policy train as the run says, and its weights be of the dtype that the command line gives.
@@ -58,7 +56,7 @@ def warn_of_blindness(policy: Policy) -> None:
 def _told(run: RunConfig, wanted: PolicySettings, policy: Policy) -> Iterator[tuple[str, Any, Any]]:
     """Each key that the command line gives and that is fixed once a policy is made: what it says, and what is."""
     own = policy.settings
-    parts = {
+    parts: dict[str, tuple[Any, Any]] = {
         "backbone": (_described(wanted.backbone), _described(own.backbone)),
         "head": (dataclasses.asdict(wanted.head), dataclasses.asdict(own.head)),
         "views": (wanted.views, own.views),
@@ -75,7 +73,7 @@ def _told(run: RunConfig, wanted: PolicySettings, policy: Policy) -> Iterator[tu
         chosen = ("type", "source") if part == "backbone" and "policy" in run.given else ()  # by a group's file
         for name, value in says.items():
             if (f"{path}.{name}" in run.given or name in chosen) and name != "dtype":
-                yield f"{path}.{name}", value, holds.get(name, _ABSENT)
+                yield f"{path}.{name}", value, holds.get(name)
 
 
 def _described(backbone: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from gymnasium import spaces
 
 from vla_rl.actions import Binned
@@ -57,6 +58,21 @@ def test_the_backbone_sets_off_gently_and_both_fall_together(settings):
         algorithm.anneal(done)
         rates = [group["lr"] for group in optimizer.param_groups]
         assert rates == pytest.approx([1e-4 * shares[0], 3e-4 * shares[1]])
+
+
+def test_what_an_older_version_saved_in_one_group_goes_on_in_two():
+    actor = policy("lora")
+    rates = ActorRates.of(actor, 3e-4, None, 0)
+    old = torch.optim.AdamW(actor.trainable_parameters(), 3e-4)
+    for i, parameter in enumerate(actor.trainable_parameters()):
+        parameter.grad = torch.full_like(parameter, i + 1.0)
+    old.step()
+    new = torch.optim.AdamW(rates.groups(actor))
+    rates.load(new, old.state_dict())
+    for parameter in actor.trainable_parameters():
+        assert torch.equal(new.state[parameter]["exp_avg"], old.state[parameter]["exp_avg"])
+    rates.set(new, 1.0, 0)
+    assert [group["lr"] for group in new.param_groups] == [1e-4, 3e-4]
 
 
 def test_what_is_no_rate_is_refused():

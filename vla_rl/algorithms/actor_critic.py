@@ -359,7 +359,7 @@ class ActorCritic(ABC):
         self.critic.load_state_dict(state["critic"])
         self.target.load_state_dict(state["target"])
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
-        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
+        self.actor_rates.load(self.actor_optimizer, state["actor_optimizer"])
         self.learner.load_state_dict(state["learner"])
         self.updates, self.trusted = state["updates"], state.get("trusted", True)
         if self.rehearsal is not None and "rehearsal" in state:  # else it begins now

@@ -91,7 +91,7 @@ class FilteredBcAlgorithm:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.rates.load(self.optimizer, state["optimizer"])
         self.learner.load_state_dict(state["learner"])
         self.updates = state.get("updates", 0)
         if self.rehearsal is not None and "rehearsal" in state:  # else it begins now

@@ -47,6 +47,17 @@ class ActorRates:
         for group, rate, rises in zip(groups[::-1], self._rates[::-1], (1.0, risen), strict=False):
             group["lr"] = rate * share * rises
 
+    @staticmethod
+    def load(optimizer: Any, state: dict[str, Any]) -> None:
+        """Have an optimiser of those groups go on from a saved state; older versions saved them all as one group."""
+        saved, own = state["param_groups"], optimizer.param_groups
+        if (len(saved), len(own)) == (1, 2):
+            first = len(own[0]["params"])
+            (whole,) = saved
+            parts = whole["params"][:first], whole["params"][first:]
+            state = {**state, "param_groups": [{**whole, "params": part} for part in parts]}
+        optimizer.load_state_dict(state)
+
     @property
     def _rates(self) -> tuple[float, float]:
         return self.backbone, self.head

@@ -3,7 +3,8 @@
     .venv/bin/python scripts/ground.py HuggingFaceTB/SmolVLM-256M-Instruct --out outputs/smolvlm --image-size 512
     .venv/bin/python scripts/ground.py my/backbone --out outputs/mine --trainable all --learning-rate 1e-4
 
-The backbone stays as it is, and only `pointers.safetensors` is learned, unless --trainable all.
+The backbone stays as it is, and only `pointers.safetensors` is learned, unless --trainable all; with --trainable tokens
+the rows of `<ptr>` and `<self>`, which no model comes with, are learned too, at the cost of a backward pass.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("backbone", help="a folder or a hub id")
     parser.add_argument("--out", required=True)
     parser.add_argument("--image-size", type=int, default=None)
-    parser.add_argument("--prompt", choices=("plain", "chat"), default="plain")
-    parser.add_argument("--trainable", choices=("pointers", "all"), default="pointers")
+    parser.add_argument("--prompt", choices=("plain", "chat"), default=None)
+    parser.add_argument("--trainable", choices=("pointers", "tokens", "all"), default="pointers")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=32)

@@ -161,19 +161,29 @@ def test_pointers_alone_train_on_a_frozen_backbone() -> None:
     ground(made, pointers, batches(pictures, 16, 3, seed=0), Recipe(steps=3, trainable="pointers"))
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
     assert not torch.equal(query, pointers.query.weight)
-    with pytest.raises(ValueError, match="trainable must be 'all' or 'pointers'; got 'head'"):
+    with pytest.raises(ValueError, match="trainable must be 'all', 'tokens' or 'pointers'; got 'head'"):
         ground(made, pointers, batches(pictures, 16, 1, seed=0), Recipe(steps=1, trainable="head"))
 
 
 @pytest.mark.parametrize("family", ["smolvlm", "qwen2_5_vl"])
-@pytest.mark.parametrize("trainable", ["pointers", "all"])
+@pytest.mark.parametrize("trainable", ["pointers", "tokens", "all"])
 def test_other_backbones_are_grounded_by_the_same_code(family: str, trainable: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     other = Random(family).load()
     pointers, pictures = Pointers(other.hidden_size), draw("sketch", Split(), seed=2, count=16)
     recipe, seen = Recipe(steps=12, learning_rate=3e-3, warm_up=2, trainable=trainable), []
     (batch,) = batches(pictures, 16, 1, seed=1)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
     ground(other, pointers, [batch] * 12, recipe)
+    moved = [name for name, value in other.state_dict().items() if not torch.equal(value, before[name])]
+    if trainable == "tokens":
+        table, ids = (
+            other.model.get_input_embeddings().weight,
+            other.tokenizer.convert_tokens_to_ids(["<ptr>", "<self>"]),
+        )
+        assert all("embed_tokens" in name or "lm_head" in name for name in moved)
+        assert (table != before[moved[0]]).any(1).nonzero()[:, 0].tolist() == ids
+    assert bool(moved) == (trainable != "pointers")
     for each in (Pointers(other.hidden_size), pointers):
         with torch.no_grad():
             seen.append(sum(float(v) for v in batch_losses(other, each, batch, recipe).values()))

@@ -23,6 +23,7 @@ from vla_rl.models.backbone import Backbone, Encoded, Prompt
 from vla_rl.models.pointers import MENTIONS, Pointed, Pointers, cells_at
 from vla_rl.models.processor import pixels_to_floats
 from vla_rl.models.prompts import word_states
+from vla_rl.models.slot_tokens import keep_slot_rows, train_slot_rows
 from vla_rl.models.tiny import ANSWER, END
 
 Batch = dict[str, Any]
@@ -45,7 +46,7 @@ class Recipe:
     apart_first: int = 0
     """For so many of the steps train vision by the cells' labels and text by the mentions', each without the other."""
     trainable: str = "all"
-    """`all`, or `pointers` only."""
+    """`all`, `pointers` only, or `tokens`: the pointers and the rows of `<ptr>` and `<self>` in the model's table."""
     own_sizes: bool = False
     """Whether each batch is seen at the size of its pictures, instead of all at the backbone's."""
 
@@ -115,6 +116,7 @@ def ground(
         report: called every 100 steps with the mean losses since.
     """
     reader = Reader(backbone.hidden_size, cell_labels).to(backbone.device) if cell_labels else None
+    rows = train_slot_rows(backbone.model, backbone.tokenizer) if recipe.trainable == "tokens" else None
     optimiser, schedule = _optimiser(backbone, pointers, reader, recipe)
     trained = [p for group in optimiser.param_groups for p in group["params"]]
     backbone.train(recipe.trainable == "all")
@@ -139,6 +141,8 @@ def ground(
         if report is not None and step % 100 == 0:
             report(step, {name: value / 100 for name, value in sums.items()})
             sums = {}
+    if rows is not None:
+        keep_slot_rows(backbone.model, rows)
     backbone.eval()
     return time.perf_counter() - start
 
@@ -149,7 +153,7 @@ def batch_losses(
     """The losses of a batch by name."""
     speaks = recipe.trainable == "all" and hasattr(backbone.model, "mix")
     prompt, answers_BA = with_answers(backbone, batch["texts"], batch["answers"] if speaks else [])
-    with torch.set_grad_enabled(recipe.trainable == "all"):
+    with torch.set_grad_enabled(recipe.trainable != "pointers"):
         encoded = encode(backbone, batch["images"], prompt)
     pointed = pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
     losses = pointing_losses(pointed, batch, backbone.grid, recipe.place_weight)
@@ -304,9 +308,13 @@ def _optimiser(
     modules: list[nn.Module] = [pointers]
     if recipe.trainable == "all":
         modules += [backbone] + ([reader] if reader is not None else [])
-    elif recipe.trainable != "pointers":
-        raise ValueError(f"trainable must be 'all' or 'pointers'; got {recipe.trainable!r}")
+    elif recipe.trainable not in ("pointers", "tokens"):
+        raise ValueError(f"trainable must be 'all', 'tokens' or 'pointers'; got {recipe.trainable!r}")
     parameters = [p for module in modules for p in module.parameters()]
+    if recipe.trainable == "tokens":
+        backbone.requires_grad_(False)
+        table: Any = backbone.model.get_input_embeddings()
+        parameters.append(table.lora_slots.requires_grad_(True))
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

@@ -246,10 +246,11 @@ class Backbone(nn.Module):
         return next(self.model.parameters()).device
 
     def set_dtype(self, dtype: torch.dtype) -> list[torch.Tensor]:
-        """Turn the weights to another dtype; returns what they were. Buffers (frequencies of positions) stay."""
+        """Turn the weights to another dtype; returns what they were. Adapters and buffers (waves of positions) stay."""
         before = [parameter.data for parameter in self.model.parameters()]
-        for parameter in self.model.parameters():
-            parameter.data = parameter.data.to(dtype)
+        for name, parameter in self.model.named_parameters():
+            if "lora_" not in name:
+                parameter.data = parameter.data.to(dtype)
         return before
 
     def text_limit(self, views: int = 1) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from transformers import AddedToken
 
 POINTER_TOKEN, SELF_TOKEN = "<ptr>", "<self>"
@@ -33,14 +34,23 @@ def add_slot_tokens(model: Any, tokenizer: Any) -> None:
         weight[tokenizer.convert_tokens_to_ids(new)] = weight[:rows].mean(0)  # an average word: near what it knows
 
 
-def train_slot_rows(model: Any, tokenizer: Any) -> None:
-    """Let the two rows train, beside adapters: what is added to them starts at 0, in float32."""
+def train_slot_rows(model: Any, tokenizer: Any) -> RemovableHandle:
+    """Let the two rows train while all others stay: what is added to them, `lora_slots` of the table, starts at 0, in
+    float32. Returns what `keep_slot_rows` takes."""
     table = model.get_input_embeddings()
     table.lora_slots = nn.Parameter(torch.zeros(len(SLOT_TOKENS), table.embedding_dim, device=table.weight.device))
     ids = torch.tensor(tokenizer.convert_tokens_to_ids(SLOT_TOKENS), device=table.weight.device)
     table.register_buffer("slot_ids", ids, persistent=False)
     table.slots_off = False
-    table.register_forward_hook(_add_rows)
+    return table.register_forward_hook(_add_rows)
+
+
+def keep_slot_rows(model: Any, training: RemovableHandle) -> None:
+    """End what `train_slot_rows` began; the rows keep what they learnt."""
+    merge_slot_rows(model)
+    training.remove()
+    table = model.get_input_embeddings()
+    del table.lora_slots, table.slot_ids, table.slots_off
 
 
 def slot_rows_off(model: nn.Module, off: bool) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from vla_rl import registry
 from vla_rl.config import RunConfig
-from vla_rl.config.policy import PolicySettings
+from vla_rl.config.policy import LoraSettings, PolicySettings
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 
@@ -36,9 +36,19 @@ def heed(run: RunConfig, policy: Policy) -> None:
         backbone = {**_described(policy.settings.backbone), "dtype": name}
         policy.settings = dataclasses.replace(policy.settings, backbone=backbone)
     try:
-        policy.set_trainable(wanted.train, wanted.lora)
+        policy.set_trainable(wanted.train, _lora(run, wanted, policy))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _lora(run: RunConfig, wanted: PolicySettings, policy: Policy) -> LoraSettings:
+    """The run's adapters; where its config is that of another backbone, those that suit the policy's own, but for what
+    the command line says of them."""
+    kinds = (_described(each.backbone).get("type") for each in (wanted, policy.settings))
+    if len(set(kinds)) == 1:
+        return wanted.lora
+    said = {name: value for name, value in vars(wanted.lora).items() if f"policy.lora.{name}" in run.given}
+    return dataclasses.replace(policy.settings.lora, **said)
 
 
 def warn_of_blindness(policy: Policy) -> None:

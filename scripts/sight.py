@@ -143,7 +143,7 @@ class Eyes:
             before, episode = (torch.zeros_like(before) if seen.episode > episode else before), seen.episode
             places, possible, sure = self.point(seen)
             before = updated(before, possible[None], sure[None])
-            corrected = followed(before, possible[None, ..., 0, :2])[0].numpy()
+            corrected = followed(before, possible[None, ..., 0, :2])[0][0].numpy()
             _note(found[""], places, seen.true)
             _note(found[", remembered"], corrected, {key: place for key, place in seen.true.items() if key[0] != TIP})
         return found

@@ -49,7 +49,7 @@ def unpacked(data: bytes) -> Any:
             data,
             object_hook=counted,
             list_hook=counted,
-            ext_hook=_refused,
+            max_ext_len=0,
             max_array_len=MOST_PARTS,
             max_map_len=MOST_PARTS,
         )
@@ -99,7 +99,3 @@ def _dtype(part: dict[Any, Any]) -> np.dtype:
     if dtype is None or dtype.kind not in _KINDS or dtype.shape or len(str(told)) > 8:
         raise MessageError(f"arrays hold numbers, got dtype {str(told)[:60]!r}")
     return dtype
-
-
-def _refused(code: int, _: bytes) -> Any:
-    raise MessageError(f"msgpack's extension {code} is not read")

@@ -1,0 +1,327 @@
+"""The command itself: clients of a real process, honest and other ones, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from websockets.asyncio.client import connect as connect_async
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.fakes import CAMERA, Line
+from vla_rl import serve
+from vla_rl.actions import Binned, Chunk
+from vla_rl.config.policy import PolicySettings
+from vla_rl.models.policy import Policy
+from vla_rl.models.settings import Pretrained
+from vla_rl.registry import ConfigError
+from vla_rl.rollout.actor import Actor
+from vla_rl.rollout.rows import Row, as_batch
+from vla_rl.serving.messages import packed, unpacked
+from vla_rl.specs import STATE, TASK
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "a-token-of-the-test"
+CLIENTS = 12
+MOST_BYTES = 100_000
+
+
+def saved(backbone: Path, folder: Path) -> Path:
+    """A policy that sees two frames, remembers, and decides three steps at once; all that it sees counts for a lot."""
+    settings = PolicySettings(Pretrained(source=str(backbone)), stack=2, remembers=True)
+    policy = Policy.build(settings, Chunk(Binned(bins=15), 3).bind(Line().action_space), [CAMERA], 1, 0)
+    with torch.no_grad():
+        for weights in policy.head.parameters():
+            weights.mul_(4)
+    policy.save_pretrained(folder)
+    return folder
+
+
+@dataclass
+class Served:
+    """A process that serves a policy."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    port: int
+
+    @classmethod
+    def start(cls, folder: Path, *flags: str) -> Served:
+        command = [sys.executable, "-m", "vla_rl.cli", "serve", str(folder), "--port", "0", "device=cpu", *flags]
+        environment = {**os.environ, serve.TOKEN: TOKEN}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said.startswith(f"serving {folder} on ws://127.0.0.1:"), said
+        assert said.endswith(" with a token\n")
+        return cls(process, folder, int(said.split()[3].rpartition(":")[2]))
+
+    def connect(self, scheme: str = "Bearer", **settings: Any) -> ClientConnection:
+        headers = {"Authorization": f"{scheme} {TOKEN}"}
+        given = {"additional_headers": headers, "compression": None, "max_size": None} | settings
+        return connect(f"ws://127.0.0.1:{self.port}", **given)
+
+    def health(self) -> tuple[int, str]:
+        asks = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        asks.request("GET", "/healthz")
+        answer = asks.getresponse()
+        return answer.status, answer.read().decode()
+
+
+@pytest.fixture(scope="module")
+def served(random_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = saved(random_backbone, tmp_path_factory.mktemp("serve") / "policy")
+    made = Served.start(folder, "--clients", str(CLIENTS), "--max-mb", str(MOST_BYTES / 2**20))
+    yield made
+    assert made.health() == (200, "OK\n"), "whatever came, it still serves"
+    made.process.send_signal(signal.SIGTERM)
+    assert made.process.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def actor(served: Served) -> Actor:
+    """The same policy, here."""
+    return Actor(Policy.from_pretrained(served.folder))
+
+
+def shown(seed: int) -> dict[str, Any]:
+    """An observation; instructions of several lengths."""
+    rng = np.random.default_rng(seed)
+    words = ["reach", "the", "red", "cube", "and", "then", "the", "blue", "one"]
+    return {
+        CAMERA: rng.integers(0, 255, (8, 8, 3), dtype=np.uint8),
+        STATE: rng.normal(size=1),
+        TASK: " ".join(words[: 1 + seed % len(words)]),
+    }
+
+
+def alone(actor: Actor, observations: Sequence[dict[str, Any]]) -> list[np.ndarray]:
+    """What one who is alone gets for the observations of an episode: chunks [H, 1]."""
+    row, chunks = Row(actor.policy.settings.stack), []
+    for observation in observations:
+        batch, _ = as_batch(observation, actor.policy.cameras)
+        (chunk,) = actor.decide([row], [row.look(batch)])
+        chunks.append(np.stack(chunk))
+    return chunks
+
+
+def asked(talk: ClientConnection, observation: Mapping[str, Any]) -> dict[str, Any]:
+    """What is answered. Raises ValueError where that is a text."""
+    talk.send(packed(observation))
+    said = talk.recv(timeout=60)
+    if isinstance(said, str):
+        raise ValueError(said)
+    return unpacked(said)  # type: ignore[no-any-return]
+
+
+def test_on_connecting_the_policy_is_told_of(served: Served) -> None:
+    with served.connect() as talk:
+        told = unpacked(talk.recv(timeout=30))  # type: ignore[arg-type]
+    assert told["images"] == [CAMERA]
+    assert (told["state"], told["action_horizon"], told["stack"], told["remembers"]) == (1, 3, 2, True)
+    assert told["max_message_bytes"] == MOST_BYTES
+
+
+def test_everybody_gets_what_they_would_get_alone(served: Served, actor: Actor) -> None:
+    """Whoever else is decided for: every client has its own frames and memory, and the same tokens."""
+    episodes = [[shown(100 * client + step) for step in range(4)] for client in range(CLIENTS)]
+
+    async def together() -> tuple[list[list[np.ndarray]], set[int]]:
+        headers, sizes = {"Authorization": f"Bearer {TOKEN}"}, set[int]()
+        address = f"ws://127.0.0.1:{served.port}"
+        talks = [await connect_async(address, additional_headers=headers, compression=None) for _ in episodes]
+        for talk in talks:
+            await talk.recv()
+        chunks: list[list[np.ndarray]] = [[] for _ in episodes]
+        for step in range(4):
+            for talk, episode in zip(talks, episodes, strict=True):
+                await talk.send(packed(episode[step]))
+            for talk, own in zip(talks, chunks, strict=True):
+                answer = unpacked(await talk.recv())  # type: ignore[arg-type]
+                own.append(answer["actions"])
+                sizes.add(answer["server_timing"]["batch"])
+        for talk in talks:
+            await talk.close()
+        return chunks, sizes
+
+    chunks, sizes = asyncio.run(together())
+    assert max(sizes) > 1, "some were decided together"
+    for episode, own in zip(episodes, chunks, strict=True):
+        for got, wanted in zip(own, alone(actor, episode), strict=True):
+            assert got.shape == (3, 1)
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_client_says_where_an_episode_begins(served: Served, actor: Actor) -> None:
+    first, second = [[shown(seed) for seed in seeds] for seeds in ((1, 2, 3), (4, 5))]
+    wanted = alone(actor, first) + alone(actor, second)
+    assert not np.array_equal(alone(actor, first + second)[3:], wanted[3:]), "what came before would be seen"
+    with served.connect() as talk:
+        talk.recv()
+        second[0] = second[0] | {"episode_start": True}
+        got = [asked(talk, each)["actions"] for each in first + second]
+    np.testing.assert_array_equal(got, wanted)
+    with served.connect() as talk:  # and so does whoever connects
+        talk.recv()
+        np.testing.assert_array_equal(asked(talk, first[0])["actions"], wanted[0])
+
+
+def test_an_error_is_told_and_the_episode_goes_on(served: Served, actor: Actor) -> None:
+    episode = [shown(seed) for seed in (1, 2)]
+    with served.connect() as talk:
+        talk.recv()
+        got = [asked(talk, episode[0])["actions"]]
+        for wrong, said in (
+            ({TASK: "nothing else"}, "lacks 'observation.images.front'"),
+            (episode[0] | {STATE: np.zeros(7)}, r"observation.state: expected \[1\], got \[7\]"),
+            (episode[0] | {TASK: "word " * 5000}, "instruction of 5|tokens|at most"),
+            (episode[0] | {CAMERA: np.zeros((9, 8, 3), np.uint8)}, "sizes stay"),
+        ):
+            with pytest.raises(ValueError, match=said):
+                asked(talk, wrong)
+        talk.send("a text")
+        assert "as bytes" in str(talk.recv())
+        got.append(asked(talk, episode[1])["actions"])
+    np.testing.assert_array_equal(got, alone(actor, episode))
+
+
+def offends(served: Served, how: str) -> None:
+    """Do what no honest client does, and go."""
+    if how == "half a handshake":
+        with socket.create_connection(("127.0.0.1", served.port)) as raw:
+            raw.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        return
+    if how == "no http":
+        with socket.create_connection(("127.0.0.1", served.port)) as raw:
+            raw.sendall(os.urandom(10_000))
+        return
+    talk = served.connect()
+    if how == "garbage":
+        for seed in range(20):
+            talk.send(np.random.default_rng(seed).bytes(1000))
+        talk.recv()
+        assert isinstance(talk.recv(timeout=30), str)
+        talk.close()
+    elif how == "too large":
+        talk.recv()
+        with pytest.raises(ConnectionClosed):
+            asked(talk, {CAMERA: np.zeros((4 * MOST_BYTES,), np.uint8)})
+        assert talk.close_code == 1009
+    elif how == "half a message":
+        talk.socket.sendall(b"\x82\xff" + struct.pack(">Q", MOST_BYTES // 2) + bytes(1000))
+        talk.socket.close()
+    elif how == "gone before the answer":
+        talk.send(packed(shown(0)))
+        talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        talk.socket.close()  # a reset, and no farewell
+    elif how == "many questions, no ears":
+        for _ in range(50):
+            talk.send(packed(shown(0)))
+        talk.socket.close()
+    else:
+        raise AssertionError(how)
+
+
+OFFENCES = (
+    "half a handshake",
+    "no http",
+    "garbage",
+    "too large",
+    "half a message",
+    "gone before the answer",
+    "many questions, no ears",
+)
+
+
+def test_what_one_client_does_is_no_other_ones_matter(served: Served, actor: Actor) -> None:
+    episode = [shown(seed) for seed in range(len(OFFENCES) + 1)]
+    with served.connect() as talk:
+        talk.recv()
+        got = [asked(talk, episode[0])["actions"]]
+        for how, observation in zip(OFFENCES, episode[1:], strict=True):
+            offends(served, how)
+            got.append(asked(talk, observation)["actions"])
+    np.testing.assert_array_equal(got, alone(actor, episode))
+
+
+def test_nobody_comes_in_without_the_token(served: Served) -> None:
+    for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": "Bearer "}):
+        with pytest.raises(InvalidStatus) as refused:
+            served.connect(additional_headers=header)
+        assert refused.value.response.status_code == 401
+        assert TOKEN not in refused.value.response.body.decode()
+    served.connect("Api-Key").close()  # as openpi's client says it
+    assert served.health() == (200, "OK\n")
+
+
+def test_no_page_of_a_browser_comes_in(served: Served) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Origin": "http://evil.example"}
+    with pytest.raises(InvalidStatus) as refused:
+        served.connect(additional_headers=headers)
+    assert refused.value.response.status_code == 403
+
+
+def test_no_more_come_in_than_may(served: Served) -> None:
+    talks = [served.connect() for _ in range(CLIENTS)]
+    for talk in talks:
+        talk.recv()
+    with pytest.raises(InvalidStatus) as refused:
+        served.connect()
+    assert refused.value.response.status_code == 503
+    for talk in talks:
+        talk.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "robot.example"])
+def test_other_machines_need_a_token(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(serve.TOKEN, raising=False)
+    with pytest.raises(ConfigError, match="set VLA_RL_TOKEN"):
+        serve.serve("outputs/none", host=host)
+    monkeypatch.setenv(serve.TOKEN, "short")
+    with pytest.raises(ConfigError, match="at least 16 characters"):
+        serve.serve("outputs/none", host=host)
+
+
+@pytest.mark.parametrize("limit", ["batch", "clients", "timeout", "megabytes"])
+def test_limits_are_more_than_nothing(limit: str) -> None:
+    with pytest.raises(ConfigError, match="more than 0"):
+        serve.serve("outputs/none", **{limit: 0})  # type: ignore[arg-type]
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(OSError, match="serve: cannot listen on 127.0.0.1"),
+    ):
+        serve.serve("outputs/none", port=taken.getsockname()[1])
+
+
+def test_three_lines_act_without_trainer_critic_or_optimiser(served: Served) -> None:
+    code = f"""
+import sys
+import numpy as np
+seen = {{"{CAMERA}": np.zeros((8, 8, 3), np.uint8), "{STATE}": np.zeros(1, np.float32), "task": "reach"}}
+
+from vla_rl import Actor, Policy
+actor = Actor(Policy.from_pretrained({str(served.folder)!r}))
+action = actor.act(seen)
+
+assert action.shape == (1,) and actor.scorer is None
+found = {{"vla_rl.train", "vla_rl.train_state", "vla_rl.build", "vla_rl.algorithms.critic", "sims"}} & sys.modules.keys()
+assert not found, found
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -101,10 +102,8 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_whatever_bytes_there_are_they_are_read_or_refused(data: bytes) -> None:
-    try:
+    with suppress(MessageError):
         unpacked(data)
-    except MessageError:
-        pass
 
 
 # --- observations ---------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import os
 import signal
 import socket
@@ -35,6 +36,8 @@ from vla_rl.serving.messages import packed, unpacked
 from vla_rl.specs import STATE, TASK
 
 ROOT = Path(__file__).resolve().parents[2]
+OPENPI = Path(os.environ.get("OPENPI_PYTHON", ROOT / ".venvs/openpi/bin/python"))
+"""A Python that has openpi's published client."""
 TOKEN = "a-token-of-the-test"
 CLIENTS = 12
 MOST_BYTES = 100_000
@@ -164,6 +167,22 @@ def test_everybody_gets_what_they_would_get_alone(served: Served, actor: Actor) 
         for got, wanted in zip(own, alone(actor, episode), strict=True):
             assert got.shape == (3, 1)
             np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.skipif(not OPENPI.is_file(), reason="no openpi-client: bash scripts/install_suite.sh openpi")
+def test_openpis_own_client_is_answered(served: Served, actor: Actor, tmp_path: Path) -> None:
+    episode = [shown(seed) for seed in (5, 6, 7)]
+    file, columns = tmp_path / "seen.npz", {"pictures": CAMERA, "states": STATE, "texts": TASK}
+    np.savez(file, **{name: np.array([each[key] for each in episode]) for name, key in columns.items()})
+    script = [str(OPENPI), str(ROOT / "tests/serving/real_openpi.py"), str(served.port), TOKEN, str(file)]
+    ended = subprocess.run(script, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    said = json.loads(ended.stdout)
+    assert said["told"]["action_horizon"] == 3
+    wanted = alone(actor, episode)
+    np.testing.assert_array_equal(said["chunks"], wanted)
+    np.testing.assert_array_equal(said["steps"], wanted[1])  # one by one
+    assert "lacks 'observation.images.front'" in said["refused"]
 
 
 def test_a_client_says_where_an_episode_begins(served: Served, actor: Actor) -> None:
@@ -305,7 +324,7 @@ def test_limits_are_more_than_nothing(limit: str) -> None:
 def test_a_port_that_is_taken_is_told_before_anything_is_loaded() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(OSError, match="serve: cannot listen on 127.0.0.1"),
+        pytest.raises(OSError, match="serve: cannot listen on"),
     ):
         serve.serve("outputs/none", port=taken.getsockname()[1])
 
@@ -321,7 +340,8 @@ actor = Actor(Policy.from_pretrained({str(served.folder)!r}))
 action = actor.act(seen)
 
 assert action.shape == (1,) and actor.scorer is None
-found = {{"vla_rl.train", "vla_rl.train_state", "vla_rl.build", "vla_rl.algorithms.critic", "sims"}} & sys.modules.keys()
+others = {{"vla_rl.train", "vla_rl.train_state", "vla_rl.build", "vla_rl.algorithms.critic", "sims"}}
+found = others & sys.modules.keys()
 assert not found, found
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

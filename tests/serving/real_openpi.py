@@ -15,11 +15,10 @@ def main(port: str, token: str, file: str) -> None:
     policy = WebsocketClientPolicy("127.0.0.1", int(port), api_key=token)
     told = policy.get_server_metadata()
     kept = np.load(file)
+    columns = zip(kept["texts"], kept["pictures"], kept["states"], strict=True)
     observations = [
-        {"prompt": str(text), told["images"][0]: picture, "observation.state": state, "episode_start": start == 0}
-        for start, (text, picture, state) in enumerate(
-            zip(kept["texts"], kept["pictures"], kept["states"], strict=True)
-        )
+        {"prompt": str(text), told["images"][0]: picture, "observation.state": state, "episode_start": number == 0}
+        for number, (text, picture, state) in enumerate(columns)
     ]
     chunks = [policy.infer(each)["actions"].tolist() for each in observations]
     try:

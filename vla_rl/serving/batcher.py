@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -148,21 +148,20 @@ class Batcher:
                 seen[number] = request.client.look(request.asked)
             except ValueError as error:
                 outcomes[number] = RefusedError(str(error))
-        try:
-            outcomes |= self._answers(batch, seen)
-        except Exception:  # one of them may have spoilt it for all: each alone, and only that one is told
-            for number, each in seen.items():
-                try:
-                    outcomes |= self._answers(batch, {number: each})
-                except ValueError as error:
-                    outcomes[number] = RefusedError(str(error))
-                except Exception as error:
-                    log.exception("a decision failed")
-                    outcomes[number] = error
+        outcomes |= self._answers(batch, seen)
         return [outcomes[number] for number in range(len(batch))]
 
-    def _answers(self, batch: Sequence[_Request], seen: dict[int, dict[str, Any]]) -> dict[int, Answer]:
+    def _answers(self, batch: Sequence[_Request], seen: Mapping[int, dict[str, Any]]) -> dict[int, Answer | Exception]:
+        """Decide for those of a batch that are `seen`, together; or each alone, where one of them spoils it for all."""
         if not seen:
             return {}
-        chunks = self._actor.decide([batch[number].client.row for number in seen], list(seen.values()))
-        return {number: Answer(as_actions(chunk), len(seen)) for number, chunk in zip(seen, chunks, strict=True)}
+        try:
+            chunks = self._actor.decide([batch[number].client.row for number in seen], list(seen.values()))
+            return {number: Answer(as_actions(chunk), len(seen)) for number, chunk in zip(seen, chunks, strict=True)}
+        except Exception as error:
+            if len(seen) > 1:
+                each = [self._answers(batch, {number: shown}) for number, shown in seen.items()]
+                return {number: answer for found in each for number, answer in found.items()}
+            if not isinstance(error, ValueError):
+                log.exception("a decision failed")
+            return dict.fromkeys(seen, RefusedError(str(error)) if isinstance(error, ValueError) else error)

@@ -25,5 +25,6 @@ def told(name: str, doing: str) -> Iterator[None]:
         raise SetupError(f"{name}: cannot be {doing} offline; unset HF_HUB_OFFLINE") from error
     except (HTTPError, LocalTokenNotFoundError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
-        who = "; `hf auth login`, or HF_TOKEN, says who you are" if status in (None, 401, 403) else ""
+        unknown = status in (401, 403) or isinstance(error, LocalTokenNotFoundError)
+        who = "; `hf auth login`, or HF_TOKEN, says who you are" if unknown else ""
         raise SetupError(f"{name}: cannot be {doing}: {' '.join(str(error).split())[:500]}{who}") from error

@@ -26,11 +26,12 @@ def pull(name: str, folder: Path, revision: str | None = None, most_gb: float = 
     """
     if folder.exists():
         raise FileExistsError(f"{folder}: exists already; name another folder, or remove it")
+    with told(name, "pulled"):
+        found = hub.listing(name, revision, most_gb)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".pulling-", dir=folder.parent) as scratch:
         draft = Path(scratch, "policy")
         with told(name, "pulled"):
-            found = hub.listing(name, revision, most_gb)
             snapshot_download(name, revision=found.sha, allow_patterns=list(found.files), local_dir=draft)
         shutil.rmtree(draft / ".cache", ignore_errors=True)  # the client's own notes
         storage.verify(draft)

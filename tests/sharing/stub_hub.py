@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}"
             if name in self.server.repositories:
-                return self._say(409, {"error": "You already created this model repo"})
+                return self._say(409, {"error": "You already created it", "url": f"{self.server.address}/{name}"})
             self.server.repositories[name] = {}
             if asked.get("private"):
                 self.server.private.add(name)

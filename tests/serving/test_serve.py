@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OPENPI = Path(os.environ.get("OPENPI_PYTHON", ROOT / ".venvs/openpi/bin/python"))
 """A Python that has openpi's published client."""
 TOKEN = "a-token-of-the-test"
-CLIENTS = 12
+CLIENTS, MOST_CLIENTS = 12, 16
 MOST_BYTES = 100_000
 
 
@@ -73,7 +74,11 @@ class Served:
         assert said.endswith(" with a token\n")
         return cls(process, folder, int(said.split()[3].rpartition(":")[2]))
 
-    def connect(self, scheme: str = "Bearer", **settings: Any) -> ClientConnection:
+    def connect_async(self) -> connect_async:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        return connect_async(f"ws://127.0.0.1:{self.port}", additional_headers=headers, compression=None)
+
+    def connect(self, scheme: str = "Bearer", **settings: Any) -> Any:
         headers = {"Authorization": f"{scheme} {TOKEN}"}
         given = {"additional_headers": headers, "compression": None, "max_size": None} | settings
         return connect(f"ws://127.0.0.1:{self.port}", **given)
@@ -88,11 +93,11 @@ class Served:
 @pytest.fixture(scope="module")
 def served(random_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = saved(random_backbone, tmp_path_factory.mktemp("serve") / "policy")
-    made = Served.start(folder, "--clients", str(CLIENTS), "--max-mb", str(MOST_BYTES / 2**20))
+    made = Served.start(folder, "--clients", str(MOST_CLIENTS), "--max-mb", str(MOST_BYTES / 2**20))
     yield made
     assert made.health() == (200, "OK\n"), "whatever came, it still serves"
     made.process.send_signal(signal.SIGTERM)
-    assert made.process.wait(30) == 0
+    assert made.process.wait(300) == 0
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +149,7 @@ def test_everybody_gets_what_they_would_get_alone(served: Served, actor: Actor) 
     episodes = [[shown(100 * client + step) for step in range(4)] for client in range(CLIENTS)]
 
     async def together() -> tuple[list[list[np.ndarray]], set[int]]:
-        headers, sizes = {"Authorization": f"Bearer {TOKEN}"}, set[int]()
-        address = f"ws://127.0.0.1:{served.port}"
-        talks = [await connect_async(address, additional_headers=headers, compression=None) for _ in episodes]
+        talks, sizes = [await served.connect_async() for _ in episodes], set[int]()
         for talk in talks:
             await talk.recv()
         chunks: list[list[np.ndarray]] = [[] for _ in episodes]
@@ -218,41 +221,41 @@ def test_an_error_is_told_and_the_episode_goes_on(served: Served, actor: Actor) 
     np.testing.assert_array_equal(got, alone(actor, episode))
 
 
-def offends(served: Served, how: str) -> None:
+async def offends(served: Served, how: str) -> None:
     """Do what no honest client does, and go."""
-    if how == "half a handshake":
-        with socket.create_connection(("127.0.0.1", served.port)) as raw:
-            raw.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    if how in ("half a handshake", "no http"):
+        _, writes = await asyncio.open_connection("127.0.0.1", served.port)
+        writes.write(b"GET / HTTP/1.1\r\nHost: x\r\n" if how == "half a handshake" else os.urandom(10_000))
+        writes.close()
         return
-    if how == "no http":
-        with socket.create_connection(("127.0.0.1", served.port)) as raw:
-            raw.sendall(os.urandom(10_000))
-        return
-    talk = served.connect()
-    if how == "garbage":
-        for seed in range(20):
-            talk.send(np.random.default_rng(seed).bytes(1000))
-        talk.recv()
-        assert isinstance(talk.recv(timeout=30), str)
-        talk.close()
-    elif how == "too large":
-        talk.recv()
-        with pytest.raises(ConnectionClosed):
-            asked(talk, {CAMERA: np.zeros((4 * MOST_BYTES,), np.uint8)})
-        assert talk.close_code == 1009
-    elif how == "half a message":
-        talk.socket.sendall(b"\x82\xff" + struct.pack(">Q", MOST_BYTES // 2) + bytes(1000))
-        talk.socket.close()
-    elif how == "gone before the answer":
-        talk.send(packed(shown(0)))
-        talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        talk.socket.close()  # a reset, and no farewell
-    elif how == "many questions, no ears":
-        for _ in range(50):
-            talk.send(packed(shown(0)))
-        talk.socket.close()
-    else:
-        raise AssertionError(how)
+    async with served.connect_async() as talk:
+        await talk.recv()
+        if how == "garbage":
+            for seed in range(20):
+                await talk.send(np.random.default_rng(seed).bytes(1000))
+                assert isinstance(await talk.recv(), str)
+        elif how == "too large":
+            await talk.send(packed({CAMERA: np.zeros((4 * MOST_BYTES,), np.uint8)}))
+            with pytest.raises(ConnectionClosed):
+                await talk.recv()
+            assert talk.close_code == 1009
+        elif how == "half a message":
+            talk.transport.write(b"\x82\xff" + struct.pack(">Q", MOST_BYTES // 2) + bytes(1000))  # type: ignore[attr-defined]
+            talk.transport.abort()
+        elif how == "gone before the answer":
+            await talk.send(packed(shown(0)))
+            talk.transport.abort()
+        elif how == "many questions, no ears":
+            for _ in range(50):
+                talk.transport.write(framed(packed(shown(0))))  # type: ignore[attr-defined]
+            talk.transport.abort()
+        else:
+            raise AssertionError(how)
+
+
+def framed(data: bytes) -> bytes:
+    """A message as a client's frame, whose mask changes nothing."""
+    return b"\x82\xff" + struct.pack(">Q", len(data)) + bytes(4) + data
 
 
 OFFENCES = (
@@ -272,37 +275,43 @@ def test_what_one_client_does_is_no_other_ones_matter(served: Served, actor: Act
         talk.recv()
         got = [asked(talk, episode[0])["actions"]]
         for how, observation in zip(OFFENCES, episode[1:], strict=True):
-            offends(served, how)
+            asyncio.run(offends(served, how))
             got.append(asked(talk, observation)["actions"])
     np.testing.assert_array_equal(got, alone(actor, episode))
 
 
 def test_nobody_comes_in_without_the_token(served: Served) -> None:
     for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": "Bearer "}):
-        with pytest.raises(InvalidStatus) as refused:
-            served.connect(additional_headers=header)
-        assert refused.value.response.status_code == 401
-        assert TOKEN not in refused.value.response.body.decode()
-    served.connect("Api-Key").close()  # as openpi's client says it
+        refused = status(served, additional_headers=header)
+        assert refused.status_code == 401
+        assert TOKEN not in refused.body.decode()
+    with served.connect("Api-Key") as talk:  # as openpi's client says it
+        talk.recv()
     assert served.health() == (200, "OK\n")
+
+
+def status(served: Served, **settings: Any) -> Any:
+    """The answer to a client that is not let in."""
+    with pytest.raises(InvalidStatus) as refused, served.connect(**settings):
+        pass
+    return refused.value.response
 
 
 def test_no_page_of_a_browser_comes_in(served: Served) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}", "Origin": "http://evil.example"}
-    with pytest.raises(InvalidStatus) as refused:
-        served.connect(additional_headers=headers)
-    assert refused.value.response.status_code == 403
+    assert status(served, additional_headers=headers).status_code == 403
 
 
 def test_no_more_come_in_than_may(served: Served) -> None:
-    talks = [served.connect() for _ in range(CLIENTS)]
-    for talk in talks:
-        talk.recv()
-    with pytest.raises(InvalidStatus) as refused:
-        served.connect()
+    with ExitStack() as stay, pytest.raises(InvalidStatus) as refused:
+        crowd(served, stay)
     assert refused.value.response.status_code == 503
-    for talk in talks:
-        talk.close()
+
+
+def crowd(served: Served, stay: ExitStack) -> None:
+    """One client more than may be there."""
+    for _ in range(MOST_CLIENTS + 1):
+        stay.enter_context(served.connect()).recv()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "robot.example"])

@@ -7,13 +7,14 @@ import http.client
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from vla_rl.runtime.listening import listener
 from vla_rl.serving.batcher import Batcher
@@ -23,10 +24,10 @@ from vla_rl.specs import IMAGES, STATE, TASK
 
 
 class Slow:
-    """Decides zeros of so many entries, once it may `go`; fails where the text says so."""
+    """Decides zero once it may `go`, or where the text says so, `much` zeros; or it fails."""
 
-    def __init__(self, entries: int = 1) -> None:
-        self.begun, self.go, self._entries = threading.Event(), threading.Event(), entries
+    def __init__(self, much: int = 1) -> None:
+        self.begun, self.go, self._much = threading.Event(), threading.Event(), much
         settings = SimpleNamespace(stack=1)
         self.policy = SimpleNamespace(
             cameras=("front",), state_dim=1, views=1, kept=None, trunk=self, settings=settings
@@ -40,7 +41,7 @@ class Slow:
         assert self.go.wait(30)
         if any(each[TASK] == ["fail"] for each in seen):
             raise RuntimeError("a secret of the server")
-        return [(np.zeros(self._entries, np.float32),) for _ in rows]
+        return [(np.zeros(self._much if each[TASK] == ["much"] else 1, np.float32),) for each in seen]
 
 
 def asks(text: str = "go") -> bytes:
@@ -75,6 +76,14 @@ def health(port: int) -> tuple[int, str]:
     return answer.status, answer.read().decode()
 
 
+async def until_room(port: int) -> None:
+    """Until one client more is let in."""
+    while True:
+        with suppress(InvalidStatus):
+            async with visit(port):
+                return
+
+
 def test_a_policy_that_hangs_is_told_of() -> None:
     actor = Slow()
 
@@ -91,10 +100,13 @@ def test_a_policy_that_hangs_is_told_of() -> None:
             await other.send(asks())
             assert "no decision" in str(await other.recv())
         actor.go.set()
-        async with visit(port) as talk:
-            await talk.recv()
-            await talk.send(asks())
-            assert unpacked(await talk.recv())["actions"].tolist() == [[0.0]]  # type: ignore[arg-type]
+        said: str | bytes = ""
+        while isinstance(said, str):  # a busy machine may need more than one turn
+            async with visit(port) as talk:
+                await talk.recv()
+                await talk.send(asks())
+                said = await talk.recv()
+        assert unpacked(said)["actions"].tolist() == [[0.0]]
 
     serving(actor, Limits(answer_s=0.2), scenario)
 
@@ -150,20 +162,18 @@ def test_who_asks_for_nothing_goes() -> None:
 
 def test_who_never_takes_an_answer_is_dropped() -> None:
     """An answer of more bytes than any buffer between holds."""
-    actor = Slow(entries=1 << 23)
+    actor = Slow(much=1 << 23)
     actor.go.set()
 
     async def scenario(port: int) -> None:
         deaf = await visit(port, max_size=None)
         await deaf.recv()
         deaf.transport.pause_reading()  # type: ignore[attr-defined]
-        await deaf.send(asks())
-        async with visit(port, max_size=None) as talk:
+        await deaf.send(asks("much"))
+        async with visit(port) as talk:
             await talk.recv()
             await talk.send(asks())
             assert isinstance(await talk.recv(), bytes)
-        deaf.transport.resume_reading()  # type: ignore[attr-defined]
-        with pytest.raises(ConnectionClosed):
-            await deaf.recv()
+            await until_room(port)
 
-    serving(actor, Limits(answer_s=1.0, clients=2), scenario)
+    serving(actor, Limits(take_s=0.5, clients=2), scenario)

@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
             if name in self.server.repositories:
                 return self._say(409, {"error": "You already created it", "url": f"{self.server.address}/{name}"})
             self.server.repositories[name] = {}
-            if asked.get("private"):
+            if asked.get("private") or asked.get("visibility") == "private":  # of older and of newer clients
                 self.server.private.add(name)
             return self._say(200, {"url": f"{self.server.address}/{name}", "name": name})
         if path == "/api/validate-yaml":

@@ -38,13 +38,14 @@ class Limits:
     """Of what clients may ask.
 
     clients: at the same time. message_bytes: of an observation. answer_s: seconds that a decision may take, its wait
-    included, and that a client has to take it. idle_s: seconds that a client may ask for nothing. alive_s: seconds
-    between two pings, and that a client has to answer one.
+    included. take_s: seconds that a client has to take an answer. idle_s: seconds that it may ask for nothing. alive_s:
+    seconds between two pings, and that it has to answer one.
     """
 
     clients: int = 64
     message_bytes: int = 8 << 20
     answer_s: float = 30.0
+    take_s: float = 30.0
     idle_s: float = 3600.0
     alive_s: float = 20.0
 
@@ -122,7 +123,7 @@ class Server:
             async with asyncio.timeout(self._limits.idle_s):
                 data = await socket.recv()
         except TimeoutError:
-            await socket.close(_GOING_AWAY, f"nothing was asked for {self._limits.idle_s:.0f} s")
+            await socket.close(_GOING_AWAY, f"nothing was asked for {self._limits.idle_s:g} s")
             return False
         begun = asyncio.get_running_loop().time()
         try:
@@ -130,7 +131,7 @@ class Server:
             async with asyncio.timeout(self._limits.answer_s):
                 answer = await self._batcher.decide(client, request)
         except TimeoutError:
-            await self._leave(socket, f"no decision within {self._limits.answer_s:.0f} s")
+            await self._leave(socket, f"no decision within {self._limits.answer_s:g} s")
             return False
         except ValueError as error:  # a RefusedError, too
             await self._say(socket, readable(str(error)))
@@ -151,7 +152,7 @@ class Server:
     async def _say(self, socket: ServerConnection, said: bytes | str) -> None:
         """Send; a client that does not take it is dropped."""
         try:
-            async with asyncio.timeout(self._limits.answer_s):
+            async with asyncio.timeout(self._limits.take_s):
                 await socket.send(said)
         except TimeoutError:
             socket.transport.abort()

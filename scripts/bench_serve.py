@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +38,29 @@ TEXTS = ("reach the red cube", "reach the blue ball", "reach the green cylinder"
 
 @dataclass
 class Window:
-    """What happened in a while. seconds: of the clock, and of the server's CPU."""
+    """What happened in a while. waits: seconds for each decision. clock, cpu: seconds, and those of the server's CPU."""
 
     waits: list[float] = field(default_factory=list)
     clock: float = 0.0
     cpu: float = 0.0
     errors: int = 0
+    offences: int = 0
 
     def add(self, other: Window) -> None:
-        self.waits += other.waits
-        self.clock, self.cpu, self.errors = (
-            self.clock + other.clock,
-            self.cpu + other.cpu,
-            self.errors + other.errors,
-        )
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
     @property
     def row(self) -> dict[str, float]:
         p50, p99 = np.percentile(self.waits, [50, 99]) * 1000
         return {
+            "decisions": len(self.waits),
             "decisions_s": len(self.waits) / self.clock,
             "decisions_cpu_s": len(self.waits) / self.cpu,
             "p50_ms": p50,
             "p99_ms": p99,
             "errors": self.errors,
+            "offences": self.offences,
         }
 
 
@@ -133,8 +132,9 @@ async def window(
     talks = [await connect(served.address, compression=None, max_size=None) for _ in range(clients)]
     hellos = [await talk.recv() for talk in talks]
     told = unpacked(hellos[0])  # type: ignore[arg-type]
-    offending = [asyncio.create_task(forever(each, served.address)) for each in offenders]
-    result, cpu, begun = Window(), served.cpu(), time.perf_counter()
+    result = Window()
+    offending = [asyncio.create_task(forever(each, served.address, result)) for each in offenders]
+    cpu, begun = served.cpu(), time.perf_counter()
     await asyncio.gather(*(ask(talk, told, begun + seconds, number, result) for number, talk in enumerate(talks)))
     result.clock, result.cpu = time.perf_counter() - begun, served.cpu() - cpu
     for task in offending:
@@ -157,11 +157,12 @@ async def ask(talk: ClientConnection, told: dict[str, Any], until: float, number
             result.errors += 1
 
 
-async def forever(offend: Callable[[str], Awaitable[None]], address: str) -> None:
-    """Ten offences a second."""
+async def forever(offend: Callable[[str], Awaitable[None]], address: str, result: Window) -> None:
+    """Ten offences a second, or as many as the machine allows."""
     while True:
         with suppress(ConnectionClosed, InvalidStatus, OSError):
             await offend(address)
+        result.offences += 1
         await asyncio.sleep(0.1)
 
 
@@ -195,9 +196,12 @@ def table(rows: dict[str, dict[str, float]]) -> str:
     lines = ["| | decisions/s | per second of the server's CPU | p50, ms | p99, ms | errors |", "|---|" + "---:|" * 5]
     for name, row in rows.items():
         lines.append(f"| {name} | " + " | ".join(f"{row[each]:.4g}" for each in names) + " |")
-    together, alone = list(rows.values())[2], list(rows.values())[1]
+    _, alone, together, beside = rows.values()
     for key, what in (("decisions_s", "decisions/s"), ("decisions_cpu_s", "per second of CPU")):
         lines.append(f"{what}, together over one at a time: {together[key] / alone[key]:.2f}")
+    share = 1 / beside["decisions_cpu_s"] - 1 / together["decisions_cpu_s"]  # seconds of CPU for each decision
+    each = share * beside["decisions"] / max(beside["offences"], 1)
+    lines.append(f"an offence costs the server {1000 * each:.1f} ms of CPU ({beside['offences']:.0f} offences)")
     return "\n".join(lines)
 
 

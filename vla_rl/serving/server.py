@@ -67,7 +67,8 @@ class Server:
     @contextlib.asynccontextmanager
     async def listening(self, listener: Socket) -> AsyncIterator[None]:
         """Serve whoever comes to `listener`, until left."""
-        limits = self._limits
+        limits, quiet = self._limits, logging.getLogger(f"{__name__}.sockets")
+        quiet.setLevel(logging.CRITICAL)  # what strangers send fills no log
         settings: dict[str, Any] = {
             "compression": None,  # as openpi's client has it; and a message is as large as it looks
             "max_size": limits.message_bytes,
@@ -79,6 +80,7 @@ class Server:
             "server_header": None,
             "origins": [None],  # a page in somebody's browser says where it is from; robots do not
             "process_request": self._greet,
+            "logger": quiet,
         }
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(self._batcher.work())

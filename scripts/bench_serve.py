@@ -38,7 +38,7 @@ TEXTS = ("reach the red cube", "reach the blue ball", "reach the green cylinder"
 
 @dataclass
 class Window:
-    """What happened in a while. waits: seconds for each decision. clock, cpu: seconds, and those of the server's CPU."""
+    """What happened in a while. waits: seconds for each decision. clock, cpu: seconds, also of the server's CPU."""
 
     waits: list[float] = field(default_factory=list)
     clock: float = 0.0

@@ -3,6 +3,7 @@
 # Usage: bash scripts/install_suite.sh NAME [--test]     NAME: gymnasium, robotics, metaworld or pusht
 #        bash scripts/install_suite.sh web [--test | --bench]     pages in a browser; see scripts/install_web.sh
 #        bash scripts/install_suite.sh lerobot [--test]     the real lerobot, to test datasets; scripts/install_lerobot.sh
+#        bash scripts/install_suite.sh openpi [--test]      openpi's client, to test vla-rl serve; scripts/install_openpi.sh
 # It lies over .venv (made first where there is none): what is not there, torch for one, comes from .venv.
 # --test runs the suite's tests in it. Then: .venvs/NAME/bin/vla-rl train env=fetch_reach
 set -euo pipefail
@@ -13,6 +14,7 @@ name=${1:-}
 [ -n "$name" ] && [ -f "scripts/suites/$name.txt" ] || { echo "install_suite: no suite '$name'; there are: $known" >&2; exit 2; }
 [ $# -eq 1 ] || [ "$*" = "$name --test" ] || [ "$*" = "web --bench" ] || { echo "install_suite: expected NAME [--test], got: $*" >&2; exit 2; }
 [ "$name" != lerobot ] || exec bash scripts/install_lerobot.sh "${@:2}"
+[ "$name" != openpi ] || exec bash scripts/install_openpi.sh "${@:2}"
 [ "$name" != web ] || exec bash scripts/install_web.sh "${@:2}"
 
 [ -x .venv/bin/python ] || bash scripts/setup.sh test

@@ -1,4 +1,4 @@
-"""The command line: `vla-rl demos | sft | train | eval | play | cockpit | audit | export | compare | list | ...`.
+"""The command line: `vla-rl demos | sft | train | eval | play | cockpit | serve | push | pull | compare | list | ...`.
 
 Imports nothing heavy: a command's own module is imported when the command runs.
 """
@@ -188,12 +188,7 @@ def parser() -> argparse.ArgumentParser:
     _add_overrides(
         cockpit, "RUN|ENV|KEY=VALUE", "a run's folder, or arguments as for play, such as pick demos.path=my_demos"
     )
-    cockpit.add_argument(
-        "--host", default="127.0.0.1", help="the address to listen on; default: 127.0.0.1, only this machine"
-    )
-    cockpit.add_argument(
-        "--port", type=int, default=8700, help="the port to listen on; default: 8700; 0 picks a free one"
-    )
+    _add_address(cockpit, 8700)
     cockpit.add_argument("--append", action="store_true", help="add to the demonstrations in demos.path")
     cockpit.set_defaults(run=_cockpit, command="cockpit")
     audit = add(
@@ -220,6 +215,39 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--mode", choices=("image", "video"), default="image", help="image: lossless; video: smaller")
     export.add_argument("--fps", type=float, default=10, help="frames per second of the dataset; default: 10")
     export.set_defaults(run=_export)
+    serving = add(
+        "serve",
+        "serve a checkpoint's decisions to robots and programs elsewhere, by openpi's websocket protocol",
+        "vla-rl serve outputs/rl --port 8000",
+    )
+    serving.add_argument("checkpoint", help="a run's folder, a checkpoint, or a hub id")
+    _add_overrides(serving, "KEY=VALUE", "settings, such as device=cuda eval.best_of=16 plugins=[my_module]")
+    _add_address(serving, 8000)
+    serving.add_argument("--batch", type=int, default=32, help="decisions that are made together; default: 32")
+    serving.add_argument("--clients", type=int, default=64, help="clients at the same time; default: 64")
+    serving.add_argument("--timeout", type=float, default=30, help="seconds that a decision may take; default: 30")
+    serving.add_argument("--max-mb", type=float, default=8, help="megabytes of an observation; default: 8")
+    serving.set_defaults(run=_serve)
+    push = add(
+        "push",
+        "upload a checkpoint's policy to the Hugging Face hub, with a model card",
+        "vla-rl push outputs/rl owner/name",
+    )
+    push.add_argument("checkpoint", type=Path, help="a run's folder, or a checkpoint")
+    push.add_argument("name", help="the repository, owner/name; made if it is not there")
+    _add_overrides(push, "KEY=VALUE", "settings of the run, such as plugins=[my_module]")
+    push.add_argument("--evaluation", type=Path, help="a folder of vla-rl eval, whose table the card shows")
+    push.add_argument("--private", action="store_true", help="if the repository is made, make it private")
+    push.add_argument("--revision", help="a branch of the repository; default: main")
+    push.set_defaults(run=_handed_to("vla_rl.sharing.command:push"))
+    pull = add(
+        "pull", "download a policy from the Hugging Face hub, and check it", "vla-rl pull owner/name outputs/theirs"
+    )
+    pull.add_argument("name", help="the repository, owner/name")
+    pull.add_argument("folder", nargs="?", type=Path, help="a new folder; default: outputs/pulled/owner/name")
+    pull.add_argument("--revision", help="a branch, tag or commit; default: main")
+    pull.add_argument("--max-gb", type=float, default=20, help="refuse a larger repository; default: 20")
+    pull.set_defaults(run=_handed_to("vla_rl.sharing.command:pull"))
     compare = add(
         "compare",
         "compare runs on one page, with bands over seeds, differences and videos",
@@ -257,7 +285,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--decisions", type=int, default=8, help="with critic: decisions per state; default: 8")
     bench.add_argument("--rollouts", type=int, default=16, help="with critic: rollouts per decision; default: 16")
     bench.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    bench.set_defaults(run=_bench)
+    bench.set_defaults(run=_handed_to("vla_rl.bench.command:bench"))
     completion = add(
         "completion",
         "print a script that lets your shell complete commands, keys and environments",
@@ -277,14 +305,19 @@ def _add_overrides(command: argparse.ArgumentParser, metavar: str, examples: str
     command.add_argument("--config-dir", type=Path, help="a folder of your own env/, policy/, ... YAML files")
 
 
+def _add_address(command: argparse.ArgumentParser, port: int) -> None:
+    here = "the address to listen on; default: 127.0.0.1, only this machine"
+    command.add_argument("--host", default="127.0.0.1", help=here)
+    command.add_argument("--port", type=int, default=port, help=f"the port; default: {port}; 0 picks a free one")
+
+
 def _play(options: argparse.Namespace) -> None:
     _function("vla_rl.play:play")(_named(options), lines=options.lines, append=options.append)
 
 
 def _cockpit(options: argparse.Namespace) -> None:
-    _function("vla_rl.cockpit.command:cockpit")(
-        options.overrides, options.config_dir, options.host, options.port, options.append
-    )
+    given = (options.overrides, options.config_dir, options.host, options.port, options.append)
+    _function("vla_rl.cockpit.command:cockpit")(*given)
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -341,32 +374,14 @@ def _completion(options: argparse.Namespace) -> None:
     print(_function("vla_rl.config.completion:script")(options.shell))
 
 
-def _bench(options: argparse.Namespace) -> None:
-    if options.suite == "envs":
-        _function("vla_rl.bench.envs:bench_envs")(options.names, as_json=options.json)
-        return
-    if options.suite == "replay":
-        _function("vla_rl.bench.replay.command:bench_replay")(options.names, as_json=options.json)
-        return
-    if options.suite == "critic":
-        if not options.names:
-            raise ValueError("bench critic: name the folder of a run, such as outputs/train/<date>/<run>")
-        folder, *overrides = options.names
-        _function("vla_rl.bench.critic:bench_critic")(
-            folder, overrides, options.states, options.decisions, options.rollouts, as_json=options.json
-        )
-        return
-    if options.names:
-        raise ValueError(
-            f"bench {options.suite}: takes no environments, got {' '.join(options.names)}; try `bench envs`"
-        )
-    if options.large and options.suite != "policy":
-        raise ValueError(f"bench {options.suite}: takes no --large; try `bench policy --large`")
-    if options.suite == "policy":
-        _function("vla_rl.bench.policy:bench_policy")(as_json=options.json, large=options.large)
-        return
-    name = {"smoke": "vla_rl.bench.smoke:smoke", "learner": "vla_rl.bench.learner:bench_learner"}[options.suite]
-    _function(name)(as_json=options.json)
+def _serve(options: argparse.Namespace) -> None:
+    where = (options.checkpoint, options.overrides, options.config_dir, options.host, options.port)
+    _function("vla_rl.serve:serve")(*where, options.batch, options.clients, options.timeout, options.max_mb)
+
+
+def _handed_to(reference: str) -> Any:
+    """What hands the options to a command's own function."""
+    return lambda options: _function(reference)(options)
 
 
 def _function(reference: str) -> Any:

@@ -69,8 +69,12 @@ def is_within(name: str) -> bool:
 
 def sealed(content: Mapping[str, object], folder: Path, files: Iterable[Path]) -> dict[str, object]:
     """Plain values together with the digests of `files`, which lie in `folder`, and their own."""
+    return resealed({**content, _FILES: {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}})
+
+
+def resealed(content: Mapping[str, object]) -> dict[str, object]:
+    """Plain values with their own digest, in place of one of before."""
     told = {key: value for key, value in content.items() if key != _SEAL}
-    told[_FILES] = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
     return told | {_SEAL: sha256_of_json(told)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,10 +15,9 @@ from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.envs import shorthand
 from vla_rl.play import session_of
 from vla_rl.registry import ConfigError, SetupError
+from vla_rl.runtime.listening import LOCAL, in_address, listener
 
 EVERYWHERE = ("", "0.0.0.0", "::")
-LOCAL = ("127.0.0.1", "localhost", "[::1]")
-"""What a browser on this machine may call it."""
 
 
 def cockpit(
@@ -56,9 +54,9 @@ def cockpit(
         raise ConfigError("cockpit: name a run's folder, such as outputs/train/<date>/<run>, or an environment")
     with ThreadPoolExecutor(1, "stage") as calls:  # a renderer, and a browser, belong to one thread
         stage = calls.submit(_stage, words, config_dir, append).result()
-        listener = _listener(host, port)
-        number, token = listener.getsockname()[1], secrets.token_urlsafe(24)
-        name = f"[{host}]" if ":" in host else host
+        socket = listener(host, port, "cockpit")
+        number, token = socket.getsockname()[1], secrets.token_urlsafe(24)
+        name = in_address(host)
         hosts = {f"{each}:{number}" for each in (*LOCAL, name)}
         app = Cockpit(stage, token, hosts, calls).app()
         settings = uvicorn.Config(
@@ -66,14 +64,7 @@ def cockpit(
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         ready(f"cockpit: http://{name}:{number}/?token={token}")
-        uvicorn.Server(settings).run([listener])
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise OSError(f"cockpit: cannot listen on {host}, port {port} ({error}); --port=0 takes a free one") from error
+        uvicorn.Server(settings).run([socket])
 
 
 def _stage(words: Sequence[str], config_dir: Path | None, append: bool) -> Stage:

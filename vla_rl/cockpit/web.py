@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import io
 import json
 import struct
@@ -27,6 +26,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vla_rl.cockpit.stage import Picture, Stage
 from vla_rl.play.controls import RefusedError
+from vla_rl.runtime.listening import same
 
 T = TypeVar("T")
 PAGE = Path(__file__).with_name("page")
@@ -62,7 +62,7 @@ class Cockpit:
     """
 
     def __init__(self, stage: Stage, token: str, hosts: Collection[str], calls: ThreadPoolExecutor) -> None:
-        self._stage, self._token, self._hosts, self._calls = stage, token.encode(), set(hosts), calls
+        self._stage, self._token, self._hosts, self._calls = stage, token, set(hosts), calls
         self._viewers = 0
 
     def app(self) -> Starlette:
@@ -84,8 +84,7 @@ class Cockpit:
             return "this is not the address that the command printed"
         if origin is not None and origin not in {f"{scheme}://{host}" for scheme in ("http", "https")}:
             return "asked for by a page of somebody else"
-        given = request.query_params.get("token", "").encode()
-        if token and not hmac.compare_digest(given, self._token):
+        if token and not same(request.query_params.get("token", ""), self._token):
             return "open the whole address that the command printed, with its token"
         return ""
 

@@ -278,6 +278,10 @@ class Backbone(nn.Module):
         _remember(self._prompts, key, made, _CACHED_PROMPTS)
         return made
 
+    def length(self, text: str, views: int = 1) -> int:
+        """How many tokens an instruction has. Raises ValueError for one that `prompt` would refuse."""
+        return len(self._tokenised(text, views).ids)
+
     def forward(self, pixels_BV3HW: torch.Tensor, prompt: Prompt) -> Encoded:
         """Encode views, floats as `processor.pixels_to_floats` makes them, beside their instructions."""
         B, V = pixels_BV3HW.shape[:2]

@@ -47,6 +47,7 @@ class Policy(nn.Module):
         state_dim: P.
         marks: the places that the state tells of.
         readout: the parameter-free reading of features; the critic shares it.
+        kept: what features hold beside what the pointers say.
         mixed_precision: what the trunk computes in, whoever asks, so that acting and learning see the same; None
             where its weights are computed in as they are. Pointers and head always compute in float32.
     """
@@ -70,7 +71,7 @@ class Policy(nn.Module):
         if any(slot.kind == "word" for slot in action_space.slots) and not backbone.tokenizer.is_fast:
             raise ValueError("action_space copies words, which needs a backbone with a fast tokenizer")
         self.mixed_precision: torch.dtype | None = None
-        self._kept = Kept.of(settings, action_space.slots)
+        self.kept = Kept.of(settings, action_space.slots)
         self._has_grammar = sampling.has_grammar(action_space)
         self.trunk = Trunk(backbone, pointers, settings.views == "together")
         self.frozen = frozen_beside(self.trunk, settings)
@@ -201,7 +202,7 @@ class Policy(nn.Module):
 
     def cached_features(self) -> Columns:
         """The shape of a row and the dtype of each array of `Features.pack`."""
-        return self.trunk.columns(self._kept, len(self.cameras), self.settings.stack)
+        return self.trunk.columns(self.kept, len(self.cameras), self.settings.stack)
 
     def digest(self) -> str:
         """Names what `ground` computes and `cached_features` keeps: of one digest, one observation's are the same.
@@ -363,7 +364,7 @@ class Policy(nn.Module):
     def _look(self, trunk: Trunk, observation: Mapping[str, Any]) -> Features:
         seen = inputs_of(observation, self.cameras, self.settings.stack, self.state_dim, self.device)
         with self.precision():
-            features = trunk(*seen, self._kept)
+            features = trunk(*seen, self.kept)
         if features.peaks is None:
             return features
         return features.beside({REMEMBERED: self._before(observation, len(features))})

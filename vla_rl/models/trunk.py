@@ -21,6 +21,8 @@ from vla_rl.models.processor import pixels_to_floats
 from vla_rl.models.prompts import word_states
 from vla_rl.models.remembered import PEAKS, shape
 
+_TOO_LONG = "an instruction has {} tokens more than the backbone, or policy.head.text_tokens, allows"
+
 
 class Trunk(nn.Module):
     """One call from uint8 images and instructions to features; acting and learning both make it.
@@ -64,6 +66,13 @@ class Trunk(nn.Module):
             # Without a gradient it just calls.
             parts.append(checkpoint(self._read, *part, use_reentrant=False))
         return Features.concatenate(parts)
+
+    def check_text(self, text: str, views: int, kept: Kept) -> None:
+        """Raise ValueError for an instruction longer than the backbone, or `kept.text_tokens`, allows."""
+        beside = self._beside(views)
+        over = self.backbone.length(text, beside) - (kept.text_tokens or self.backbone.text_limit(beside))
+        if over > 0:
+            raise ValueError(_TOO_LONG.format(over))
 
     def _read(self, images: Sequence[torch.Tensor], texts: Sequence[str], state: torch.Tensor, kept: Kept) -> Features:
         """Encode rows, all at once."""
@@ -156,5 +165,5 @@ class Trunk(nn.Module):
 def _padded(tokens_BTD: torch.Tensor, mask_BT: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     missing = length - tokens_BTD.shape[1]
     if missing < 0:
-        raise ValueError(f"an instruction has {-missing} tokens more than policy.head.text_tokens allows")
+        raise ValueError(_TOO_LONG.format(-missing))
     return functional.pad(tokens_BTD, (0, 0, 0, missing)), functional.pad(mask_BT, (0, missing))

@@ -87,14 +87,29 @@ class Actor:
         due = {number: row for number, row in enumerate(self._rows) if not row.waiting}
         if due:
             seen = [row.look({key: value[i : i + 1] for key, value in batch.items()}) for i, row in due.items()]
-            tokens, told = self._decide(joined(seen), best_of, self._greedy if greedy is None else greedy)
-            noted, space = told.get(REMEMBERED), self.policy.action_space
-            for place, row in enumerate(due.values()):
-                row.history.remember(None if noted is None else noted[place : place + 1])
-                decoded = space.decode(tokens[place])
-                row.waiting.extend(decoded if horizon(space) > 1 else (decoded,))
+            for row, chunk in zip(due.values(), self.decide(list(due.values()), seen, best_of, greedy), strict=True):
+                row.waiting.extend(chunk)
         actions = [row.waiting.popleft() for row in self._rows]
         return actions[0] if single else as_actions(actions)
+
+    def decide(
+        self,
+        rows: Sequence[Row],
+        seen: Sequence[dict[str, Any]],
+        best_of: int | None = None,
+        greedy: bool | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """What is to be done in each of several episodes, decided together: the actions of a chunk, or one action.
+
+        rows: what is kept of each; it takes in what the policy remembers of this. seen: what `Row.look` gave for each.
+        """
+        best_of = self._best_of if best_of is None else best_of
+        tokens, told = self._decide(joined(seen), best_of, self._greedy if greedy is None else greedy)
+        noted, space = told.get(REMEMBERED), self.policy.action_space
+        for place, row in enumerate(rows):
+            row.history.remember(None if noted is None else noted[place : place + 1])
+        decoded = [space.decode(each) for each in tokens]
+        return [tuple(each) if horizon(space) > 1 else (each,) for each in decoded]
 
     def reset(self) -> None:
         """Forget what was seen: new episodes begin."""

@@ -49,7 +49,7 @@ class IqlAlgorithm(ActorCritic):
     def value_of(self, grounded: Features) -> Tensor:
         """V float32 [B], the mean of the members."""
         with self.learner.autocast():
-            return state_value(self.value, self.readout(grounded))
+            return state_value(self.value, self.readout(grounded), grounded)
 
     @torch.no_grad()
     def next_value(self, grounded: Features, observation: dict[str, Any]) -> Tensor:

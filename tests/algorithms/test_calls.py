@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from gymnasium import spaces
 
 from tests.algorithms.test_pa_rl import BINS, SETTINGS, bandit
 from tests.algorithms.test_pa_rl import make as made
+from vla_rl import registry
 from vla_rl.actions import Binned
 from vla_rl.algorithms.calls import Pair, difference
 from vla_rl.algorithms.configs import PaRl, Recap
@@ -132,6 +134,13 @@ def test_nothing_of_it_is_there_when_it_is_off(random_backbone: Path) -> None:
     assert off.calls is None
     assert off.state_dict().keys() == plain.state_dict().keys()
     assert not any(name.startswith("calls/") for name in trained(off, 2))
+
+
+def test_the_settings_come_back_from_a_checkpoint() -> None:
+    settings = PaRl(calls=CallValue(kinds=("call", "zoom"), share=0.5))
+    told = registry.describe(settings, "algorithms")
+    assert registry.build("algorithms", json.loads(json.dumps(told))) == settings
+    assert registry.build("algorithms", registry.describe(PaRl(), "algorithms")) == PaRl()
 
 
 def test_the_difference_is_the_calls() -> None:

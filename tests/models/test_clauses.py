@@ -67,6 +67,17 @@ def test_a_word_knows_the_numbers_of_its_clause_and_of_no_other(policy: Policy) 
     assert torch.equal(codes[:, pay], torch.stack([number_code([30]), number_code([70])]))
 
 
+def test_what_a_clause_says_does_not_depend_on_its_label(policy: Policy) -> None:
+    texts = ["cube: points at red", "sphere: points at red", "points at red", "cube: points at blue", "cube:"]
+    features = policy.ground(seen(texts))
+    assert features.clauses is not None
+    first = features.clauses[:, 0]
+    assert torch.equal(first[0], first[1])
+    assert torch.equal(first[0], first[2])
+    assert not torch.equal(first[0], first[3])
+    assert not torch.equal(first[0], first[4])
+
+
 def test_what_lies_beyond_the_last_clause_that_is_read_says_nothing(policy: Policy) -> None:
     text = "; ".join(["red 3"] * 7)
     features = policy.ground(seen([text]))
@@ -98,10 +109,7 @@ def test_a_critic_learns_what_a_stated_price_is_worth(policy: Policy) -> None:
     """By its own clause: what another one states, which comes first or last, does not matter."""
     rng = np.random.default_rng(0)
     told = rng.choice(PRICES, (80, 2))
-    texts = [
-        "; ".join([f"cube: goes, {own} cents", f"red: goes, {other} cents"][:: rng.choice([-1, 1])])
-        for own, other in told
-    ]
+    texts = ["; ".join([f"cube, {own} cents", f"red, {other} cents"][:: rng.choice([-1, 1])]) for own, other in told]
     features, worth = policy.ground(seen(texts)), torch.from_numpy(1 - told[:, 0] / 50).float()
     torch.manual_seed(0)
     critic = make_critic(PaRl(critic_width=64), policy)

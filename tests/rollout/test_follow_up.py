@@ -15,7 +15,7 @@ from vla_rl.algorithms.calls import CallLearning
 from vla_rl.data.record import record
 from vla_rl.registry import ConfigError
 from vla_rl.rewards.calls import CallValue
-from vla_rl.rollout.branches import meet
+from vla_rl.rollout.branches import meet, roll_out
 from vla_rl.rollout.calls import FollowUp, follow_up
 from vla_rl.runtime.learner import Learner
 from vla_rl.sft import sft
@@ -57,20 +57,38 @@ def learning(desk: list[str]) -> tuple[CallLearning, list[gymnasium.Env]]:
 
 def test_what_followed_is_what_follows_by_hand(learning: tuple[CallLearning, list[gymnasium.Env]]) -> None:
     found, envs = learning
-    seeds = list(range(40))
+    seeds = list(range(6))
     pairs, steps = follow_up(envs, found, seeds, gamma=0.9)
-    assert len(pairs) == 40
-    assert steps == 40 * 2 * 2
-    spent = []
+    assert steps == 6 * 2 * 2
+    kinds = envs[0].unwrapped.action_space.kinds  # type: ignore[attr-defined]
     for seed, pair in zip(seeds, pairs, strict=True):
-        assert [envs[0].unwrapped.action_space.kinds[kind] == "call" for kind in pair.tokens[:, 0]] == [True, False]  # type: ignore[attr-defined]
+        assert [kinds[kind] == "call" for kind in pair.tokens[:, 0]] == [True, False]
         for tokens, paid, cost in zip(pair.tokens, pair.paid, pair.spent, strict=True):
-            envs[0].reset(seed=seed)
-            _, reward, _, _, info = envs[0].step(tokens)
-            assert paid == pytest.approx(reward)
-            assert cost == pytest.approx(info["cost"])
-            spent.append(cost)
-    assert any(spent), "no call named a tool: choose other seeds"
+            assert (paid, cost) == pytest.approx(by_hand(envs[0], seed, tokens))
+
+
+def test_what_calls_cost_is_told_of_each_state(learning: tuple[CallLearning, list[gymnasium.Env]]) -> None:
+    found, envs = learning
+    seeds = list(range(8))
+    met = [meet(envs[0], found.policy, seed) for seed in seeds]
+    chosen = [best(envs[0], found, seed)[None] for seed in seeds]
+    told = {each.job[0]: each for each in roll_out(envs, found.policy, met, chosen, 1, 0.9)}
+    costs = [by_hand(envs[0], seed, tokens[0])[1] for seed, tokens in zip(seeds, chosen, strict=True)]
+    assert [told[number].spent for number in range(8)] == pytest.approx(costs)
+    assert any(costs)
+
+
+def by_hand(env: gymnasium.Env, seed: int, tokens: np.ndarray) -> tuple[float, float]:
+    """What a decision at the beginning of an episode of one step pays and costs."""
+    env.reset(seed=seed)
+    _, reward, _, _, info = env.step(tokens)
+    return float(reward), float(info["cost"])
+
+
+def best(env: gymnasium.Env, learning: CallLearning, seed: int) -> np.ndarray:
+    """What the expert does at the beginning of an episode, int64 [K]."""
+    env.reset(seed=seed)
+    return learning.policy.action_space.encode(env.unwrapped.expert_action())  # type: ignore[attr-defined]
 
 
 def test_all_rollouts_of_a_state_begin_where_it_was_met(learning: tuple[CallLearning, list[gymnasium.Env]]) -> None:

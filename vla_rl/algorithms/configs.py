@@ -17,7 +17,7 @@ from vla_rl.algorithms.setting_checks import (
     check_weights,
     known,
 )
-from vla_rl.registry import GROUP
+from vla_rl.registry import GROUP, SETTINGS
 from vla_rl.rewards.calls import CallValue
 from vla_rl.specs import ACTING, LOG_PROB, Signal, Truncation
 
@@ -122,7 +122,7 @@ class ActorCriticConfig:
     brightness: float = 0.0
     contrast: float = 0.0
     cost: Any = field(default=None, metadata={GROUP: "costs"})
-    calls: CallValue | None = None
+    calls: CallValue | None = field(default=None, metadata={SETTINGS: True})
 
     def __post_init__(self) -> None:
         check_gamma(self)

@@ -29,14 +29,16 @@ _CODE = MOST - LEAST + 2
 EXTRA = 2 + NUMBERS * _CODE
 """Numbers of a clause beside its words: 1 where it is there, 1 where it is not in the text's first line, the code."""
 _BREAK = re.compile(r"[;\n]|[.!?](?=\s|$)")
+_LABEL = re.compile(r"^[^:]*:(?=\s+\w)")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
 class Clauses:
-    """Of one text. tokens: the ids of each clause's, but not of its numbers. of_words: which clause each word is of.
-    extra: float32 [clauses, EXTRA]."""
+    """Of one text. tokens: the ids of each clause's, but not of its numbers, nor of a label before a colon: a name does
+    not say what it names, and stands among the words anyway. of_words: which clause each word is of. extra: float32
+    [clauses, EXTRA]."""
 
     tokens: list[list[int]]
     of_words: list[int]
@@ -93,7 +95,11 @@ class ClauseTexts:
         for row, (begin, end) in zip(extra, found, strict=True):
             row[0], row[1] = 1, begin >= first_line
             row[2:] = number_code([float(text[a:b]) for a, b in numbers if begin <= a < end])
-        tokens = [[token for token, last in said if begin <= last < end] for begin, end in found]
+        begins = [begin + (len(label[0]) if (label := _LABEL.match(text[begin:end])) else 0) for begin, end in found]
+        tokens = [
+            [token for token, last in said if begin <= last < end]
+            for begin, (_, end) in zip(begins, found, strict=True)
+        ]
         starts = [start for start, _ in words_of(text)]
         return Clauses(tokens, [_place(start, found) for start in starts], extra)
 

@@ -234,14 +234,16 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
 
 
 def follow_up(run: RunConfig, spec: EnvSpec, algorithm: Algorithm, learner: Learner) -> FollowUp | None:
-    """What finds out what calls of tools are worth, where the run asks; and says so where it cannot."""
+    """What finds out what calls of tools are worth, where the run asks; says so where it cannot: no snapshots, or a
+    world that shifts in mid-run, since that of the rollouts would not."""
     learning = getattr(algorithm, "calls", None)
     if learning is None or learning.settings.share == 0:
         return None
     makers = list(build.env_factories(run, spec).values())
-    found = FollowUp(learning, makers, build.discount(run), (run.seed, learner.rank))
-    if not found.able and learner.rank == 0:
-        print(f"algorithm.calls: {run.env_name} has no snapshots, so the value of calls is learned only")
+    found = None if spec.shifts else FollowUp(learning, makers, build.discount(run), (run.seed, learner.rank))
+    if (found is None or not found.able) and learner.rank == 0:
+        why = "has no snapshots" if found else "shifts in mid-run"
+        print(f"algorithm.calls: {run.env_name} {why}, so the value of calls is learned only")
     return found
 
 

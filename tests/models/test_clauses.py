@@ -98,6 +98,17 @@ def test_features_come_back_from_replay_as_they_were(policy: Policy) -> None:
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
 
+def test_clauses_are_read_without_words_too(random_backbone: Path) -> None:
+    space = Binned(3).bind(gymnasium.spaces.Box(-1, 1, (1,)))
+    head = HeadSettings(reads=("pointers", "clauses"), width=32)
+    alone = Policy.build(PolicySettings(Pretrained(str(random_backbone)), head), space, ["front"], 0, seed=0)
+    features = alone.ground(seen(["red, 2 cents", "red, 40 cents"]))
+    packed = features.pack()
+    assert {name: (value.shape[1:], str(value.dtype)) for name, value in packed.items()} == alone.cached_features()
+    cheap, dear = alone.logits(features)[0]
+    assert not torch.allclose(cheap, dear)
+
+
 def test_a_saved_policy_decides_alike(policy: Policy, tmp_path: Path) -> None:
     policy.save_pretrained(tmp_path)
     loaded, asked = Policy.from_pretrained(tmp_path), seen([TEXT])

@@ -97,7 +97,8 @@ class Trunk(nn.Module):
             states, starts = encoded.tokens_BTD[last], prompt.words_BW[last]
             features.words, features.word_mask = word_states(states, starts, kept.words)
         if kept.clauses is not None:
-            features.clauses, features.clause_of = backbone.clauses(texts, kept.clauses, kept.words or 0)
+            features.clauses, which_BW = backbone.clauses(texts, kept.clauses, kept.words or 0)
+            features.clause_of = None if kept.words is None else which_BW
         if kept.visual:
             features.visual = encoded.visual_BVND.float().reshape(B, V, -1, backbone.hidden_size)
             features.cells = pointed.logits_BVSN.log_softmax(-1).reshape(B, features.places.shape[1], -1)
@@ -125,7 +126,7 @@ class Trunk(nn.Module):
             found |= {"words": ((kept.words, 2 * width), "float16"), "word_mask": ((kept.words,), "bool")}
         if kept.clauses is not None:
             found["clauses"] = ((kept.clauses, width + EXTRA), "float16")
-            found["clause_of"] = ((kept.words or 0,), "int16")
+            found |= {} if kept.words is None else {"clause_of": ((kept.words,), "int16")}
         if kept.visual:
             cells = self.backbone.grid[0] * self.backbone.grid[1]
             found |= {"visual": ((views, cells, width), "float16"), "cells": ((pointers, cells), "float16")}

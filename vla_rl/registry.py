@@ -45,6 +45,8 @@ ADAPTER = "vla_rl/Adapter-v0"
 
 GROUP = "group"
 """In the metadata of a component's field: the components that it takes are of this group, not of its own."""
+SETTINGS = "settings"
+"""In the metadata of a component's field: what it takes is a dataclass of settings, of one type, and no component."""
 RENAMED = {("algorithms", "parl"): "pa_rl"}
 """Names that configs and checkpoints of the last release have, by group, and what they are called now."""
 TASK_KEYS = ("env_name", "task_name", "name", "task")
@@ -206,10 +208,16 @@ def describe(component: Any, group: str) -> dict[str, Any]:
     kind = type(component)
     assert _is_component(component), component
     values = {
-        name: _plain(getattr(component, name), _group_of(kind, name, group), f"{kind.__name__}.{name}")
-        for name in parameters(kind)
+        name: _plain(_settings(component, field), _group_of(kind, name, group), f"{kind.__name__}.{name}")
+        for name, field in parameters(kind).items()
     }
     return {"type": name_of(kind, group), **values}
+
+
+def _settings(component: Any, field: dataclasses.Field) -> Any:
+    """The value of a component's field; a dataclass of settings as a mapping."""
+    value = getattr(component, field.name)
+    return dataclasses.asdict(value) if field.metadata.get(SETTINGS) and value is not None else value
 
 
 def name_of(component: type, group: str) -> str:

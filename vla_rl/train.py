@@ -108,6 +108,7 @@ def loop(folder: Path, state: TrainState, stop: Stop, told: Callbacks) -> tuple[
             if progress.step < settings.learning_starts or not state.ready():
                 progress.owed = 0.0
             state.algorithm.anneal(min(max(progress.step / settings.steps, elapsed), 1.0))
+            state.followed_up(made)
             with state.log.timed("learn"):
                 for batch in prefetcher.batches(int(progress.owed)):
                     state.log.update(state.learn(batch))

@@ -30,6 +30,7 @@ from vla_rl.replay import Batch, Own, ReplayBuffer, sample_mixed
 from vla_rl.report.drawn import shown
 from vla_rl.rollout.acting_statistics import ActingStatistics
 from vla_rl.rollout.actor import Actor
+from vla_rl.rollout.calls import FollowUp
 from vla_rl.rollout.collector import Collector
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.begun import Begun
@@ -92,6 +93,7 @@ class TrainState:
     own: Own
     evaluator: Evaluator
     acting: ActingStatistics
+    follow_up: FollowUp | None
     rng: np.random.Generator
     log: Log
     critic_health: str = ""
@@ -103,6 +105,8 @@ class TrainState:
         """End all environments, and what the tracker is told."""
         self.collector.close()
         self.evaluator.close()
+        if self.follow_up is not None:
+            self.follow_up.close()
         self.learner.close()
 
     @property
@@ -135,6 +139,12 @@ class TrainState:
     def explore(self, observation: dict[str, Any]) -> Decision:
         """What the environments whose turn it is are to do."""
         return self.algorithm.explore(observation, self.collector.turn)
+
+    def followed_up(self, made: int) -> None:
+        """What is due after so many decisions of finding out what calls of tools are worth, where the run asks."""
+        if self.follow_up is not None and self.progress.step >= self.run.train.learning_starts:
+            with self.log.timed("follow"):
+                self.log.update(self.follow_up(made))
 
     def learn(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Update from a batch; where rows are drawn by priority, those of this one get theirs."""
@@ -217,11 +227,26 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
             run.train.restarts,
         ),
         acting=acting,
+        follow_up=follow_up(run, spec, algorithm, learner),
         rng=rng,
         log=Log(
             folder, learner.accelerator, run.train.steps, run.env_name, learner.rank == 0, minutes=run.train.minutes
         ),
     )
+
+
+def follow_up(run: RunConfig, spec: EnvSpec, algorithm: Algorithm, learner: Learner) -> FollowUp | None:
+    """What finds out what calls of tools are worth, where the run asks; says so where it cannot: no snapshots, or a
+    world that shifts in mid-run, since that of the rollouts would not."""
+    learning = getattr(algorithm, "calls", None)
+    if learning is None or learning.settings.share == 0:
+        return None
+    makers = list(build.env_factories(run, spec).values())
+    found = None if spec.shifts else FollowUp(learning, makers, build.discount(run), (run.seed, learner.rank))
+    if (found is None or not found.able) and learner.rank == 0:
+        why = "has no snapshots" if found else "shifts in mid-run"
+        print(f"algorithm.calls: {run.env_name} {why}, so the value of calls is learned only")
+    return found
 
 
 def past(run: RunConfig, learner: Learner, begun: Begun | None) -> Past:

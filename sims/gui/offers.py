@@ -13,23 +13,32 @@ TEXTS: dict[str, tuple[tuple[str, str], ...]] = {
     "translate": (
         ("decode", "tells what a code means"), ("gloss", "tells the name of a code"),
         ("legend", "turns a code into a name"), ("cipher", "says what codes stand for"),
-        ("lexicon", "knows the names of codes"),
+        ("glossary", "gives the name for a code"), ("reader", "says which name a code has"),
+        ("keybook", "has names for all codes"), ("solve", "knows what a code means"),
+        ("lexicon", "knows the names of codes"), ("rosetta", "says what a code is"),
     ),
     "find": (
         ("locate", "says where a file is"), ("index", "tells the row of a file"), ("spot", "points at the file"),
-        ("scout", "looks for the file"), ("compass", "shows the way to a file"),
+        ("scout", "looks for the file"), ("finder", "shows where the file is"), ("seek", "gives the row of the file"),
+        ("tracker", "knows where a file is"), ("pilot", "shows the way to the row"),
+        ("compass", "shows the way to a file"), ("beacon", "tells where the file is"),
     ),
     "check": (
         ("verify", "says if this is the file"), ("peek", "looks if it is this one"), ("probe", "tests one file"),
-        ("confirm", "says yes or no of a file"), ("sounder", "tells of one file if it is it"),
+        ("confirm", "says yes or no of a file"), ("inspect", "tells if this file is it"),
+        ("judge", "says if one file is it"), ("assay", "tests if this is the one"),
+        ("tester", "says yes if this is it"), ("sounder", "tells of one file if it is it"),
+        ("gauge", "looks at one, says yes or no"),
     ),
     "idle": (
         ("oracle", "says how the day will be"), ("clerk", "tells of the weather"), ("chime", "says what day it is"),
-        ("echo", "says something kind"), ("almanac", "foretells the weather"),
+        ("echo", "says something kind"), ("herald", "tells what is new today"), ("jester", "tells a kind joke"),
+        ("sundial", "says how late it is"), ("barometer", "says how warm it will be"),
+        ("almanac", "foretells the weather"), ("bard", "says something of the day"),
     ),
 }  # fmt: skip
 """By kind: names and what is said of them. Those of kind `idle` are of no use."""
-HELD_OUT_TOOLS = frozenset(texts[-1][0] for texts in TEXTS.values())
+HELD_OUT_TOOLS = frozenset(name for texts in TEXTS.values() for name, _ in texts[-(len(texts) // 5) :])
 """Names, and what is said of them, that the split `train` never shows."""
 ODDS = (4, 2)
 """One call in so many fails, or `find` lies in one episode of so many, where a tool has that flaw."""

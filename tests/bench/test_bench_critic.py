@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from vla_rl import build, cli, config
-from vla_rl.bench.critic import Judged, _choices, _meet, judges_of, roll_out, summary, table
+from vla_rl.bench.critic import Judged, _choices, judges_of, summary, table
 from vla_rl.registry import ConfigError
+from vla_rl.rollout.branches import meet, roll_out
 from vla_rl.specs import VALIDATION_SEEDS
 from vla_rl.train import train
 
@@ -84,14 +85,16 @@ def test_rollouts_do_not_depend_on_how_many_run_together(trained: Path) -> None:
 
     def found(lanes: int) -> dict[tuple[int, int, int], tuple[float, int]]:
         envs = [make() for _ in range(lanes)]
-        met = [_meet(envs[0], policy, seed) for seed in VALIDATION_SEEDS[:2]]
+        for env in envs:
+            env.reset(seed=VALIDATION_SEEDS[0])
+        met = [meet(envs[0], policy, seed) for seed in VALIDATION_SEEDS[:2]]
         chosen = [_choices(policy, each.seen, 3, 0) for each in met]
         assert all(len(np.unique(tokens, axis=0)) == len(tokens) for tokens in chosen)
-        told = {job: rest for job, *rest in roll_out(envs, policy, met, chosen, 2, 0.9)}
+        told = {each.job: each for each in roll_out(envs, policy, met, chosen, 2, 0.9)}
         for env in envs:
             env.close()
         assert set(told) == {(s, a, r) for s in range(2) for a in range(len(chosen[s])) for r in range(2)}
-        return {job: (paid, steps) for job, (paid, steps) in told.items()}
+        return {job: (each.paid, each.steps) for job, each in told.items()}
 
     alone, together = found(1), found(5)
     assert alone == together

@@ -11,6 +11,7 @@ import warnings
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from vla_rl.algorithms import losses
 from vla_rl.algorithms.acting import Explorer
 from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.algorithms.augment import Augment
+from vla_rl.algorithms.calls import CallLearning
 from vla_rl.algorithms.configs import ActorCriticConfig
 from vla_rl.algorithms.constraints import ConstrainedScorer, Constraint
 from vla_rl.algorithms.critic import Critic, QScorer, follow, make_critic
@@ -51,6 +53,7 @@ class ActorCritic(ABC):
             `needs.reference` says so.
         rehearsal: what holds a trunk that trains to what it could.
         held: what other tasks show, where the actor is to stay as it is.
+        calls: which kinds of commands are calls of tools, bool; where `settings.calls` asks what those are worth.
     """
 
     settings: Any
@@ -63,6 +66,7 @@ class ActorCritic(ABC):
         reference: Policy | None = None,
         rehearsal: Rehearsal | None = None,
         held: HeldFrames | None = None,
+        calls: np.ndarray | None = None,
     ) -> None:
         self.rehearsal = rehearsal
         self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
@@ -88,6 +92,8 @@ class ActorCritic(ABC):
         self.actor_rates = ActorRates.of(policy, settings.actor_lr, settings.backbone_lr, settings.backbone_warmup)
         self.actor_optimizer = learner.optimizer(self.actor_rates.groups(policy), settings.actor_lr)
         self.constraint = None if settings.cost is None else Constraint(settings, policy, learner)
+        asked = settings.calls
+        self.calls = None if asked is None or calls is None else CallLearning(asked, calls, policy, learner)
         self.updates, self.trusted = 0, True
         self._warned = False
         self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
@@ -139,6 +145,9 @@ class ActorCritic(ABC):
         constraint = self.constraint
         if constraint is not None:
             metrics |= learner.in_memory(len(rows), lambda: constraint.update(rows, self._next_decisions(rows)))
+        if self.calls is not None:
+            limits = self.settings.sigma, self.settings.clip
+            metrics |= self.calls.update(self.critic, self.critic_optimizer, constraint, *limits)
         self.update_target()
         self.updates += 1
         if self.past_warmup and self.updates % self.settings.critic_updates == 0:
@@ -294,6 +303,8 @@ class ActorCritic(ABC):
             imitation = losses.imitation_loss(label_log_prob, rows.demo, demo_share)
             whole = loss + settings.bc_weight * imitation
             whole = whole if self.tether is None else whole + self.tether.pull(logits, rows)
+            if self.calls is not None and self.scorer is not None:
+                whole = whole + self.calls.preference(logits, rows.grounded, self.scorer, self.constraint)
             whole, metrics = remembered(whole, self.rehearsal, settings.rehearsal_weight, self.learner)
         norm = self.learner.step(whole, self.actor_optimizer, settings.clip)
         metrics |= {} if self.tether is None else self.tether.follow()
@@ -351,6 +362,7 @@ class ActorCritic(ABC):
             "trusted": self.trusted,
             **({} if self.rehearsal is None else {"rehearsal": self.rehearsal.state_dict()}),
             **({} if self.constraint is None else {"constraint": self.constraint.state_dict()}),
+            **({} if self.calls is None else {"calls": self.calls.state_dict()}),
             **({} if self.tether is None else {"tether": self.tether.state_dict()}),
         }
 
@@ -366,6 +378,8 @@ class ActorCritic(ABC):
             self.rehearsal.load_state_dict(state["rehearsal"])
         if self.constraint is not None and "constraint" in state:
             self.constraint.load_state_dict(state["constraint"])
+        if self.calls is not None:
+            self.calls.load_state_dict(state.get("calls", {}))
         if self.tether is not None:
             self.tether.load_state_dict(state.get("tether", {}))
 

@@ -18,7 +18,8 @@ from vla_rl.algorithms.setting_checks import (
     check_weights,
     known,
 )
-from vla_rl.registry import GROUP
+from vla_rl.registry import GROUP, SETTINGS
+from vla_rl.rewards.calls import CallValue
 from vla_rl.specs import ACTING, LOG_PROB, Signal, Truncation
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class ActorCriticConfig:
     cost: how the actor treats `info["cost"]`, with a separate critic: null ignores it; or a component, such as
         {type: price, c: 0.2}, {type: budget, limit: 1.0} or {type: lexicographic, epsilon: 0.05}. Where the best of
         several decisions is taken, success and cost both count.
+    calls: whether the value of calling a tool is found by trying with and without, such as {share: 0.02}; see
+        `vla_rl.rewards.calls.CallValue`. null: no.
     """
 
     gamma: Gamma = 0.9
@@ -125,6 +128,7 @@ class ActorCriticConfig:
     brightness: float = 0.0
     contrast: float = 0.0
     cost: Any = field(default=None, metadata={GROUP: "costs"})
+    calls: CallValue | None = field(default=None, metadata={SETTINGS: True})
 
     def __post_init__(self) -> None:
         check_gamma(self)
@@ -317,10 +321,10 @@ class Recap(ActorCriticConfig):
                 f"critic_share: recap's critic judges no decisions, so that none acts by it; use 0, got "
                 f"{self.critic_share}"
             )
-        if self.cost is not None:
+        if self.cost is not None or self.calls is not None:
             raise ValueError(
-                "cost: recap's critic judges no decisions, so that it cannot tell what one costs; use null, or take "
-                "pa_rl, awac or iql"
+                "cost, calls: recap's critic judges no decisions, so that it cannot tell what one costs or is worth; "
+                "use null, or take pa_rl, awac or iql"
             )
         if not 0.0 < self.share < 1.0 or self.told_weight <= 0:
             raise ValueError(f"share: in (0, 1); told_weight: above 0; got {self.share} and {self.told_weight}")

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from vla_rl.algorithms.configs import ActorCriticConfig
 from vla_rl.models import bounds
+from vla_rl.models.clauses import EXTRA, ClauseReader
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import SLOTS, cell_centres, cells_at
 from vla_rl.models.policy import Policy
@@ -89,6 +90,7 @@ class DecisionNet(nn.Module):
         slots: the K slots of a decision.
         views: for each slot of kind `place`, in order, the view that it points into.
         hidden_size: D. grid: of the visual tokens. reads_tokens: whether the frozen features hold the token sequence.
+        clause_size: X, of what a clause says, which is read too; 0 where it is not.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class DecisionNet(nn.Module):
         members: int = 2,
         width: int = 256,
         reads_tokens: bool = False,
+        clause_size: int = 0,
     ) -> None:
         super().__init__()
         self.members, self.width = members, width
@@ -108,13 +111,14 @@ class DecisionNet(nn.Module):
         for k, code in enumerate(codes):
             self.register_buffer(f"codes_{k}", code, persistent=False)
         self.slot_count = len(codes)
-        self.state = Ensemble(members, state_size, width)
+        self.reader = ClauseReader(clause_size) if clause_size else None
+        self.state = Ensemble(members, state_size + (self.reader.size if self.reader else 0), width)
         self.action = nn.ModuleList(Ensemble(members, code.shape[1], width) for code in codes)
         self.told = nn.ModuleDict()
         self._views: dict[str, int] = {}
         for k, slot in enumerate(slots):
             if slot.kind == "word":
-                self.told[str(k)] = Ensemble(members, 2 * hidden_size, width)
+                self.told[str(k)] = Ensemble(members, 2 * hidden_size + clause_size, width)
             elif slot.kind == "place":
                 assert slot.grid is not None, slot
                 self.told[str(k)] = Ensemble(members, SLOTS + hidden_size, width)
@@ -130,6 +134,10 @@ class DecisionNet(nn.Module):
         """The first layer, before anything bends it, [E, B * N, H]; the frozen features serve words and places."""
         B, N, K = tokens_BNK.shape
         assert self.slot_count == K, f"the critic knows {self.slot_count} slots, got {K}"
+        if self.reader is not None:
+            assert seen is not None, "clauses are read, but there are no features"
+            assert seen.clauses is not None, "features without clauses"
+            readout_BR = torch.cat([readout_BR, self.reader(seen.clauses)], 1)
         state_EBH = self.state(readout_BR.expand(self.members, -1, -1))
         if self.pool is not None:
             assert seen is not None, "the token sequence is read, but there are no features"
@@ -153,10 +161,9 @@ class DecisionNet(nn.Module):
         return F.silu(self.norm(self.hidden(x)))
 
     def _told(self, name: str, seen: Features, tokens_BN: Tensor) -> Tensor:
-        """What the frozen features tell of the chosen words, [B, N, 2 * D], or places, [B, N, S + D]."""
+        """What the frozen features tell of the chosen words, [B, N, 2 * D (+ X)], or places, [B, N, S + D]."""
         if name not in self._views:
-            assert seen.words is not None, "a slot of words, but no words"
-            return _chosen(seen.words, tokens_BN)
+            return _chosen(seen.worded, tokens_BN)
         assert seen.visual is not None, "a slot of places, but no visual tokens"
         view = self._views[name]
         rows_S = slice(view * SLOTS, (view + 1) * SLOTS)
@@ -233,6 +240,7 @@ def sizes_of(policy: Policy, slots: Sequence[Slot] | None = None) -> dict[str, A
         "hidden_size": policy.trunk.backbone.hidden_size,
         "grid": policy.trunk.backbone.grid,
         "reads_tokens": "tokens" in policy.settings.head.reads,
+        "clause_size": policy.trunk.backbone.hidden_size + EXTRA if policy.head.reader else 0,
     }
 
 

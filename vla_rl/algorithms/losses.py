@@ -71,6 +71,12 @@ def expectile_loss(error_B: Tensor, expectile: float, weight_B: Tensor) -> Tenso
     return (side * error_B.square() * weight_B).mean()
 
 
+def difference_loss(told_EB2: Tensor, found_B2: Tensor) -> Tensor:
+    """How far the difference of two decisions of a state, as each critic tells it, is from what was found: squared."""
+    told, found = told_EB2[..., 0] - told_EB2[..., 1], found_B2[:, 0] - found_B2[:, 1]
+    return (told - found).square().mean()
+
+
 def weighted_bc_loss(weights_BN: Tensor, log_prob_BN: Tensor) -> Tensor:
     """Imitate the candidates by their weights: -sum_i w_i log pi(c_i | s), mean over rows."""
     return -(weights_BN.detach() * log_prob_BN).sum(-1).mean()

@@ -11,24 +11,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 
 from vla_rl import build, config
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.config import RunConfig
-from vla_rl.envs import batched, earned
-from vla_rl.envs.history import History
-from vla_rl.evaluation.episodes import joined
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.rollout.actor import saved_algorithm
+from vla_rl.rollout.branches import can_go_back, meet, roll_out
 from vla_rl.runtime.checkpoint import locate
 from vla_rl.specs import VALIDATION_SEEDS
 
@@ -50,15 +47,6 @@ class Judged:
     returns: np.ndarray
     values: dict[str, np.ndarray]
     length: np.ndarray
-
-
-@dataclass(frozen=True)
-class Met:
-    """A state of an episode: its snapshot, what is seen there, and what the policy remembers once it has seen it."""
-
-    snapshot: dict[str, Any]
-    seen: dict[str, Any]
-    noted: np.ndarray | None
 
 
 def bench_critic(
@@ -95,18 +83,20 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
     (make,) = build.env_factories(run, spec).values()
     with ExitStack() as open_envs:
         envs = [open_envs.enter_context(closing(make())) for _ in range(min(LANES, states * decisions * rollouts))]
-        if not _can_go_back(envs[0]):
+        for env in envs:
+            env.reset(seed=VALIDATION_SEEDS[0])  # Gymnasium's wrappers insist on it
+        if not can_go_back(envs[0]):
             raise ConfigError(f"env.id: {run.env.id} has no `snapshot` and `restore`, which bench critic goes back by")
-        met = [_meet(envs[0], policy, seed) for seed in VALIDATION_SEEDS[:states]]
+        met = [meet(envs[0], policy, seed) for seed in VALIDATION_SEEDS[:states]]
         chosen = [_choices(policy, each.seen, decisions, number) for number, each in enumerate(met)]
         returns = np.full((states, decisions, rollouts), np.nan)
         length = np.zeros(returns.shape)
-        for job, paid, taken in roll_out(envs, policy, met, chosen, rollouts, gamma):
-            returns[job], length[job] = paid, taken
+        for each in roll_out(envs, policy, met, chosen, rollouts, gamma):
+            returns[each.job], length[each.job] = each.paid, each.steps
     values = {name: np.full(returns.shape[:2], np.nan) for name in judges}
-    for number, (each, tokens) in enumerate(zip(met, chosen, strict=True)):
+    for number, (state, tokens) in enumerate(zip(met, chosen, strict=True)):
         with torch.no_grad():
-            grounded = policy.ground(each.seen)
+            grounded = policy.ground(state.seen)
         for name, scorer in judges.items():
             values[name][number, : len(tokens)] = scorer(grounded, torch.from_numpy(tokens)[None])[0].numpy()
     with np.errstate(invalid="ignore"):
@@ -131,29 +121,6 @@ def judges_of(run: RunConfig, policy: Policy) -> tuple[dict[str, Scorer], float]
     return found, settings.needs.gamma
 
 
-def _can_go_back(env: gymnasium.Env) -> bool:
-    return all(hasattr(env.unwrapped, name) for name in ("snapshot", "restore"))
-
-
-def _meet(env: gymnasium.Env, policy: Policy, seed: int) -> Met:
-    """A state of the policy's episode of this seed, any of them as likely."""
-    rng, history = np.random.default_rng(seed), History(1)
-    observation, _ = env.reset(seed=seed)
-    kept: Met | None = None
-    for step in range(1_000_000):
-        seen = history.push(batched(observation), np.array([step == 0]))
-        here = rng.random() < 1 / (step + 1)
-        snapshot = env.unwrapped.snapshot() if here else {}  # type: ignore[attr-defined]
-        tokens, noted = _sample(policy, seen, [rng])
-        history.remember(noted)
-        kept = Met(snapshot, seen, noted) if here else kept
-        observation, _, terminated, truncated, _ = env.step(tokens[0])
-        if terminated or truncated:
-            break
-    assert kept is not None
-    return kept
-
-
 def _choices(policy: Policy, seen: dict[str, Any], most: int, seed: int) -> np.ndarray:
     """At most so many different decisions of the policy, int64 [A, K]."""
     noise = torch.from_numpy(np.random.default_rng(seed).random((1, DRAWS * most, len(policy.slots)))).float()
@@ -161,68 +128,6 @@ def _choices(policy: Policy, seen: dict[str, Any], most: int, seed: int) -> np.n
         tokens = policy.sample(policy.encode(seen), DRAWS * most, noise.clamp(1e-6, 1 - 1e-6))[0].numpy()
     _, first = np.unique(tokens, axis=0, return_index=True)
     return tokens[np.sort(first)][:most]
-
-
-def roll_out(
-    envs: Sequence[gymnasium.Env],
-    policy: Policy,
-    met: Sequence[Met],
-    chosen: Sequence[np.ndarray],
-    rollouts: int,
-    gamma: float,
-) -> Iterator[tuple[tuple[int, int, int], float, int]]:
-    """Each of the `chosen` decisions [A, K] of each state, carried out so often and followed by the policy's
-    samples: which (state, decision, rollout), its discounted return, and how many decisions the episode had left."""
-    jobs = ((s, a, r) for s, tokens in enumerate(chosen) for a in range(len(tokens)) for r in range(rollouts))
-    running: dict[int, _Rollout] = {}
-    for env in envs:
-        env.reset(seed=VALIDATION_SEEDS[0])  # Gymnasium's wrappers insist on it
-    while True:
-        for lane, env in enumerate(envs):
-            if lane not in running and (job := next(jobs, None)) is not None:
-                env.unwrapped.restore(met[job[0]].snapshot)  # type: ignore[attr-defined]
-                running[lane] = _Rollout(job, np.random.default_rng([job[0], job[2]]), chosen[job[0]][job[1]])
-                running[lane].history.remember(met[job[0]].noted)
-        if not running:
-            return
-        waiting = [each for each in running.values() if each.decision is None]
-        if waiting:
-            tokens, noted = _sample(policy, joined([each.seen for each in waiting]), [each.rng for each in waiting])
-            for row, each in enumerate(waiting):
-                each.decision = tokens[row]
-                each.history.remember(None if noted is None else noted[row : row + 1])
-        for lane, each in list(running.items()):
-            observation, reward, terminated, truncated, info = envs[lane].step(each.decision)
-            each.seen = each.history.push(batched(observation), np.array([False]))
-            each.decision, each.paid = None, each.paid + gamma**each.steps * earned(reward, info)
-            each.steps += 1
-            if terminated or truncated:
-                yield each.job, each.paid, each.steps
-                del running[lane]
-
-
-@dataclass
-class _Rollout:
-    """One under way. decision: the next one, where that is known. paid: the discounted return so far."""
-
-    job: tuple[int, int, int]
-    rng: np.random.Generator
-    decision: np.ndarray | None
-    history: History = dataclasses.field(default_factory=lambda: History(1))
-    seen: dict[str, Any] = dataclasses.field(default_factory=dict)
-    paid: float = 0.0
-    steps: int = 0
-
-
-@torch.no_grad()
-def _sample(
-    policy: Policy, seen: dict[str, Any], rngs: Sequence[np.random.Generator]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """A decision of the policy a row, int64 [B, K], by each row's own random numbers; and what is remembered then."""
-    noise = np.stack([rng.random((1, len(policy.slots))) for rng in rngs])
-    features = policy.encode(seen)
-    tokens = policy.sample(features, 1, torch.from_numpy(noise).float().clamp(1e-6, 1 - 1e-6))[:, 0].numpy()
-    return tokens, features.noted
 
 
 def summary(judged: Judged) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-READS = ("pointers", "words", "tokens")
+READS = ("pointers", "words", "clauses", "tokens")
 MOST_STACK, MOST_VIEWS, MOST_WIDTH, MOST_DEPTH, MOST_TOKENS = 64, 64, 1 << 20, 64, 1 << 13
 """Frames of a stack, cameras, numbers of a layer or a state, layers, and tokens or words: beyond any that is of use."""
 Trainable = Literal["head", "lora", "all"]
@@ -17,9 +17,11 @@ class HeadSettings:
     """The action-token head.
 
     reads: "pointers" (places, confidences, their differences), and optionally what the head attends to: the "words" of
-        the text, or the whole token sequence of images and text ("tokens").
+        the text, what it says in each of its "clauses", with the numbers stated there (the critic reads these, too), or
+        the whole token sequence of images and text ("tokens").
     width, depth: of its MLP. dropout: used only during the supervised start.
     text_tokens: maximum tokens of an instruction, if it reads "tokens". words: maximum words, if it reads "words".
+    clauses: maximum clauses, if it reads "clauses".
     advantage: whether it is conditioned on a decision being good or not, see `Policy.condition`; set by the algorithms
         that need it.
     """
@@ -30,20 +32,22 @@ class HeadSettings:
     dropout: float = 0.0
     text_tokens: int = 128
     words: int = 24
+    clauses: int = 16
     advantage: bool = False
 
     def __post_init__(self) -> None:
         if "pointers" not in self.reads or set(self.reads) - set(READS):
             raise ValueError(f"reads must be pointers, and may be {' and '.join(READS[1:])}; got {list(self.reads)}")
-        if self.width < 8 or self.width % 8 or min(self.depth, self.text_tokens, self.words) < 1:
+        if self.width < 8 or self.width % 8 or min(self.depth, self.text_tokens, self.words, self.clauses) < 1:
             raise ValueError(
-                "width must be a positive multiple of 8, depth, text_tokens and words at least 1; "
-                f"got {self.width}, {self.depth}, {self.text_tokens}, {self.words}"
+                "width must be a positive multiple of 8, depth, text_tokens, words and clauses at least 1; "
+                f"got {self.width}, {self.depth}, {self.text_tokens}, {self.words}, {self.clauses}"
             )
-        if self.width > MOST_WIDTH or self.depth > MOST_DEPTH or max(self.text_tokens, self.words) > MOST_TOKENS:
+        texts = (self.text_tokens, self.words, self.clauses)
+        if self.width > MOST_WIDTH or self.depth > MOST_DEPTH or max(texts) > MOST_TOKENS:
             raise ValueError(
-                f"width: at most {MOST_WIDTH}, depth: {MOST_DEPTH}, text_tokens and words: {MOST_TOKENS}; got "
-                f"{self.width}, {self.depth}, {self.text_tokens}, {self.words}"
+                f"width: at most {MOST_WIDTH}, depth: {MOST_DEPTH}, text_tokens, words and clauses: {MOST_TOKENS}; got "
+                f"{self.width}, {self.depth}, {', '.join(map(str, texts))}"
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1); got {self.dropout}")

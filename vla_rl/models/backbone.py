@@ -23,6 +23,7 @@ from transformers.utils import cached_file, logging
 
 from vla_rl.models import bounds
 from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known to the Auto classes
+from vla_rl.models.clauses import ClauseTexts, clause_features
 from vla_rl.models.families import attention_of, check_takes_pictures, family_of, image_size_of
 from vla_rl.models.pointers import MENTIONS, SLOTS
 from vla_rl.models.prompts import PromptStyle, chat_frame, find_chat_template, last_tokens, plain_frame
@@ -115,6 +116,7 @@ class Backbone(nn.Module):
         self._frames: dict[int, tuple[list[int], list[int]]] = {}
         self._texts: OrderedDict[str, _Tokenised] = OrderedDict()
         self._prompts: OrderedDict[tuple, Prompt] = OrderedDict()
+        self._clauses: ClauseTexts | None = None
         self._siblings: dict[int, Backbone] = {}  # in a dict, so that theirs are not parameters of this one too
 
     @classmethod
@@ -295,6 +297,12 @@ class Backbone(nn.Module):
         tokens_BTD = self._family.read(self.model.model, prompt.ids_BT, mask_BT, seen, extras)
         index_BSD = prompt.slots_BS[..., None].expand(-1, -1, self.hidden_size)
         return Encoded(tokens_BTD, prompt.mask_BT, visual_BVND, tokens_BTD.gather(1, index_BSD))
+
+    def clauses(self, texts: Sequence[str], most: int, words: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What texts say clause by clause, see `clause_features`."""
+        self._clauses = self._clauses or ClauseTexts(self.tokenizer)
+        read = [self._clauses(text) for text in texts]
+        return clause_features(read, self.model.get_input_embeddings().weight, most, words)
 
     def look(self, pixels_BV3HW: torch.Tensor) -> torch.Tensor:
         """The image tokens alone: [B, V, N, D], as in `Encoded.visual_BVND`."""

@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from vla_rl.models import remembered as tracks
 from vla_rl.models.pointers import MENTIONS, SLOTS
 from vla_rl.specs import REMEMBERED, STATE
 
 _MASKS = ("mask", "word_mask")
+_INDEX = "clause_of"
 _STORED = {
     "places": torch.float32, "extents": torch.float32, "confidence": torch.float32,
     "remembered": torch.float32, "tokens": torch.float16, "visual": torch.float16, "cells": torch.float16,
-    "words": torch.float16,
+    "words": torch.float16, "clauses": torch.float16, _INDEX: torch.int16,
 }  # fmt: skip
 
 
@@ -54,6 +56,10 @@ class Features:
     alone has seen whether more follows; in the newest view's sequence. 0 where there is no word."""
     word_mask: torch.Tensor | None = None
     """bool [B, W]; False where the text has no such word."""
+    clauses: torch.Tensor | None = None
+    """float32 [B, C, X], what is said in each clause of the text, see `clauses.py`; 0 where there is none."""
+    clause_of: torch.Tensor | None = None
+    """int64 [B, W], which of the clauses each word is of; C where of none."""
     remembered: torch.Tensor | None = None
     """float32 [B, C, M, K, 4], where things may be by all that was seen in the episode so far; no gradient."""
     peaks: torch.Tensor | None = None
@@ -88,6 +94,16 @@ class Features:
         gap_BXS2 = points_BX2.unsqueeze(2) - self.places[:, None, slots]
         reach_B1S2 = self.extents[:, None, slots] + margin
         return torch.exp(-0.5 * (gap_BXS2 / reach_B1S2).square().sum(-1)) * self.confidence[:, None, slots]
+
+    @property
+    def worded(self) -> torch.Tensor:
+        """Of each word its states and, where clauses are read, what its clause says, [B, W, 2 * D (+ X)]."""
+        assert self.words is not None, "features without words"
+        if self.clauses is None or self.clause_of is None:
+            return self.words
+        padded_BCX = functional.pad(self.clauses, (0, 0, 0, 1))
+        said_BWX = padded_BCX.gather(1, self.clause_of.unsqueeze(-1).expand(-1, -1, padded_BCX.shape[-1]))
+        return torch.cat([self.words, said_BWX], -1)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Features]) -> Features:
@@ -151,7 +167,8 @@ class Features:
             state = torch.zeros(len(packed["places"]), 0)
         state = torch.as_tensor(state).float()
         values = {name: torch.as_tensor(value).to(state.device, non_blocking=True) for name, value in packed.items()}
-        return cls(state=state, **{name: v if name in _MASKS else v.float() for name, v in values.items()})
+        whole = {_INDEX: torch.Tensor.long} | dict.fromkeys(_MASKS, torch.Tensor.bool)
+        return cls(state=state, **{name: whole.get(name, torch.Tensor.float)(v) for name, v in values.items()})
 
     def _map(self, change: Any) -> Features:
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from vla_rl.config.policy import HeadSettings
+from vla_rl.models.clauses import EXTRA, ClauseReader
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import MENTIONS, SLOTS, cell_centres, cells_at
 from vla_rl.specs import Slot
@@ -47,13 +48,17 @@ class ActionHead(nn.Module):
         super().__init__()
         self.settings, self.slots = settings, tuple(slots)
         width = settings.width
+        clause_size = hidden_size + EXTRA if "clauses" in settings.reads else 0
+        self.reader = ClauseReader(clause_size) if clause_size else None
+        readout_size += 0 if self.reader is None else self.reader.size
         layers: list[nn.Module] = []
         for i in range(settings.depth):
             layers += [nn.Linear(readout_size if i == 0 else width, width), nn.SiLU(), nn.Dropout(settings.dropout)]
         self.trunk = nn.Sequential(*layers)
         self.queries = nn.Parameter(torch.empty(len(slots), width))
+        word_size = 2 * hidden_size + clause_size
         self.attend = Attend(width, hidden_size) if "tokens" in settings.reads else None
-        self.attend_words = Attend(width, 2 * hidden_size) if "words" in settings.reads else None
+        self.attend_words = Attend(width, word_size) if "words" in settings.reads else None
         self._plain = [k for k, slot in enumerate(slots) if slot.kind not in ("place", "word")]
         self._place = [k for k, slot in enumerate(slots) if slot.kind == "place"]
         self._word = [k for k, slot in enumerate(slots) if slot.kind == "word"]
@@ -64,7 +69,7 @@ class ActionHead(nn.Module):
             PlaceHead(width, hidden_size, slots[k], view, backbone_grid)
             for k, view in zip(self._place, place_views, strict=True)
         )
-        self.words = nn.ModuleList(WordHead(width, hidden_size, slots[k].choices) for k in self._word)
+        self.words = nn.ModuleList(WordHead(width, word_size, slots[k].choices) for k in self._word)
         initialise(self)
         self.advantage: nn.Parameter | None = None
         if settings.advantage:
@@ -85,6 +90,9 @@ class ActionHead(nn.Module):
             return self._logits(readout_BR, features, good_B)
 
     def _logits(self, readout_BR: torch.Tensor, features: Features, good_B: torch.Tensor | None) -> list[torch.Tensor]:
+        if self.reader is not None:
+            assert features.clauses is not None, "features without clauses"
+            readout_BR = torch.cat([readout_BR, self.reader(features.clauses)], 1)
         x_BW = self.trunk[0](readout_BR)
         if self.advantage is not None:  # before anything is bent, so that what is good depends on what is seen
             x_BW = x_BW + self._told(good_B)
@@ -94,9 +102,8 @@ class ActionHead(nn.Module):
             assert features.mask is not None, "features without a mask"
             x_BKW = x_BKW + self.attend(x_BKW, features.tokens, features.mask)
         if self.attend_words is not None:
-            assert features.words is not None, "features without words"
             assert features.word_mask is not None, "features without a mask of words"
-            x_BKW = x_BKW + self.attend_words(x_BKW, features.words, features.word_mask)
+            x_BKW = x_BKW + self.attend_words(x_BKW, features.worded, features.word_mask)
         found: dict[int, torch.Tensor] = {}
         if self._plain:
             plain_BKC = torch.einsum("bkw,kwc->bkc", x_BKW[:, self._plain], self.weight) + self.bias
@@ -203,21 +210,23 @@ class PlaceHead(nn.Module):
 
 
 class WordHead(nn.Module):
-    """Logits over the words of the text, by attention to their hidden states; ABSENT where there is no such word."""
+    """Logits over the words of the text, by attention to what is known of each; ABSENT where there is no such word.
 
-    def __init__(self, width: int, hidden_size: int, choices: int) -> None:
+    word_size: the length of a row of `Features.worded`.
+    """
+
+    def __init__(self, width: int, word_size: int, choices: int) -> None:
         super().__init__()
         self.choices = choices
-        self.norm = nn.LayerNorm(2 * hidden_size)
+        self.norm = nn.LayerNorm(word_size)
         self.query = nn.Linear(width, _KEY)
-        self.key = nn.Linear(2 * hidden_size, _KEY)
-        self.prior = nn.Linear(2 * hidden_size, 1, bias=False)
+        self.key = nn.Linear(word_size, _KEY)
+        self.prior = nn.Linear(word_size, 1, bias=False)
 
     def forward(self, x_BW: torch.Tensor, features: Features) -> torch.Tensor:
         """float32 [B, choices]."""
-        assert features.words is not None, "features without words"
         assert features.word_mask is not None, "features without a mask of words"
-        words_BCD = self.norm(features.words[:, : self.choices])
+        words_BCD = self.norm(features.worded[:, : self.choices])
         logits_BC = torch.einsum("be,bce->bc", self.query(x_BW), self.key(words_BCD)) / math.sqrt(_KEY)
         logits_BC = logits_BC + self.prior(words_BCD)[..., 0]
         return logits_BC.masked_fill(~features.word_mask[:, : self.choices], ABSENT)

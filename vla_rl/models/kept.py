@@ -17,12 +17,13 @@ class Kept:
     """What is kept beside places, extents and confidences; the rest of `Features` is None.
 
     text_tokens: the token sequence, padded to what an instruction of so many tokens needs. words: so many words' hidden
-    states. visual: the image tokens, and which of them each pointer weighs. peaks: what pointers think possible, which
-    is remembered.
+    states. clauses: what so many clauses say. visual: the image tokens, and which of them each pointer weighs. peaks:
+    what pointers think possible, which is remembered.
     """
 
     text_tokens: int | None = None
     words: int | None = None
+    clauses: int | None = None
     visual: bool = False
     peaks: bool = False
 
@@ -36,6 +37,7 @@ class Kept:
         return cls(
             text_tokens=settings.head.text_tokens if "tokens" in reads else None,
             words=max(words, default=None),
+            clauses=settings.head.clauses if "clauses" in reads else None,
             visual=any(slot.kind == "place" for slot in slots),
             peaks=settings.remembers,
         )

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from vla_rl.models.backbone import Backbone
+from vla_rl.models.clauses import EXTRA
 from vla_rl.models.features import Features
 from vla_rl.models.kept import Columns, Kept
 from vla_rl.models.pointers import MENTIONS, SLOTS, Pointers, peaks
@@ -102,6 +103,9 @@ class Trunk(nn.Module):
             last = torch.arange(1, B + 1, device=state.device) * (V // beside) - 1
             states, starts = encoded.tokens_BTD[last], prompt.words_BW[last]
             features.words, features.word_mask = word_states(states, starts, kept.words)
+        if kept.clauses is not None:
+            features.clauses, which_BW = backbone.clauses(texts, kept.clauses, kept.words or 0)
+            features.clause_of = None if kept.words is None else which_BW
         if kept.visual:
             features.visual = encoded.visual_BVND.float().reshape(B, V, -1, backbone.hidden_size)
             features.cells = pointed.logits_BVSN.log_softmax(-1).reshape(B, features.places.shape[1], -1)
@@ -128,6 +132,9 @@ class Trunk(nn.Module):
             found |= {"tokens": ((length, width), "float16"), "mask": ((length,), "bool")}
         if kept.words is not None:
             found |= {"words": ((kept.words, 2 * width), "float16"), "word_mask": ((kept.words,), "bool")}
+        if kept.clauses is not None:
+            found["clauses"] = ((kept.clauses, width + EXTRA), "float16")
+            found |= {} if kept.words is None else {"clause_of": ((kept.words,), "int16")}
         if kept.visual:
             cells = self.backbone.grid[0] * self.backbone.grid[1]
             found |= {"visual": ((views, cells, width), "float16"), "cells": ((pointers, cells), "float16")}

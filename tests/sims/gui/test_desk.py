@@ -11,8 +11,10 @@ import pytest
 
 import sims  # noqa: F401  (registers the environments)
 from sims.gui import offers, themes
+from sims.gui.tasks.desk import CODED, NAMED, Desk
+from sims.observe import INSTRUCTION_LENGTH
 from sims.screen.interaction import Gesture
-from vla_rl.specs import IMAGES, TASK
+from vla_rl.specs import IMAGES, TASK, words_of
 
 SCREEN = IMAGES + "screen"
 PLAIN: dict[str, Any] = {"unreadable": 1.0, "coded": 0.0, "flawed": 0.0, "budgeted": 0.0}
@@ -77,6 +79,19 @@ def test_prices_flaws_budgets_and_tools_are_drawn_and_said() -> None:
         assert env.observation_space.contains(env.reset(seed=seed)[0])
     assert {int(one or other) for one, other in prices} >= {2, 5, 10, 20, 40}
     assert (len(flaws), budgets) == (3, {"10", "30", "60"})
+
+
+def test_the_longest_instruction_can_be_shown_and_every_name_be_copied() -> None:
+    said, words = "", 0
+    for kind, texts in offers.TEXTS.items():
+        listed = [
+            offers.ToolText(kind, *text, price=40, **flaw) for text in texts for flaw in ({"fails": 4}, {"turns": 3})
+        ]
+        said += "; " + max((tool.said for tool in listed), key=len)
+        words = max(words, max(len(words_of(tool.said)) for tool in listed))
+    longest = max((text.format("x" * 8) for text in (*NAMED, *CODED)), key=len) + "; pay at most 60 cents"
+    assert len(longest + said) <= INSTRUCTION_LENGTH
+    assert len(words_of(longest)) + 3 * words < Desk.interaction.words  # the last tool's name, after three others
 
 
 def test_answers_build_on_each_other() -> None:

@@ -19,10 +19,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla_rl.models.backbone import Backbone, Encoded, Prompt
+from vla_rl.models.backbone import Backbone, Encoded
 from vla_rl.models.pointers import MENTIONS, Pointed, Pointers, cells_at
 from vla_rl.models.processor import pixels_to_floats
-from vla_rl.models.prompts import word_states
+from vla_rl.models.prompts import Prompt, word_states
 from vla_rl.models.slot_tokens import keep_slot_rows, train_slot_rows
 from vla_rl.models.tiny import ANSWER, END
 

@@ -26,7 +26,7 @@ from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known 
 from vla_rl.models.clauses import ClauseTexts, clause_features
 from vla_rl.models.families import attention_of, check_takes_pictures, family_of, image_size_of
 from vla_rl.models.pointers import MENTIONS, SLOTS
-from vla_rl.models.prompts import PromptStyle, chat_frame, find_chat_template, last_tokens, plain_frame
+from vla_rl.models.prompts import Prompt, PromptStyle, chat_frame, find_chat_template, last_tokens, plain_frame
 from vla_rl.models.sight import check_sees
 from vla_rl.models.slot_tokens import POINTER_TOKEN, SELF_TOKEN, add_slot_tokens
 from vla_rl.paths import SUMS, write_sums
@@ -38,21 +38,6 @@ _CACHED_TEXTS, _CACHED_PROMPTS = 4096, 64
 _PREPROCESSOR = "preprocessor_config.json"
 _STYLE = "vla_rl_prompt"
 """The key of it that tells the style of the prompt."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Token ids of a batch of instructions, ready for the model."""
-
-    ids_BT: torch.Tensor
-    """int64."""
-    mask_BT: torch.Tensor
-    """int64; 0 on the padding."""
-    slots_BS: torch.Tensor
-    """int64 positions of the `<ptr>` tokens and of `<self>`."""
-    words_BW: torch.Tensor
-    """int64 positions of the last token of each word, as `specs.words_of` counts words; -1 where there are fewer."""
-    views: int
 
 
 @dataclass

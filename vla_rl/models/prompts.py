@@ -3,13 +3,14 @@
 "plain": the tokens that the family puts around an image, and nothing else. "chat": a user's turn in the model's own
 chat template, after which the model would answer; there the slots stand.
 
-Shapes: B batch, T tokens, W words, D width of the language model.
+Shapes: B batch, T tokens, S slots, W words, D width of the language model.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,21 @@ Frame = tuple[list[int], list[int]]
 """Token ids before the instruction, images included, and those between it and the slots."""
 _MARK = "INSTRUCTION"
 _TEMPLATE = "chat_template.json"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids of a batch of instructions, ready for the model."""
+
+    ids_BT: torch.Tensor
+    """int64."""
+    mask_BT: torch.Tensor
+    """int64; 0 on the padding."""
+    slots_BS: torch.Tensor
+    """int64 positions of the `<ptr>` tokens and of `<self>`."""
+    words_BW: torch.Tensor
+    """int64 positions of the last token of each word, as `specs.words_of` counts words; -1 where there are fewer."""
+    views: int
 
 
 def plain_frame(tokenizer: Any, family: Family, image: list[int], views: int) -> Frame:

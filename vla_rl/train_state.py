@@ -112,6 +112,7 @@ class TrainState:
     def batch(self) -> Batch:
         """A batch by shares: demonstrations and own experience."""
         needs = self.needs
+        self.demos.reconsider()
         return sample_mixed(
             self.replay,
             self.demos,
@@ -122,6 +123,7 @@ class TrainState:
             following=needs.following,
             to_end=needs.to_end,
             one_step=needs.one_step,
+            going_on=needs.going_on,
             images=not (self.policy.frozen_trunk and self.cache.cached),
             own=self.own,
         )
@@ -174,6 +176,7 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     with taking_memory("algorithm"):
         algorithm = run.algorithm.build(policy=policy, learner=learner, **parts)
     cache = feature_cache.choose(chosen, spec.observation, policy)
+    book = build.credit_book(run)
     replay = build.replay(
         run,
         spec,
@@ -182,8 +185,9 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
         run.train.num_envs,
         folder=folder / "replay" / str(learner.rank),
         cached=cache.cached,
+        book=book,
     )
-    demos = build.demo_replay(run, spec, policy, shown, cache.cached)
+    demos = build.demo_replay(run, spec, policy, shown, cache.cached, book)
     build.check_returns(run, spec, demos)
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
     dealt = lanes(build.env_factories(run, spec, past=past(run, learner, begun)), run.train.num_envs)

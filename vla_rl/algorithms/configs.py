@@ -11,6 +11,7 @@ from vla_rl.algorithms.setting_checks import (
     Gamma,
     check_budget,
     check_cost,
+    check_credit,
     check_gamma,
     check_positive,
     check_share,
@@ -18,7 +19,8 @@ from vla_rl.algorithms.setting_checks import (
     known,
 )
 from vla_rl.registry import GROUP
-from vla_rl.specs import ACTING, LOG_PROB, Signal, Truncation
+from vla_rl.rewards.credit import Backup
+from vla_rl.specs import ACTING, LOG_PROB, REWARD, Signal, Truncation
 
 if TYPE_CHECKING:
     from vla_rl.algorithms.algorithm import Algorithm, Scorer
@@ -82,6 +84,8 @@ class ActorCriticConfig:
     cost: how the actor treats `info["cost"]`, with a separate critic: null ignores it; or a component, such as
         {type: price, c: 0.2}, {type: budget, limit: 1.0} or {type: lexicographic, epsilon: 0.05}. Where the best of
         several decisions is taken, success and cost both count.
+    credit: which decisions a return is due to: null for the settings above; or a component, such as
+        {type: lambda, decay: 0.9} or {type: milestones}. Where it says what `mc_weight` is, that counts.
     """
 
     gamma: Gamma = 0.9
@@ -119,10 +123,14 @@ class ActorCriticConfig:
     brightness: float = 0.0
     contrast: float = 0.0
     cost: Any = field(default=None, metadata={GROUP: "costs"})
+    credit: Any = field(default=None, metadata={GROUP: "credits"})
 
     def __post_init__(self) -> None:
         check_gamma(self)
         check_cost(self)
+        check_credit(self)
+        if self.credit is not None and self.credit.backup.mc_weight is not None:
+            object.__setattr__(self, "mc_weight", self.credit.backup.mc_weight)
         check_budget(self, "kl_budget")
         check_budget(self, "held_budget")
         for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share", "critic_share"):
@@ -148,14 +156,20 @@ class ActorCriticConfig:
     @property
     def needs(self) -> Needs:
         """What it asks of the run."""
+        backup = Backup() if self.credit is None else self.credit.backup
+        columns = () if self.credit is None else self.credit.columns
         return Needs(
             batch_size=self.batch_size,
             demo_share=self.demo_share,
             gamma=known(self.gamma),
             truncation=self.truncation,
-            finished_only=self.returns_alone,
+            # What rewards count for is known once an episode has ended.
+            finished_only=self.returns_alone or any(each.name == REWARD for each in columns),
             following="cut" if self.returns_alone else True,
             to_end=self.mc_weight,
+            n_step=backup.n_step,
+            going_on=backup.going_on,
+            credit=self.credit if columns else None,
             value_range=self.value_range,
             augments=bool(self.shift or self.brightness or self.contrast),
             shifts=self.shift > 0,
@@ -354,7 +368,8 @@ class FilteredBc:
     greedy_share: float = 0.0
     rehearsal_weight: float = 1.0
     refused: ClassVar = {
-        "cost": "filtered_bc has no critic, so that it cannot tell what a decision costs; take pa_rl, awac or iql"
+        "cost": "filtered_bc has no critic, so that it cannot tell what a decision costs; take pa_rl, awac or iql",
+        "credit": "filtered_bc imitates episodes as a whole, whatever a decision did; take pa_rl, awac, iql or recap",
     }
 
     def __post_init__(self) -> None:

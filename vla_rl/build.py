@@ -253,7 +253,8 @@ def signals(run: RunConfig) -> tuple[Signal, ...]:
 def credit_book(run: RunConfig) -> CreditBook | None:
     """What the run's estimator of credit will know; None where it has none that works something out."""
     needs = run.algorithm.needs
-    return None if needs.credit is None else needs.credit.book(discount(run), needs.truncation)
+    works = needs.credit is not None and needs.credit.columns
+    return needs.credit.book(discount(run), needs.truncation) if works else None
 
 
 def listeners(run: RunConfig, book: CreditBook | None = None) -> list[EpisodeListener]:

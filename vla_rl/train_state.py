@@ -31,6 +31,7 @@ from vla_rl.report.drawn import shown
 from vla_rl.rollout.acting_statistics import ActingStatistics
 from vla_rl.rollout.actor import Actor
 from vla_rl.rollout.collector import Collector
+from vla_rl.rollout.resets import ResetCredit
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.begun import Begun
 from vla_rl.runtime.lane_seeds import lane_seeds
@@ -93,6 +94,7 @@ class TrainState:
     acting: ActingStatistics
     rng: np.random.Generator
     log: Log
+    resets: ResetCredit | None = None
     critic_health: str = ""
     warned: set[str] = field(default_factory=set)
     progress: Progress = field(default_factory=Progress)
@@ -102,6 +104,8 @@ class TrainState:
         """End all environments, and what the tracker is told."""
         self.collector.close()
         self.evaluator.close()
+        if self.resets is not None:
+            self.resets.close()
         self.learner.close()
 
     @property
@@ -135,7 +139,11 @@ class TrainState:
 
     def explore(self, observation: dict[str, Any]) -> Decision:
         """What the environments whose turn it is are to do."""
-        return self.algorithm.explore(observation, self.collector.turn)
+        turn = self.collector.turn
+        decision = self.algorithm.explore(observation, turn)
+        if self.resets is None:
+            return decision
+        return self.resets.told(decision, observation, cast("VectorEnvs", self.collector.envs), turn, self.replay.added)
 
     def learn(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Update from a batch; where rows are drawn by priority, those of this one get theirs."""
@@ -189,6 +197,9 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     )
     demos = build.demo_replay(run, spec, policy, shown, cache.cached, book)
     build.check_returns(run, spec, demos)
+    resets = ResetCredit.of(run, build.env_factories(run, spec).values(), policy)
+    if resets and given:
+        raise ConfigError("algorithm.credit: resets need environments that the run makes; these were given to it")
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
     dealt = lanes(build.env_factories(run, spec, past=past(run, learner, begun)), run.train.num_envs)
     seeds, spare = lane_seeds(run.seed, run.train.num_envs, learner, folder)
@@ -223,6 +234,7 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
         log=Log(
             folder, learner.accelerator, run.train.steps, run.env_name, learner.rank == 0, minutes=run.train.minutes
         ),
+        resets=resets,
     )
 
 

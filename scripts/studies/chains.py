@@ -31,26 +31,26 @@ def study(world: dict[str, Any], settings: dict[str, Any], seed: int, out: Path,
         after = evaluated(run("eval", out / f"{name}_eval", *anywhere, f"eval.checkpoint={last}"))
         rows[name] = {"success": after[0]["pc_success"], **credited(str(last))}
     asked = config.load([f"eval.checkpoint={out / settings['judged']}", *more], command="eval")
-    rows["resets"] = {"credit": summary(judge(asked, **settings["resets"])).get("contribution", {}).get("resets")}
+    rows["rollouts"] = {"credit": summary(judge(asked, **settings["rollouts"])).get("contribution", {}).get("resets")}
     return rows
 
 
 def main() -> None:
     given, settings = options("chains", __doc__ or "")
-    settings["resets"] = settings["resets"] | (settings["quick_resets"] if given.quick else {})
+    settings["rollouts"] = settings["rollouts"] | (settings["quick_rollouts"] if given.quick else {})
     tables, worlds = {}, settings["worlds"]
     for name in given.worlds:
         seeds = [study(worlds[name], settings, s, given.out / name / str(s), given.more) for s in given.seeds]
         rows = seeds[0].items()
         tables[name] = {row: {key: interval([s[row][key] for s in seeds]) for key in keys} for row, keys in rows}
     at = [name for name in given.worlds if name in settings["headline"]] or given.worlds[:1]
-    of_all = {row: [tables[name][row] for name in at] for row in tables[at[0]] if row not in ("cloned", "resets")}
+    of_all = {row: [tables[name][row] for name in at] for row in tables[at[0]] if row not in ("cloned", "rollouts")}
     success = {row: np.mean([each["success"]["mean"] for each in found]) for row, found in of_all.items()}
     best = max(success, key=lambda row: success[row])
     told = {"best_at_8": best, "success_at_8": success[best], "one_step_at_8": success["one_step"]}
     for mark in ("credit", "critic"):
         told[f"{mark}_correlation"] = {row: [each[mark] for each in found] for row, found in of_all.items()}
-    told["credit_correlation"]["resets"] = [tables[name]["resets"]["credit"] for name in at]
+    told["credit_correlation"]["rollouts"] = [tables[name]["rollouts"]["credit"] for name in at]
     print(write("chains", given, {**told, "tables": tables}))
 
 

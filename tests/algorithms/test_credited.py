@@ -64,8 +64,8 @@ def test_components_are_named_in_a_config_and_wrong_ones_are_refused() -> None:
     assert load(["algorithm=iql", "algorithm.credit={type: anchor_states, least: 3}"]).algorithm.credit.least == 3
     with pytest.raises(ConfigError, match="milestones"):
         load(["algorithm.credit={type: milestone}"])
+    both = load(["algorithm.credit={type: milestones}", "replay.on_episode=[{type: verified_reward}]"])
     with pytest.raises(ConfigError, match=r"replay\.on_episode, algorithm\.credit: 'reward' is a column already"):
-        both = load(["algorithm.credit={type: milestones}", "replay.on_episode=[{type: verified_reward}]"])
         build.listeners(both, build.credit_book(both))
     with pytest.raises(ConfigError, match="imitates episodes as a whole"):
         load(["algorithm=filtered_bc", "algorithm.credit={type: milestones}"])

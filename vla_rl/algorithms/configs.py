@@ -157,7 +157,7 @@ class ActorCriticConfig:
     def needs(self) -> Needs:
         """What it asks of the run."""
         backup = Backup() if self.credit is None else self.credit.backup
-        columns = () if self.credit is None else self.credit.columns
+        columns, told = ((), ()) if self.credit is None else (self.credit.columns, self.credit.acted)
         return Needs(
             batch_size=self.batch_size,
             demo_share=self.demo_share,
@@ -169,14 +169,14 @@ class ActorCriticConfig:
             to_end=self.mc_weight,
             n_step=backup.n_step,
             going_on=backup.going_on,
-            credit=self.credit if columns else None,
+            credit=self.credit if columns or told else None,
             value_range=self.value_range,
             augments=bool(self.shift or self.brightness or self.contrast),
             shifts=self.shift > 0,
             reference=self.kl_weight > 0 or self.kl_budget is not None or self.held_budget is not None,
             held=self.held_budget is not None,
             best_of=self.critic_samples if self.critic_share > 0 else 0,
-            columns=ACTED_BY_CRITIC if self.critic_share > 0 else ACTED,
+            columns=(ACTED_BY_CRITIC if self.critic_share > 0 else ACTED) + told,
             listens=self.cost is not None,
         )
 

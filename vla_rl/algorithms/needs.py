@@ -31,7 +31,7 @@ class Needs:
         algorithm hears how that goes (`ActsByScorer`), and declares the column `ACTING`.
     listens: whether the algorithm hears of the episodes that end in its process (`Listens`).
     columns: signals that `Decision.extras` hold, for replay to keep.
-    credit: works out further columns when an episode has ended; None for nothing.
+    credit: works out further columns when an episode has ended, or credit as decisions are taken; None for nothing.
     """
 
     batch_size: int

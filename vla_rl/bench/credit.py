@@ -63,10 +63,10 @@ def credited(run_folder: str) -> dict[str, float]:
         np.full(len(batch), np.nan) if scorer is None else _advantage(batch, policy, scorer) for batch in batches
     ]
     found = {"critic": correlation(np.concatenate(advantages), truth), "rows": float(len(ids))}
-    columns = () if run.algorithm.needs.credit is None else run.algorithm.needs.credit.columns
-    if not columns:
+    credit = run.algorithm.needs.credit
+    if credit is None:
         return found | {"credit": found["critic"], "known": 1.0}
-    if CREDIT in columns:
+    if CREDIT in (*credit.columns, *credit.acted):
         told = np.concatenate([batch.extra[CREDIT.name] for batch in batches])
         sure = told[:, 1] > 0
         return found | {"credit": correlation(told[sure, 0], truth[sure]), "known": float(sure.mean())}

@@ -29,6 +29,7 @@ from vla_rl.evaluation.episodes import joined
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.rollout.actor import saved_algorithm
+from vla_rl.rollout.resets import sample_each
 from vla_rl.runtime.checkpoint import locate
 from vla_rl.specs import CONTRIBUTION, VALIDATION_SEEDS
 
@@ -162,7 +163,7 @@ def _meet(env: gymnasium.Env, policy: Policy, seed: int) -> Met:
         seen = history.push(batched(observation), np.array([step == 0]))
         here = rng.random() < 1 / (step + 1)
         snapshot = env.unwrapped.snapshot() if here else {}  # type: ignore[attr-defined]
-        tokens, noted = _sample(policy, seen, [rng])
+        tokens, noted = sample_each(policy, seen, [rng])
         history.remember(noted)
         kept = Met(snapshot, seen, noted) if here else kept
         observation, _, terminated, truncated, _ = env.step(tokens[0])
@@ -205,7 +206,7 @@ def roll_out(
             return
         waiting = [each for each in running.values() if each.decision is None]
         if waiting:
-            tokens, noted = _sample(policy, joined([each.seen for each in waiting]), [each.rng for each in waiting])
+            tokens, noted = sample_each(policy, joined([each.seen for each in waiting]), [each.rng for each in waiting])
             for row, each in enumerate(waiting):
                 each.decision = tokens[row]
                 each.history.remember(None if noted is None else noted[row : row + 1])
@@ -230,17 +231,6 @@ class _Rollout:
     seen: dict[str, Any] = dataclasses.field(default_factory=dict)
     paid: float = 0.0
     steps: int = 0
-
-
-@torch.no_grad()
-def _sample(
-    policy: Policy, seen: dict[str, Any], rngs: Sequence[np.random.Generator]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """A decision of the policy a row, int64 [B, K], by each row's own random numbers; and what is remembered then."""
-    noise = np.stack([rng.random((1, len(policy.slots))) for rng in rngs])
-    features = policy.encode(seen)
-    tokens = policy.sample(features, 1, torch.from_numpy(noise).float().clamp(1e-6, 1 - 1e-6))[:, 0].numpy()
-    return tokens, features.noted
 
 
 def summary(judged: Judged) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from vla_rl.replay import EpisodeListener
-from vla_rl.specs import Signal, Truncation
+from vla_rl.specs import CREDIT, Signal, Truncation
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Credit(Protocol):
     def columns(self) -> tuple[Signal, ...]:
         """What it works out of each decision of an episode that has ended: `REWARD`, `CREDIT`, or nothing."""
 
+    @property
+    def acted(self) -> tuple[Signal, ...]:
+        """What is told of a decision as it is taken: `CREDIT`, by `rollout.resets`, or nothing."""
+
     def book(self, gamma: float, truncation: Truncation) -> CreditBook:
         """What it will know of a run, with this discount of a decision; asked only where it has columns."""
 
@@ -56,6 +60,11 @@ class _Setting:
 
     @property
     def columns(self) -> tuple[Signal, ...]:
+        """Nothing."""
+        return ()
+
+    @property
+    def acted(self) -> tuple[Signal, ...]:
         """Nothing."""
         return ()
 
@@ -123,3 +132,31 @@ class MonteCarlo(_Setting):
     def backup(self) -> Backup:
         """The observed return alone."""
         return Backup(mc_weight=1.0)
+
+
+@dataclass(frozen=True)
+class Resets(_Setting):
+    """Counterfactual resets (arXiv 2605.25507): A(s, c) = mean return after (s, c) - mean return after s.
+
+    Worked out while collecting, by going back to a state: for environments that can (`snapshot`, `restore`). Costs
+    `share` * 2 * `rollouts` rest-of-episodes a decision.
+
+    share: of the decisions, those whose credit is worked out. rollouts: of each of the two means.
+    """
+
+    share: float = 0.02
+    rollouts: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.share <= 1.0 or not 1 <= self.rollouts <= 1024:
+            raise ValueError(f"share: in (0, 1]; rollouts: in [1, 1024]; got {self.share} and {self.rollouts}")
+
+    @property
+    def backup(self) -> Backup:
+        """As the other settings say."""
+        return Backup()
+
+    @property
+    def acted(self) -> tuple[Signal, ...]:
+        """By how much a decision was better than usual, and whether that was worked out."""
+        return (CREDIT,)

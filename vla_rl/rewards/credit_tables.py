@@ -72,6 +72,11 @@ class Counted:
         return Backup()
 
     @property
+    def acted(self) -> tuple[Signal, ...]:
+        """Nothing."""
+        return ()
+
+    @property
     @abstractmethod
     def columns(self) -> tuple[Signal, ...]:
         """What it works out."""

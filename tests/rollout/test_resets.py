@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 import sims  # noqa: F401  (registers the environments)
 from sims.gui import chains
+from tests.fakes import in_five_bins
 from vla_rl import config, train
+from vla_rl.actions.choice import Choice
 from vla_rl.envs import batched, token_factory
 from vla_rl.envs.snapshots import snapshot_of
-from vla_rl.models.policy import Policy
+from vla_rl.models.features import Features
 from vla_rl.registry import ConfigError
+from vla_rl.replay import ReplayBuffer
 from vla_rl.resume import REPLAY
 from vla_rl.rewards.credit import Resets
 from vla_rl.rollout.resets import ResetCredit
@@ -31,18 +36,17 @@ class Uniform:
     def __init__(self, choices: int) -> None:
         self.slots, self._choices = [None], choices
 
-    def encode(self, seen: dict) -> "Uniform":
-        self.noted = None
-        return self
+    def encode(self, seen: dict[str, Any]) -> Features:
+        rows = len(seen["task"])
+        none = torch.zeros(rows, 0)
+        return Features(none, none, none, none)
 
-    def sample(self, features: object, count: int, noise):  # noqa: ANN001, ANN201
+    def sample(self, features: Features, count: int, noise: torch.Tensor) -> torch.Tensor:
         return (noise * self._choices).long()
 
 
 def test_the_mean_over_rollouts_is_the_exact_contribution_of_a_chain() -> None:
     """A chain of two steps with two buttons, which who does anything gets right by known chances."""
-    from vla_rl.actions.choice import Choice  # noqa: PLC0415
-
     settings = {"steps": 2, "choices": 2, "codes": 0, "asides": 0, "named": 2, "horizon": 4, "reference": "uniform"}
     make = partial(gymnasium.make, "vla_rl/GuiNamedChain-v0", **settings)
     tokens = Choice().bind(make().action_space)
@@ -80,8 +84,6 @@ def chain_run(quick: list[str], tmp_path: Path) -> list[str]:
 
 
 def test_a_run_keeps_the_credit_of_a_share_of_its_decisions(chain_run: list[str], tmp_path: Path) -> None:
-    from vla_rl.replay import ReplayBuffer  # noqa: PLC0415
-
     train(config.load(chain_run))
     generation = latest(tmp_path / "run")
     assert generation is not None
@@ -92,14 +94,12 @@ def test_a_run_keeps_the_credit_of_a_share_of_its_decisions(chain_run: list[str]
     assert (np.abs(credit[:, 0]) <= 1).all()
 
 
-@pytest.mark.parametrize("wrong", ["train.groups=2", "replay.stack=2", "env=reach"])
-def test_where_nothing_goes_back_it_says_so(chain_run: list[str], wrong: str) -> None:
-    kept = chain_run if "env" not in wrong else [each for each in chain_run if not each.startswith(("env", "action_"))]
-    if wrong == "env=reach":
-        pytest.skip("reach has snapshots")
-    with pytest.raises(ConfigError, match=wrong.split("=")[0]):
-        train(config.load([*kept, wrong]))
+@pytest.mark.parametrize("wrong", ["train.groups=2", "replay.stack=2"])
+def test_settings_under_which_nothing_goes_back_are_named(chain_run: list[str], wrong: str) -> None:
+    with pytest.raises(ConfigError, match=wrong.partition("=")[0]):
+        train(config.load([*chain_run, wrong]))
 
 
-def test_a_policy_is_all_it_needs() -> None:
-    assert all(hasattr(Policy, name) for name in ("encode", "sample", "slots", "device"))
+def test_an_environment_that_cannot_go_back_is_refused() -> None:
+    with pytest.raises(ConfigError, match="snapshot"):
+        ResetCredit(Resets(rollouts=1), in_five_bins, Uniform(5), gamma=1.0, seed=0)  # type: ignore[arg-type]

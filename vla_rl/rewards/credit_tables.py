@@ -279,7 +279,9 @@ class CreditListener(EpisodeListener):
     def on_episode(self, episode: EndedEpisode) -> dict[str, np.ndarray]:
         """Have it counted, where it was not heard of before, and its credit."""
         last = int(episode.ids[-1])
-        visit = self._book.visit(episode, self._shown(last, episode))
+        # What was shown at the rest of an episode whose beginning is forgotten may be gone, too.
+        shown = self._shown(last, episode) if episode.whole else np.zeros(len(episode), np.uint64)
+        visit = self._book.visit(episode, shown)
         if last > self._heard:
             self._heard = last
             if episode.whole:

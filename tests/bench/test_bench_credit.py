@@ -59,5 +59,5 @@ def test_a_run_is_held_against_what_its_environment_tells(
 
 def test_a_run_that_did_not_keep_the_truth_is_told_how_to(chain_run: list[str], tmp_path: Path) -> None:
     train(config.load([*chain_run, "train.steps=8", "train.learning_starts=100"]))
-    with pytest.raises(ConfigError, match="replay.signals"):
+    with pytest.raises(ConfigError, match=r"replay\.signals"):
         credited(str(tmp_path / "run"))

@@ -77,6 +77,15 @@ def test_with_a_history_the_way_to_a_screen_is_part_of_the_state() -> None:
     assert credit(replay, ids - 3) == pytest.approx(np.array([[0, 0], [0, 0]]))
 
 
+def test_with_a_history_what_was_done_before_is_part_of_the_state() -> None:
+    replay = remembering(AnchorStates(every=3, history=9).book(GAMMA, "fail"))
+    good, bad, ids = (play(replay, "ab", [first, 0], success) for first, success in ((0, True), (1, False), (0, False)))
+    # b after a0: returns 1 and 0; b after a1: met once.
+    assert credit(replay, good) == pytest.approx(np.array([[0.5 - 0.5 / 3, 1], [0.5, 1]]))
+    assert credit(replay, bad) == pytest.approx(np.array([[-0.5 / 3, 1], [0, 0]]))
+    assert credit(replay, ids) == pytest.approx(np.array([[-0.5 / 3, 1], [-0.5, 1]]))
+
+
 def test_what_is_paid_is_dealt_out_by_what_it_made_likelier() -> None:
     replay = remembering(Redistributed(every=4).book(GAMMA, "fail"))
     episodes = [play(replay, "ab", tokens, success) for tokens, success in WAYS]

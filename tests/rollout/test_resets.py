@@ -53,7 +53,7 @@ def test_the_mean_over_rollouts_is_the_exact_contribution_of_a_chain() -> None:
     make = token_factory(make, tokens)
     env = make()
     observation, _ = env.reset(seed=1)
-    credit = ResetCredit(Resets(rollouts=400), make, Uniform(3), gamma=1.0, seed=0)  # type: ignore[arg-type]
+    credit = ResetCredit(Resets(rollouts=200), make, Uniform(3), gamma=1.0, seed=0)  # type: ignore[arg-type]
     snapshot = snapshot_of(env)
     assert snapshot is not None
     # Buttons are right, wrong, or nothing is done: as in `chains.Chain` with one thing aside.
@@ -63,7 +63,7 @@ def test_the_mean_over_rollouts_is_the_exact_contribution_of_a_chain() -> None:
     for action, act in ((right, "right"), (3 - right, "wrong"), (0, "aside")):
         expected = chains.contribution(chain, start, start.after(chain, act))
         found = credit.advantage(snapshot, batched(observation), np.array([action]), (0, action))
-        assert found == pytest.approx(expected, abs=0.08), act
+        assert found == pytest.approx(expected, abs=0.1), act
     again = [credit.advantage(snapshot, batched(observation), np.array([right]), (7,)) for _ in range(2)]
     assert again[0] == again[1]
     credit.close()

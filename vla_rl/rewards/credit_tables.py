@@ -1,8 +1,8 @@
 """Credit that is counted: by what followed the same states, the same decisions in them, in other episodes.
 
-A state is what was shown (pictures and words, exactly) at a decision, and at the `history` decisions before it. States
-occur again where episodes begin in few ways (`starts` of `sims.gui.named`), or where the world has few of them; a
-decision in a state that nobody else met gets no credit. Shapes: T decisions of an episode.
+A state is what was shown (pictures and words, exactly) at a decision, and what was shown and done at the `history`
+decisions before it. States occur again where episodes begin in few ways (`starts` of `sims.gui.named`), or where the
+world has few of them; a decision in a state that nobody else met gets no credit. Shapes: T decisions of an episode.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Visit:
 class Counted:
     """A credit estimator that counts. What is counted becomes what is known after every so many episodes.
 
-    history: so many earlier screens are part of a state. every: episodes after which what is known is renewed, and with
+    history: so many earlier screens, and what was done there, are part of a state; where a screen does not show what
+        has been spoilt, its history does. every: episodes after which what is known is renewed, and with
     it the credit of all that replay remembers; until then it stays as it is, so that equal rows have equal credit.
     keep: what older counts weigh at each renewal, as they are those of older policies.
     """
@@ -225,13 +226,10 @@ class Book:
         returns, rest = np.zeros(len(episode)), 0.0
         for step in reversed(range(len(episode))):
             returns[step] = rest = float(episode.reward[step]) + self.gamma * rest
-        states = screens
-        for back in range(1, self.estimator.history + 1):
-            states = _mixed(states, np.append(np.zeros(min(back, len(screens)), np.uint64), screens[:-back]))
-        acts = states
-        for column in episode.tokens.T:
-            acts = _mixed(acts, column.astype(np.uint64))
-        return Visit(states, acts, returns, episode.reward, episode.success)
+        states, done = screens, _decided(screens, episode.tokens)
+        for back in range(1, min(self.estimator.history, len(screens) - 1) + 1):
+            states = _mixed(states, np.append(np.zeros(back, np.uint64), done[:-back]))
+        return Visit(states, _decided(states, episode.tokens), returns, episode.reward, episode.success)
 
     def note(self, visit: Visit) -> None:
         """Count an episode; now and then, what was counted becomes what is known."""
@@ -325,6 +323,13 @@ def _looked_up(known: Counts, group: int, keys: np.ndarray, width: int = 2) -> n
 def _mixed(numbers: np.ndarray, more: np.ndarray) -> np.ndarray:
     """One number for each pair, uint64; pairs that differ have others, but for chance. Never 0, which is `ALL`."""
     return (numbers * _FACTOR + _OFFSET) ^ ((more + _OFFSET) * _FACTOR) | np.uint64(1)
+
+
+def _decided(states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """A number for each state uint64 [T] and its decision int64 [T, K]."""
+    for column in tokens.T:
+        states = _mixed(states, column.astype(np.uint64))
+    return states
 
 
 def _packed(counts: Counts) -> dict[str, np.ndarray]:

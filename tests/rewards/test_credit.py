@@ -130,6 +130,8 @@ def test_behind_a_limit_of_steps_a_potential_stays_where_something_would_have_fo
 @pytest.mark.parametrize("estimator", [AnchorStates(every=3), Redistributed(every=3), Milestones(every=3)])
 def test_a_replay_that_is_loaded_has_the_credit_that_it_had(estimator: Counted, tmp_path: Path) -> None:
     replay, rng = remembering(estimator.book(GAMMA, "fail"), capacity=60), np.random.default_rng(0)
+    replay.save(tmp_path / "empty")
+    remembering(estimator.book(GAMMA, "fail"), capacity=60).load(tmp_path / "empty", state=replay.state_dict())
 
     def some(into: ReplayBuffer, draws: np.random.Generator, count: int) -> None:
         for _ in range(count):

@@ -334,7 +334,7 @@ def _decided(states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
 def _packed(counts: Counts) -> dict[str, np.ndarray]:
     keys = np.array(list(counts), np.uint64).reshape(-1, 2).view(np.int64)
-    return {"keys": keys, "values": np.array(list(counts.values())).reshape(len(counts), -1)}
+    return {"keys": keys, "values": np.array(list(counts.values())) if counts else np.zeros((0, 1))}
 
 
 def _unpacked(packed: dict[str, np.ndarray]) -> Counts:

@@ -91,13 +91,13 @@ def test_what_is_paid_is_dealt_out_by_what_it_made_likelier() -> None:
     episodes = [play(replay, "ab", tokens, success) for tokens, success in WAYS]
     # From the start .5 are paid; after a0, of two one; after a1, of two one. So far nothing is due to the first one.
     rewards = [replay.transitions(ids).reward.tolist() for ids in episodes]
-    assert rewards == [[0.5, 0.5], [0.5, -0.5], [0.5, 0.5], [0.5, -0.5]]
-    assert [sum(each) for each in rewards] == [float(success) for _, success in WAYS]
+    assert rewards == [[0, 0.5], [0, -0.5], [0, 0.5], [0, -0.5]]
+    assert [sum(each) for each in rewards] == [float(success) - 0.5 for _, success in WAYS]
     # Had a1 always failed, all would be due to a0.
     replay = remembering(Redistributed(every=4).book(GAMMA, "fail"))
     episodes = [play(replay, "ab", [token, 0], token == 0) for token in (0, 1, 0, 1)]
-    assert replay.transitions(episodes[0]).reward.tolist() == [1, 0]
-    assert replay.transitions(episodes[1]).reward.tolist() == [0, 0]
+    assert replay.transitions(episodes[0]).reward.tolist() == [0.5, 0]
+    assert replay.transitions(episodes[1]).reward.tolist() == [-0.5, 0]
 
 
 WAYS = [([0, 0], True), ([0, 1], False), ([1, 0], True), ([1, 1], False)]

@@ -130,8 +130,9 @@ class Redistributed(Counted):
     """Pays each decision by how much it changed what was to be expected, instead of at the end (RUDDER, 1806.07857).
 
     The expectation after a decision is the mean sum of rewards of the episodes that took it in the same state; where
-    nobody did, it stays. An episode's sum of rewards stays as it was, so that without a discount the best policy does,
-    too.
+    nobody did, it stays. What an episode's beginning promised is left out, so that its rewards sum to how much better
+    it went than that; without a discount the best policy stays the best. Returns lie in [-1, 1] where those as paid lie
+    in [0, 1]: choose `algorithm.value_range` so.
     """
 
     @property
@@ -151,9 +152,7 @@ class Redistributed(Counted):
         expected, told = [0.0], _looked_up(known, ALL, np.append(visit.states[:1], visit.acts[:-1]))
         for count, total in told.tolist():
             expected.append(total / count if count > 0 else expected[-1])
-        paid = np.diff(np.append(expected[1:], visit.reward.sum()))
-        paid[0] += expected[1]
-        return {REWARD: paid}
+        return {REWARD: np.diff(np.append(expected[1:], visit.reward.sum()))}
 
 
 @dataclass(frozen=True)

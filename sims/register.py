@@ -68,6 +68,9 @@ OWN_TASK = "vla_rl/TableTop-v0"
 OWN_SCREEN = "vla_rl/Gui-v0"
 """A drawn screen for a task of your own."""
 
+NAMED: dict[str, str] = {"vla_rl/GuiNamedChain-v0": "vla_rl/GuiChain-v0"}
+"""Tasks on a drawn screen for a hand that presses things by their name, `sims.gui.named:NamedScreen`."""
+
 ADAPTER = "vla_rl/Adapter-v0"
 """Another package's environment, shown as one of ours."""
 
@@ -86,6 +89,9 @@ def register_envs() -> None:
     for env_id in SCREENS:
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point="sims.gui.env:GuiEnv", kwargs={"task": env_id})
+    for env_id, task in NAMED.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(env_id, entry_point="sims.gui.named:NamedScreen", kwargs={"task": task})
     for env_id, settings in PAGES.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point="sims.web.env:PageEnv", kwargs=settings)

@@ -1,7 +1,7 @@
 """A run that is stopped and goes on in another process ends as one that never stopped: number by number.
 
-Told to stop in the warm-up, in mid-episode, in an evaluation, and where the ring has wrapped; in four kinds of runs, of
-which one has chunks of two steps for decisions.
+Told to stop in the warm-up, in mid-episode, in an evaluation, and where the ring has wrapped; in five kinds of runs, of
+which one has chunks of two steps for decisions, and two work out credit.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ KINDS = {
         "replay.success_share=0.25",
         "demos.episodes=2",
         "algorithm.demo_share=0.25",
+        "algorithm.credit={type: milestones, every: 3}",
     ],
     "workers": [
         "env=insert_peg",
@@ -54,6 +55,12 @@ KINDS = {
         "eval.workers=1",
         "algorithm.kl_weight=0.1",
         "replay.cache=never",
+    ],
+    "resets": [
+        "env=gui_named_chain",
+        "env.kwargs={steps: 2, codes: 0, named: 6, horizon: 4, starts: 2}",
+        "action_space={type: choice}",
+        "algorithm.credit={type: resets, share: 0.3, rollouts: 2}",
     ],
     "processes": [
         "env=push",
@@ -144,7 +151,9 @@ def _later_than(step: int) -> Callable[[str, list[str]], list[str]]:
     return ignored
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module", params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind == "resets")) for kind in KINDS]
+)
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, random_backbone: Path) -> Runs:
     return Runs(request.param, tmp_path_factory.mktemp(request.param), random_backbone)
 

@@ -24,6 +24,7 @@ from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import EpisodeListener, Hindsight, Own, Priority, ReplayBuffer
+from vla_rl.rewards.credit import CreditBook
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.begun import Begun
 from vla_rl.runtime.heeded import heed
@@ -182,8 +183,9 @@ def replay(
     lanes: int,
     folder: Path | None = None,
     cached: bool = True,
+    book: CreditBook | None = None,
 ) -> ReplayBuffer:
-    """An empty replay, which also caches the frozen features where `cached`.
+    """An empty replay, which also caches the frozen features where `cached`, and credit where there is a `book` of it.
 
     With a folder it keeps to the run's limits of bytes, and has its own files there.
 
@@ -195,7 +197,7 @@ def replay(
         limits = {"ram_bytes": run.replay.ram_bytes, "disk_bytes": run.replay.disk_bytes, "folder": folder}
     try:
         with taking_memory(f"replay: a capacity of {capacity} rows"):
-            return _replay(run, spec, policy, capacity, lanes, limits, cached)
+            return _replay(run, spec, policy, capacity, lanes, limits, cached, book)
     except ValueError as error:
         raise ConfigError(f"replay: {error}") from error
 
@@ -208,6 +210,7 @@ def _replay(
     lanes: int,
     limits: dict[str, Any],
     cached: bool,
+    book: CreditBook | None,
 ) -> ReplayBuffer:
     return ReplayBuffer(
         capacity=capacity,
@@ -221,8 +224,8 @@ def _replay(
         gamma=discount(run),
         truncation=run.algorithm.needs.truncation,
         signals=signals(run),
-        listeners=listeners(run),
-        n_step=run.replay.n_step,
+        listeners=listeners(run, book),
+        n_step=run.algorithm.needs.n_step or run.replay.n_step,
         stack=run.replay.stack,
         allocate=host_memory(policy.device),
         remembered=policy.remembered_shape,
@@ -244,17 +247,25 @@ def signals(run: RunConfig) -> tuple[Signal, ...]:
     return found
 
 
-def listeners(run: RunConfig) -> list[EpisodeListener]:
-    """What hears of every episode that ends, made anew.
+def credit_book(run: RunConfig) -> CreditBook | None:
+    """What the run's estimator of credit will know; None where it has none that works something out."""
+    needs = run.algorithm.needs
+    works = needs.credit is not None and needs.credit.columns
+    return needs.credit.book(discount(run), needs.truncation) if works else None
+
+
+def listeners(run: RunConfig, book: CreditBook | None = None) -> list[EpisodeListener]:
+    """What hears of every episode that ends, made anew; what works out credit comes last.
 
     Raises:
         ConfigError: a column of the name of another one, or of a signal.
     """
     made = [registry.build("listeners", each, run.plugins, "replay.on_episode") for each in run.replay.on_episode]
+    made += [book.listener()] if book else []
     names = [signal.name for signal in (*signals(run), *(column for each in made for column in each.columns))]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise ConfigError(f"replay.on_episode: {twice!r} is a column already")
+        raise ConfigError(f"replay.on_episode, algorithm.credit: {twice!r} is a column already")
     return made
 
 
@@ -273,8 +284,10 @@ def own_experience(run: RunConfig, spec: EnvSpec) -> Own:
                 "replay.hindsight: what would have followed another goal was not observed, and the algorithm learns "
                 "from observed returns alone; lower algorithm.mc_weight, or take another algorithm"
             )
+        if run.algorithm.needs.going_on > 0:
+            raise ConfigError("replay.hindsight: algorithm.credit draws how far a row looks ahead; take {type: n_step}")
         try:
-            goals.check(spec.observation.state, settings.n_step)
+            goals.check(spec.observation.state, run.algorithm.needs.n_step or settings.n_step)
         except ValueError as error:
             raise ConfigError(f"replay.hindsight: {error}") from error
         hindsight = Hindsight(goals, goals.share, goals.horizon)
@@ -384,11 +397,16 @@ def _demonstrations(run: RunConfig, spec: EnvSpec) -> Demonstrations:
 
 
 def demo_replay(
-    run: RunConfig, spec: EnvSpec, policy: Policy, tasks: Sequence[Demonstrations], cached: bool = True
+    run: RunConfig,
+    spec: EnvSpec,
+    policy: Policy,
+    tasks: Sequence[Demonstrations],
+    cached: bool = True,
+    book: CreditBook | None = None,
 ) -> ReplayBuffer:
     """Demonstrations of each task as decisions, in a replay of their own."""
     rows = max(sum(each.steps + len(each) for each in tasks), run.replay.stack + 1)
-    buffer = replay(run, spec, policy, capacity=rows, lanes=1, cached=cached)
+    buffer = replay(run, spec, policy, capacity=rows, lanes=1, cached=cached, book=book)
     wanted = cached or policy.settings.remembers
     ground = (lambda seen: policy.ground_episode(seen).pack()) if wanted else None
     for task, episodes in enumerate(tasks):

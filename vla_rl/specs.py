@@ -186,6 +186,11 @@ class Signal:
 
 REWARD = "reward"
 """A column of a listener that has this name tells what rewards count for; see `replay.EpisodeListener`."""
+CREDIT = Signal("credit", shape=(2,))
+"""A column of a listener that tells by how much a decision was better than usual, in units of return, and how far that
+is to be believed, from 0 (not at all) to 1; see `rewards.credit`."""
+CONTRIBUTION = "contribution"
+"""What an environment's `info` may tell: by how much the last decision changed the chance of success."""
 COST, VERIFIED, EPISODE_TASK, LOG_PROB, ACTING = "cost", "verified", "task", "log_prob", "acting"
 SIGNALS = (Signal(COST, summed=True), Signal(VERIFIED, "bool"), Signal(EPISODE_TASK, "int32"))
 """What every replay keeps of an environment's steps: what they cost, whether the task is done by what the environment

@@ -32,6 +32,7 @@ from vla_rl.rollout.acting_statistics import ActingStatistics
 from vla_rl.rollout.actor import Actor
 from vla_rl.rollout.calls import FollowUp
 from vla_rl.rollout.collector import Collector
+from vla_rl.rollout.resets import ResetCredit
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.begun import Begun
 from vla_rl.runtime.heeded import warn_of_blindness
@@ -96,6 +97,7 @@ class TrainState:
     follow_up: FollowUp | None
     rng: np.random.Generator
     log: Log
+    resets: ResetCredit | None = None
     critic_health: str = ""
     warned: set[str] = field(default_factory=set)
     progress: Progress = field(default_factory=Progress)
@@ -107,6 +109,8 @@ class TrainState:
         self.evaluator.close()
         if self.follow_up is not None:
             self.follow_up.close()
+        if self.resets is not None:
+            self.resets.close()
         self.learner.close()
 
     @property
@@ -117,6 +121,7 @@ class TrainState:
     def batch(self) -> Batch:
         """A batch by shares: demonstrations and own experience."""
         needs = self.needs
+        self.demos.reconsider()
         return sample_mixed(
             self.replay,
             self.demos,
@@ -127,6 +132,7 @@ class TrainState:
             following=needs.following,
             to_end=needs.to_end,
             one_step=needs.one_step,
+            going_on=needs.going_on,
             images=not (self.policy.frozen_trunk and self.cache.cached),
             own=self.own,
         )
@@ -138,7 +144,11 @@ class TrainState:
 
     def explore(self, observation: dict[str, Any]) -> Decision:
         """What the environments whose turn it is are to do."""
-        return self.algorithm.explore(observation, self.collector.turn)
+        turn = self.collector.turn
+        decision = self.algorithm.explore(observation, turn)
+        if self.resets is None:
+            return decision
+        return self.resets.told(decision, observation, cast("VectorEnvs", self.collector.envs), turn, self.replay.added)
 
     def followed_up(self, made: int) -> None:
         """What is due after so many decisions of finding out what calls of tools are worth, where the run asks."""
@@ -186,6 +196,7 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     with taking_memory("algorithm"):
         algorithm = run.algorithm.build(policy=policy, learner=learner, **parts)
     cache = feature_cache.choose(chosen, spec.observation, policy)
+    book = build.credit_book(run)
     replay = build.replay(
         run,
         spec,
@@ -194,9 +205,13 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
         run.train.num_envs,
         folder=folder / "replay" / str(learner.rank),
         cached=cache.cached,
+        book=book,
     )
-    demos = build.demo_replay(run, spec, policy, shown, cache.cached)
+    demos = build.demo_replay(run, spec, policy, shown, cache.cached, book)
     build.check_returns(run, spec, demos)
+    resets = ResetCredit.of(run, build.env_factories(run, spec).values(), policy)
+    if resets and given:
+        raise ConfigError("algorithm.credit: resets need environments that the run makes; these were given to it")
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
     dealt = lanes(build.env_factories(run, spec, past=past(run, learner, begun)), run.train.num_envs)
     seeds, spare = lane_seeds(run.seed, run.train.num_envs, learner, folder)
@@ -232,6 +247,7 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
         log=Log(
             folder, learner.accelerator, run.train.steps, run.env_name, learner.rank == 0, minutes=run.train.minutes
         ),
+        resets=resets,
     )
 
 

@@ -282,6 +282,7 @@ class ActorCritic(ABC):
 
         `settings` tell `beta`, in units of the batch's standard deviation of A, and `max_weight`.
         """
+        advantage = losses.credited(advantage, rows.credit)
         spread = self.learner.mean(advantage.std(correction=0))
         scale = (self.settings.beta * spread).clamp_min(LEAST_SCALE)
         weights = losses.advantage_weights(advantage, scale, self.settings.max_weight)

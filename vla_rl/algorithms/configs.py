@@ -12,6 +12,7 @@ from vla_rl.algorithms.setting_checks import (
     check_backbone,
     check_budget,
     check_cost,
+    check_credit,
     check_gamma,
     check_positive,
     check_share,
@@ -20,7 +21,8 @@ from vla_rl.algorithms.setting_checks import (
 )
 from vla_rl.registry import GROUP, SETTINGS
 from vla_rl.rewards.calls import CallValue
-from vla_rl.specs import ACTING, LOG_PROB, Signal, Truncation
+from vla_rl.rewards.credit import Backup
+from vla_rl.specs import ACTING, LOG_PROB, REWARD, Signal, Truncation
 
 if TYPE_CHECKING:
     from vla_rl.algorithms.algorithm import Algorithm, Scorer
@@ -89,6 +91,8 @@ class ActorCriticConfig:
         several decisions is taken, success and cost both count.
     calls: whether the value of calling a tool is found by trying with and without, such as {share: 0.02}; see
         `vla_rl.rewards.calls.CallValue`. null: no.
+    credit: which decisions a return is due to: null for the settings above; or a component, such as
+        {type: lambda, decay: 0.9} or {type: milestones}. Where it says what `mc_weight` is, that counts.
     """
 
     gamma: Gamma = 0.9
@@ -129,11 +133,15 @@ class ActorCriticConfig:
     contrast: float = 0.0
     cost: Any = field(default=None, metadata={GROUP: "costs"})
     calls: CallValue | None = field(default=None, metadata={SETTINGS: True})
+    credit: Any = field(default=None, metadata={GROUP: "credits"})
 
     def __post_init__(self) -> None:
         check_gamma(self)
         check_cost(self)
         check_backbone(self)
+        check_credit(self)
+        if self.credit is not None and self.credit.backup.mc_weight is not None:
+            object.__setattr__(self, "mc_weight", self.credit.backup.mc_weight)
         check_budget(self, "kl_budget")
         check_budget(self, "held_budget")
         for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share", "critic_share"):
@@ -159,21 +167,27 @@ class ActorCriticConfig:
     @property
     def needs(self) -> Needs:
         """What it asks of the run."""
+        backup = Backup() if self.credit is None else self.credit.backup
+        columns, told = ((), ()) if self.credit is None else (self.credit.columns, self.credit.acted)
         return Needs(
             batch_size=self.batch_size,
             demo_share=self.demo_share,
             gamma=known(self.gamma),
             truncation=self.truncation,
-            finished_only=self.returns_alone,
+            # What rewards count for is known once an episode has ended.
+            finished_only=self.returns_alone or any(each.name == REWARD for each in columns),
             following="cut" if self.returns_alone else True,
             to_end=self.mc_weight,
+            n_step=backup.n_step,
+            going_on=backup.going_on,
+            credit=self.credit if columns or told else None,
             value_range=self.value_range,
             augments=bool(self.shift or self.brightness or self.contrast),
             shifts=self.shift > 0,
             reference=self.kl_weight > 0 or self.kl_budget is not None or self.held_budget is not None,
             held=self.held_budget is not None,
             best_of=self.critic_samples if self.critic_share > 0 else 0,
-            columns=ACTED_BY_CRITIC if self.critic_share > 0 else ACTED,
+            columns=(ACTED_BY_CRITIC if self.critic_share > 0 else ACTED) + told,
             listens=self.cost is not None,
         )
 
@@ -367,7 +381,8 @@ class FilteredBc:
     greedy_share: float = 0.0
     rehearsal_weight: float = 1.0
     refused: ClassVar = {
-        "cost": "filtered_bc has no critic, so that it cannot tell what a decision costs; take pa_rl, awac or iql"
+        "cost": "filtered_bc has no critic, so that it cannot tell what a decision costs; take pa_rl, awac or iql",
+        "credit": "filtered_bc imitates episodes as a whole, whatever a decision did; take pa_rl, awac, iql or recap",
     }
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from vla_rl.algorithms.augment import Augment
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.replay.batch import Batch
+from vla_rl.specs import CREDIT
 
 PLAIN = ("reward", "discount", "returns", "rest", "weight", "demo", "steps")
 """Columns that are taken as they are."""
@@ -48,6 +49,11 @@ class LearnerBatch:
 
     def __len__(self) -> int:
         return len(self.reward)
+
+    @property
+    def credit(self) -> Tensor | None:
+        """By how much each decision was better than usual, and how far that is to be believed, float32 [B, 2]."""
+        return self.extra.get(CREDIT.name)
 
     @classmethod
     def of(

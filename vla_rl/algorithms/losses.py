@@ -55,6 +55,11 @@ def raise_to_return(q_B: Tensor, least_B: Tensor) -> Tensor:
     return torch.where(torch.isfinite(least_B), torch.maximum(q_B, torch.nan_to_num(least_B)), q_B)
 
 
+def credited(guess_B: Tensor, credit_B2: Tensor | None) -> Tensor:
+    """By how much decisions are better than usual: what credit says, as far as it is to be believed, else the guess."""
+    return guess_B if credit_B2 is None else torch.lerp(guess_B, credit_B2[:, 0], credit_B2[:, 1])
+
+
 def candidate_weights(q_BN: Tensor, scale: Tensor) -> Tensor:
     """softmax(Q / scale) over the candidates; `scale` > 0, of all rows or [B, 1] of each, is in units of value."""
     return torch.softmax(q_BN / scale, dim=-1)

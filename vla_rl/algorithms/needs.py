@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vla_rl.replay.reader import Following
+from vla_rl.rewards.credit import Credit
 from vla_rl.specs import Signal, Truncation
 
 
@@ -19,6 +20,8 @@ class Needs:
     finished_only: whether only rows of episodes that have ended are learnt from.
     following: of which rows the next observation is wanted. to_end: the share of the rows whose n-step walk goes to
         the episode's end. one_step: the share whose transition is of one step; see `ReplayBuffer.sample`.
+    n_step: steps of the transitions; None: as the run's replay says. going_on: the chance that one is of one more step
+        than it is.
     value_range: what has to hold every discounted return; None where nothing has to.
     augments: whether pictures are changed before they are encoded, so that cached features are of no use.
     shifts: whether they are moved, so that what was found in those before is no longer where it was.
@@ -28,6 +31,7 @@ class Needs:
         algorithm hears how that goes (`ActsByScorer`), and declares the column `ACTING`.
     listens: whether the algorithm hears of the episodes that end in its process (`Listens`).
     columns: signals that `Decision.extras` hold, for replay to keep.
+    credit: works out further columns when an episode has ended, or credit as decisions are taken; None for nothing.
     """
 
     batch_size: int
@@ -38,6 +42,8 @@ class Needs:
     following: Following = True
     to_end: float = 0.0
     one_step: float = 0.0
+    n_step: int | None = None
+    going_on: float = 0.0
     value_range: tuple[float, float] | None = None
     augments: bool = False
     shifts: bool = False
@@ -46,3 +52,4 @@ class Needs:
     best_of: int = 0
     listens: bool = False
     columns: tuple[Signal, ...] = ()
+    credit: Credit | None = None

@@ -71,6 +71,10 @@ class PaRlAlgorithm(ActorCritic):
             # Whatever would have followed an episode that was cut short is worth the least there is, or more.
             replayed = losses.raise_to_return(q[:, -1], rows.returns + rows.rest * settings.value_range[0])
             q = torch.cat([q[:, :-1], replayed.unsqueeze(1)], dim=1)
+        if rows.credit is not None:
+            usual = q[:, :-1].mean(1)
+            replayed = usual + losses.credited(q[:, -1] - usual, rows.credit)
+            q = torch.cat([q[:, :-1], replayed.unsqueeze(1)], dim=1)
         if self.constraint is not None:
             q = self.constraint.rank(q, rows.grounded, candidates)
         # One candidate has no spread: the least temperature decides between it and the replayed action.

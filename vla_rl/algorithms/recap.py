@@ -67,6 +67,6 @@ class RecapAlgorithm(ActorCritic):
         """The advantage float32 [B] of each row's decision, and whether it counts as good, int64 [B]: the best `share`
         of them do, and demonstrations."""
         value = self.next_value(rows.grounded, rows.observation)
-        advantage = losses.whole(rows.returns, rows.rest) - value
+        advantage = losses.credited(losses.whole(rows.returns, rows.rest) - value, rows.credit)
         least = self.learner.mean(torch.nanquantile(advantage, 1.0 - self.settings.share))
         return torch.nan_to_num(advantage), ((advantage > least) | rows.demo).long()

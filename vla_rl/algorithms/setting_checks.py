@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from vla_rl.rewards.costs import CostUse
+from vla_rl.rewards.credit import Credit
 from vla_rl.specs import shown
 
 Gamma = float | Literal["auto"]
@@ -60,4 +61,13 @@ def check_cost(settings: Any) -> None:
         raise ValueError(
             "cost: null, or a component that ranks decisions, such as {type: price, c: 0.2}, {type: budget, limit: 1} "
             f"or {{type: lexicographic, epsilon: 0.05}}; got {shown(settings.cost)}"
+        )
+
+
+def check_credit(settings: Any) -> None:
+    """Raise ValueError unless `credit` is a component that says what a return is due to, or None."""
+    if settings.credit is not None and not isinstance(settings.credit, Credit):
+        raise ValueError(
+            "credit: null, or a component that says what a return is due to, such as {type: lambda, decay: 0.9}, "
+            f"{{type: milestones}} or {{type: anchor_states}}; got {shown(settings.credit)}"
         )

@@ -16,18 +16,20 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 
 from vla_rl import build, config
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.config import RunConfig
+from vla_rl.envs.snapshots import restore_to
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.rollout.actor import saved_algorithm
-from vla_rl.rollout.branches import can_go_back, meet, roll_out
+from vla_rl.rollout.branches import Met, can_go_back, meet, roll_out
 from vla_rl.runtime.checkpoint import locate
-from vla_rl.specs import VALIDATION_SEEDS
+from vla_rl.specs import CONTRIBUTION, VALIDATION_SEEDS
 
 LANES = 16
 """Rollouts that run together."""
@@ -42,11 +44,13 @@ DIGITS = 9
 @dataclass(frozen=True)
 class Judged:
     """returns float64 [S, A, R]: what followed. values: by what judged, float64 [S, A]. length float64 [S]: decisions
-    to the episode's end, on average."""
+    to the episode's end, on average. contributed float64 [S, A]: what each decision truly contributed, where the
+    environment tells that (`info["contribution"]`)."""
 
     returns: np.ndarray
     values: dict[str, np.ndarray]
     length: np.ndarray
+    contributed: np.ndarray | None = None
 
 
 def bench_critic(
@@ -93,6 +97,7 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
         length = np.zeros(returns.shape)
         for each in roll_out(envs, policy, met, chosen, rollouts, gamma):
             returns[each.job], length[each.job] = each.paid, each.steps
+        contributed = contributions(envs[0], met, chosen, decisions)
     values = {name: np.full(returns.shape[:2], np.nan) for name in judges}
     for number, (state, tokens) in enumerate(zip(met, chosen, strict=True)):
         with torch.no_grad():
@@ -100,7 +105,22 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
         for name, scorer in judges.items():
             values[name][number, : len(tokens)] = scorer(grounded, torch.from_numpy(tokens)[None])[0].numpy()
     with np.errstate(invalid="ignore"):
-        return Judged(returns, values, np.nanmean(np.where(np.isnan(returns), np.nan, length), axis=(1, 2)))
+        mean_length = np.nanmean(np.where(np.isnan(returns), np.nan, length), axis=(1, 2))
+    return Judged(returns, values, mean_length, contributed)
+
+
+def contributions(env: gymnasium.Env, met: Sequence[Met], chosen: Sequence[np.ndarray], most: int) -> np.ndarray | None:
+    """What each of the `chosen` decisions, at most so many, truly contributed, float64 [S, A]; None where the
+    environment does not tell."""
+    found = np.full((len(met), most), np.nan)
+    for state, (each, tokens) in enumerate(zip(met, chosen, strict=True)):
+        for number, decision in enumerate(tokens):
+            restore_to(env, each.snapshot)
+            info = env.step(decision)[-1]
+            if CONTRIBUTION not in info:
+                return None
+            found[state, number] = info[CONTRIBUTION]
+    return found
 
 
 def judges_of(run: RunConfig, policy: Policy) -> tuple[dict[str, Scorer], float]:
@@ -138,7 +158,9 @@ def summary(judged: Judged) -> dict[str, Any]:
     over the states whose decisions differ in return; `gain`: what the decision that it likes best returns, beyond the
     mean decision; `states`: correlation over states. `oracle`: the gain of one who chooses by one half of the rollouts
     and is paid by the other. `cap`: the rank correlation that a perfect judge would have with a truth of so few
-    rollouts.
+    rollouts. `contribution`, where the environment tells what decisions truly contribute: the correlation of that with
+    each judge's advantages within states, and with those of the rollouts, which are counterfactual resets (`resets`,
+    arXiv 2605.25507).
     """
     truth = judged.returns.mean(2)
     halves = judged.returns[:, :, ::2].mean(2), judged.returns[:, :, 1::2].mean(2)
@@ -164,9 +186,24 @@ def summary(judged: Judged) -> dict[str, Any]:
     found["oracle"] = told("gain", oracle)
     for name, values in judged.values.items():
         ranked = np.array([_spearman(a, b) for a, b in zip(values, truth, strict=True)])
-        over_states = {"states": _correlation(np.nanmean(values, 1), mean)}
+        over_states = {"states": correlation(np.nanmean(values, 1), mean)}
         found[name] = told("spearman", ranked) | told("gain", _paid(values, truth) - mean) | over_states
+    if judged.contributed is not None:
+        found["contribution"] = {
+            name: _advantages_agree(values, judged.contributed)
+            for name, values in {"resets": truth, **judged.values}.items()
+        }
     return found
+
+
+def _advantages_agree(values: np.ndarray, truth: np.ndarray) -> float:
+    """The correlation over all decisions [S, A] of how much better they are than the mean one of their state."""
+    known = ~np.isnan(values) & ~np.isnan(truth)
+    one, other = (
+        np.where(known, each - np.nanmean(np.where(known, each, np.nan), 1, keepdims=True), np.nan)
+        for each in (values, truth)
+    )
+    return correlation(one[known], other[known])
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -180,6 +217,7 @@ def table(found: Mapping[str, Any]) -> str:
                 cells = (_cell(numbers[what + part], numbers.get(f"{what}_se{part}")) for part in parts)
                 label = name if name == what else f"{name} {what}"
                 lines.append(f"{label:20}" + "".join(f"{cell:>16}" for cell in cells))
+    lines += [f"{f'{name} contribution':20}{value:>+16.3f}" for name, value in found.get("contribution", {}).items()]
     return "\n".join(lines)
 
 
@@ -196,11 +234,11 @@ def _paid(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     """The rank correlation of two rows, where both are known; NaN where either has no spread."""
     known = ~np.isnan(a) & ~np.isnan(b)
-    return _correlation(_ranks(np.round(a[known], DIGITS)), _ranks(np.round(b[known], DIGITS)))
+    return correlation(_ranks(np.round(a[known], DIGITS)), _ranks(np.round(b[known], DIGITS)))
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """NaN where either has no spread."""
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's; NaN where either has no spread."""
     spread = len(a) > 1 and np.ptp(a) > 0 and np.ptp(b) > 0
     return float(np.corrcoef(a, b)[0, 1]) if spread else float("nan")
 

@@ -5,7 +5,7 @@ A row is one observation of one lane, and what was done there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
@@ -17,7 +17,7 @@ from vla_rl.replay.batch import Batch
 from vla_rl.replay.budget import Budget, memory_plan, plan_line
 from vla_rl.replay.checks import Given, check_order, checked_lanes, checked_rows
 from vla_rl.replay.columns import RETURN, SIGNAL, FeatureSpecs, column_specs, image_shapes
-from vla_rl.replay.episodes import EpisodeListener, Listeners
+from vla_rl.replay.episodes import EpisodeListener, Listeners, Told
 from vla_rl.replay.memory import Ground, Kept, Layout, Memory, shard_folder
 from vla_rl.replay.reader import Chunks, Following, Reader, Wanted
 from vla_rl.replay.ring import Ring
@@ -75,16 +75,13 @@ class ReplayBuffer:
         remembered: tuple[int, ...] | None = None,
     ) -> None:
         if lanes < 1 or n_step < 1 or stack < 1 or not 0 < gamma <= 1:
-            raise ValueError(
-                f"need lanes, n_step, stack >= 1 and gamma in (0, 1]; got {lanes}, {n_step}, {stack}, {gamma}"
-            )
+            given = f"{lanes}, {n_step}, {stack}, {gamma}"
+            raise ValueError(f"need lanes, n_step, stack >= 1 and gamma in (0, 1]; got {given}")
         if capacity < lanes * (stack + 1):
-            raise ValueError(
-                f"capacity must hold a stack and its next row of every lane: at least {lanes * (stack + 1)} "
-                f"rows for {lanes} lane(s) and stack {stack}, got {capacity}"
-            )
-        if truncation not in get_args(Truncation):
-            raise ValueError(f"truncation: expected one of {', '.join(get_args(Truncation))}, got {truncation!r}")
+            least = f"at least {lanes * (stack + 1)} rows for {lanes} lane(s) and stack {stack}"
+            raise ValueError(f"capacity must hold a stack and its next row of every lane: {least}, got {capacity}")
+        if truncation not in (known := get_args(Truncation)):
+            raise ValueError(f"truncation: expected one of {', '.join(known)}, got {truncation!r}")
         self.capacity, self.lanes, self.stack = capacity, lanes, stack
         self.gamma, self.n_step, self.choices = float(gamma), n_step, choices
         shapes = image_shapes(images)
@@ -144,13 +141,12 @@ class ReplayBuffer:
 
     def plan(self) -> dict[str, Any]:
         """What the memory goes to; see `memory_plan`."""
-        layout = self._memory.layout
-        return memory_plan(layout.specs, layout.images, self.capacity, layout.budget, layout.folder is not None)
+        kept = self._memory.layout
+        return memory_plan(kept.specs, kept.images, self.capacity, kept.budget, kept.folder is not None)
 
     def describe(self) -> str:
         """The plan in a line for people."""
-        layout = self._memory.layout
-        return plan_line(self.plan(), layout.budget, layout.folder)
+        return plan_line(self.plan(), self._memory.layout.budget, self._memory.layout.folder)
 
     # Adding ---------------------------------------------------------------------------------------
 
@@ -193,7 +189,8 @@ class ReplayBuffer:
         self._sampler.forget(self._memory.forget(self._ring.due(len(lane))))
         ids, returned = self._memory.put(lane, rows, frames, texts)
         self._sampler.weigh(rows["prev"], returned)
-        self._tell(ids[rows["terminated"] | rows["truncated"]])
+        over = ids[rows["terminated"] | rows["truncated"]]
+        self._take_in(self._listeners.tell(self._ring, over, self._memory.observations))
         while self._memory.too_much:
             self._sampler.forget(self._memory.forget(np.array([self._ring.oldest])))
         return ids
@@ -216,9 +213,13 @@ class ReplayBuffer:
         """What the listeners have to say to a person."""
         return self._listeners.said
 
-    def _tell(self, last: np.ndarray) -> None:
-        """Let listeners hear of the episodes whose last decisions are rows `last`; forget those that they tell to."""
-        for told in self._listeners.tell(self._ring, last):
+    def reconsider(self) -> None:
+        """Let listeners who would tell otherwise by now hear once more of all episodes that have ended."""
+        self._take_in(self._listeners.reconsider(self._ring, self.added, self._memory.observations))
+
+    def _take_in(self, found: Iterable[Told]) -> None:
+        """What listeners told of episodes; those that they tell to forget are forgotten."""
+        for told in found:
             self._sampler.reweigh(told.revalued)
             # A long episode is forgotten piece by piece.
             while not told.kept and len(there := told.ids[self._ring.alive(told.ids)]):
@@ -227,9 +228,8 @@ class ReplayBuffer:
     def interrupt(self, lanes: np.ndarray | Sequence[int] | None = None) -> None:
         """End the running episodes of `lanes` (all by default), because their environments restarted.
 
-        Nothing is known of what followed, so the last row of such an episode is never sampled as a
-        transition, targets stop (and bootstrap) at it, and `returns` of the episode stay NaN. The
-        next row of the lane starts a new episode.
+        Nothing is known of what followed, so the last row of such an episode is never sampled as a transition, targets
+        stop (and bootstrap) at it, and `returns` of the episode stay NaN. The next row of the lane begins a new one.
         """
         lane = checked_lanes(lanes, self.lanes)
         self._ring.interrupt(lane)
@@ -384,7 +384,7 @@ class ReplayBuffer:
         self._sampler = Sampler(self._memory.ring)
         kept = state["listeners"] if state else ()
         self._listeners.load_state_dict(kept)  # which what they tell may depend on,
-        self._tell(self._ring.ended())
+        self._take_in(self._listeners.tell(self._ring, self._ring.ended(), self._memory.observations))
         self._listeners.load_state_dict(kept)  # and none of it counts twice
         if state and not damaged:
             self._sampler.load_state_dict(state["sampler"])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from vla_rl.replay.columns import DERIVED, SIGNAL
 from vla_rl.replay.ring import Ring
-from vla_rl.specs import REWARD, VERIFIED, Signal
+from vla_rl.specs import IMAGES, REWARD, TASK, VERIFIED, Signal
+
+Look = Callable[[np.ndarray], Mapping[str, Any]]
+"""What was seen at rows, by their ids int64 [B]; see `Batch.observation`."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class EndedEpisode:
 
     ids int64 [T]: the rows of its decisions, in order. whole: whether the first decision is among them. demo: whether
     any of its decisions was shown by an expert or a person. terminated: whether it ended by itself; else it was cut
-    short. tokens int64 [T, K]. reward float32 [T]. signals: [T, ...] by name.
+    short. tokens int64 [T, K]. reward float32 [T]. signals: [T, ...] by name. look: shows what was seen at rows.
     """
 
     ids: np.ndarray
@@ -29,6 +34,7 @@ class EndedEpisode:
     tokens: np.ndarray
     reward: np.ndarray
     signals: dict[str, np.ndarray]
+    look: Look | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -37,6 +43,15 @@ class EndedEpisode:
     def success(self) -> bool:
         """Whether the task was done at its end, by what the environment itself checks."""
         return bool(self.signals[VERIFIED][-1])
+
+    @cached_property
+    def screens(self) -> np.ndarray:
+        """A number of what was seen at each decision, pictures and words, uint64 [T]: the same wherever those are."""
+        assert self.look is not None, "an episode that nothing shows"
+        seen = self.look(self.ids)
+        pictures = [np.ascontiguousarray(seen[key]) for key in sorted(seen) if key.startswith(IMAGES)]
+        shown = ([each[row].tobytes() for each in pictures] for row in range(len(self)))
+        return np.array([_number(*parts, text.encode()) for parts, text in zip(shown, seen[TASK], strict=True)])
 
 
 NO_SLOTS = np.empty(0, np.int64)
@@ -130,18 +145,22 @@ class Listeners:
             if each["of"] == type(listener).__qualname__:
                 listener.load_state_dict(each["kept"])
 
-    def tell(self, ring: Ring, last: np.ndarray) -> Iterator[Told]:
+    def tell(self, ring: Ring, last: np.ndarray, look: Look) -> Iterator[Told]:
         """Let them hear of the episodes whose last decisions are rows `last`. What is to be forgotten has to be before
         the next one is asked for."""
         for row in last.tolist() if self._all else ():
-            yield self._tell(ring, row, self._all)
-            for listener in self._all:
-                if listener.reconsiders():
-                    ended = ring.ended()
-                    yield from (self._tell(ring, before, [listener]) for before in ended[ended <= row].tolist())
+            yield self._tell(ring, row, look, self._all)
+            yield from self.reconsider(ring, row, look)
 
-    def _tell(self, ring: Ring, last: int, listeners: Sequence[EpisodeListener]) -> Told:
-        episode = ended_episode(ring, last, self._signals)
+    def reconsider(self, ring: Ring, last: int, look: Look) -> Iterator[Told]:
+        """Let those who would tell otherwise by now hear once more of all episodes up to row `last`."""
+        for listener in self._all:
+            if listener.reconsiders():
+                ended = ring.ended()
+                yield from (self._tell(ring, before, look, [listener]) for before in ended[ended <= last].tolist())
+
+    def _tell(self, ring: Ring, last: int, look: Look, listeners: Sequence[EpisodeListener]) -> Told:
+        episode = ended_episode(ring, last, self._signals, look)
         at, recounted = episode.ids % ring.capacity, False
         for listener in listeners:
             found = listener.on_episode(episode)
@@ -159,7 +178,7 @@ class Listeners:
         return Told(episode.ids, True, ring.write_returns(episode.ids[-1:]) if recounted else NO_SLOTS)
 
 
-def ended_episode(ring: Ring, last: int, signals: Sequence[Signal]) -> EndedEpisode:
+def ended_episode(ring: Ring, last: int, signals: Sequence[Signal], look: Look) -> EndedEpisode:
     """The episode whose last decision is row `last`."""
     ids = ring.until(last)
     at = ids % ring.capacity
@@ -172,4 +191,12 @@ def ended_episode(ring: Ring, last: int, signals: Sequence[Signal]) -> EndedEpis
         tokens=columns["tokens"][at].astype(np.int64),
         reward=columns["reward"][at],
         signals={each.name: columns[SIGNAL + each.name][at] for each in signals},
+        look=look,
     )
+
+
+def _number(*parts: bytes) -> np.uint64:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part)
+    return np.uint64(int.from_bytes(digest.digest(), "little"))

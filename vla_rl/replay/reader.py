@@ -33,6 +33,13 @@ class Wanted(TypedDict, total=False):
     one_step: float
     """The share of the rows, evenly spaced, whose transition is of one step, with its next observation even where
     `following` is "cut". By default none."""
+    going_on: float
+    """The chance, [0, 1), that a transition is of one more step than it is (lambda), drawn anew each time, so that the
+    mean of many targets is the lambda-return; at most `LONGEST` steps. By default 0: all are of n steps."""
+
+
+LONGEST = 256
+"""Steps of a transition whose number is drawn."""
 
 
 PIECES = 8
@@ -70,6 +77,9 @@ class Reader:
     def drawn(self, ids: np.ndarray, rng: np.random.Generator, wanted: Wanted) -> Batch:
         """What is wanted of rows `ids` that were drawn. Raises ValueError: `one_step` without what follows."""
         following, one_step, far, once = wanted.get("following", True), wanted.get("one_step", 0.0), None, None
+        going_on, steps = wanted.get("going_on", 0.0), None
+        if going_on > 0:
+            steps = rng.geometric(1.0 - going_on, len(ids)).clip(max=LONGEST)
         if one_step > 0:
             if not following:
                 raise ValueError(f"one_step={one_step} needs what follows, and following is False")
@@ -77,7 +87,7 @@ class Reader:
         if wanted.get("to_end", 0.0) > 0 and self.memory.layout.truncation == "bootstrap":
             far = rng.random(len(ids)) < wanted["to_end"]
             far = far if once is None else far & ~once
-        return self.transitions(ids, wanted.get("images", True), following, far, once)
+        return self.transitions(ids, wanted.get("images", True), following, far, once, steps)
 
     def transitions(
         self,
@@ -86,22 +96,25 @@ class Reader:
         following: Following,
         far: np.ndarray | None = None,
         once: np.ndarray | None = None,
+        counts: np.ndarray | None = None,
     ) -> Batch:
         """The transitions from rows `ids`; see `ReplayBuffer.sample`.
 
         far: bool [B], those that lead to their episode's last observation, where it was cut short; None for no row.
         once: bool [B], those of a single step; their next observations are wanted in any case.
+        counts: int64 [B], of how many steps each of the others is, where not all are of n.
         """
         memory, ring = self.memory, self.memory.ring
-        walk = ring.walk(ids, self.n_step, once)
-        reached, steps, reward, discount, sums = walk.reached, walk.steps, walk.reward, walk.discount, walk.signals
+        steps: int | np.ndarray = self.n_step if counts is None else counts
+        walk = ring.walk(ids, steps if once is None else np.where(once, 1, steps))
+        reached, taken, reward, discount, sums = walk.reached, walk.steps, walk.reward, walk.discount, walk.signals
         at = ids % ring.capacity
         columns = ring.columns
         if far is not None:
             final, rest = ring.ends(ids)
             far = far & (rest > 0)
             reached, discount = np.where(far, final, reached), np.where(far, rest, discount)
-            steps = np.where(far, 0, steps)
+            taken = np.where(far, 0, taken)
             reward = np.where(far, columns["returns"][at], reward)
             sums = {name: np.where(far, columns[RETURN + name][at], total) for name, total in sums.items()}
         told = {each.name: columns[SIGNAL + each.name][at] for each in self.signals if not each.summed}
@@ -127,7 +140,7 @@ class Reader:
             index=ids,
             shown=memory.shown(np.stack([ids, reached] if following else [ids], 1)) if images else None,
             rest=columns["rest"][at],
-            steps=steps,
+            steps=taken,
             followed=followed,
             extra=told | {name: total.astype(np.float32) for name, total in sums.items()},
             extra_returns={name: columns[RETURN + name][at] for name in sums},

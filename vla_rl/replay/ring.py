@@ -240,15 +240,16 @@ class Ring:
         there += [np.zeros(len(ids), bool)] * (steps - len(there))
         return np.stack(rows, axis=1), np.stack(there, axis=1)
 
-    def walk(self, ids: np.ndarray, steps: int, once: np.ndarray | None = None) -> Walk:
-        """Up to `steps` steps from each row; one from those that `once`, bool [B], says."""
-        rows, there = self.path(ids, steps)
+    def walk(self, ids: np.ndarray, steps: int | np.ndarray) -> Walk:
+        """Up to `steps` steps from each row, or from each as many as int64 [B] says."""
+        most = int(np.max(steps, initial=1))
+        rows, there = self.path(ids, most)
         reached = rows[:, -1]
-        if once is not None:
-            reached = np.where(once, rows[:, 1], reached)
-            there[:, 1:] &= ~once[:, None]
+        if isinstance(steps, np.ndarray):
+            reached = rows[np.arange(len(ids)), steps]
+            there &= np.arange(most) < steps[:, None]
         at = rows[:, :-1] % self.capacity
-        discount = self.gamma ** np.arange(steps + 1)
+        discount = self.gamma ** np.arange(most + 1)
 
         def summed(column: str) -> np.ndarray:
             return (np.where(there, self.columns[column][at], 0) * discount[:-1]).sum(axis=1)

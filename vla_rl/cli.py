@@ -54,6 +54,7 @@ GROUPS = (
     "rehearsals",
     "algorithms",
     "costs",
+    "adaptations",
 )
 DEBUG = "VLA_RL_TRACEBACK"
 """Set this environment variable (or give --traceback) to see where an error came from."""

@@ -38,6 +38,7 @@ GROUPS = (
     "rehearsals",
     "algorithms",
     "costs",
+    "adaptations",
 )
 ADAPTER = "vla_rl/Adapter-v0"
 """The environment, registered among `envs`, that shows another package's as one of ours."""

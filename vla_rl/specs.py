@@ -186,7 +186,8 @@ class Signal:
 
 REWARD = "reward"
 """A column of a listener that has this name tells what rewards count for; see `replay.EpisodeListener`."""
-COST, VERIFIED, EPISODE_TASK, LOG_PROB, ACTING = "cost", "verified", "task", "log_prob", "acting"
+COST, VERIFIED, EPISODE_TASK = "cost", "verified", "task"
+LOG_PROB, ACTING, VALUE = "log_prob", "acting", "value"
 SIGNALS = (Signal(COST, summed=True), Signal(VERIFIED, "bool"), Signal(EPISODE_TASK, "int32"))
 """What every replay keeps of an environment's steps: what they cost, whether the task is done by what the environment
 itself checks, whatever it paid, and which of the run's tasks the lane is at."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.acting import Explorer
+from vla_rl.algorithms.adapting import Adapting
 from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.algorithms.augment import Augment
 from vla_rl.algorithms.configs import ActorCriticConfig
@@ -86,6 +87,7 @@ class ActorCritic(ABC):
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_optimizer = learner.optimizer(policy.trainable_parameters(), settings.actor_lr)
         self.constraint = None if settings.cost is None else Constraint(settings, policy, learner)
+        self.adapting = None if settings.adaptation is None else Adapting(settings, learner, self.explorer, self.told)
         self.updates, self.trusted = 0, True
         self._warned = False
         self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
@@ -96,10 +98,15 @@ class ActorCritic(ABC):
         return self.judge if self.constraint is None else ConstrainedScorer(self.judge, self.constraint.rank)
 
     @property
-    def listener(self) -> EpisodeListener:
+    def listeners(self) -> list[EpisodeListener]:
         """What is to hear of the run's episodes, see `Needs.listens`."""
-        assert self.constraint is not None, "there are no costs that count"
-        return self.constraint.listener
+        costs = [] if self.constraint is None else [self.constraint.listener]
+        return [*costs, *([] if self.adapting is None else [self.adapting.watch])]
+
+    @property
+    def recent(self) -> tuple[int, float]:
+        """See `Adapts`."""
+        return (0, 0.0) if self.adapting is None else self.adapting.recent
 
     def make_critic(self) -> Critic:
         """A fresh critic."""
@@ -111,7 +118,12 @@ class ActorCritic(ABC):
 
     def explore(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
         """Decide while collecting; see `Explorer`."""
-        return self.explorer(observation, lanes, self.scorer if self.past_warmup else None)
+        promise = None if self.adapting is None else self.promise
+        return self.explorer(observation, lanes, self.scorer if self.past_warmup else None, promise)
+
+    def promise(self, grounded: Features, tokens: Tensor) -> Tensor:
+        """Q float32 [B, N] of decisions, or V where the critic judges none; see `Scorer`."""
+        return self.q(grounded, self.judged(tokens))
 
     @property
     def past_warmup(self) -> bool:
@@ -133,6 +145,7 @@ class ActorCritic(ABC):
             len(batch), lambda: LearnerBatch.of(batch, self.policy, learner.device, self.augment, following)
         )
         learner.hold(batch)
+        rows = rows if self.adapting is None else self.adapting.weigh(rows, batch.index, self.critic)
         metrics = learner.in_memory(len(rows), lambda: self.update_critic(rows))
         constraint = self.constraint
         if constraint is not None:
@@ -144,7 +157,7 @@ class ActorCritic(ABC):
             learn = self.clone if self.falls_back else self.update_actor
             metrics |= learner.in_memory(len(some), lambda: learn(some))
             metrics |= {} if constraint is None else constraint.adjust()
-        return metrics
+        return metrics if rows.trust is None else metrics | {"shift/trust": rows.trust.mean()}
 
     @property
     def falls_back(self) -> bool:
@@ -177,14 +190,22 @@ class ActorCritic(ABC):
         """Move every critic's histogram towards the target value."""
         target = self.target_value(rows)
         with self.learner.autocast():
-            seen = rows.grounded
-            logits = self.critic(self.readout(seen), self.judged(rows.tokens).unsqueeze(1), seen).squeeze(2)
+            logits = self._logits(self.critic, rows)
             histogram = losses.hl_gauss(target, self.critic.edges, self.settings.sigma)
             loss = losses.categorical_loss(logits.float(), histogram, rows.weight)
         norm = self.learner.step(loss, self.critic_optimizer, self.settings.clip)
         self._judged = logits.detach(), target
         metrics = {"critic/loss": loss.detach(), "critic/grad_norm": norm}
         return metrics if self.updates % MEASURE_EVERY else metrics | self.measure_critic(rows)
+
+    def _logits(self, critic: Critic, rows: LearnerBatch) -> Tensor:
+        """What a critic makes of the rows' decisions, [E, B, Z]."""
+        seen = rows.grounded
+        return critic(self.readout(seen), self.judged(rows.tokens).unsqueeze(1), seen).squeeze(2)
+
+    def told(self, critic: Critic, rows: LearnerBatch) -> Tensor:
+        """[B] what a critic's members make of the rows' decisions, on average."""
+        return critic.value(self._logits(critic, rows)).mean(0)
 
     def measure_critic(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """What the critic made of the rows of its last update."""
@@ -194,8 +215,8 @@ class ActorCritic(ABC):
         return {
             "q/mean": q.mean(),
             "q/target": target.mean(),
-            "q/return": masked_mean(returns, known),
-            "q/minus_return": masked_mean(q - returns, known),
+            "q/return": losses.masked_mean(returns, known),
+            "q/minus_return": losses.masked_mean(q - returns, known),
             "q/orders_states": losses.concordance(q, returns),
         }
 
@@ -277,7 +298,7 @@ class ActorCritic(ABC):
         with self.learner.autocast():
             both = torch.stack([rows.tokens, rows.labels], dim=1)
             log_prob = self.policy.log_prob(logits, both).float()
-            improvement = losses.weighted_bc_loss(weights.unsqueeze(1), log_prob[:, :1])
+            improvement = losses.weighted_bc_loss(rows.trusted(weights).unsqueeze(1), log_prob[:, :1])
         metrics = self.anchored(improvement, logits, log_prob[:, 1], rows)
         return metrics | {"actor/advantage": advantage.mean(), "actor/weight": weights.mean()}
 
@@ -290,8 +311,9 @@ class ActorCritic(ABC):
         demo_share = self.learner.mean(rows.demo.float().mean())
         with self.learner.autocast():
             imitation = losses.imitation_loss(label_log_prob, rows.demo, demo_share)
-            whole = loss + settings.bc_weight * imitation
-            whole = whole if self.tether is None else whole + self.tether.pull(logits, rows)
+            anchor = 1.0 if self.adapting is None else self.adapting.response.anchor
+            whole = loss + anchor * settings.bc_weight * imitation
+            whole = whole if self.tether is None else whole + self.tether.pull(logits, rows, anchor)
             whole, metrics = remembered(whole, self.rehearsal, settings.rehearsal_weight, self.learner)
         norm = self.learner.step(whole, self.actor_optimizer, settings.clip)
         metrics |= {} if self.tether is None else self.tether.follow()
@@ -319,6 +341,9 @@ class ActorCritic(ABC):
     def anneal(self, done: float) -> None:
         """Set the learning rates for a run of which the share `done` in [0, 1] is over."""
         share = 1.0 - (1.0 - self.settings.final_lr) * done
+        if self.adapting is not None:
+            self.adapting.follow(self.critic)
+            share = self.adapting.rate(share)
         for optimizer, rate in self.rates:
             for group in optimizer.param_groups:
                 group["lr"] = rate * share
@@ -344,6 +369,7 @@ class ActorCritic(ABC):
             **({} if self.rehearsal is None else {"rehearsal": self.rehearsal.state_dict()}),
             **({} if self.constraint is None else {"constraint": self.constraint.state_dict()}),
             **({} if self.tether is None else {"tether": self.tether.state_dict()}),
+            **({} if self.adapting is None else {"adapting": self.adapting.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -360,6 +386,8 @@ class ActorCritic(ABC):
             self.constraint.load_state_dict(state["constraint"])
         if self.tether is not None:
             self.tether.load_state_dict(state.get("tether", {}))
+        if self.adapting is not None and "adapting" in state:
+            self.adapting.load_state_dict(state["adapting"], self.critic)
 
     # --- parts ----------------------------------------------------------------------------------------------
 
@@ -370,8 +398,3 @@ class ActorCritic(ABC):
     def noise(self, rows: int, samples: int) -> Tensor:
         """Uniform in (0, 1), [rows, samples, K]."""
         return self.learner.uniform(rows, samples, len(self.policy.slots))
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the values that the mask selects; NaN where it selects none."""
-    return torch.where(mask, values, 0.0).sum() / mask.sum()

@@ -9,6 +9,7 @@ from vla_rl import registry
 from vla_rl.algorithms.needs import Needs
 from vla_rl.algorithms.setting_checks import (
     Gamma,
+    check_adaptation,
     check_budget,
     check_cost,
     check_gamma,
@@ -18,7 +19,7 @@ from vla_rl.algorithms.setting_checks import (
     known,
 )
 from vla_rl.registry import GROUP
-from vla_rl.specs import ACTING, LOG_PROB, Signal, Truncation
+from vla_rl.specs import ACTING, LOG_PROB, VALUE, Signal, Truncation
 
 if TYPE_CHECKING:
     from vla_rl.algorithms.algorithm import Algorithm, Scorer
@@ -28,6 +29,8 @@ ACTED = (Signal(LOG_PROB),)
 """What `Explorer` tells of its decisions."""
 ACTED_BY_CRITIC = (*ACTED, Signal(ACTING, "int8"))
 """The same where some lanes act by the critic."""
+PROMISED = (Signal(VALUE),)
+"""What the critic made of the decision, where it is watched."""
 
 
 class AlgorithmConfig(Protocol):
@@ -82,6 +85,7 @@ class ActorCriticConfig:
     cost: how the actor treats `info["cost"]`, with a separate critic: null ignores it; or a component, such as
         {type: price, c: 0.2}, {type: budget, limit: 1.0} or {type: lexicographic, epsilon: 0.05}. Where the best of
         several decisions is taken, success and cost both count.
+    adaptation: what follows a drop of success in mid-run: null, nothing; or a component, such as {type: on_shift}.
     """
 
     gamma: Gamma = 0.9
@@ -119,10 +123,12 @@ class ActorCriticConfig:
     brightness: float = 0.0
     contrast: float = 0.0
     cost: Any = field(default=None, metadata={GROUP: "costs"})
+    adaptation: Any = field(default=None, metadata={GROUP: "adaptations"})
 
     def __post_init__(self) -> None:
         check_gamma(self)
         check_cost(self)
+        check_adaptation(self)
         check_budget(self, "kl_budget")
         check_budget(self, "held_budget")
         for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share", "critic_share"):
@@ -162,8 +168,9 @@ class ActorCriticConfig:
             reference=self.kl_weight > 0 or self.kl_budget is not None or self.held_budget is not None,
             held=self.held_budget is not None,
             best_of=self.critic_samples if self.critic_share > 0 else 0,
-            columns=ACTED_BY_CRITIC if self.critic_share > 0 else ACTED,
-            listens=self.cost is not None,
+            columns=(ACTED_BY_CRITIC if self.critic_share > 0 else ACTED) + (PROMISED if self.adaptation else ()),
+            listens=self.cost is not None or self.adaptation is not None,
+            adapts=self.adaptation is not None,
         )
 
     def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer | None:
@@ -354,7 +361,8 @@ class FilteredBc:
     greedy_share: float = 0.0
     rehearsal_weight: float = 1.0
     refused: ClassVar = {
-        "cost": "filtered_bc has no critic, so that it cannot tell what a decision costs; take pa_rl, awac or iql"
+        "cost": "filtered_bc has no critic, so that it cannot tell what a decision costs; take pa_rl, awac or iql",
+        "adaptation": "filtered_bc has no critic that tells what still predicts; take pa_rl, awac, iql or recap",
     }
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from vla_rl.adaptation.on_shift import Adaptation
 from vla_rl.rewards.costs import CostUse
 
 Gamma = float | Literal["auto"]
@@ -52,4 +53,12 @@ def check_cost(settings: Any) -> None:
         raise ValueError(
             "cost: null, or a component that ranks decisions, such as {type: price, c: 0.2}, {type: budget, limit: 1} "
             f"or {{type: lexicographic, epsilon: 0.05}}; got {settings.cost!r}"
+        )
+
+
+def check_adaptation(settings: Any) -> None:
+    """Raise ValueError unless `adaptation` is a component that says what follows a shift, or None."""
+    if settings.adaptation is not None and not isinstance(settings.adaptation, Adaptation):
+        raise ValueError(
+            f"adaptation: null, or a component such as {{type: on_shift, steps: 5000}}; got {settings.adaptation!r}"
         )

@@ -34,6 +34,7 @@ the key of those that are held."""
 PLACES = {
     "action_space": "action_spaces",
     "algorithm.cost": "costs",
+    "algorithm.adaptation": "adaptations",
     "algorithm": "algorithms",
     "policy.backbone": "backbones",
     "env.sensors": "sensors",

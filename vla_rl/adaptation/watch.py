@@ -12,8 +12,8 @@ from vla_rl.adaptation.on_shift import CRITIC, SUCCESS, Adaptation
 from vla_rl.replay import EndedEpisode, EpisodeListener
 from vla_rl.specs import VALUE
 
-LATEST, BACK = 50, 0.9
-"""Success is back once the latest so many episodes have this share of the former one."""
+FORMER, LATEST, BACK = 100, 50, 0.9
+"""Success is back once the latest so many episodes have this share of what so many had before the shift."""
 REMEMBERED = 2000
 """Episodes of which it is known where they began, and how they went; at least as many as a test looks back at."""
 _COUNTS = ("episodes", "decisions", "alarms", "shifts", "since")
@@ -94,7 +94,7 @@ class Watch(EpisodeListener):
         """There has been a shift, so many episodes ago: compare only what is heard from now on."""
         former, now = np.split(np.array(self._won, float), [len(self._won) - ago])
         self.shifts, self.since, self._begun, self._back_after = self.shifts + 1, since, self.decisions, -1
-        self._former = float(former.mean()) if len(former) else 0.0
+        self._former = float(former[-FORMER:].mean()) if len(former) else 0.0
         self._down = ago > 0 and bool(now.mean() < BACK * self._former)
         self._words = f"{words}; the run adapts from here on (alarm {self.shifts})"
         for test in self.tests.values():

@@ -62,8 +62,8 @@ class Watch(EpisodeListener):
             value = seen[name]
             fall = None if value is None else test.add(value)
             if fall is not None:
-                self.alarms += 1
-                self._turn(self._starts[-fall.ago], self._told(name, fall), fall.ago)
+                self.alarms, ago = self.alarms + 1, min(fall.ago, len(self._starts))
+                self._turn(self._starts[-ago], self._told(name, fall), ago)
                 return {}
         self._look_for_recovery()
         return {}

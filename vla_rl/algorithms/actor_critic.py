@@ -121,9 +121,9 @@ class ActorCritic(ABC):
         promise = None if self.adapting is None else self.promise
         return self.explorer(observation, lanes, self.scorer if self.past_warmup else None, promise)
 
-    def promise(self, grounded: Features, tokens: Tensor) -> Tensor:
+    def promise(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:
         """Q float32 [B, N] of decisions, or V where the critic judges none; see `Scorer`."""
-        return self.q(grounded, self.judged(tokens))
+        return self.q(grounded, self.judged(tokens_BNK))
 
     @property
     def past_warmup(self) -> bool:
@@ -284,7 +284,7 @@ class ActorCritic(ABC):
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
             log_prob = self.policy.log_prob(logits, rows.labels.unsqueeze(1)).float().squeeze(1)
-            imitation = losses.imitation_loss(log_prob, well, share)
+            imitation = losses.imitation_loss(rows.trusted(log_prob), well, share)
         return self.anchored(imitation, logits, log_prob, rows) | {"actor/imitated": share}
 
     def imitate(self, logits: Logits, advantage: Tensor, rows: LearnerBatch) -> dict[str, Tensor]:

@@ -50,7 +50,8 @@ class Own:
             if self.hindsight:
                 wanted = {**wanted, "to_end": 0.0}
             recent = round((count - lucky) * self.recent_share)
-            rest = [buffer.sample(recent, rng, **{**wanted, "since": self.since})] if recent else []
+            later: Wanted = {**wanted, "since": self.since}
+            rest = [buffer.sample(recent, rng, **later)] if recent else []
             if recent < count - lucky:
                 others = count - lucky - recent
                 rest.append(buffer.sample(others, rng, by=self.by, correction=self.correction, **wanted))

@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from vla_rl.specs import shown
+from vla_rl.specs import readable, shown
 
 GROUPS = (
     "envs",
@@ -273,7 +273,7 @@ def reason(problem: Mapping[str, Any]) -> str:
         return f"a number is needed, and {value!r} is text; write {_number(value):g} without quotes"
     if isinstance(value, float) and kind == "int_type" and value.is_integer():
         return f"a whole number is needed; write {value:.0f}"
-    return problem["msg"]
+    return readable(problem["msg"], most=2_000)  # some name the value, however long it is
 
 
 def _checked(hint: Any, value: Any, path: str) -> Any:

@@ -71,11 +71,13 @@ def train(
         except BaseException as error:
             with stop.held():
                 kept = state.progress.step == begin or rescue(folder, state, error)
+                stop.over()
             if not (kept and isinstance(error, Interrupted)):
                 raise
             stop.end(f"at step {state.progress.step}; `resume=true run_dir={folder}` goes on")
         with stop.held():
             last = finish(folder, state, lanes)
+            stop.over()
         state.collector.check(over=not stopped)
     if state.learner.rank == 0:
         print(state.log.describe())

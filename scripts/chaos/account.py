@@ -2,7 +2,8 @@
 
 A life begins with what its first checkpoint holds. A checkpoint of it must hold that, and every step that the ledger
 tells of this life up to the checkpoint's time, each once; but for the last episode of an environment that went wrong,
-which must be left out, or whose process ended, which may be. What came after its last checkpoint is done anew by the
+which must be left out, or whose process ended, which may be; and where a life that was told to stop had to be
+interrupted, that of any. What came after its last checkpoint is done anew by the
 next life, and never comes back.
 """
 
@@ -23,8 +24,11 @@ from vla_rl.replay.columns import SIGNAL
 from vla_rl.replay.journal import Journal
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.generations import CHECKPOINTS, MANIFEST, Generation, generations
+from vla_rl.runtime.signals import Interrupted
 
 REPLAY, LANES = Path("training_state", "replay"), Path("training_state", "lanes")
+INTERRUPTION = f"{Interrupted.__name__}: told to stop"
+"""Said where a process was at work for too long, which has taken steps that nobody heard of."""
 OUTCOME = ("reward", "terminated", "truncated")
 
 
@@ -83,7 +87,8 @@ class Accountant:
         lines = ledger.read(self._book)
         own = lines[lines["life"] == life]
         steps = own[own["kind"] == STEP]
-        spoilt, causes = _spoilt(own, {*ended, *_replaced(own, self._workers)})
+        interrupted = own["pid"].tolist() if INTERRUPTION in said else ()
+        spoilt, causes = _spoilt(own, {*ended, *_replaced(own, self._workers), *interrupted})
         made = {at: each for each in reversed(generations(self._run / CHECKPOINTS)) if (at := _time(each)) > since}
         until = 0.0
         for until, generation in made.items():

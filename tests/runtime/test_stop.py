@@ -62,6 +62,20 @@ def test_what_is_held_is_not_interrupted_and_a_second_ctrl_c_ends_at_once(stop: 
         forever()
 
 
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_is_over_is_not_interrupted_while_it_closes(ends: bool, stop: Stop) -> None:
+    told(signal.SIGTERM)
+    if ends:
+        with pytest.raises(SystemExit):
+            stop.end("at step 3")
+    else:
+        with stop.held():
+            stop.over()
+    with pytest.raises(TimeoutError):
+        _waits_for_alarms(3)
+
+
 def _waits_for_alarms(count: int) -> None:
     """Raise TimeoutError once so many alarms have come, each of which wakes whoever waits for signals."""
     reads, writes = os.pipe()

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from vla_rl.adaptation.on_shift import Adaptation
 from vla_rl.rewards.costs import CostUse
+from vla_rl.specs import shown
 
 Gamma = float | Literal["auto"]
 """The discount of one decision; "auto": about 1 - 1 / T, where demonstrations take T decisions (`build.with_gamma`)."""
@@ -52,7 +53,7 @@ def check_cost(settings: Any) -> None:
     if settings.cost is not None and not isinstance(settings.cost, CostUse):
         raise ValueError(
             "cost: null, or a component that ranks decisions, such as {type: price, c: 0.2}, {type: budget, limit: 1} "
-            f"or {{type: lexicographic, epsilon: 0.05}}; got {settings.cost!r}"
+            f"or {{type: lexicographic, epsilon: 0.05}}; got {shown(settings.cost)}"
         )
 
 

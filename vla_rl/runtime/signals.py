@@ -36,7 +36,7 @@ class Stop:
     def __init__(self) -> None:
         self.asked = False
         self._since = 0.0
-        self._held = False
+        self._held = self._over = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -61,8 +61,13 @@ class Stop:
         finally:
             self._held = before
 
+    def over(self) -> None:
+        """The work is done and saved: nothing is interrupted any more while its parts are closed, however slowly."""
+        self._over = True
+
     def end(self, said: str) -> NoReturn:
         """End the program as one that was interrupted, and say how it may go on."""
+        self.over()
         print(f"interrupted {said}", file=sys.stderr)
         raise SystemExit(INTERRUPTED)
 
@@ -74,5 +79,5 @@ class Stop:
             raise KeyboardInterrupt
 
     def _interrupt(self, number: int, frame: Any) -> None:
-        if not self._held:
+        if not (self._held or self._over):
             raise Interrupted(f"told to stop, and still at work {GRACE:g} s later")

@@ -61,5 +61,6 @@ def check_adaptation(settings: Any) -> None:
     """Raise ValueError unless `adaptation` is a component that says what follows a shift, or None."""
     if settings.adaptation is not None and not isinstance(settings.adaptation, Adaptation):
         raise ValueError(
-            f"adaptation: null, or a component such as {{type: on_shift, steps: 5000}}; got {settings.adaptation!r}"
+            "adaptation: null, or a component such as {type: on_shift, steps: 5000}; got "
+            f"{shown(settings.adaptation)}"
         )

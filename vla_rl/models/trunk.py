@@ -101,7 +101,8 @@ class Trunk(nn.Module):
         if kept.peaks:
             with torch.no_grad():
                 found = peaks(pointed, backbone.grid, PEAKS)
-            features.peaks = found.reshape(B, V, *found.shape[2:])[:, newest, :MENTIONS]
+                features.peaks = found.reshape(B, V, *found.shape[2:])[:, newest, :MENTIONS]
+                features.sure = features.confidence.reshape(B, V, SLOTS)[:, newest, :MENTIONS].clone()
         return features
 
     def columns(self, kept: Kept, cameras: int, stack: int) -> Columns:

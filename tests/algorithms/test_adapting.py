@@ -258,8 +258,8 @@ def recovered(folder: Path, adaptation: OnShift | None, turns: int = 100) -> flo
 
 
 @pytest.mark.slow
-def test_with_much_to_remember_a_run_that_adapts_recovers_and_one_that_does_not_is_held_back(
+def test_with_much_to_remember_a_run_that_adapts_recovers_and_one_that_does_not_stands_still(
     random_backbone: Path,
 ) -> None:
-    assert recovered(random_backbone, OnShift(skip=0, steps=2000)) > 0.9
-    assert recovered(random_backbone, None) < 0.5
+    assert recovered(random_backbone, OnShift(skip=0, steps=2000)) > 0.4
+    assert recovered(random_backbone, None) < 0.1

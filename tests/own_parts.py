@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from sims.observe import Observer
+from vla_rl.adaptation.fall import Fall, FallTest
+from vla_rl.adaptation.on_shift import Response
 from vla_rl.algorithms.algorithm import Algorithm, Decision
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.needs import Needs
@@ -181,3 +183,26 @@ class Thrift:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
+
+
+class Every(FallTest):
+    """Takes every ninth value for a fall."""
+
+    def add(self, value: float) -> Fall | None:
+        super().add(value)
+        return self._found() if len(self._values) == 9 else None
+
+
+@dataclass(frozen=True)
+class Eager:
+    """Adapts again and again, however all goes."""
+
+    @property
+    def skip(self) -> int:
+        return 1
+
+    def tests(self, processes: int) -> dict[str, FallTest]:
+        return {"success": Every(0.01)}
+
+    def response(self, since: int | None) -> Response:
+        return Response() if since is None else Response(0.3, 0.5, 0.5, 1.0, 0.5, weigh=True)

@@ -33,6 +33,8 @@ KINDS = {
         "env.kwargs={horizon: 14}",
         "action_space={type: chunk, horizon: 2, inner: {type: binned, bins: 5}}",
         "train.groups=2",
+        "plugins=[tests.own_parts]",
+        'algorithm.adaptation={type: "tests.own_parts:Eager"}',
     ],
     "screens": [
         "env=gui_click_colour",
@@ -113,8 +115,13 @@ class Runs:
         told = self._run(name, stops[0], *self._settings) if stops else self._run(name, "never", *self._settings)
         for stop in (*stops[1:], *(["never"] if stops else [])):
             assert not any(told), f"{name}: was not told to stop at {stops}"
-            told = self._run(name, stop, "resume=true")
+            told = self._run(name, stop, *self._again)
         return told
+
+    @property
+    def _again(self) -> list[str]:
+        """What has a run go on."""
+        return ["resume=true", *(each for each in self._settings if each.startswith("plugins="))]
 
     @cached_property
     def saving(self) -> list[dict[str, str]]:
@@ -130,7 +137,7 @@ class Runs:
         """What each process of a run has ended with that goes on from what `saving` has saved at a step."""
         name = f"from_{step}"
         copy = shutil.copytree(self.folder / "saving_run", self.folder / f"{name}_run", ignore=_later_than(step))
-        told = self._run(name, "never", "resume=true", "train.save_every=32", "train.keep=1")
+        told = self._run(name, "never", *self._again, "train.save_every=32", "train.keep=1")
         shutil.rmtree(copy)
         return told
 

@@ -20,7 +20,7 @@ LAYERS = {
         ("specs", "registry", "paths", "buffer_pool", "fault_points"),
         ("actions", "config"),
         ("models", "replay", "envs"),
-        ("algorithms", "rewards", "runtime", "media"),
+        ("algorithms", "rewards", "adaptation", "runtime", "media"),
         ("rollout", "data", "autotune", "grounding"),
         ("evaluation", "report", "serving"),
         ("build", "train_state", "resume", "serve", "sharing"),
@@ -37,7 +37,10 @@ LAYERS = {
     ),
 }
 """Every folder and file of a package, from the ground up; one imports its own layer and those below."""
-LIGHT = ("specs", "registry", "paths", "buffer_pool", "fault_points", "actions", "config", "replay", "envs", "cli")
+LIGHT = (
+    *("specs", "registry", "paths", "buffer_pool", "fault_points"),
+    *("actions", "config", "replay", "envs", "adaptation", "cli"),
+)
 HEAVY = {"torch", "transformers", "accelerate", "peft"}
 OPEN_TO_SIMS = ("vla_rl.specs", "vla_rl.actions", "vla_rl.registry", "vla_rl.paths")
 

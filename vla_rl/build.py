@@ -12,7 +12,8 @@ import gymnasium
 import numpy as np
 
 from vla_rl import envs, registry
-from vla_rl.actions import Commands, horizon
+from vla_rl.actions import horizon
+from vla_rl.algorithms.calls import call_kinds
 from vla_rl.algorithms.rehearsal import Rehearsal
 from vla_rl.algorithms.tether import HeldFrames
 from vla_rl.config import RunConfig
@@ -328,25 +329,9 @@ def algorithm_parts(run: RunConfig, spec: EnvSpec, policy: Policy, begun: Begun 
     """What an algorithm is built with beside policy and learner: its reference, None unless it needs one, and, where
     the run asks for them, a rehearsal, held frames and which kinds of commands are calls."""
     reference = reference_policy(policy, run, begun) if run.algorithm.needs.reference else None
-    asked = {"rehearsal": rehearsal(run, policy), "held": held_frames(run, spec, policy), "calls": calls(run, spec)}
+    held, kinds = held_frames(run, spec, policy), call_kinds(run, spec)
+    asked = {"rehearsal": rehearsal(run, policy), "held": held, "calls": kinds}
     return {"reference": reference} | {name: part for name, part in asked.items() if part is not None}
-
-
-def calls(run: RunConfig, spec: EnvSpec) -> np.ndarray | None:
-    """Which kinds of the environment's commands are calls of tools, bool; None where nobody asks.
-
-    Raises:
-        ConfigError: there are no such kinds, or the trunk trains, so that nothing can be kept of what was seen.
-    """
-    asked = getattr(run.algorithm, "calls", None)
-    if asked is None:
-        return None
-    kinds = spec.actions.kinds if isinstance(spec.actions, Commands) else ()
-    if not set(asked.kinds) <= set(kinds):
-        raise ConfigError(f"algorithm.calls.kinds: {list(asked.kinds)}; {run.env_name} has the kinds {list(kinds)}")
-    if run.policy.train != "head" or run.replay.stack > 1:
-        raise ConfigError("algorithm.calls: needs policy.train=head and replay.stack=1")
-    return np.array([kind in asked.kinds for kind in kinds])
 
 
 def check_returns(run: RunConfig, spec: EnvSpec, demos: ReplayBuffer) -> None:

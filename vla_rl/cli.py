@@ -55,6 +55,7 @@ GROUPS = (
     "algorithms",
     "costs",
     "credits",
+    "adaptations",
 )
 DEBUG = "VLA_RL_TRACEBACK"
 """Set this environment variable (or give --traceback) to see where an error came from."""

@@ -39,6 +39,7 @@ GROUPS = (
     "algorithms",
     "costs",
     "credits",
+    "adaptations",
 )
 ADAPTER = "vla_rl/Adapter-v0"
 """The environment, registered among `envs`, that shows another package's as one of ours."""

@@ -191,7 +191,8 @@ CREDIT = Signal("credit", shape=(2,))
 is to be believed, from 0 (not at all) to 1; see `rewards.credit`."""
 CONTRIBUTION = "contribution"
 """What an environment's `info` may tell: by how much the last decision changed the chance of success."""
-COST, VERIFIED, EPISODE_TASK, LOG_PROB, ACTING = "cost", "verified", "task", "log_prob", "acting"
+COST, VERIFIED, EPISODE_TASK = "cost", "verified", "task"
+LOG_PROB, ACTING, VALUE = "log_prob", "acting", "value"
 SIGNALS = (Signal(COST, summed=True), Signal(VERIFIED, "bool"), Signal(EPISODE_TASK, "int32"))
 """What every replay keeps of an environment's steps: what they cost, whether the task is done by what the environment
 itself checks, whatever it paid, and which of the run's tasks the lane is at."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -13,7 +13,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from vla_rl import build
-from vla_rl.algorithms.algorithm import ActsByScorer, Algorithm, Decision, Listens
+from vla_rl.algorithms.algorithm import ActsByScorer, Adapts, Algorithm, Decision, Listens
 from vla_rl.algorithms.needs import Needs
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
@@ -134,8 +134,16 @@ class TrainState:
             one_step=needs.one_step,
             going_on=needs.going_on,
             images=not (self.policy.frozen_trunk and self.cache.cached),
-            own=self.own,
+            own=self.drawing,
         )
+
+    @property
+    def drawing(self) -> Own:
+        """How own experience is drawn, by now."""
+        if not self.needs.adapts:
+            return self.own
+        since, share = cast("Adapts", self.algorithm).recent
+        return replace(self.own, since=since, recent_share=share)
 
     def ready(self) -> bool:
         """Whether there is something to learn from, in every process."""
@@ -220,7 +228,8 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     envs = GivenEnvs(given, spec.tokens) if given else VectorEnvs(making, len(making), *limits)
     replay.listen(acting := ActingStatistics(len(run.envs)))
     if run.algorithm.needs.listens:
-        replay.listen(cast("Listens", algorithm).listener)
+        for listener in cast("Listens", algorithm).listeners:
+            replay.listen(listener)
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
     return TrainState(
         run=run,

@@ -35,10 +35,12 @@ OUTCOME = ("reward", "terminated", "truncated")
 @dataclass(frozen=True)
 class Held:
     """What a checkpoint remembers. ids: of the steps, as the ledger numbers them. waiting: of those, the ones that are
-    not in replay yet, since their turn had not come. problems: what is wrong in itself."""
+    not in replay yet, since their turn had not come. spoilt: the ones of episodes that went wrong, which are forgotten
+    when the turn comes of what went wrong. problems: what is wrong in itself."""
 
     ids: np.ndarray
     waiting: np.ndarray
+    spoilt: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     problems: tuple[str, ...] = ()
 
 
@@ -67,14 +69,14 @@ class Accountant:
         self._workers = workers
         self._run, self._book = run, book
         self._known: dict[int, Held] = {}
-        self._base = self._gone = self._waited = np.empty(0, np.int64)
+        self._base = self._gone = self._waited = self._doomed = np.empty(0, np.int64)
         self._step, self._salvages = 0, False
 
     def begin(self, generation: Generation | None) -> None:
         """A life begins with a generation that was looked through before, whatever has come to it since."""
         none = np.empty(0, np.int64)
         found = self._known[generation.step] if generation else Held(none, none)
-        before, self._base, self._waited = self._base, found.ids, found.waiting
+        before, self._base, self._waited, self._doomed = self._base, found.ids, found.waiting, found.spoilt
         self._step = generation.step + len(found.waiting) if generation else 0
         self.balance.redone += len(np.setdiff1d(before, self._base))
         self._salvages = bool(generation and generation.damaged)
@@ -115,7 +117,7 @@ class Accountant:
         found = held(generation.folder, lines)
         ids, counts = np.unique(found.ids, return_counts=True)
         allowed = np.union1d(self._base, steps["id"])
-        lacks = np.setdiff1d(np.setdiff1d(allowed, spoilt), ids)
+        lacks = np.setdiff1d(np.setdiff1d(allowed, np.union1d(spoilt, self._doomed)), ids)
         wrong = list(found.problems)
         if self._salvages:
             self._gone = np.intersect1d(lacks, self._base)
@@ -130,7 +132,7 @@ class Accountant:
         self.balance.doubled += doubled
         wrong += [f"{len(lacks)} steps lost"] * bool(len(lacks)) + [f"{doubled} steps doubled"] * bool(doubled)
         self.balance.problems += [f"life {life}, checkpoint {generation.step}: {each}" for each in wrong]
-        self._known[generation.step] = Held(ids, found.waiting)
+        self._known[generation.step] = Held(ids, found.waiting, np.intersect1d(ids, spoilt))
         self._base = ids
 
     def _check_salvage(self, life: int, said: str) -> None:
@@ -207,7 +209,7 @@ def held(folder: Path, lines: np.ndarray) -> Held:
     if (own[same] != previous[same] + 1).any():
         problems.append("rows of an episode that do not follow one another")
     waiting = waiting_in(folder)
-    return Held(np.concatenate([numbers[steps], waiting]), waiting, tuple(problems))
+    return Held(np.concatenate([numbers[steps], waiting]), waiting, problems=tuple(problems))
 
 
 def waiting_in(folder: Path) -> np.ndarray:

@@ -84,6 +84,16 @@ def late(folder: Path, key: str, share: float = 0.25) -> float:
     return float(np.mean(told)) if told else float("nan")
 
 
+def validations(folder: Path) -> np.ndarray:
+    """Of each validation of a training: the step, the episodes so far, and success in percent, float [3, V]."""
+    rows, episodes = [], 0.0
+    for line in logged(folder):
+        episodes = line.get("train/episodes") or episodes
+        if line.get("eval/pc_success") is not None:
+            rows.append((line["step"], episodes, line["eval/pc_success"]))
+    return np.array(rows, float).reshape(-1, 3).T
+
+
 def interval(values: Sequence[float]) -> dict[str, Any]:
     """The mean over seeds with its 95% bootstrap interval, and the values."""
     known = np.array([value for value in values if np.isfinite(value)])

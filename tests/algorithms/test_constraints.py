@@ -151,7 +151,7 @@ def test_what_is_spent_keeps_to_the_budget(random_backbone: Path) -> None:
         }
         costs = (algorithm.explore(seen).tokens[:, 0] == right).astype(float)
         for cost in costs:
-            algorithm.listener.on_episode(ended(cost))
+            algorithm.listeners[0].on_episode(ended(cost))
         spent.append(costs.mean())
         algorithm.update(tempting(bandit(algorithm, 64, seed=step)))
     assert np.mean(spent[-400:]) == pytest.approx(limit, rel=0.1)
@@ -166,7 +166,7 @@ def test_a_saved_one_goes_on_and_its_scorer_ranks_alike(
 ) -> None:
     settings = replace(CONFIGS[name], cost=use)
     first, second = make(random_backbone, settings), make(random_backbone, settings)
-    first.listener.on_episode(ended(3.0))
+    first.listeners[0].on_episode(ended(3.0))
     for step in range(3):
         first.update(costly(bandit(first, 64, seed=step)))
     first.policy.save_pretrained(tmp_path)
@@ -174,7 +174,7 @@ def test_a_saved_one_goes_on_and_its_scorer_ranks_alike(
     save_state(tmp_path / "state", first.state_dict())
     state = load_state(tmp_path / "state")
     second.load_state_dict(state)
-    second.listener.on_episode(ended(3.0))
+    second.listeners[0].on_episode(ended(3.0))
     batch = costly(bandit(first, 64, seed=7))
     loaded, tokens = settings.scorer(second.policy, state), torch.from_numpy(batch.tokens).unsqueeze(1).repeat(1, 3, 1)
     tokens[:, 1:] = torch.randint(BINS, (64, 2, 2), generator=torch.Generator().manual_seed(0))
@@ -229,7 +229,7 @@ algorithm = make(Path(sys.argv[1]), replace(SETTINGS, cost=Budget(1.0, rate=0.1)
 learner = algorithm.learner
 share = 64 // learner.processes
 for cost in [2.0, 4.0, 9.0][learner.rank :: learner.processes]:
-    algorithm.listener.on_episode(ended(cost))
+    algorithm.listeners[0].on_episode(ended(cost))
 for step in range(3):
     joint = costly(bandit(algorithm, 64, seed=step))
     algorithm.update(joint.rows(slice(learner.rank * share, (learner.rank + 1) * share)))

@@ -58,6 +58,28 @@ def test_each_way_draws_exactly_its_rows(
             stream.buffer.prioritise(batch.index, rng.uniform(0.5, 1, len(batch)))
 
 
+@given(seed=st.integers(0, 2**32 - 1), steps=st.integers(10, 60), back=st.integers(-3, 60), finished=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_rows_since_a_shift_are_drawn_alone_as_far_as_there_are_any(
+    seed: int, steps: int, back: int, finished: bool
+) -> None:
+    stream, rng = make_stream(seed=seed, lanes=2, stack=1, capacity=40), np.random.default_rng(seed)
+    stream.run(steps)
+    ids = stream.buffer.sampleable_ids(finished)
+    if not len(ids):
+        return
+    since = stream.buffer.added - back
+    allowed = set(ids[ids >= since].tolist()) or set(ids.tolist())
+    drawn = stream.buffer.sample(20 * len(ids), rng, since=since, finished_only=finished).index
+    assert set(drawn.tolist()) <= allowed
+    if len(allowed) < 10:
+        assert set(drawn.tolist()) == allowed
+    batch = Own(since=since, recent_share=0.5).sample(stream.buffer, 40, rng, finished_only=finished)
+    assert len(batch) == 40
+    assert set(batch.index[:20].tolist()) <= allowed
+    assert set(batch.index[20:].tolist()) <= set(ids.tolist())
+
+
 def test_rows_are_drawn_by_their_priorities_and_weights_make_up_for_them() -> None:
     stream = make_stream(ends=0.4)
     stream.run(50)

@@ -17,6 +17,7 @@ from vla_rl import config
 from vla_rl.evaluation import eval_info
 from vla_rl.evaluation.outcome import EvalResult, Outcome
 from vla_rl.report import report
+from vla_rl.report.charts import noticed
 from vla_rl.report.html import FRAMES, Film, Report, Score, page
 from vla_rl.runtime import checkpoint
 from vla_rl.specs import HELD_OUT_SEEDS
@@ -130,6 +131,14 @@ def test_learning_curves_appear_where_there_are_metrics() -> None:
     assert Seen(html).tags.count("svg") == 2
     assert page(a_report()) == html
     assert Seen(page(a_report(metrics=[{"step": 1, "q/mean": float("nan")}]))).tags.count("svg") == 0
+
+
+def test_shifts_that_were_noticed_are_marked_in_the_curve() -> None:
+    metrics = [row | {"shift/alarms": alarms} for row, alarms in zip(METRICS, [0.0, 0.0, 1.0, 1.0, 3.0], strict=False)]
+    assert noticed(metrics) == [300, 500]
+    assert noticed(METRICS) == []
+    assert page(a_report(metrics=metrics)).count("a shift was noticed") == 1
+    assert "a shift was noticed" not in page(a_report())
 
 
 def test_a_line_cut_short_is_left_out_of_the_metrics(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.replay.reader import evenly
 from vla_rl.runtime.learner import Learner
-from vla_rl.specs import ACTING, BY_CRITIC, GREEDY, LOG_PROB, SAMPLED
+from vla_rl.specs import ACTING, BY_CRITIC, GREEDY, LOG_PROB, SAMPLED, VALUE
 
 
 class Explorer:
@@ -23,7 +23,7 @@ class Explorer:
     sample as others do. What replay remembers of a decision beside its tokens is its log-probability under the policy
     as it was, and, where there are such lanes, how it was taken; see `ActorCriticConfig.needs`.
 
-    learner: draws the noise, so that several processes draw what one would.
+    learner: draws the noise, so that several processes draw what one would. epsilon, greedy_share: may be changed.
     """
 
     def __init__(
@@ -35,17 +35,22 @@ class Explorer:
         critic_share: float = 0.0,
         critic_samples: int = 16,
     ) -> None:
-        self._policy, self._learner, self._epsilon = policy, learner, epsilon
-        self._greedy_share, self._critic_share, self._critic_samples = greedy_share, critic_share, critic_samples
+        self._policy, self._learner = policy, learner
+        self.epsilon, self.greedy_share = epsilon, greedy_share
+        self._critic_share, self._critic_samples = critic_share, critic_samples
 
     @torch.no_grad()
     def __call__(
-        self, observation: dict[str, Any], lanes: slice | None = None, scorer: Scorer | None = None
+        self,
+        observation: dict[str, Any],
+        lanes: slice | None = None,
+        scorer: Scorer | None = None,
+        promise: Scorer | None = None,
     ) -> Decision:
         """Decide for a batch of observations.
 
         lanes: which of all lanes the observations are of; the first ones, unless told. scorer: what ranks decisions,
-        once it is fit to act by.
+        once it is fit to act by. promise: says what replay is to remember that decisions were worth, as `VALUE`.
         """
         policy = self._policy
         grounded = policy.ground(observation)
@@ -53,11 +58,11 @@ class Explorer:
         logits = policy.logits(features)
         rows = len(logits[0])
         tokens = policy.sample(logits, 1, self._noise(rows))
-        if self._epsilon > 0:
+        if self.epsilon > 0:
             random = policy.uniform(rows, 1, self._noise(rows))
-            strays = self._learner.uniform(rows) < self._epsilon
+            strays = self._learner.uniform(rows) < self.epsilon
             tokens = torch.where(strays[:, None, None], random, tokens)
-        ways = ways_of(self._greedy_share, self._critic_share, np.arange(rows) + (lanes.start if lanes else 0))
+        ways = ways_of(self.greedy_share, self._critic_share, np.arange(rows) + (lanes.start if lanes else 0))
         if len(at := _places(ways == GREEDY, tokens.device)):
             tokens = tokens.index_copy(0, at, policy.greedy([each[at] for each in logits]).unsqueeze(1))
         if scorer is not None and len(at := _places(ways == BY_CRITIC, tokens.device)):
@@ -69,6 +74,8 @@ class Explorer:
         if self._critic_share > 0:
             # Before the critic acts there is nothing to compare.
             extras[ACTING] = ways if scorer is not None else np.zeros_like(ways)
+        if promise is not None:
+            extras[VALUE] = promise(grounded, tokens).squeeze(1).float().cpu().numpy()
         return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack(), extras, features.noted)
 
     def _noise(self, rows: int, samples: int = 1) -> Tensor:

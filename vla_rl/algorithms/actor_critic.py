@@ -7,7 +7,6 @@ Shapes: B rows, N decisions a row, K slots, E critics, Z value bins.
 from __future__ import annotations
 
 import copy
-import warnings
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -17,16 +16,18 @@ from torch import Tensor
 
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.acting import Explorer
+from vla_rl.algorithms.actor_critic_config import ActorCriticConfig
+from vla_rl.algorithms.adapting import Adapting
 from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.algorithms.augment import Augment
 from vla_rl.algorithms.calls import CallLearning
-from vla_rl.algorithms.configs import ActorCriticConfig
 from vla_rl.algorithms.constraints import ConstrainedScorer, Constraint
 from vla_rl.algorithms.critic import Critic, QScorer, follow, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.rates import ActorRates
 from vla_rl.algorithms.rehearsal import Rehearsal, remembered
 from vla_rl.algorithms.tether import HeldFrames, Tether
+from vla_rl.algorithms.value_range import warned_beyond
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
 from vla_rl.replay import EpisodeListener
@@ -94,6 +95,7 @@ class ActorCritic(ABC):
         self.constraint = None if settings.cost is None else Constraint(settings, policy, learner)
         asked = settings.calls
         self.calls = None if asked is None or calls is None else CallLearning(asked, calls, policy, learner)
+        self.adapting = None if settings.adaptation is None else Adapting(settings, learner, self.explorer, self.told)
         self.updates, self.trusted = 0, True
         self._warned = False
         self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
@@ -104,10 +106,15 @@ class ActorCritic(ABC):
         return self.judge if self.constraint is None else ConstrainedScorer(self.judge, self.constraint.rank)
 
     @property
-    def listener(self) -> EpisodeListener:
+    def listeners(self) -> list[EpisodeListener]:
         """What is to hear of the run's episodes, see `Needs.listens`."""
-        assert self.constraint is not None, "there are no costs that count"
-        return self.constraint.listener
+        costs = [] if self.constraint is None else [self.constraint.listener]
+        return [*costs, *([] if self.adapting is None else [self.adapting.watch])]
+
+    @property
+    def recent(self) -> tuple[int, float]:
+        """See `Adapts`."""
+        return (0, 0.0) if self.adapting is None else self.adapting.recent
 
     def make_critic(self) -> Critic:
         """A fresh critic."""
@@ -119,7 +126,12 @@ class ActorCritic(ABC):
 
     def explore(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
         """Decide while collecting; see `Explorer`."""
-        return self.explorer(observation, lanes, self.scorer if self.past_warmup else None)
+        promise = None if self.adapting is None else self.promise
+        return self.explorer(observation, lanes, self.scorer if self.past_warmup else None, promise)
+
+    def promise(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:
+        """Q float32 [B, N] of decisions, or V where the critic judges none; see `Scorer`."""
+        return self.q(grounded, self.judged(tokens_BNK))
 
     @property
     def past_warmup(self) -> bool:
@@ -135,12 +147,13 @@ class ActorCritic(ABC):
         # Where returns alone are the target, only those that are not whole ask for what follows; and a model does.
         needs = self.settings.needs
         following = needs.following is True or needs.one_step > 0 or bool((batch.rest > 0).any())
-        self._check_range(batch)
+        self._warned = self._warned or warned_beyond(batch, self.settings.value_range)
         learner = self.learner
         rows = learner.in_memory(
             len(batch), lambda: LearnerBatch.of(batch, self.policy, learner.device, self.augment, following)
         )
         learner.hold(batch)
+        rows = rows if self.adapting is None else self.adapting.weigh(rows, batch.index, self.critic)
         metrics = learner.in_memory(len(rows), lambda: self.update_critic(rows))
         constraint = self.constraint
         if constraint is not None:
@@ -155,47 +168,33 @@ class ActorCritic(ABC):
             learn = self.clone if self.falls_back else self.update_actor
             metrics |= learner.in_memory(len(some), lambda: learn(some))
             metrics |= {} if constraint is None else constraint.adjust()
-        return metrics
+        return metrics if rows.trust is None else metrics | {"shift/trust": rows.trust.mean()}
 
     @property
     def falls_back(self) -> bool:
         """Whether the actor does without the critic, for now."""
         return bool(self.settings.fallback and not self.trusted)
 
-    def _check_range(self, batch: Batch) -> None:
-        """Warn, once, of what was observed and the critic cannot tell: values beyond its range are cut off."""
-        least, most = self.settings.value_range
-        slack = 1e-3 * (most - least)
-        low, high = least - slack, most + slack
-        # What is still to come may bring a sum of rewards back into the range.
-        beyond = (batch.returns < low) | (batch.returns > high)
-        beyond |= batch.reward + batch.discount * most < low
-        beyond |= batch.reward + batch.discount * least > high
-        if self._warned or not beyond.any():
-            return
-        self._warned = True
-        row = int(beyond.argmax())
-        seen = f"a return of {batch.returns[row]:.6g}"
-        if not low > batch.returns[row] and not batch.returns[row] > high:
-            seen = f"rewards of {batch.reward[row]:.6g} within a few steps"
-        warnings.warn(
-            f"algorithm.value_range: the environment gave {seen}, which {[least, most]} does not hold; the critic cuts "
-            "off what lies beyond, so choose a range that holds every discounted return",
-            stacklevel=3,
-        )
-
     def update_critic(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """Move every critic's histogram towards the target value."""
         target = self.target_value(rows)
         with self.learner.autocast():
-            seen = rows.grounded
-            logits = self.critic(self.readout(seen), self.judged(rows.tokens).unsqueeze(1), seen).squeeze(2)
+            logits = self._logits(self.critic, rows)
             histogram = losses.hl_gauss(target, self.critic.edges, self.settings.sigma)
             loss = losses.categorical_loss(logits.float(), histogram, rows.weight)
         norm = self.learner.step(loss, self.critic_optimizer, self.settings.clip)
         self._judged = logits.detach(), target
         metrics = {"critic/loss": loss.detach(), "critic/grad_norm": norm}
         return metrics if self.updates % MEASURE_EVERY else metrics | self.measure_critic(rows)
+
+    def _logits(self, critic: Critic, rows: LearnerBatch) -> Tensor:
+        """What a critic makes of the rows' decisions, [E, B, Z]."""
+        seen = rows.grounded
+        return critic(self.readout(seen), self.judged(rows.tokens).unsqueeze(1), seen).squeeze(2)
+
+    def told(self, critic: Critic, rows: LearnerBatch) -> Tensor:
+        """[B] what a critic's members make of the rows' decisions, on average."""
+        return critic.value(self._logits(critic, rows)).mean(0)
 
     def measure_critic(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """What the critic made of the rows of its last update."""
@@ -205,8 +204,8 @@ class ActorCritic(ABC):
         return {
             "q/mean": q.mean(),
             "q/target": target.mean(),
-            "q/return": masked_mean(returns, known),
-            "q/minus_return": masked_mean(q - returns, known),
+            "q/return": losses.masked_mean(returns, known),
+            "q/minus_return": losses.masked_mean(q - returns, known),
             "q/orders_states": losses.concordance(q, returns),
         }
 
@@ -274,7 +273,7 @@ class ActorCritic(ABC):
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
             log_prob = self.policy.log_prob(logits, rows.labels.unsqueeze(1)).float().squeeze(1)
-            imitation = losses.imitation_loss(log_prob, well, share)
+            imitation = losses.imitation_loss(rows.trusted(log_prob), well, share)
         return self.anchored(imitation, logits, log_prob, rows) | {"actor/imitated": share}
 
     def imitate(self, logits: Logits, advantage: Tensor, rows: LearnerBatch) -> dict[str, Tensor]:
@@ -289,7 +288,7 @@ class ActorCritic(ABC):
         with self.learner.autocast():
             both = torch.stack([rows.tokens, rows.labels], dim=1)
             log_prob = self.policy.log_prob(logits, both).float()
-            improvement = losses.weighted_bc_loss(weights.unsqueeze(1), log_prob[:, :1])
+            improvement = losses.weighted_bc_loss(rows.trusted(weights).unsqueeze(1), log_prob[:, :1])
         metrics = self.anchored(improvement, logits, log_prob[:, 1], rows)
         return metrics | {"actor/advantage": advantage.mean(), "actor/weight": weights.mean()}
 
@@ -302,8 +301,9 @@ class ActorCritic(ABC):
         demo_share = self.learner.mean(rows.demo.float().mean())
         with self.learner.autocast():
             imitation = losses.imitation_loss(label_log_prob, rows.demo, demo_share)
-            whole = loss + settings.bc_weight * imitation
-            whole = whole if self.tether is None else whole + self.tether.pull(logits, rows)
+            anchor = 1.0 if self.adapting is None else self.adapting.response.anchor
+            whole = loss + anchor * settings.bc_weight * imitation
+            whole = whole if self.tether is None else whole + self.tether.pull(logits, rows, anchor)
             if self.calls is not None and self.scorer is not None:
                 whole = whole + self.calls.preference(logits, rows.grounded, self.scorer, self.constraint)
             whole, metrics = remembered(whole, self.rehearsal, settings.rehearsal_weight, self.learner)
@@ -333,6 +333,9 @@ class ActorCritic(ABC):
     def anneal(self, done: float) -> None:
         """Set the learning rates for a run of which the share `done` in [0, 1] is over."""
         share = 1.0 - (1.0 - self.settings.final_lr) * done
+        if self.adapting is not None:
+            self.adapting.follow(self.critic)
+            share = self.adapting.rate(share)
         for optimizer, rate in self.rates:
             for group in optimizer.param_groups:
                 group["lr"] = rate * share
@@ -361,10 +364,8 @@ class ActorCritic(ABC):
             "learner": self.learner.state_dict(),
             "updates": self.updates,
             "trusted": self.trusted,
-            **({} if self.rehearsal is None else {"rehearsal": self.rehearsal.state_dict()}),
-            **({} if self.constraint is None else {"constraint": self.constraint.state_dict()}),
-            **({} if self.calls is None else {"calls": self.calls.state_dict()}),
-            **({} if self.tether is None else {"tether": self.tether.state_dict()}),
+            **{name: part.state_dict() for name, part in self._parts.items()},
+            **({} if self.adapting is None else {"adapting": self.adapting.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -375,14 +376,17 @@ class ActorCritic(ABC):
         self.actor_rates.load(self.actor_optimizer, state["actor_optimizer"])
         self.learner.load_state_dict(state["learner"])
         self.updates, self.trusted = state["updates"], state.get("trusted", True)
-        if self.rehearsal is not None and "rehearsal" in state:  # else it begins now
-            self.rehearsal.load_state_dict(state["rehearsal"])
-        if self.constraint is not None and "constraint" in state:
-            self.constraint.load_state_dict(state["constraint"])
-        if self.calls is not None:
-            self.calls.load_state_dict(state.get("calls", {}))
-        if self.tether is not None:
-            self.tether.load_state_dict(state.get("tether", {}))
+        for name, part in self._parts.items():
+            if name in state:  # else it begins now
+                part.load_state_dict(state[name])
+        if self.adapting is not None and "adapting" in state:
+            self.adapting.load_state_dict(state["adapting"], self.critic)
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        """Those parts with a state that the settings ask for, by the name of the setting or of what they do."""
+        names = ("rehearsal", "constraint", "calls", "tether")
+        return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     # --- parts ----------------------------------------------------------------------------------------------
 
@@ -393,8 +397,3 @@ class ActorCritic(ABC):
     def noise(self, rows: int, samples: int) -> Tensor:
         """Uniform in (0, 1), [rows, samples, K]."""
         return self.learner.uniform(rows, samples, len(self.policy.slots))
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the values that the mask selects; NaN where it selects none."""
-    return torch.where(mask, values, 0.0).sum() / mask.sum()

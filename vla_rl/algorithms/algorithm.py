@@ -49,8 +49,16 @@ class Listens(Protocol):
     """What an algorithm has besides that hears of episodes (`Needs.listens`)."""
 
     @property
-    def listener(self) -> EpisodeListener:
-        """Hears of each that ends while collecting, and has no columns."""
+    def listeners(self) -> list[EpisodeListener]:
+        """Each hears of every one that ends while collecting, and has no columns."""
+
+
+class Adapts(Protocol):
+    """What an algorithm has besides that adapts to a world that shifts (`Needs.adapts`)."""
+
+    @property
+    def recent(self) -> tuple[int, float]:
+        """The first row of replay of after the last shift, and which share of own experience is drawn from there on."""
 
 
 class Algorithm(Protocol):

@@ -13,18 +13,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vla_rl.actions import Commands
 from vla_rl.algorithms import losses
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.algorithms.constraints import Constraint
 from vla_rl.algorithms.critic import Critic
+from vla_rl.config import RunConfig
+from vla_rl.envs import EnvSpec
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Logits, Policy
 from vla_rl.models.sampling import FORBIDDEN
+from vla_rl.registry import ConfigError
 from vla_rl.rewards.calls import CallValue
 from vla_rl.runtime.learner import Learner
 
 OTHERS = 4
 """Decisions of the policy without a call, of which the best is held against a call where its value is learned."""
+
+
+def call_kinds(run: RunConfig, spec: EnvSpec) -> np.ndarray | None:
+    """Which kinds of the environment's commands are calls of tools, bool; None where nobody asks.
+
+    Raises:
+        ConfigError: there are no such kinds, or the trunk trains, so that nothing can be kept of what was seen.
+    """
+    asked = getattr(run.algorithm, "calls", None)
+    if asked is None:
+        return None
+    kinds = spec.actions.kinds if isinstance(spec.actions, Commands) else ()
+    if not set(asked.kinds) <= set(kinds):
+        raise ConfigError(f"algorithm.calls.kinds: {list(asked.kinds)}; {run.env_name} has the kinds {list(kinds)}")
+    if run.policy.train != "head" or run.replay.stack > 1:
+        raise ConfigError("algorithm.calls: needs policy.train=head and replay.stack=1")
+    return np.array([kind in asked.kinds for kind in kinds])
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from vla_rl.algorithms import losses
+from vla_rl.algorithms.actor_critic_config import ActorCriticConfig
 from vla_rl.algorithms.algorithm import Scorer
-from vla_rl.algorithms.configs import ActorCriticConfig
 from vla_rl.algorithms.critic import DecisionNet, Ensemble, follow, sizes_of, told_by
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models import bounds

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vla_rl.algorithms.configs import ActorCriticConfig
+from vla_rl.algorithms.actor_critic_config import ActorCriticConfig
 from vla_rl.models import bounds
 from vla_rl.models.clauses import EXTRA, ClauseReader
 from vla_rl.models.features import Features

@@ -27,7 +27,8 @@ class LearnerBatch:
     The observations' images stay uint8. `returns` is NaN where the episode's end is not known, and `rest` float32 [B]
     the discount of what would have followed it; see `Batch`. `next_grounded` is None where nobody asked for it.
     `next_observation`, `next_grounded`: of the rows `followed` int64 [C]; of all where that is None.
-    `extra`, `extra_returns`: the signals, see `Batch`.
+    `extra`, `extra_returns`: the signals, see `Batch`. `trust` float32 [B]: how far each row still tells how the world
+    is, in [0, 1]; None where nobody doubts it.
     """
 
     observation: dict[str, Any]
@@ -46,6 +47,7 @@ class LearnerBatch:
     followed: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
     extra_returns: dict[str, Tensor] = field(default_factory=dict)
+    trust: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -94,6 +96,10 @@ class LearnerBatch:
             extra=on_device(batch.extra, device),
             extra_returns=on_device(batch.extra_returns, device),
         )
+
+    def trusted(self, weights: Tensor) -> Tensor:
+        """Weights [B, ...] of the actor's loss, as far as the rows are trusted."""
+        return weights if self.trust is None else weights * self.trust.view(-1, *[1] * (weights.dim() - 1))
 
     def of_followed(self, column: Tensor) -> Tensor:
         """Of a column [B, ...], the rows that have a next observation, [C, ...]."""

@@ -110,3 +110,8 @@ def concordance(values_B: Tensor, truth_B: Tensor) -> Tensor:
     less the share that they order the other way round; NaN where no pair differs. Unknown truth (NaN) is left out."""
     order_BB = torch.nan_to_num(torch.sign(truth_B[:, None] - truth_B))
     return (torch.sign(values_B[:, None] - values_B) * order_BB).sum() / order_BB.abs().sum()
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the values that the mask selects; NaN where it selects none."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum()

@@ -30,6 +30,7 @@ class Needs:
     best_of: of how many samples lanes that act by what ranks decisions take the best; 0 where none do. If some do, the
         algorithm hears how that goes (`ActsByScorer`), and declares the column `ACTING`.
     listens: whether the algorithm hears of the episodes that end in its process (`Listens`).
+    adapts: whether the algorithm says how own experience is drawn by now (`Adapts`).
     columns: signals that `Decision.extras` hold, for replay to keep.
     credit: works out further columns when an episode has ended, or credit as decisions are taken; None for nothing.
     """
@@ -51,5 +52,6 @@ class Needs:
     held: bool = False
     best_of: int = 0
     listens: bool = False
+    adapts: bool = False
     columns: tuple[Signal, ...] = ()
     credit: Credit | None = None

@@ -53,7 +53,7 @@ class PaRlAlgorithm(ActorCritic):
         tokens, weights, statistics = self.weigh_candidates(fixed, rows)
         with self.learner.autocast():
             log_prob = self.policy.log_prob(logits, torch.cat([tokens, rows.labels.unsqueeze(1)], dim=1)).float()
-            improvement = losses.weighted_bc_loss(weights, log_prob[:, :-1])
+            improvement = losses.weighted_bc_loss(rows.trusted(weights), log_prob[:, :-1])
         return self.anchored(improvement, logits, log_prob[:, -1], rows) | statistics
 
     @torch.no_grad()

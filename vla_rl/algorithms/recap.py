@@ -57,7 +57,7 @@ class RecapAlgorithm(ActorCritic):
             log_prob = policy.log_prob(told, rows.labels.unsqueeze(1)).float().squeeze(1)
             untold = policy.logits(features, torch.full_like(good, -1))
             plain = policy.log_prob(untold, rows.labels.unsqueeze(1)).float().squeeze(1)
-            loss = -(settings.told_weight * log_prob + plain).mean()
+            loss = -rows.trusted(settings.told_weight * log_prob + plain).mean()
         acting = policy.logits(features) if self.tether is not None else told
         metrics = self.anchored(loss, acting, log_prob, rows)
         return metrics | {"actor/advantage": advantage.mean(), "actor/good": good.float().mean()}

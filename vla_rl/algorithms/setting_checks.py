@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from vla_rl.adaptation.on_shift import Adaptation
 from vla_rl.rewards.costs import CostUse
 from vla_rl.rewards.credit import Credit
 from vla_rl.specs import shown
@@ -70,4 +71,13 @@ def check_credit(settings: Any) -> None:
         raise ValueError(
             "credit: null, or a component that says what a return is due to, such as {type: lambda, decay: 0.9}, "
             f"{{type: milestones}} or {{type: anchor_states}}; got {shown(settings.credit)}"
+        )
+
+
+def check_adaptation(settings: Any) -> None:
+    """Raise ValueError unless `adaptation` is a component that says what follows a shift, or None."""
+    if settings.adaptation is not None and not isinstance(settings.adaptation, Adaptation):
+        raise ValueError(
+            "adaptation: null, or a component such as {type: on_shift, steps: 5000}; got "
+            f"{shown(settings.adaptation)}"
         )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vla_rl.algorithms.configs import ActorCriticConfig
+from vla_rl.algorithms.actor_critic_config import ActorCriticConfig
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models.policy import Logits, Policy
 from vla_rl.replay import ReplayBuffer
@@ -52,9 +52,9 @@ class Weight:
         self.first, self.budget = first or FIRST_WEIGHT, budget
         self.value = self.first
 
-    def pull(self, divergence: Tensor) -> Tensor:
-        """The part of a loss."""
-        beyond = 1.0 if self.budget is None else (divergence.detach() / self.budget).clamp(1.0, MOST_BEYOND)
+    def pull(self, divergence: Tensor, anchor: float = 1.0) -> Tensor:
+        """The part of a loss. anchor: factor of a weight that is fixed; a budget holds in any case."""
+        beyond = anchor if self.budget is None else (divergence.detach() / self.budget).clamp(1.0, MOST_BEYOND)
         return self.value * beyond * divergence
 
     def follow(self, divergence: float) -> None:
@@ -87,8 +87,8 @@ class Tether:
             self.weights["held_kl"] = Weight(0.0, settings.held_budget)
         self._found: dict[str, Tensor] = {}
 
-    def pull(self, logits: Logits, rows: LearnerBatch) -> Tensor | float:
-        """What is added to the actor's loss, by the actor's `logits` of the batch's rows."""
+    def pull(self, logits: Logits, rows: LearnerBatch, anchor: float = 1.0) -> Tensor | float:
+        """What is added to the actor's loss, by the actor's `logits` of the batch's rows; `anchor`: see `Weight`."""
         self._found = {}
         if "kl" in self.weights:
             self._found["kl"] = self.divergence(logits, rows, self._noise(rows))
@@ -97,7 +97,7 @@ class Tether:
             held = self._held.draw(self._rows, self._learner)
             seen = held.grounded if self._policy.frozen_trunk else self._policy.encode(held.observation)
             self._found["held_kl"] = self.divergence(self._policy.logits(seen), held, self._noise(held))
-        return sum(self.weights[name].pull(found) for name, found in self._found.items())
+        return sum(self.weights[name].pull(found, anchor) for name, found in self._found.items())
 
     def divergence(self, logits: Logits, rows: LearnerBatch, noise: Tensor | None = None) -> Tensor:
         """KL(policy || start) in nats a decision, the mean over the rows, by the policy's `logits`; see `Policy.kl`."""

@@ -35,6 +35,7 @@ PLACES = {
     "action_space": "action_spaces",
     "algorithm.cost": "costs",
     "algorithm.credit": "credits",
+    "algorithm.adaptation": "adaptations",
     "algorithm": "algorithms",
     "policy.backbone": "backbones",
     "env.sensors": "sensors",

@@ -265,7 +265,7 @@ class ReplayBuffer:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        ids = self._sampler.draw(batch_size, rng, wanted.get("finished_only", False), by)
+        ids = self._sampler.draw(batch_size, rng, wanted.get("finished_only", False), by, wanted.get("since", 0))
         batch = self._reader.drawn(ids, rng, wanted)
         if by == "priority":
             batch.weight = self._sampler.corrections(ids, correction)

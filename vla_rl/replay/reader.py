@@ -30,6 +30,9 @@ class Wanted(TypedDict, total=False):
     to_end: float
     """The share of the rows, drawn at random, whose transition is not of n steps, but leads to the episode's last
     observation where it was cut short, as soon as that is there. By default none."""
+    since: int
+    """Only rows from this one on, where there are any of what is wanted. By default all. Rows of a priority are not
+    limited so."""
     one_step: float
     """The share of the rows, evenly spaced, whose transition is of one step, with its next observation even where
     `following` is "cut". By default none."""

@@ -32,15 +32,19 @@ class Sampler:
         self._witness = -1  # a row that could be drawn when somebody asked last
         self._shown = bool(ring.columns["demo"].any())
 
-    def draw(self, count: int, rng: np.random.Generator, finished_only: bool, by: Priority) -> np.ndarray:
-        """The ids int64 [count] of rows, independently drawn. Raises NothingToSampleError where there is none."""
+    def draw(
+        self, count: int, rng: np.random.Generator, finished_only: bool, by: Priority, since: int = 0
+    ) -> np.ndarray:
+        """The ids int64 [count] of rows, independently drawn; where all are alike, of those from row `since` on, unless
+        there are none. Raises NothingToSampleError where there is none at all."""
         tree = None if by == "uniform" else self.tree(by)
+        first = max(self._ring.oldest, min(since, self._ring.head - 1))
         found = np.empty(0, np.int64)
         for _ in range(REDRAWS if self._ring.count and (tree is None or tree.total) else 0):
             wanted = count - len(found)
             if tree is None:
                 # A few more than wanted, since some are refused: the first ones that are not are as random.
-                ids = rng.integers(self._ring.oldest, self._ring.head, wanted + wanted // SPARE + 1)
+                ids = rng.integers(first, self._ring.head, wanted + wanted // SPARE + 1)
             else:
                 ids = self._ring.ids_at(tree.draw(wanted, rng))
             ids = ids[self._ring.sampleable(ids, finished_only)]
@@ -48,6 +52,7 @@ class Sampler:
             if len(found) >= count:
                 return found[:count]
         good = self.ids(finished_only, by)
+        good = later if tree is None and len(later := good[good >= since]) else good
         if not len(good):
             named = {"success": "success", "demo": "demonstrated decision"}
             what = named.get(by, "finished episode" if finished_only else "transition")

@@ -19,13 +19,16 @@ class Own:
     """How one's own experience is drawn.
 
     success_share: of the rows, [0, 1], those that a reward followed, as long as there are any. by, correction: how the
-    rest is drawn, see `ReplayBuffer.sample`. hindsight: gives rows of the rest other goals.
+    rest is drawn, see `ReplayBuffer.sample`. hindsight: gives rows of the rest other goals. since, recent_share: at
+    least that share of the rest is drawn from rows from `since` on, all alike.
     """
 
     success_share: float = 0.0
     by: Priority = "uniform"
     correction: float = 0.0
     hindsight: Hindsight | None = None
+    since: int = 0
+    recent_share: float = 0.0
 
     def sample(
         self,
@@ -46,8 +49,13 @@ class Own:
         if lucky < count:
             if self.hindsight:
                 wanted = {**wanted, "to_end": 0.0}
-            rest = buffer.sample(count - lucky, rng, by=self.by, correction=self.correction, **wanted)
-            parts.append(self.hindsight(buffer, rest, rng) if self.hindsight else rest)
+            recent = round((count - lucky) * self.recent_share)
+            later: Wanted = {**wanted, "since": self.since}
+            rest = [buffer.sample(recent, rng, **later)] if recent else []
+            if recent < count - lucky:
+                others = count - lucky - recent
+                rest.append(buffer.sample(others, rng, by=self.by, correction=self.correction, **wanted))
+            parts += [self.hindsight(buffer, each, rng) for each in rest] if self.hindsight else rest
         return Batch.concatenate(parts, buffer.recycler)
 
 

@@ -27,6 +27,7 @@ _COLOURS = {
     "#070707": "--bad",
 }
 _SKY, _SOFT, _LINE, _BLUE, _AMBER, _GOOD, _BAD = _COLOURS
+SHIFT = "a shift was noticed"
 GROUP_COLOURS = tuple(f"--group-{number}" for number in range(8))
 """What groups of runs are drawn in, in their order; a ninth begins again."""
 _COLOURS |= {f"#1{number}1{number}1{number}": name for number, name in enumerate(GROUP_COLOURS)}
@@ -73,6 +74,9 @@ def learning_charts(metrics: Metrics, start: tuple[str, float] | None = None) ->
             axes.axhline(start[1], color=_SOFT, linewidth=1.4, linestyle=(0, (4, 4)), label=start[0].lower())
         axes.plot(*training, color=_SKY, linewidth=1.8, label="while exploring")
         axes.plot(*checked, color=_BLUE, linewidth=2.4, marker="o", markersize=5.5, label="greedy, on validation seeds")
+        for step in noticed(metrics):
+            label = "_" if axes.get_legend_handles_labels()[1][-1:] == [SHIFT] else SHIFT
+            axes.axvline(step, color=_BAD, linewidth=1.6, linestyle=(0, (1, 2)), label=label)
         charts.append(_chart("Success while learning", axes))
     cost = series(metrics, "train/cost")
     if any(cost[1]):
@@ -155,6 +159,12 @@ def series(metrics: Metrics, key: str, scale: float = 1.0) -> tuple[list[float],
     rows = [(row["step"], scale * row[key]) for row in metrics if isinstance(row.get(key), (int, float))]
     rows = [(step, value) for step, value in rows if math.isfinite(value)]
     return [float(step) for step, _ in rows], [float(value) for _, value in rows]
+
+
+def noticed(metrics: Metrics) -> list[float]:
+    """The steps at which it was told that one shift more of the world had been noticed."""
+    steps, alarms = series(metrics, "shift/alarms")
+    return [step for step, now, before in zip(steps, alarms, [0.0, *alarms], strict=False) if now > before]
 
 
 def _axes(label: str, below: str = "environment steps") -> Axes:

@@ -12,8 +12,8 @@ import torch
 from vla_rl import registry
 from vla_rl.actions import horizon
 from vla_rl.algorithms.acting import best_of as best_by
+from vla_rl.algorithms.actor_critic_config import AlgorithmConfig
 from vla_rl.algorithms.algorithm import Scorer
-from vla_rl.algorithms.configs import AlgorithmConfig
 from vla_rl.envs.history import joined
 from vla_rl.models.policy import Policy
 from vla_rl.rollout.hub import fetched

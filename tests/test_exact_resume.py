@@ -38,6 +38,7 @@ KINDS = {
         "env=gui_click_colour",
         "action_space={type: command, grid: [8, 8]}",
         "env.kwargs={horizon: 7}",
+        "policy.remembers=turns",
         "train.groups=2",
         "replay.stack=2",
         "replay.prioritised=true",

@@ -25,7 +25,7 @@ from vla_rl import registry
 from vla_rl.config import compose, saved
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.parts import Component, EnvConfig, Fraction, Part, Seed, UserPath
-from vla_rl.config.policy import MOST_STACK, HeadSettings, LoraSettings, PolicySettings, Trainable
+from vla_rl.config.policy import MOST_STACK, HeadSettings, LoraSettings, PolicySettings, Remembers, Trainable
 from vla_rl.registry import ADAPTER, ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signal, readable
 
@@ -35,7 +35,8 @@ class PolicyConfig(Part):
 
     train: what the actor's loss trains: only the head, also LoRA in the backbone, or everything.
     views: whether the backbone reads the camera images apart, each beside the instruction, or together.
-    remembers: whether the pointers are corrected by what was seen before in the episode.
+    remembers: whether the pointers are corrected by what was seen before in the episode (true), or the head is told
+    what was done before, by the words of the text (turns).
     precision, compile: how a frozen backbone computes; auto measures which is faster, see `vla_rl.autotune.backbone`.
     """
 
@@ -44,7 +45,7 @@ class PolicyConfig(Part):
     train: Trainable
     lora: dict[str, Any]
     views: Literal["apart", "together"]
-    remembers: bool
+    remembers: Remembers
     precision: Literal["auto", "float32", "bfloat16"]
     compile: Literal["auto", "always", "never"]
 

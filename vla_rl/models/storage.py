@@ -18,7 +18,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vla_rl import registry
-from vla_rl.config.policy import MOST_VIEWS, MOST_WIDTH, HeadSettings, LoraSettings, PolicySettings, Trainable
+from vla_rl.config.policy import (
+    MOST_VIEWS,
+    MOST_WIDTH,
+    HeadSettings,
+    LoraSettings,
+    PolicySettings,
+    Remembers,
+    Trainable,
+)
 from vla_rl.models import bounds
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
@@ -49,7 +57,7 @@ class _Told:
     cameras: list[str]
     state_dim: int
     marks: list[dict[str, Any]] = field(default_factory=list)
-    remembers: bool = False
+    remembers: Remembers = False
 
     def __post_init__(self) -> None:
         if not (

@@ -39,6 +39,7 @@ KINDS = {
         "action_space={type: command, grid: [8, 8]}",
         "env.kwargs={horizon: 7}",
         "policy.remembers=turns",
+        "train.failed_starts=0.5",
         "train.groups=2",
         "replay.stack=2",
         "replay.prioritised=true",

@@ -32,18 +32,27 @@ from vla_rl.specs import SIGNALS, PictureSource, Signal
 
 
 def env_factory(
-    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None
+    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None, failed_starts: float = 0.0
 ) -> partial[gymnasium.Env]:
-    """A picklable maker of the run's only, or first, environment, which takes decisions."""
-    return envs.token_factory(envs.factory(run, render_mode, past), spec.tokens)
+    """A picklable maker of the run's only, or first, environment, which takes decisions.
+
+    failed_starts: how many of its episodes begin where a failed one stood, as a share.
+    """
+    made = envs.factory(run, render_mode, past)
+    return envs.token_factory(envs.with_failed_starts(made, failed_starts) if failed_starts else made, spec.tokens)
 
 
 def env_factories(
-    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None, held: bool = False
+    run: RunConfig,
+    spec: EnvSpec,
+    render_mode: str | None = None,
+    past: Past | None = None,
+    held: bool = False,
+    failed_starts: float = 0.0,
 ) -> dict[str, partial[gymnasium.Env]]:
     """A maker of each of the run's environments, by name; where asked, also of those that it holds."""
     each = (*run.each(), *(run.held() if held else ()))
-    return {one.env.name: env_factory(one, spec, render_mode, past) for one in each}
+    return {one.env.name: env_factory(one, spec, render_mode, past, failed_starts) for one in each}
 
 
 def with_gamma(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:

@@ -186,7 +186,10 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     demos = build.demo_replay(run, spec, policy, shown, cache.cached)
     build.check_returns(run, spec, demos)
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
-    dealt = lanes(build.env_factories(run, spec, past=past(run, learner, begun)), run.train.num_envs)
+    if run.train.failed_starts and (given is not None or spec.shifts):
+        raise ConfigError("train.failed_starts: not for environments that are given, or that shift in mid-run; use 0")
+    makers = build.env_factories(run, spec, past=past(run, learner, begun), failed_starts=run.train.failed_starts)
+    dealt = lanes(makers, run.train.num_envs)
     seeds, spare = lane_seeds(run.seed, run.train.num_envs, learner, folder)
     limits = workers, run.train.step_timeout, run.train.restarts, spare
     making = [lane.make for lane in dealt]

@@ -142,6 +142,7 @@ class TrainConfig(Part):
     reset or make its environments before it is terminated; null: no limit. restarts: how many times in a row a failed
     worker, or an environment that raised an error, is restarted; its episodes are invalid. Both also apply to
     evaluation. groups: groups of environments that act in turn; one group steps while the policy acts for the others.
+    failed_starts: share of the episodes that begin where an earlier one, which failed, stood.
     updates_per_step: updates of the algorithm per decision. learning_starts: decisions before the first update. keep:
     number of newest checkpoints to keep. renew_every: if the trunk trains, critics read the features of a
     frozen copy of it; every so often the copy is replaced by the current trunk, and the features cached in the replay
@@ -160,6 +161,7 @@ class TrainConfig(Part):
     step_timeout: PositiveFloat | None
     restarts: NonNegativeInt
     groups: PositiveInt
+    failed_starts: Fraction
     updates_per_step: PositiveFloat
     learning_starts: NonNegativeInt
     log_every: NonNegativeInt

@@ -5,7 +5,7 @@ Usage: .venv/bin/python -m scripts.sight [FOLDER] [--side 96] [--states 250] [--
 States along the expert's noisy paths, on training seeds. Of each thing named, in the order of its mention, and of the
 tip, with each camera: the median distance in 64ths of the picture, and how often it is more than 3 of them, over the
 states in which the camera shows at least four pixels of it. With --episodes, over all states of so many episodes, and
-once more for a policy that remembers (`policy.remembers`).
+once more for a policy that remembers (`policy.remembers`); and of both how often they are so far off and sure.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ CAMERAS = ("front", "side")
 TIP = "tip"
 FAR, PIXELS = 3.0, 64
 """What counts as missed, in units of the picture's PIXELS-th part."""
+BELIEVED, SURELY = 0.5, ", and sure"
+"""Confidence from which on a pointer counts as sure, and the name of what is so."""
 LEAST_SHOWN = 4
 """Pixels of a picture of PIXELS that show a thing which is seen."""
 
@@ -61,7 +63,7 @@ def main() -> None:
     for task in options.tasks:
         seen = walk(task, options.side, options.noise)
         for name, found in eyes.errors(seen, options.states, options.episodes).items():
-            cells = [_cell(found, slot) for slot in ("0", "1", "2", TIP)]
+            cells = [_cell(found, slot, SURELY in name) for slot in ("0", "1", "2", TIP)]
             print(f"| {task}{name} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -135,7 +137,8 @@ class Eyes:
                 seen = next(each for each in walk if rng.random() < 1 / 3)  # so that the states are of many episodes
                 _note(found[""], self.point(seen)[0], seen.true)
             return found
-        found[", remembered"] = defaultdict(list)
+        remembered = ", remembered"
+        found |= {name + surely: defaultdict(list) for surely in ("", SURELY) for name in ("", remembered)}
         before, episode = torch.zeros(1, *shape(len(CAMERAS))), 0
         for seen in walk:
             if seen.episode >= episodes:
@@ -143,9 +146,12 @@ class Eyes:
             before, episode = (torch.zeros_like(before) if seen.episode > episode else before), seen.episode
             places, possible, sure = self.point(seen)
             before = updated(before, possible[None], sure[None])
-            corrected = followed(before, possible[None, ..., 0, :2])[0].numpy()
+            corrected, believed = (each[0] for each in followed(before, possible[None, ..., 0, :2]))
+            things = {key: place for key, place in seen.true.items() if key[0] != TIP}
             _note(found[""], places, seen.true)
-            _note(found[", remembered"], corrected, {key: place for key, place in seen.true.items() if key[0] != TIP})
+            _note(found[SURELY], places, things, sure)
+            _note(found[remembered], corrected.numpy(), things)
+            _note(found[remembered + SURELY], corrected.numpy(), things, sure * believed)
         return found
 
     @torch.no_grad()
@@ -159,16 +165,21 @@ class Eyes:
         return pointed.places_BVS2[:, 0].numpy(), possible, sure
 
 
-def _note(errors: Errors, places: np.ndarray, true: Places) -> None:
-    """How far each of the places [C, S, 2] is from the true one; the tip's is that of the last slot."""
+def _note(errors: Errors, places: np.ndarray, true: Places, sure: torch.Tensor | None = None) -> None:
+    """How far each of the places [C, S, 2] is from the true one; the tip's is that of the last slot.
+
+    sure: confidences [C, M]; what is not believed is not off.
+    """
     for (name, camera), place in true.items():
-        told = places[CAMERAS.index(camera), -1 if name == TIP else int(name)]
-        errors[name, camera].append(float(np.linalg.norm(told - place) * PIXELS / 2))
+        view, slot = CAMERAS.index(camera), -1 if name == TIP else int(name)
+        believed = sure is None or bool(sure[view, slot] > BELIEVED)
+        errors[name, camera].append(believed * float(np.linalg.norm(places[view, slot] - place) * PIXELS / 2))
 
 
-def _cell(found: Errors, name: str) -> str:
+def _cell(found: Errors, name: str, share: bool) -> str:
     told = [np.array(found[name, camera]) for camera in CAMERAS if (name, camera) in found]
-    return " / ".join(f"{np.median(each):.2f}, {100 * np.mean(each > FAR):.1f}%" for each in told) or "-"
+    medians = ["" if share else f"{np.median(each):.2f}, " for each in told]
+    return " / ".join(f"{m}{100 * np.mean(each > FAR):.1f}%" for m, each in zip(medians, told, strict=True)) or "-"
 
 
 if __name__ == "__main__":

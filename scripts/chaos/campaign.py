@@ -197,7 +197,8 @@ class Campaign:
         left = left_behind()
         self.record.orphans += [f"life {self._number}: {each}" for each in left]
         counts = self.accountant.close(self._number, life.began, working.ended, said)
-        if kind and not counts["steps"]:
+        newest = checkpoint.latest(self.run)
+        if kind and not counts["steps"] and not (code == 0 and newest and newest.step >= self.steps):
             self.record.problems.append(f"life {self._number}: does not begin: {said[-300:]!r}")
         self.record.problems += self._disorder()
         wrong = [

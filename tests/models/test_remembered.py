@@ -18,7 +18,20 @@ from vla_rl.evaluation.episodes import evaluate
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import MENTIONS
 from vla_rl.models.policy import Policy
-from vla_rl.models.remembered import GATE, LEAST, PEAKS, SURE, TRACKS, followed, shape, through, updated
+from vla_rl.models.remembered import (
+    AWAY,
+    DOUBT,
+    GATE,
+    KNOWN,
+    LEAST,
+    PEAKS,
+    SURE,
+    TRACKS,
+    followed,
+    shape,
+    through,
+    updated,
+)
 from vla_rl.replay import ReplayBuffer
 from vla_rl.rollout.actor import Actor
 from vla_rl.runtime.logger import Log
@@ -44,11 +57,14 @@ def plain(peaks: np.ndarray, confidence: np.ndarray) -> list[list[float]]:
             if sure <= SURE or adds < LEAST:
                 continue
             gaps = {k: np.hypot(x - tracks[k][0], y - tracks[k][1]) for k in free if tracks[k][2] > 0}
-            nearest = min(gaps, key=lambda k: gaps[k], default=None)
+            nearest, heaviest = min(gaps, key=lambda k: gaps[k], default=None), max(tracks, key=lambda track: track[2])
+            known = heaviest[2] >= KNOWN
             if nearest is not None and gaps[nearest] <= GATE:
+                adds *= DOUBT if known and tracks[nearest] is not heaviest else 1.0
                 tracks[nearest][:3] = x, y, tracks[nearest][2] + adds
             else:
                 nearest = min(sorted(free), key=lambda k: tracks[k][2])
+                adds *= DOUBT if known and tracks[nearest] is not heaviest else 1.0
                 if tracks[nearest][2] > adds:
                     continue
                 tracks[nearest][:3] = x, y, adds
@@ -58,20 +74,24 @@ def plain(peaks: np.ndarray, confidence: np.ndarray) -> list[list[float]]:
 
 
 def test_it_is_what_a_plain_loop_keeps() -> None:
-    peaks, confidence = looked(40, 3, seed=0)
-    known = torch.zeros(3, *shape(2))
+    peaks, confidence = looked(40, 12, seed=0)
+    known = torch.zeros(12, *shape(2))
     for now in zip(peaks, confidence, strict=True):
         known = updated(known, *now)
-    places = followed(known, peaks[-1, ..., 0, :2])
-    corrected = 0
-    for row, camera, thing in np.ndindex(3, 2, MENTIONS):
+    places, believed = followed(known, peaks[-1, ..., 0, :2])
+    corrected = doubted = 0
+    for row, camera, thing in np.ndindex(12, 2, MENTIONS):
         tracks = plain(peaks[:, row, camera, thing].numpy(), confidence[:, row, camera, thing].numpy())
         np.testing.assert_allclose(known[row, camera, thing], tracks, atol=1e-5)
-        x, y, _, went_on = max(tracks, key=lambda track: track[2])
+        x, y, weight, went_on = max(tracks, key=lambda track: track[2])
         own = peaks[-1, row, camera, thing, 0, :2].tolist()
         np.testing.assert_allclose(places[row, camera, thing], [x, y] if went_on else own, atol=1e-5)
         corrected += went_on and [x, y] != own
+        left = not went_on and weight >= KNOWN and np.hypot(x - own[0], y - own[1]) > AWAY
+        assert believed[row, camera, thing] == pytest.approx(DOUBT if left else 1.0)
+        doubted += left
     assert corrected > 1
+    assert doubted > 1
     alone = through(torch.zeros(1, *shape(2)), peaks[:, 0], confidence[:, 0])
     torch.testing.assert_close(alone[-1], known[0])
 
@@ -84,8 +104,17 @@ def test_a_moving_thing_is_followed_past_its_twin() -> None:
     told += [[(*at, 0.9), (*twin, 0.1)] for at in thing[12:]]
     peaks = torch.tensor(told)[:, None, None].repeat(1, 1, MENTIONS, 1, 1)
     sure = torch.tensor([0.95] * 9 + [0.3] * 3 + [0.95] * 2)[:, None, None].repeat(1, 1, MENTIONS)
-    found = followed(through(torch.zeros(1, *shape(1)), peaks, sure), peaks[..., 0, :2])
+    found, _ = followed(through(torch.zeros(1, *shape(1)), peaks, sure), peaks[..., 0, :2])
     np.testing.assert_allclose(found[:, 0, 0], [*thing[:9], *[guess] * 3, *thing[12:]], atol=1e-6)
+
+
+def test_a_thing_that_is_not_to_be_seen_any_more_is_not_believed_to_be_another() -> None:
+    thing, other = (-0.5, 0.1), (0.6, 0.6)
+    told = [[(*at, 0.97), (0.0, 0.0, 0.0)] for at in [thing] * 4 + [other] * 14]
+    peaks = torch.tensor(told)[:, None, None].repeat(1, 1, MENTIONS, 1, 1)
+    known = through(torch.zeros(1, *shape(1)), peaks, torch.full((18, 1, MENTIONS), 0.95))
+    _, believed = followed(known, peaks[..., 0, :2])
+    np.testing.assert_allclose(believed[:, 0, 0], [1.0] * 4 + [DOUBT] * 13 + [1.0], atol=1e-6)  # at last it is
 
 
 def make(**settings: Any) -> Policy:

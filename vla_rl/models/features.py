@@ -40,7 +40,7 @@ class Features:
     extents: torch.Tensor
     """float32 [B, V * S, 2] in [0, 1]: half the width and height in its view, in half images."""
     confidence: torch.Tensor
-    """float32 [B, V * S], a probability."""
+    """float32 [B, V * S], a probability. Of a policy that remembers, lower where a pointer leaves what it saw."""
     state: torch.Tensor
     """float32 [B, P]."""
     tokens: torch.Tensor | None = None
@@ -61,6 +61,8 @@ class Features:
     remembers turns, [B, C, W, turns.FIELDS], what was done there; no gradient."""
     peaks: torch.Tensor | None = None
     """float32 [B, C, M, P, 3], what pointers think possible in the newest views; no gradient, and not packed."""
+    sure: torch.Tensor | None = None
+    """float32 [B, C, M], the pointers' own confidence there; beside `peaks`, and like them."""
     named: torch.Tensor | None = None
     """float32 [B, C, W, turns.NAMED], what each word names in the newest views; no gradient, and not packed."""
 
@@ -130,18 +132,22 @@ class Features:
         return found.unflatten(1, (self.named.shape[1], -1, SLOTS))[:, :, -1, -1]
 
     def corrected(self, remembered: torch.Tensor) -> Features:
-        """The same, its places corrected by what is remembered once they have been seen."""
-        assert self.peaks is not None, "features without peaks"
-        places = self.places.unflatten(1, (self.peaks.shape[1], -1, SLOTS)).clone()
-        own = places[:, :, -1, :MENTIONS] if self.remembered is None else self.peaks[..., 0, :2]
-        places[:, :, -1, :MENTIONS] = tracks.followed(remembered, own)
-        return replace(self, places=places.flatten(1, 3), remembered=remembered)
+        """The same, its places and confidences corrected by what is remembered once they have been seen."""
+        peaks, sure = self.seen_now()
+        places = self.places.unflatten(1, (sure.shape[1], -1, SLOTS)).clone()
+        confidence = self.confidence.unflatten(1, (sure.shape[1], -1, SLOTS)).clone()
+        new = (slice(None), slice(None), -1, slice(MENTIONS))
+        if self.remembered is not None:  # they were corrected by something else
+            places[new], confidence[new] = peaks[..., 0, :2], sure
+        places[new], believed = tracks.followed(remembered, places[new])
+        confidence[new] *= believed
+        return replace(self, places=places.flatten(1, 3), confidence=confidence.flatten(1), remembered=remembered)
 
     def seen_now(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is remembered from: the peaks, and the confidences [B, C, M] of the newest views."""
+        """What is remembered from: the peaks, and the pointers' own confidences [B, C, M], of the newest views."""
         assert self.peaks is not None, "features without peaks"
-        by_view = self.confidence.detach().unflatten(1, (self.peaks.shape[1], -1, SLOTS))
-        return self.peaks, by_view[:, :, -1, :MENTIONS]
+        assert self.sure is not None, "peaks without confidences"
+        return self.peaks, self.sure
 
     @property
     def noted(self) -> np.ndarray | None:

@@ -3,7 +3,9 @@
 A pointer errs now and then: the gripper hides its thing, a twin stands beside it, a lamp has gone out. So a few tracks
 are kept of each pointer. A track follows the places that the pointer thinks possible, and weighs what it thought of
 them. Where the heaviest one goes on, that is where the thing is: a twin that was taken for it for a moment is a track
-of little weight. Where it does not, as where nothing is seen, the pointer's own place counts.
+of little weight. Where it does not, as where nothing is seen, the pointer's own place counts; if that is elsewhere, the
+thing is most likely not to be seen, and the pointer is believed less. So a button that has gone dark is not taken to be
+lit because another one of a similar colour is.
 
 Shapes: B rows, C cameras, M things that a text may mention, P places that a pointer thinks possible, K tracks.
 """
@@ -24,6 +26,11 @@ LEAST = 0.03
 """Weight from which on a place is thought possible."""
 GATE = 0.25
 """Half images that a thing may have moved since it was seen last."""
+KNOWN, AWAY = 1.0, 0.12
+"""Weight of a track, and half images from it, from which on what points elsewhere is doubted."""
+DOUBT = 0.3
+"""What it counts for, and what such a pointer's confidence is multiplied by: a sure one then says as much as one at a
+lamp that is out."""
 
 
 def shape(cameras: int) -> tuple[int, int, int, int]:
@@ -50,9 +57,11 @@ def updated(before: torch.Tensor, peaks: torch.Tensor, confidence: torch.Tensor)
         gap = (at - place).norm(dim=-1).masked_fill(taken | (weight == 0), torch.inf)
         nearest, track = gap.min(-1, keepdim=True)
         followed = nearest <= GATE
+        heaviest, main = weight.max(-1, keepdim=True)
         # What no track leads to begins one, in the place of the lightest, if that is lighter.
         least, lightest = weight.masked_fill(taken, torch.inf).min(-1, keepdim=True)
         track = torch.where(followed, track, lightest)
+        adds = torch.where((track != main) & (heaviest >= KNOWN), DOUBT * adds, adds)
         taking = possible[..., number].unsqueeze(-1) & (followed | (least <= adds))
         chosen = torch.zeros_like(taken).scatter(-1, track, taking)
         weight = torch.where(chosen, torch.where(followed, weight, 0.0) + adds, weight)
@@ -61,12 +70,17 @@ def updated(before: torch.Tensor, peaks: torch.Tensor, confidence: torch.Tensor)
     return torch.cat([at, weight.unsqueeze(-1), taken.unsqueeze(-1)], -1)
 
 
-def followed(remembered: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Where things are, float32 [B, C, M, 2]: at the heaviest track, if that went on, else at the pointer's place."""
+def followed(remembered: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where things are, float32 [B, C, M, 2], and how far the pointers are believed, float32 [B, C, M], 1 or DOUBT.
+
+    remembered: float32 [B, C, M, K, 4], this observation included. places: of the pointers, float32 [B, C, M, 2].
+    """
     weight = remembered[..., 2]
     heaviest = weight.argmax(-1)[..., None, None].expand(*weight.shape[:-1], 1, remembered.shape[-1])
     best = remembered.gather(-2, heaviest).squeeze(-2)
-    return torch.where(best[..., 3:] > 0, best[..., :2], places)
+    goes_on = best[..., 3] > 0
+    left = ~goes_on & (best[..., 2] >= KNOWN) & ((places - best[..., :2]).norm(dim=-1) > AWAY)
+    return torch.where(goes_on.unsqueeze(-1), best[..., :2], places), torch.where(left, DOUBT, 1.0)
 
 
 def through(before: torch.Tensor, peaks: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:

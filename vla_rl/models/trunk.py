@@ -103,7 +103,8 @@ class Trunk(nn.Module):
         if kept.peaks:
             with torch.no_grad():
                 found = peaks(pointed, backbone.grid, PEAKS)
-            features.peaks = found.reshape(B, V, *found.shape[2:])[:, newest, :MENTIONS]
+                features.peaks = found.reshape(B, V, *found.shape[2:])[:, newest, :MENTIONS]
+                features.sure = features.confidence.reshape(B, V, SLOTS)[:, newest, :MENTIONS].clone()
         if kept.named is not None:
             visual_BVND = encoded.visual_BVND.reshape(B, V, *encoded.visual_BVND.shape[-2:])
             features.named = self._named(texts, visual_BVND[:, newest], kept.named)

@@ -45,7 +45,7 @@ CHOICES = {
     "algorithm.epsilon": ["0.0", "0.3"],
     "algorithm.critics": ["2", "1"],
     "policy.views": ["apart", "together"],
-    "policy.remembers": ["false", "true"],
+    "policy.remembers": ["false", "true", "turns"],
     "train.groups": ["1", "2"],
 }
 BRIEF = [
@@ -72,7 +72,7 @@ def allowed(row: Row) -> bool:
     hindsight = row.get("replay.hindsight", "null") != "null"
     if hindsight and (row.get("algorithm.mc_weight") == "1.0" or row.get("replay.n_step") == "3"):
         return False
-    if row.get("algorithm.shift") == "2" and row.get("policy.remembers") == "true":
+    if row.get("algorithm.shift") == "2" and row.get("policy.remembers") in ("true", "turns"):
         return False
     return (row.get("replay.cache"), row.get("algorithm.shift")) != ("always", "2")
 

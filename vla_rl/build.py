@@ -35,18 +35,27 @@ from vla_rl.specs import SIGNALS, PictureSource, Signal
 
 
 def env_factory(
-    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None
+    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None, failed_starts: float = 0.0
 ) -> partial[gymnasium.Env]:
-    """A picklable maker of the run's only, or first, environment, which takes decisions."""
-    return envs.token_factory(envs.factory(run, render_mode, past), spec.tokens)
+    """A picklable maker of the run's only, or first, environment, which takes decisions.
+
+    failed_starts: how many of its episodes begin where a failed one stood, as a share.
+    """
+    made = envs.factory(run, render_mode, past)
+    return envs.token_factory(envs.with_failed_starts(made, failed_starts) if failed_starts else made, spec.tokens)
 
 
 def env_factories(
-    run: RunConfig, spec: EnvSpec, render_mode: str | None = None, past: Past | None = None, held: bool = False
+    run: RunConfig,
+    spec: EnvSpec,
+    render_mode: str | None = None,
+    past: Past | None = None,
+    held: bool = False,
+    failed_starts: float = 0.0,
 ) -> dict[str, partial[gymnasium.Env]]:
     """A maker of each of the run's environments, by name; where asked, also of those that it holds."""
     each = (*run.each(), *(run.held() if held else ()))
-    return {one.env.name: env_factory(one, spec, render_mode, past) for one in each}
+    return {one.env.name: env_factory(one, spec, render_mode, past, failed_starts) for one in each}
 
 
 def with_gamma(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
@@ -332,30 +341,6 @@ def algorithm_parts(run: RunConfig, spec: EnvSpec, policy: Policy, begun: Begun 
     held, kinds = held_frames(run, spec, policy), call_kinds(run, spec)
     asked = {"rehearsal": rehearsal(run, policy), "held": held, "calls": kinds}
     return {"reference": reference} | {name: part for name, part in asked.items() if part is not None}
-
-
-def check_returns(run: RunConfig, spec: EnvSpec, demos: ReplayBuffer) -> None:
-    """Whether the critic can tell every return that is known to be possible.
-
-    Raises:
-        ConfigError: the environment says that an episode may bring more or less, or a demonstration did.
-    """
-    if run.algorithm.needs.value_range is None:
-        return
-    least, most = run.algorithm.needs.value_range
-    slack = 1e-3 * (most - least)
-    observed = demos.returns_so_far(demos.sampleable_ids())
-    told = [(f"{' or '.join(env.id for env in run.envs)} may bring", *spec.returns)]
-    if len(observed):
-        told.append(("the demonstrations bring", float(observed.min()), float(observed.max())))
-    for who, low, high in told:
-        beyond = [end for end in (low, high) if np.isfinite(end) and not least - slack <= end <= most + slack]
-        if beyond:
-            raise ConfigError(
-                f"algorithm.value_range: [{least:g}, {most:g}] does not hold a discounted return of "
-                f"{' or '.join(dict.fromkeys(f'{end:.6g}' for end in beyond))}, which {who}; use "
-                f"[{min(least, *beyond):.6g}, {max(most, *beyond):.6g}] or wider"
-            )
 
 
 def grounding(policy: Policy) -> Callable[[dict[str, Any]], dict[str, np.ndarray]]:

@@ -15,6 +15,7 @@ from gymnasium.vector import VectorEnv
 from vla_rl import build
 from vla_rl.algorithms.algorithm import ActsByScorer, Adapts, Algorithm, Decision, Listens
 from vla_rl.algorithms.needs import Needs
+from vla_rl.algorithms.value_range import check_returns
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
 from vla_rl.config import RunConfig
@@ -216,12 +217,15 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
         book=book,
     )
     demos = build.demo_replay(run, spec, policy, shown, cache.cached, book)
-    build.check_returns(run, spec, demos)
+    check_returns(run, spec, demos)
     resets = ResetCredit.of(run, build.env_factories(run, spec).values(), policy)
     if resets and given:
         raise ConfigError("algorithm.credit: resets need environments that the run makes; these were given to it")
     workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
-    dealt = lanes(build.env_factories(run, spec, past=past(run, learner, begun)), run.train.num_envs)
+    if run.train.failed_starts and (given is not None or spec.shifts):
+        raise ConfigError("train.failed_starts: not for environments that are given, or that shift in mid-run; use 0")
+    makers = build.env_factories(run, spec, past=past(run, learner, begun), failed_starts=run.train.failed_starts)
+    dealt = lanes(makers, run.train.num_envs)
     seeds, spare = lane_seeds(run.seed, run.train.num_envs, learner, folder)
     limits = workers, run.train.step_timeout, run.train.restarts, spare
     making = [lane.make for lane in dealt]

@@ -152,7 +152,7 @@ def test_a_policy_reads_it_and_is_saved_with_it(tmp_path: Path) -> None:
     assert any(not torch.allclose(a, b) for a, b in zip(fresh, knowing, strict=True))
     policy.save_pretrained(tmp_path)
     again = Policy.from_pretrained(tmp_path)
-    assert again.settings.remembers
+    assert again.settings.remembers is True
     for a, b in zip(knowing, again.logits(again.ground(seen | noted)), strict=True):
         torch.testing.assert_close(a, b)
     packed = policy.ground(seen | noted).pack()
@@ -161,9 +161,14 @@ def test_a_policy_reads_it_and_is_saved_with_it(tmp_path: Path) -> None:
     torch.testing.assert_close(unpacked.remembered, policy.ground(seen | noted).remembered)
 
 
-@pytest.fixture
-def remembering(line: list[str], tmp_path: Path) -> list[str]:
-    own = ["policy.remembers=true", "demos.episodes=3", "algorithm.demo_share=0.25", "policy.precision=float32"]
+@pytest.fixture(params=["true", "turns"])
+def remembering(line: list[str], tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
+    own = [
+        f"policy.remembers={request.param}",
+        "demos.episodes=3",
+        "algorithm.demo_share=0.25",
+        "policy.precision=float32",
+    ]
     record(config.load([*line, *own], command="demos"))
     return [*line, *own]
 
@@ -175,7 +180,7 @@ def check_rows(replay: ReplayBuffer, policy: Policy) -> int:
         seen = replay.observations(ids)
         held = seen.pop(REMEMBERED)
         after = policy.ground_episode(seen).remembered[:-1]
-        np.testing.assert_allclose(held, torch.cat([torch.zeros(1, *shape(1)), after]), atol=1e-4)
+        np.testing.assert_allclose(held, torch.cat([torch.zeros_like(after[:1]), after]), atol=1e-4)
         count += 1
     return count
 

@@ -10,6 +10,7 @@ MOST_STACK, MOST_VIEWS, MOST_WIDTH, MOST_DEPTH, MOST_TOKENS = 64, 64, 1 << 20, 6
 """Frames of a stack, cameras, numbers of a layer or a state, layers, and tokens or words: beyond any that is of use."""
 Trainable = Literal["head", "lora", "all"]
 ALL_LINEAR: Literal["all-linear"] = "all-linear"
+Remembers = bool | Literal["turns"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class PolicySettings:
     stack: number of successive frames of each camera, the newest last.
     views: "apart" (the backbone reads each view separately, beside the instruction, as the tiny one was trained) or
         "together" (all in one sequence, for backbones that were trained on several images).
-    remembers: whether pointers are corrected by what was seen before in the episode (`models/remembered.py`).
+    remembers: True: pointers are corrected by what was seen before in the episode (`models/remembered.py`). "turns":
+        the head is told what was done before, by the words of the text (`models/turns.py`).
     """
 
     backbone: Any
@@ -104,11 +106,13 @@ class PolicySettings:
     lora: LoraSettings = field(default_factory=LoraSettings)
     stack: int = 1
     views: Literal["apart", "together"] = "apart"
-    remembers: bool = False
+    remembers: Remembers = False
 
     def __post_init__(self) -> None:
         if self.views not in ("apart", "together"):
             raise ValueError(f"views must be 'apart' or 'together'; got {self.views!r}")
+        if self.remembers not in (False, True, "turns"):
+            raise ValueError(f"remembers must be false, true or turns; got {self.remembers!r}")
         if self.train not in ("head", "lora", "all"):
             raise ValueError(f"train must be 'head', 'lora' or 'all'; got {self.train!r}")
         if not 1 <= self.stack <= MOST_STACK:

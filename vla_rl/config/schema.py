@@ -26,7 +26,7 @@ from vla_rl import registry
 from vla_rl.config import compose, saved
 from vla_rl.config.compose import CONFIG_FILE
 from vla_rl.config.parts import Component, EnvConfig, Fraction, Part, Seed, UserPath
-from vla_rl.config.policy import MOST_STACK, HeadSettings, LoraSettings, PolicySettings, Trainable
+from vla_rl.config.policy import MOST_STACK, HeadSettings, LoraSettings, PolicySettings, Remembers, Trainable
 from vla_rl.registry import ADAPTER, ConfigError
 from vla_rl.specs import HELD_OUT_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, Signal, readable
 
@@ -36,7 +36,8 @@ class PolicyConfig(Part):
 
     train: what the actor's loss trains: only the head, also LoRA in the backbone, or everything.
     views: whether the backbone reads the camera images apart, each beside the instruction, or together.
-    remembers: whether the pointers are corrected by what was seen before in the episode.
+    remembers: whether the pointers are corrected by what was seen before in the episode (true), or the head is told
+    what was done before, by the words of the text (turns).
     precision, compile: how a frozen backbone computes; auto measures which is faster, see `vla_rl.autotune.backbone`.
     """
 
@@ -45,7 +46,7 @@ class PolicyConfig(Part):
     train: Trainable
     lora: dict[str, Any]
     views: Literal["apart", "together"]
-    remembers: bool
+    remembers: Remembers
     precision: Literal["auto", "float32", "bfloat16"]
     compile: Literal["auto", "always", "never"]
 
@@ -146,6 +147,7 @@ class TrainConfig(Part):
     reset or make its environments before it is terminated; null: no limit. restarts: how many times in a row a failed
     worker, or an environment that raised an error, is restarted; its episodes are invalid. Both also apply to
     evaluation. groups: groups of environments that act in turn; one group steps while the policy acts for the others.
+    failed_starts: share of the episodes that begin where an earlier one, which failed, stood.
     updates_per_step: updates of the algorithm per decision. learning_starts: decisions before the first update. keep:
     number of newest checkpoints to keep. renew_every: if the trunk trains, critics read the features of a
     frozen copy of it; every so often the copy is replaced by the current trunk, and the features cached in the replay
@@ -164,6 +166,7 @@ class TrainConfig(Part):
     step_timeout: PositiveFloat | None
     restarts: NonNegativeInt
     groups: PositiveInt
+    failed_starts: Fraction
     updates_per_step: PositiveFloat
     learning_starts: NonNegativeInt
     log_every: NonNegativeInt

@@ -1,6 +1,7 @@
 """Environments as the trainer sees them, one decision (K tokens) a step, here or in worker processes."""
 
 from vla_rl.envs.episode import Step, steps
+from vla_rl.envs.failed_starts import FailedStarts, with_failed_starts
 from vla_rl.envs.make import (
     SPOILT,
     SUCCESS,
@@ -31,6 +32,7 @@ __all__ = [
     "SUCCESS",
     "Bounds",
     "EnvSpec",
+    "FailedStarts",
     "Lane",
     "ObservationShape",
     "Past",
@@ -56,4 +58,5 @@ __all__ = [
     "succeeded",
     "tallied",
     "token_factory",
+    "with_failed_starts",
 ]

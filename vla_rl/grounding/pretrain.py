@@ -127,7 +127,7 @@ def ground(
         if reader is not None and step <= recipe.apart_first:
             losses = {
                 "cells": reader.cell_loss(look(seen, batch["images"]), batch, recipe.place_weight),
-                "mentions": reader.mention_loss(read(backbone, batch["texts"]), batch),
+                "mentions": reader.mention_loss(backbone.read(batch["texts"]), batch),
             }
         else:
             losses = batch_losses(seen, pointers, batch, recipe, reader)
@@ -176,13 +176,6 @@ def encode(backbone: Backbone, images: np.ndarray, prompt: Prompt) -> Encoded:
 def look(backbone: Backbone, images: np.ndarray) -> torch.Tensor:
     """The visual tokens [B, N, D] of uint8 images [B, H, W, 3], one view each."""
     return backbone.look(_floats(backbone, images))[:, 0].float()
-
-
-def read(backbone: Backbone, texts: list[str]) -> torch.Tensor:
-    """The slots' last hidden states [B, S, D] of texts without any image."""
-    prompt = backbone.prompt(texts, views=0)
-    tokens_BTD = backbone.model.model(input_ids=prompt.ids_BT, use_cache=False).last_hidden_state
-    return tokens_BTD.gather(1, prompt.slots_BS[..., None].expand(-1, -1, backbone.hidden_size)).float()
 
 
 def _floats(backbone: Backbone, images: np.ndarray) -> torch.Tensor:

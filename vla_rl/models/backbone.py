@@ -293,6 +293,14 @@ class Backbone(nn.Module):
         """The image tokens alone: [B, V, N, D], as in `Encoded.visual_BVND`."""
         return self._look(pixels_BV3HW.to(self.model.dtype))[1]
 
+    def read(self, texts: Sequence[str]) -> torch.Tensor:
+        """The slots' last hidden states [B, S, D] of texts without any image."""
+        if len(texts) > 1 and not self._family.causal:  # which would see the padding
+            return torch.cat([self.read([text]) for text in texts])
+        prompt = self.prompt(texts, views=0)
+        tokens_BTD = self.model.model(input_ids=prompt.ids_BT, use_cache=False).last_hidden_state
+        return tokens_BTD.gather(1, prompt.slots_BS[..., None].expand(-1, -1, self.hidden_size)).float()
+
     def _look(self, pixels_BV3HW: torch.Tensor) -> tuple[Any, torch.Tensor]:
         """The family's image output, and its tokens [B, V, N, D]."""
         seen = self._family.look(self.model.model, pixels_BV3HW)

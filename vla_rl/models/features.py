@@ -1,7 +1,8 @@
 """What heads and critics read of an observation, computed once and kept in replay.
 
 Shapes: B rows, V views (cameras times stacked frames), S slots of the pointers, P state, T tokens,
-N visual tokens of a view, W words, D width of the backbone; C, M, P, K of what is remembered, see `remembered.py`.
+N visual tokens of a view, W words, D width of the backbone; C, M, P, K of what is remembered, see `remembered.py` and
+`turns.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from vla_rl.models import remembered as tracks
+from vla_rl.models import turns
 from vla_rl.models.pointers import MENTIONS, SLOTS
 from vla_rl.specs import REMEMBERED, STATE
 
@@ -61,11 +63,14 @@ class Features:
     clause_of: torch.Tensor | None = None
     """int64 [B, W], which of the clauses each word is of; C where of none."""
     remembered: torch.Tensor | None = None
-    """float32 [B, C, M, K, 4], where things may be by all that was seen in the episode so far; no gradient."""
+    """float32 [B, C, M, K, 4], where things may be by all that was seen in the episode so far; or, of a policy that
+    remembers turns, [B, C, W, turns.FIELDS], what was done there; no gradient."""
     peaks: torch.Tensor | None = None
     """float32 [B, C, M, P, 3], what pointers think possible in the newest views; no gradient, and not packed."""
     sure: torch.Tensor | None = None
     """float32 [B, C, M], the pointers' own confidence there; beside `peaks`, and like them."""
+    named: torch.Tensor | None = None
+    """float32 [B, C, W, turns.NAMED], what each word names in the newest views; no gradient, and not packed."""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -117,7 +122,30 @@ class Features:
         beside = replace(self, state=observation.get(STATE, self.state))
         if REMEMBERED not in observation:
             return beside
-        return beside.corrected(tracks.updated(observation[REMEMBERED], *self.seen_now()))
+        before = observation[REMEMBERED]
+        if self.named is not None:
+            return replace(beside, remembered=turns.updated(before, self.named, self._hand()))
+        return beside.corrected(tracks.updated(before, *self.seen_now()))
+
+    @property
+    def remembering(self) -> bool:
+        """Whether there is something in them to be remembered."""
+        return self.peaks is not None or self.named is not None
+
+    def through(self, before: torch.Tensor) -> Features:
+        """The same of observations that follow one another, so that each remembers those before it.
+
+        before: what was remembered before the first, [1, ...].
+        """
+        if self.named is not None:
+            return replace(self, remembered=turns.through(before, self.named, self._hand()))
+        return self.corrected(tracks.through(before, *self.seen_now()))
+
+    def _hand(self) -> torch.Tensor:
+        """Where `<self>` points in the newest view of each camera, and how surely: float32 [B, C, 3]."""
+        assert self.named is not None, "features without what words name"
+        found = torch.cat([self.places, self.confidence.unsqueeze(-1)], -1).detach()
+        return found.unflatten(1, (self.named.shape[1], -1, SLOTS))[:, :, -1, -1]
 
     def corrected(self, remembered: torch.Tensor) -> Features:
         """The same, its places and confidences corrected by what is remembered once they have been seen."""

@@ -17,6 +17,7 @@ from vla_rl.config.policy import HeadSettings
 from vla_rl.models.clauses import EXTRA, ClauseReader
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import MENTIONS, SLOTS, cell_centres, cells_at
+from vla_rl.models.progress import Progress
 from vla_rl.specs import Slot
 
 ABSENT = -20.0
@@ -43,8 +44,10 @@ class ActionHead(nn.Module):
         hidden_size: int,
         place_views: Sequence[int],
         backbone_grid: tuple[int, int],
+        told: int = 0,
     ) -> None:
-        """`place_views`: for each slot of kind `place`, in order, the view that it points into."""
+        """`place_views`: for each slot of kind `place`, in order, the view that it points into. `told`: of how many
+        cameras features tell what was done in turns; 0 where they do not."""
         super().__init__()
         self.settings, self.slots = settings, tuple(slots)
         width = settings.width
@@ -66,10 +69,13 @@ class ActionHead(nn.Module):
         self.weight = nn.Parameter(torch.empty(len(self._plain), width, most))
         self.bias = nn.Parameter(torch.empty(len(self._plain), most))
         self.places = nn.ModuleList(
-            PlaceHead(width, hidden_size, slots[k], view, backbone_grid)
+            PlaceHead(width, hidden_size, slots[k], view, backbone_grid, told)
             for k, view in zip(self._place, place_views, strict=True)
         )
         self.words = nn.ModuleList(WordHead(width, word_size, slots[k].choices) for k in self._word)
+        scored = [*self._place, *self._word]
+        self._column = {k: i for i, k in enumerate(scored)}
+        self.progress = Progress(width, hidden_size, told, len(scored), settings.dropout) if told else None
         initialise(self)
         self.advantage: nn.Parameter | None = None
         if settings.advantage:
@@ -96,7 +102,13 @@ class ActionHead(nn.Module):
         x_BW = self.trunk[0](readout_BR)
         if self.advantage is not None:  # before anything is bent, so that what is good depends on what is seen
             x_BW = x_BW + self._told(good_B)
-        x_BKW = self.trunk[1:](x_BW).unsqueeze(1) + self.queries
+        x_BW = self.trunk[1:](x_BW)
+        scores: dict[int, torch.Tensor] = {}
+        if self.progress is not None:
+            scores_BWX, more_BW = self.progress(features)
+            x_BW = x_BW + more_BW
+            scores = {k: scores_BWX[..., i] for k, i in self._column.items()}
+        x_BKW = x_BW.unsqueeze(1) + self.queries
         if self.attend is not None:
             assert features.tokens is not None, "features without tokens"
             assert features.mask is not None, "features without a mask"
@@ -110,9 +122,9 @@ class ActionHead(nn.Module):
             for i, k in enumerate(self._plain):
                 found[k] = plain_BKC[:, i, : self.slots[k].choices]
         for head, k in zip(self.places, self._place, strict=True):
-            found[k] = head(x_BKW[:, k], features)
+            found[k] = head(x_BKW[:, k], features, scores.get(k))
         for head, k in zip(self.words, self._word, strict=True):
-            found[k] = head(x_BKW[:, k], features)
+            found[k] = head(x_BKW[:, k], features, scores.get(k))
         return [found[k] for k in range(len(self.slots))]
 
     def _told(self, good_B: torch.Tensor | None) -> torch.Tensor:
@@ -145,7 +157,8 @@ class PlaceHead(nn.Module):
     """Logits over a grid laid on a camera's image, which may be finer than the grid of visual tokens.
 
     They add up: the log of a mixture of what the pointers say (so that it points at the first thing mentioned before
-    any training), and attention to the visual tokens with keys for the cells inside each.
+    any training), and attention to the visual tokens with keys for the cells inside each. Where features tell of turns
+    (of so many cameras: `told`), what each word names is in the mixture too, as likely as the word's score says.
     """
 
     centres: torch.Tensor
@@ -153,10 +166,13 @@ class PlaceHead(nn.Module):
     crowd: torch.Tensor
     inside: torch.Tensor
 
-    def __init__(self, width: int, hidden_size: int, slot: Slot, view: int, backbone_grid: tuple[int, int]) -> None:
+    def __init__(
+        self, width: int, hidden_size: int, slot: Slot, view: int, backbone_grid: tuple[int, int], told: int = 0
+    ) -> None:
         super().__init__()
         assert slot.grid is not None, slot
-        self.grid, self.view = slot.grid, view
+        self.grid, self.view, self.cameras = slot.grid, view, told
+        self.named = nn.Linear(width, 1) if told else None
         rows, columns = slot.grid
         centres_C2 = cell_centres(slot.grid)
         size_2 = torch.tensor([backbone_grid[1], backbone_grid[0]])
@@ -178,10 +194,10 @@ class PlaceHead(nn.Module):
         self.key = nn.Linear(hidden_size, 2 * _KEY)
         self.code = nn.Linear(self.inside.shape[1], _KEY)
 
-    def forward(self, x_BW: torch.Tensor, features: Features) -> torch.Tensor:
-        """float32 [B, rows * columns]."""
+    def forward(self, x_BW: torch.Tensor, features: Features, scores_BW: torch.Tensor | None = None) -> torch.Tensor:
+        """float32 [B, rows * columns]. scores_BW: of the words, where features tell of turns."""
         assert features.visual is not None, "features without visual tokens"
-        prior_BC = self.pointed(x_BW, features)
+        prior_BC = self.pointed(x_BW, features, scores_BW)
         visual_BND = self.norm(features.visual[:, self.view])
         query_BE, inner_query_BE = self.query(x_BW).split(_KEY, -1)
         key_BNE, inner_BNE = self.key(visual_BND).split(_KEY, -1)
@@ -191,7 +207,7 @@ class PlaceHead(nn.Module):
         attention_BC = outer_BN[:, self.coarse] + torch.einsum("bce,ce->bc", inner_BCE, code_CE)
         return self.gain * prior_BC + attention_BC / math.sqrt(_KEY)
 
-    def pointed(self, x_BW: torch.Tensor, features: Features) -> torch.Tensor:
+    def pointed(self, x_BW: torch.Tensor, features: Features, scores_BW: torch.Tensor | None = None) -> torch.Tensor:
         """Log-probability [B, C] of a mixture: of each pointer a bump at its place and, by _DOUBT, what it makes of
         all visual tokens, each one's share spread over its cells; and a uniform part.
         """
@@ -205,8 +221,26 @@ class PlaceHead(nn.Module):
         said_BSC = torch.logaddexp(bumps_BSC + math.log1p(-_DOUBT), tokens_BSC + math.log(_DOUBT))
         uniform_B1C = torch.full_like(bumps_BSC[:, :1], -math.log(len(self.centres)))
         known_BS = functional.pad(confidence_BS.clamp_min(1e-4).log(), (0, 1))
-        weight_BS = torch.log_softmax(self.mixture(x_BW) + known_BS, -1)
-        return torch.logsumexp(torch.cat([said_BSC, uniform_B1C], 1) + weight_BS.unsqueeze(-1), 1)
+        logits_BX, parts = self.mixture(x_BW) + known_BS, [said_BSC, uniform_B1C]
+        if self.named is not None:
+            assert scores_BW is not None, "no scores of words"
+            logits_BX = torch.cat([logits_BX, self.named(x_BW)], -1)
+            parts.append(self._named(features, scores_BW).unsqueeze(1))
+        weight_BX = torch.log_softmax(logits_BX, -1)
+        return torch.logsumexp(torch.cat(parts, 1) + weight_BX.unsqueeze(-1), 1)
+
+    def _named(self, features: Features, scores_BW: torch.Tensor) -> torch.Tensor:
+        """Log-probability [B, C] of a mixture: of each word a bump at the place of what it names."""
+        assert features.remembered is not None, "features that tell of no turns"
+        assert features.word_mask is not None, "features without a mask of words"
+        camera = self.view * self.cameras * SLOTS // features.places.shape[1]
+        places_BW2 = features.remembered[:, camera, :, :2]
+        distance_BWC = (places_BW2.unsqueeze(2) - self.centres).square().sum(-1)
+        sigma = self.log_sigma[0].exp() * self.cell
+        bumps_BWC = torch.log_softmax(-0.5 * distance_BWC / sigma.square(), -1)
+        known_BW = features.word_mask[:, : scores_BW.shape[1]]
+        weight_BW = torch.log_softmax(scores_BW.masked_fill(~known_BW, ABSENT), -1)
+        return torch.logsumexp(bumps_BWC + weight_BW.unsqueeze(-1), 1)
 
 
 class WordHead(nn.Module):
@@ -223,12 +257,15 @@ class WordHead(nn.Module):
         self.key = nn.Linear(word_size, _KEY)
         self.prior = nn.Linear(word_size, 1, bias=False)
 
-    def forward(self, x_BW: torch.Tensor, features: Features) -> torch.Tensor:
-        """float32 [B, choices]."""
+    def forward(self, x_BW: torch.Tensor, features: Features, scores_BW: torch.Tensor | None = None) -> torch.Tensor:
+        """float32 [B, choices]. scores_BW: what is added to the first words' logits, where features tell of turns."""
         assert features.word_mask is not None, "features without a mask of words"
         words_BCD = self.norm(features.worded[:, : self.choices])
         logits_BC = torch.einsum("be,bce->bc", self.query(x_BW), self.key(words_BCD)) / math.sqrt(_KEY)
         logits_BC = logits_BC + self.prior(words_BCD)[..., 0]
+        if scores_BW is not None:
+            scores_BW = scores_BW[:, : self.choices]
+            logits_BC = logits_BC + functional.pad(scores_BW, (0, logits_BC.shape[1] - scores_BW.shape[1]))
         return logits_BC.masked_fill(~features.word_mask[:, : self.choices], ABSENT)
 
 
@@ -251,6 +288,7 @@ def initialise(head: ActionHead) -> None:
     | query of a place | normal 0.01 / sqrt(width), bias 0: the pointers decide |
     | mixture of a place | weight 0; bias 3 for the first mention, 0 for the others, -3 for `<self>` and uniform |
     | width of a bump | 0.75 cells; gain 1 |
+    | what words name, beside a place's pointers | weight 0, bias -3; the words' scores as PyTorch's layers are |
     | query of a word, and what all queries share (prior) | normal 0.01 / sqrt(width): all words alike |
     """
     nn.init.normal_(head.queries, std=0.02)
@@ -266,6 +304,9 @@ def initialise(head: ActionHead) -> None:
             place.mixture.bias.copy_(torch.tensor([3.0] + [0.0] * (MENTIONS - 1) + [-3.0, -3.0]))
         nn.init.constant_(place.log_sigma, math.log(0.75))
         nn.init.ones_(place.gain)
+        if place.named is not None:
+            nn.init.zeros_(place.named.weight)
+            nn.init.constant_(place.named.bias, -3.0)
     for word in head.words:
         assert isinstance(word, WordHead)
         nn.init.normal_(word.query.weight, std=small)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from vla_rl.config.policy import LoraSettings, PolicySettings, Trainable
-from vla_rl.models import remembered, sampling, storage
+from vla_rl.models import sampling, storage
 from vla_rl.models.adapters import adapters_off, frozen_beside, merge_lora
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.features import Features
@@ -75,7 +75,7 @@ class Policy(nn.Module):
         self._has_grammar = sampling.has_grammar(action_space)
         self.trunk = Trunk(backbone, pointers, settings.views == "together")
         self.frozen = frozen_beside(self.trunk, settings)
-        self.readout = Readout(self.cameras, settings.stack, state_dim, self.marks)
+        self.readout = Readout(self.cameras, settings.stack, state_dim, self.marks, self.kept.named is not None)
         self.head = ActionHead(
             settings.head,
             self.slots,
@@ -83,6 +83,7 @@ class Policy(nn.Module):
             backbone.hidden_size,
             self.place_views,
             backbone.grid,
+            len(self.cameras) if self.kept.named is not None else 0,
         )
 
     # --- making, saving, loading ----------------------------------------------------------------------------
@@ -190,7 +191,7 @@ class Policy(nn.Module):
     @property
     def remembered_shape(self) -> tuple[int, ...] | None:
         """Of what is remembered for a row; None where nothing is."""
-        return remembered.shape(len(self.cameras)) if self.settings.remembers else None
+        return self.kept.remembered(len(self.cameras))
 
     def precision(self) -> AbstractContextManager[Any]:
         """The context in which the trunk computes."""
@@ -290,9 +291,7 @@ class Policy(nn.Module):
     def ground_episode(self, observation: Mapping[str, Any]) -> Features:
         """The same of observations that follow one another, so that each remembers those before it."""
         features = self.ground(observation)
-        if features.peaks is None:
-            return features
-        return features.corrected(remembered.through(self._before(observation, 1), *features.seen_now()))
+        return features.through(self._before(observation, 1)) if features.remembering else features
 
     # --- features to decisions ------------------------------------------------------------------------------
 
@@ -365,7 +364,7 @@ class Policy(nn.Module):
         seen = inputs_of(observation, self.cameras, self.settings.stack, self.state_dim, self.device)
         with self.precision():
             features = trunk(*seen, self.kept)
-        if features.peaks is None:
+        if not features.remembering:
             return features
         return features.beside({REMEMBERED: self._before(observation, len(features))})
 
@@ -373,7 +372,8 @@ class Policy(nn.Module):
         """What was remembered before the first `rows` observations."""
         noted = observation.get(REMEMBERED)
         if noted is None:
-            noted = torch.zeros(rows, *remembered.shape(len(self.cameras)))
+            assert self.remembered_shape is not None, "nothing is remembered"
+            noted = torch.zeros(rows, *self.remembered_shape)
         return torch.as_tensor(noted)[:rows].to(self.device, non_blocking=True)
 
     def _noise(self, rows: int, n: int, generator: torch.Generator | None = None) -> torch.Tensor:

@@ -12,6 +12,7 @@ from torch import nn
 
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import SLOTS
+from vla_rl.models.turns import TOLD, summary
 from vla_rl.specs import Mark
 
 DIFFERENCE_GAIN = 4.0
@@ -28,18 +29,21 @@ class Readout(nn.Module):
 
     Differences: of every pair of slots within a view, and of each slot between successive frames of a camera.
     Of places that the state tells of (`marks`): how near each is to what each slot points at in its camera's newest
-    view, and what has been done there. No weights, so that policy and critic share one.
+    view, and what has been done there. Of a policy that remembers turns, how far it is. No weights, so that policy and
+    critic share one.
 
     Args:
         cameras: their names, in the order of the views. stack: views of each, the newest last. state_dim: P.
-        marks: those of other cameras are passed over.
+        marks: those of other cameras are passed over. told: whether features tell of turns.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
     pairs: torch.Tensor
 
-    def __init__(self, cameras: Sequence[str], stack: int, state_dim: int, marks: Sequence[Mark] = ()) -> None:
+    def __init__(
+        self, cameras: Sequence[str], stack: int, state_dim: int, marks: Sequence[Mark] = (), told: bool = False
+    ) -> None:
         super().__init__()
         views = len(cameras) * stack
         pairs = [(v * SLOTS + i, v * SLOTS + j) for v in range(views) for i in range(SLOTS) for j in range(i)]
@@ -47,10 +51,12 @@ class Readout(nn.Module):
             if view % stack:
                 pairs += [(view * SLOTS + s, (view - 1) * SLOTS + s) for s in range(SLOTS)]
         self.register_buffer("pairs", torch.tensor(pairs, dtype=torch.long).T.contiguous(), persistent=False)
-        told = [[mark for mark in marks if mark.camera == camera] for camera in cameras]
-        parts = [Marks(each, (camera + 1) * stack - 1) for camera, each in enumerate(told) if each]
+        shown = [[mark for mark in marks if mark.camera == camera] for camera in cameras]
+        parts = [Marks(each, (camera + 1) * stack - 1) for camera, each in enumerate(shown) if each]
         self.marks = nn.ModuleList(parts)
-        self.size = views * SLOTS * 5 + 2 * len(pairs) + sum(part.size for part in parts) + state_dim
+        self.told = told
+        more = sum(part.size for part in parts) + (TOLD * len(cameras) if told else 0)
+        self.size = views * SLOTS * 5 + 2 * len(pairs) + more + state_dim
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("std", torch.ones(self.size))
 
@@ -68,6 +74,9 @@ class Readout(nn.Module):
         differences = (features.places[:, i] - features.places[:, j]) * both
         near = [marks(features) for marks in self.marks]
         pointed = [gated.flatten(1), extents.flatten(1), confidence, differences.flatten(1)]
+        if self.told:
+            assert features.remembered is not None, "features that tell of no turns"
+            near.append(summary(features.remembered))
         return torch.cat([*pointed, *near, features.state], 1)
 
     def set_normalization(self, features: Features) -> None:

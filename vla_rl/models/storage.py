@@ -25,6 +25,7 @@ from vla_rl.config.policy import (
     HeadSettings,
     LoraSettings,
     PolicySettings,
+    Remembers,
     Trainable,
 )
 from vla_rl.models import bounds
@@ -57,7 +58,7 @@ class _Told:
     cameras: list[str]
     state_dim: int
     marks: list[dict[str, Any]] = field(default_factory=list)
-    remembers: bool = False
+    remembers: Remembers = False
     grounded: bool = True
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from vla_rl.models import turns
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.clauses import EXTRA
 from vla_rl.models.features import Features
@@ -20,7 +21,8 @@ from vla_rl.models.kept import Columns, Kept
 from vla_rl.models.pointers import MENTIONS, SLOTS, Pointers, peaks
 from vla_rl.models.processor import pixels_to_floats
 from vla_rl.models.prompts import word_states
-from vla_rl.models.remembered import PEAKS, shape
+from vla_rl.models.remembered import PEAKS
+from vla_rl.specs import words_of
 
 _TOO_LONG = "an instruction has {} tokens more than the backbone, or policy.head.text_tokens, allows"
 
@@ -114,7 +116,29 @@ class Trunk(nn.Module):
                 found = peaks(pointed, backbone.grid, PEAKS)
                 features.peaks = found.reshape(B, V, *found.shape[2:])[:, newest, :MENTIONS]
                 features.sure = features.confidence.reshape(B, V, SLOTS)[:, newest, :MENTIONS].clone()
+        if kept.named is not None:
+            visual_BVND = encoded.visual_BVND.reshape(B, V, *encoded.visual_BVND.shape[-2:])
+            features.named = self._named(texts, visual_BVND[:, newest], kept.named)
         return features
+
+    @torch.no_grad()
+    def _named(self, texts: Sequence[str], visual_BCND: torch.Tensor, most: int) -> torch.Tensor:
+        """What the first `most` words of each text name, float32 [B, C, most, turns.NAMED]; a pointer is asked for each
+        by itself, so that it has not seen the picture."""
+        words = [[text[begin:end] for begin, end in words_of(text)[:most]] for text in texts]
+        number = {word: i for i, word in enumerate(dict.fromkeys(word for row in words for word in row))}
+        named = torch.zeros(*visual_BCND.shape[:2], most, turns.NAMED, device=visual_BCND.device)
+        if not number:
+            return named
+        asked_UD = self.backbone.read([turns.ASKED.format(word) for word in number])[:, 0]
+        there_BW = torch.tensor([[i < len(row) for i in range(most)] for row in words], device=named.device)
+        index = [[number[row[i]] if i < len(row) else 0 for i in range(most)] for row in words]
+        slots_BWD = asked_UD[torch.tensor(index, device=named.device)]
+        found = self.pointers(slots_BWD, visual_BCND, self.backbone.grid)
+        match_BCW1 = found.logits_BVSN.amax(-1, keepdim=True) / turns.MATCH
+        sure_BCW1 = found.confidence_logit_BVS.sigmoid().unsqueeze(-1)
+        told = torch.cat([found.places_BVS2, found.extents_BVS2, sure_BCW1, match_BCW1], -1)
+        return told * there_BW[:, None, :, None]
 
     def columns(self, kept: Kept, cameras: int, stack: int) -> Columns:
         """The arrays of `Features.pack`, where `stack` frames of each camera are seen."""
@@ -125,8 +149,8 @@ class Trunk(nn.Module):
             "extents": ((pointers, 2), "float32"),
             "confidence": ((pointers,), "float32"),
         }
-        if kept.peaks:
-            found["remembered"] = (shape(cameras), "float32")
+        if remembered := kept.remembered(cameras):
+            found["remembered"] = (remembered, "float32")
         if kept.text_tokens is not None:
             length = self.sequence_length(views, kept.text_tokens)
             found |= {"tokens": ((length, width), "float16"), "mask": ((length,), "bool")}

@@ -1,0 +1,164 @@
+"""What was done in turns, told by the words of a text: held against a plain loop; asked of pointers; read by a head."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, Random, observation
+
+from sims.screen.interaction import Interaction
+from vla_rl.actions import Command
+from vla_rl.config.policy import HeadSettings, PolicySettings
+from vla_rl.models.features import Features
+from vla_rl.models.heads import ActionHead
+from vla_rl.models.pointers import SLOTS
+from vla_rl.models.policy import Policy
+from vla_rl.models.readout import Readout
+from vla_rl.models.turns import ASKED, FADES, FIELDS, MARGIN, NAMED, shape, through, updated
+from vla_rl.specs import REMEMBERED, TASK, Slot, words_of
+
+
+def seen(steps: int, rows: int, cameras: int, words: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """What words name [T, B, C, W, NAMED], and hands [T, B, C, 3], often at one of those things."""
+    rng = np.random.default_rng(seed)
+    named = rng.uniform(0, 1, (steps, rows, cameras, words, NAMED)).astype(np.float32)
+    named[..., :2] = named[..., :2] * 2 - 1
+    named[..., 2:4] *= 0.2
+    hand = rng.uniform(0, 1, (steps, rows, cameras, 3)).astype(np.float32)
+    hand[1:, ..., :2] = named[:-1, :, :, 0, :2]
+    return torch.from_numpy(named), torch.from_numpy(hand)
+
+
+def test_it_is_what_a_plain_loop_keeps() -> None:
+    named, hand = seen(9, 2, 2, 5)
+    kept = torch.zeros(2, *shape(2, 5))
+    for now in zip(named, hand, strict=True):
+        kept = updated(kept, *now)
+    for row, camera, word in np.ndindex(2, 2, 5):
+        done = lately = ever = shown = 0.0
+        for step in range(9):
+            x, y, wide, high, sure, _ = named[step - 1, row, camera, word].tolist()
+            to_x, to_y, told = hand[step, row, camera].tolist()
+            off = ((to_x - x) / (wide + MARGIN)) ** 2 + ((to_y - y) / (high + MARGIN)) ** 2
+            done = float(np.exp(-off / 2)) * sure * told if step else 0.0
+            lately, ever = max(FADES * lately, done), max(ever, done)
+            shown = max(shown, float(named[step, row, camera, word, 5]))
+        wanted = [*named[-1, row, camera, word].tolist(), done, lately, ever, shown]
+        np.testing.assert_allclose(kept[row, camera, word], wanted, atol=1e-5)
+    assert (kept[..., 0, NAMED + 2] > 0.05).all()
+    torch.testing.assert_close(through(torch.zeros(1, *shape(2, 5)), named[:, 1], hand[:, 1])[-1], kept[1])
+
+
+def make(family: str = "idefics3", **settings: Any) -> Policy:
+    wanted = PolicySettings(Random(family), HeadSettings(width=32, words=6), remembers="turns", **settings)
+    return Policy.build(wanted, bound(), ("front",), 3, seed=0)
+
+
+def bound() -> Command:
+    space = Interaction().space((32, 32))
+    return Command(camera="front", grid=(4, 4)).bind(space)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pointer_is_asked_for_every_word_by_itself(family: str) -> None:
+    policy, here = make(family), observation(3)
+    here[TASK] = ["press save, then mail", "amber", ""]
+    features = policy.ground(here)
+    kept = features.remembered
+    assert kept.shape == (3, *policy.remembered_shape) == (3, 1, 6, FIELDS)
+    assert (kept[..., NAMED : NAMED + 3] == 0).all()
+    trunk = policy.trunk
+    for row, text in enumerate(here[TASK]):
+        words = [text[begin:end] for begin, end in words_of(text)]
+        assert (kept[row, :, len(words) :] == 0).all()
+        for number, word in enumerate(words):
+            slot = trunk.backbone.read([ASKED.format(word)])[:, :1]
+            alone = trunk.pointers(slot, features.visual[row : row + 1], trunk.backbone.grid)
+            torch.testing.assert_close(kept[row, 0, number, :2], alone.places_BVS2[0, 0, 0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("train", ["head", "all"])
+def test_step_by_step_and_at_once_are_the_same(train: str) -> None:
+    policy, whole = make(train=train), observation(6)
+    whole[TASK] = ["press save, then mail"] * 6
+    at_once = policy.ground_episode(whole).remembered
+    noted: np.ndarray | None = None
+    for time in range(6):
+        here = {key: value[time : time + 1] for key, value in whole.items()}
+        features = policy.encode(here if noted is None else here | {REMEMBERED: noted})
+        torch.testing.assert_close(features.remembered, at_once[time : time + 1], rtol=1e-4, atol=1e-4)
+        assert not features.remembered.requires_grad
+        noted = features.noted
+    assert (at_once[-1, 0, :4, NAMED + 2] > 0).any()
+
+
+def test_a_policy_reads_it_and_is_saved_with_it(tmp_path: Path) -> None:
+    policy, here = make(), observation(4)
+    here[TASK] = ["press save, then mail"] * 4
+    first = policy.ground(here)
+    noted = {REMEMBERED: np.random.default_rng(0).uniform(0, 1, first.remembered.shape).astype(np.float32)}
+    fresh, knowing = policy.logits(first), policy.logits(policy.ground(here | noted))
+    assert not torch.allclose(fresh[0], knowing[0])
+    assert not torch.equal(policy.readout.raw(first), policy.readout.raw(policy.ground(here | noted)))
+    policy.save_pretrained(tmp_path)
+    again = Policy.from_pretrained(tmp_path)
+    assert again.settings.remembers == "turns"
+    for a, b in zip(knowing, again.logits(again.ground(here | noted)), strict=True):
+        torch.testing.assert_close(a, b)
+    packed = policy.ground(here | noted).pack()
+    assert {name: (value.shape[1:], value.dtype) for name, value in packed.items()} == policy.cached_features()
+
+
+def chains(rows: int, words: int, seed: int) -> tuple[Features, torch.Tensor]:
+    """Screens with a button for each word, of which the first few have been pressed in order; and the next one's cell.
+
+    All are shown, so that nothing but what was done tells which is next.
+    """
+    rng = np.random.default_rng(seed)
+    cells = np.stack([rng.permutation(16)[:words] for _ in range(rows)])
+    done = rng.integers(0, words, rows)
+    kept = np.zeros((rows, 1, words, FIELDS), np.float32)
+    kept[..., 0], kept[..., 1] = cells[:, None] % 4 / 2 - 0.75, cells[:, None] // 4 / 2 - 0.75
+    kept[..., 2:4], kept[..., 4:6] = 0.1, 0.9
+    for row, count in enumerate(done):
+        for turn in range(count):
+            kept[row, 0, turn, NAMED:] = float(turn == count - 1), FADES ** (count - 1 - turn), 1, 0.9
+    empty = {"places": (SLOTS, 2), "extents": (SLOTS, 2), "confidence": (SLOTS,), "state": (0,)}
+    features = Features(
+        **{name: torch.zeros(rows, *size) for name, size in empty.items()},
+        words=torch.from_numpy(rng.normal(size=(rows, words, 16)).astype(np.float32)),
+        word_mask=torch.ones(rows, words, dtype=torch.bool),
+        visual=torch.zeros(rows, 1, 16, 8),
+        cells=torch.full((rows, SLOTS, 16), -np.log(16.0)),
+        remembered=torch.from_numpy(kept),
+    )
+    return features, torch.from_numpy(cells[np.arange(rows), done])
+
+
+def test_a_head_learns_what_comes_after_what_was_done() -> None:
+    torch.manual_seed(0)
+    readout = Readout(("screen",), 1, 0, told=True)
+    slots = (Slot(16, "place", (4, 4), "screen"),)
+    head = ActionHead(HeadSettings(width=32), slots, readout.size, 8, [0], (4, 4), told=1)
+    optimizer = torch.optim.Adam(head.parameters(), 1e-2)
+    shown, wanted = chains(200, 5, seed=1)
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(head(readout(shown), shown)[0], wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    new, right = chains(200, 5, seed=2)
+    assert (head(readout(new), new)[0].argmax(-1) == right).float().mean() > 0.9
+
+
+def test_nothing_is_read_of_turns_unless_asked_for() -> None:
+    """What was trained before there were turns has heads and readouts of the sizes that it had."""
+    here = observation(2)
+    wanted = PolicySettings(Random("idefics3"), HeadSettings(width=32))
+    policy = Policy.build(wanted, bound(), ("front",), 3, seed=0)
+    assert policy.remembered_shape is None
+    assert policy.ground(here).remembered is None
+    assert policy.readout.size == 5 * SLOTS + SLOTS * (SLOTS - 1) + 3
+    assert not any("progress" in name or "named" in name for name in policy.state_dict())

@@ -38,7 +38,8 @@ def seeing(task: str) -> list[str]:
     others = [sensor for sensor in sensors if sensor["type"] not in OTHERS]
     seen = [BLACK, INSTRUCTION, *others, {"type": "named_things", "count": 3}]
     texts = ["{" + ", ".join(f"{key}: {value}" for key, value in each.items()) + "}" for each in seen]
-    small = ["env.image_size=null", "policy.backbone.image_size=null"]  # of a black picture there is nothing to see
+    # Of a black picture there is nothing to see, and nothing to remember.
+    small = ["env.image_size=null", "policy.backbone.image_size=null", "policy.remembers=false"]
     return [f"env={task}", f"env.sensors=[{', '.join(texts)}]", *small]
 
 

@@ -16,7 +16,7 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +135,19 @@ def write(file: Path, text: str) -> None:
     file.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", "utf-8")
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings that random weights deserve."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def main(given: Sequence[str] | None = None) -> dict[str, dict[str, str]]:
     """Try the families and print the table; returns its rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -142,9 +155,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, dict[str, str]]:
     parser.add_argument("--write", type=Path, help="a page that has the table between its marks")
     chosen = parser.parse_args(given)
     rows = {}
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder, quiet():
         demos = Path(folder, "demos")
         with contextlib.redirect_stdout(io.StringIO()):
             record(config.load([*SMALL, f"demos.path={demos}"], command="demos"))

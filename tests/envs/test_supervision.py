@@ -102,10 +102,13 @@ def test_what_other_groups_wait_for_is_lost_with_their_worker_and_what_was_over_
         assert invalid(last) == [False] * LANES
         envs.send_seeds([20, 21], [0, 1])
         envs.receive()
-        for worker in psutil.Process().children():
-            worker.kill()
+        workers = psutil.Process().children()
+        for worker in workers:
+            worker.suspend()
         envs.send(STILL[:2], slice(0, 2))  # under way, lost; the others begin an episode, and have none to lose
         envs.send(STILL[2:], slice(2, 4))
+        for worker in workers:
+            worker.kill()
         first, second = envs.receive(), envs.receive()
         assert (invalid(first), first.truncated.tolist()) == ([True, True],) * 2
         assert invalid(second) == [True, True], "their reset was lost"

@@ -164,7 +164,7 @@ def test_an_alarm_is_said_once_and_logged(line: list[str], tmp_path: Path, capsy
 
 def test_two_that_say_what_rewards_count_for_are_refused(line: list[str]) -> None:
     both = "replay.on_episode=[{type: reward_guard, then: quarantine}, {type: verified_reward}]"
-    with pytest.raises(ConfigError, match=r"replay\.on_episode: 'reward' is a column already"):
+    with pytest.raises(ConfigError, match=r"replay\.on_episode, algorithm\.credit: 'reward' is a column already"):
         train.train(config.load([*line, both]))
     with pytest.raises(ConfigError, match=r"share: in \(0, 1\]"):
         config.load([*line, "replay.on_episode=[{type: reward_guard, share: 0.0}]"])

@@ -11,7 +11,7 @@ import pytest
 from gymnasium.wrappers import RecordEpisodeStatistics
 
 from vla_rl import build, config
-from vla_rl.algorithms.calls import CallLearning
+from vla_rl.algorithms.calls import CallLearning, call_kinds
 from vla_rl.data.record import record
 from vla_rl.registry import ConfigError
 from vla_rl.rewards.calls import CallValue
@@ -46,7 +46,7 @@ def desk(quick: list[str]) -> list[str]:
 def learning(desk: list[str]) -> tuple[CallLearning, list[gymnasium.Env]]:
     run = config.load(desk)
     spec = build.env_spec(run)
-    calls, policy = build.calls(run, spec), build.fresh_policy(run, spec)
+    calls, policy = call_kinds(run, spec), build.fresh_policy(run, spec)
     assert calls is not None
     (make,) = build.env_factories(run, spec).values()
     envs = [make() for _ in range(3)]

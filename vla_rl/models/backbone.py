@@ -298,7 +298,7 @@ class Backbone(nn.Module):
         if len(texts) > 1 and not self._family.causal:  # which would see the padding
             return torch.cat([self.read([text]) for text in texts])
         prompt = self.prompt(texts, views=0)
-        tokens_BTD = self.model.model(input_ids=prompt.ids_BT, use_cache=False).last_hidden_state
+        tokens_BTD = self._family.read(self.model.model, prompt.ids_BT, None, None, {})
         return tokens_BTD.gather(1, prompt.slots_BS[..., None].expand(-1, -1, self.hidden_size)).float()
 
     def _look(self, pixels_BV3HW: torch.Tensor) -> tuple[Any, torch.Tensor]:

@@ -26,8 +26,8 @@ HALF = (0.5, 0.5, 0.5)
 
 
 def _read(base: Any, ids: torch.Tensor, mask: torch.Tensor | None, seen: Any, extras: dict[str, Any]) -> torch.Tensor:
-    output = base(input_ids=ids, attention_mask=mask, mm_encoder_outputs={"image": seen}, use_cache=False, **extras)
-    return output.last_hidden_state
+    shown = {} if seen is None else {"mm_encoder_outputs": {"image": seen}}
+    return base(input_ids=ids, attention_mask=mask, use_cache=False, **shown, **extras).last_hidden_state
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Family:
     extras: Callable[[torch.Tensor, int, torch.Tensor, Any], dict[str, Any]] = lambda ids, image, pixels, config: {}
     """(ids [B, T], image token, pixels [B, V, 3, H, W], config) -> more inputs of the base model."""
     read: Callable[..., torch.Tensor] = _read
-    """(base model, ids [B, T], mask [B, T] or None, image output, more inputs) -> last hidden states [B, T, D]."""
+    """(base model, ids [B, T], mask [B, T] or None, image output or None, more inputs) -> last hidden states [B, T, D].
+    """
     around: tuple[int, int] = (0, 0)
     """How many image tokens of a view come before and after those of the grid."""
     before: tuple[str, ...] = ()
@@ -134,8 +135,9 @@ def _florence_read(
 ) -> torch.Tensor:
     """By the encoder alone: it reads images and text both ways, and its decoder only writes answers."""
     x_BTD = base.get_input_embeddings()(ids)
-    at_BT1 = (ids == base.config.image_token_id).unsqueeze(-1)
-    x_BTD = x_BTD.masked_scatter(at_BT1, seen.pooler_output.to(x_BTD.dtype))
+    if seen is not None:
+        at_BT1 = (ids == base.config.image_token_id).unsqueeze(-1)
+        x_BTD = x_BTD.masked_scatter(at_BT1, seen.pooler_output.to(x_BTD.dtype))
     return base.language_model.encoder(inputs_embeds=x_BTD, attention_mask=mask).last_hidden_state
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +35,13 @@ OUTCOME = ("reward", "terminated", "truncated")
 @dataclass(frozen=True)
 class Held:
     """What a checkpoint remembers. ids: of the steps, as the ledger numbers them. waiting: of those, the ones that are
-    not in replay yet, since their turn had not come. spoilt: the ones of episodes that went wrong, which are forgotten
+    not in replay yet, since their turn had not come. untold: steps that will be counted then, and are none of these,
+    since they went wrong. spoilt: the ones of episodes that went wrong, which are forgotten
     when the turn comes of what went wrong. problems: what is wrong in itself."""
 
     ids: np.ndarray
     waiting: np.ndarray
+    untold: int = 0
     spoilt: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     problems: tuple[str, ...] = ()
 
@@ -70,14 +72,17 @@ class Accountant:
         self._run, self._book = run, book
         self._known: dict[int, Held] = {}
         self._base = self._gone = self._waited = self._doomed = np.empty(0, np.int64)
-        self._step, self._salvages = 0, False
+        self._step, self._untold, self._salvages = 0, 0, False
 
     def begin(self, generation: Generation | None) -> None:
         """A life begins with a generation that was looked through before, whatever has come to it since."""
         none = np.empty(0, np.int64)
         found = self._known[generation.step] if generation else Held(none, none)
         before, self._base, self._waited, self._doomed = self._base, found.ids, found.waiting, found.spoilt
-        self._step = generation.step + len(found.waiting) if generation else 0
+        self._step = generation.step if generation else 0
+        self._untold = 0
+        if not (generation and generation.damaged):  # else nothing that waits is taken in
+            self._step, self._untold = self._step + len(found.waiting), found.untold
         self.balance.redone += len(np.setdiff1d(before, self._base))
         self._salvages = bool(generation and generation.damaged)
 
@@ -124,7 +129,7 @@ class Accountant:
             lacks = np.setdiff1d(lacks, self._gone)
         doubled = int((counts - 1).sum()) + len(np.setdiff1d(ids, allowed))
         told = generation.step + len(found.waiting) - self._step
-        if abs(told - len(steps)) > causes:
+        if abs(told - len(steps)) > causes + self._untold:
             wrong.append(
                 f"the counter went on by {told}, the ledger by {len(steps)}, and {causes} lanes lost an episode"
             )
@@ -132,7 +137,7 @@ class Accountant:
         self.balance.doubled += doubled
         wrong += [f"{len(lacks)} steps lost"] * bool(len(lacks)) + [f"{doubled} steps doubled"] * bool(doubled)
         self.balance.problems += [f"life {life}, checkpoint {generation.step}: {each}" for each in wrong]
-        self._known[generation.step] = Held(ids, found.waiting, np.intersect1d(ids, spoilt))
+        self._known[generation.step] = replace(found, ids=ids, spoilt=np.intersect1d(ids, spoilt))
         self._base = ids
 
     def _check_salvage(self, life: int, said: str) -> None:
@@ -208,19 +213,20 @@ def held(folder: Path, lines: np.ndarray) -> Held:
     same = previous >> 32 == own >> 32  # an episode may go on in another process
     if (own[same] != previous[same] + 1).any():
         problems.append("rows of an episode that do not follow one another")
-    waiting = waiting_in(folder)
-    return Held(np.concatenate([numbers[steps], waiting]), waiting, problems=tuple(problems))
+    waiting, untold = waiting_in(folder)
+    return Held(np.concatenate([numbers[steps], waiting]), waiting, untold, problems=tuple(problems))
 
 
-def waiting_in(folder: Path) -> np.ndarray:
-    """The steps whose outcome a checkpoint keeps with its lanes, since it is not yet in replay: int64 [N]."""
+def waiting_in(folder: Path) -> tuple[np.ndarray, int]:
+    """The steps whose outcome a checkpoint keeps with its lanes, since it is not yet in replay: int64 [N]; and how many
+    more will be counted with them."""
     lanes = checkpoint.load_state(folder / LANES) if (folder / LANES).is_dir() else {"groups": []}
-    found = [
-        info[COLUMN]
-        for group in lanes["groups"]
-        for info, final, spoilt in zip(
-            (group["steps"] or {}).get("infos", ()), group["final"], group["spoilt"], strict=False
-        )
-        if COLUMN in info and not final and not spoilt
-    ]
-    return np.array(found, np.int64)
+    found, counted = [], 0
+    for group in lanes["groups"]:
+        if not group["steps"]:
+            continue
+        acted = ~np.asarray(group["turn"]["rests"]) & ~group["final"]
+        counted += int(acted.sum())
+        infos = zip(group["steps"]["infos"], acted & ~group["spoilt"], strict=True)
+        found += [info[COLUMN] for info, remembered in infos if remembered and COLUMN in info]
+    return np.array(found, np.int64), counted - len(found)

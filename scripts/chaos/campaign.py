@@ -19,6 +19,7 @@ from chaos.life import PATIENCE, Life, left_behind
 from vla_rl.fault_points import VARIABLE
 from vla_rl.paths import METRICS_FILE
 from vla_rl.runtime import checkpoint
+from vla_rl.runtime.generations import Generation
 
 WORKERS = 2
 """That step the run's environments."""
@@ -113,9 +114,7 @@ class Campaign:
             ledger.ORDERS: str(self._orders),
             ledger.ENV: self._env_id,
         }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the run will say it, too
-            self.accountant.begin(checkpoint.latest(self.run))
+        self.accountant.begin(self._newest())
         told = self._go_on if self.run.exists() else [*self._overrides, f"run_dir={self.run}"]
         log = self.folder / f"life-{self._number:03d}.log"
         return Life(log, "train", *told, f"train.steps={self.steps}", environment=environment)
@@ -197,7 +196,7 @@ class Campaign:
         left = left_behind()
         self.record.orphans += [f"life {self._number}: {each}" for each in left]
         counts = self.accountant.close(self._number, life.began, working.ended, said)
-        newest = checkpoint.latest(self.run)
+        newest = self._newest()
         if kind and not counts["steps"] and not (code == 0 and newest and newest.step >= self.steps):
             self.record.problems.append(f"life {self._number}: does not begin: {said[-300:]!r}")
         self.record.problems += self._disorder()
@@ -207,6 +206,12 @@ class Campaign:
             if each.startswith((f"life {self._number},", f"life {self._number}:"))
         ]
         print(f"life {self._number:3d}  {json.dumps(counts)}", *wrong, sep="\n", flush=True)
+
+    def _newest(self) -> Generation | None:
+        """What the next life begins with."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the run will say it, too
+            return checkpoint.latest(self.run)
 
     def _disorder(self) -> list[str]:
         """What is wrong with the lines of the log, once a life has gone on in it."""

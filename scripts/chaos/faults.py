@@ -101,8 +101,8 @@ def browser_pause(working: Working) -> str:
 
 
 def second_run(working: Working) -> str:
-    """Another run in the same folder is refused, and told whose it is. Where the first one ends meanwhile, it takes over,
-    and finds nothing left to do."""
+    """Another run in the same folder is refused, and told whose it is. Where the first one ends meanwhile, the other
+    takes over, and finds nothing left to do."""
     other = Life(working.life.log.with_suffix(".other"), "train", *working.go_on, "train.steps=1")
     code, said = other.ended(), other.said()
     if not working.life.alive:

@@ -86,9 +86,13 @@ def commands(draw: Any) -> tuple[Command, Commands]:
     found = dict(zip(("at", "key", "text"), draw(st.tuples(pointers(), choices(), spans() | written())), strict=True))
     takes = draw(st.lists(st.sets(st.sampled_from(sorted(found))), min_size=1, max_size=4))
     used = set().union(*takes)
+    part, text = found["text"]
+    # Two equal numbers without names are a span: a text's characters have names.
+    is_text = "text" in used and isinstance(part, Characters)
     space = Commands(
         {f"kind_{i}": sorted(names) for i, names in enumerate(takes)},
         {name: space for name, (_, space) in found.items() if name in used},
+        names={"text": [f"character {i}" for i in range(int(text.nvec.max()) - 1)]} if is_text else None,
     )
     return Command("front", parts={name: part for name, (part, _) in found.items() if name in used}), space
 

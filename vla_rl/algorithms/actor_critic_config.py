@@ -9,11 +9,9 @@ from vla_rl import registry
 from vla_rl.algorithms.needs import Needs
 from vla_rl.algorithms.setting_checks import (
     Gamma,
-    check_adaptation,
     check_backbone,
     check_budget,
-    check_cost,
-    check_credit,
+    check_components,
     check_gamma,
     check_positive,
     check_share,
@@ -141,12 +139,10 @@ class ActorCriticConfig:
 
     def __post_init__(self) -> None:
         check_gamma(self)
-        check_cost(self)
+        check_components(self)
         check_backbone(self)
-        check_credit(self)
         if self.credit is not None and self.credit.backup.mc_weight is not None:
             object.__setattr__(self, "mc_weight", self.credit.backup.mc_weight)
-        check_adaptation(self)
         check_budget(self, "kl_budget")
         check_budget(self, "held_budget")
         for name in ("mc_weight", "demo_share", "final_lr", "target_ema", "epsilon", "greedy_share", "critic_share"):

@@ -56,28 +56,27 @@ def check_budget(settings: Any, name: str) -> None:
         raise ValueError(f"{name}: above 0, or null for none, got {value}")
 
 
-def check_cost(settings: Any) -> None:
-    """Raise ValueError unless `cost` is a component that says what costs are to the actor, or None."""
-    if settings.cost is not None and not isinstance(settings.cost, CostUse):
-        raise ValueError(
-            "cost: null, or a component that ranks decisions, such as {type: price, c: 0.2}, {type: budget, limit: 1} "
-            f"or {{type: lexicographic, epsilon: 0.05}}; got {shown(settings.cost)}"
-        )
+def check_component(settings: Any, name: str, kind: type, such: str) -> None:
+    """Raise ValueError unless the setting is a component of that kind, or None; `such` tells what one is."""
+    value = getattr(settings, name)
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"{name}: null, or a component {such}; got {shown(value)}")
 
 
-def check_credit(settings: Any) -> None:
-    """Raise ValueError unless `credit` is a component that says what a return is due to, or None."""
-    if settings.credit is not None and not isinstance(settings.credit, Credit):
-        raise ValueError(
-            "credit: null, or a component that says what a return is due to, such as {type: lambda, decay: 0.9}, "
-            f"{{type: milestones}} or {{type: anchor_states}}; got {shown(settings.credit)}"
-        )
-
-
-def check_adaptation(settings: Any) -> None:
-    """Raise ValueError unless `adaptation` is a component that says what follows a shift, or None."""
-    if settings.adaptation is not None and not isinstance(settings.adaptation, Adaptation):
-        raise ValueError(
-            "adaptation: null, or a component such as {type: on_shift, steps: 5000}; got "
-            f"{shown(settings.adaptation)}"
-        )
+def check_components(settings: Any) -> None:
+    """Raise ValueError unless `cost`, `credit` and `adaptation` are components that do what they are for, or None."""
+    check_component(
+        settings,
+        "cost",
+        CostUse,
+        "that ranks decisions, such as {type: price, c: 0.2}, {type: budget, limit: 1} or "
+        "{type: lexicographic, epsilon: 0.05}",
+    )
+    check_component(
+        settings,
+        "credit",
+        Credit,
+        "that says what a return is due to, such as {type: lambda, decay: 0.9}, {type: milestones} or "
+        "{type: anchor_states}",
+    )
+    check_component(settings, "adaptation", Adaptation, "such as {type: on_shift, steps: 5000}")

@@ -100,7 +100,7 @@ class RolloutWorker:
             FaultError, LostError: see `Collector`.
         """
         self._take_in(version, trained, whole)
-        collector, counts, unseen = self._collector, replace(self._collector.counts), _Untimed()
+        collector, counts, unseen = self._collector, replace(self._collector.counts), Untimed()
         made = sum(collector.step(self._act, unseen) for _ in range(self._turns))
         made += collector.settle(unseen)  # so that every row was acted by this version
         now = collector.counts
@@ -131,7 +131,7 @@ class RolloutWorker:
         return replace(decision, extras=decision.extras | {POLICY_VERSION.name: version})
 
 
-class _Untimed:
+class Untimed:
     """Times nothing: whoever waits for this worker counts how long that is."""
 
     def timed(self, part: str) -> AbstractContextManager[None]:

@@ -233,12 +233,12 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     dealt = lanes(makers, run.train.num_envs)
     own_lanes = Lanes(dealt, *lane_seeds(run.seed, run.train.num_envs, learner, folder))
     progress, taking = Progress(), (given, spec.tokens) if given else None
-    source = make_source(run, folder.name, own_lanes, replay, policy, learner, lambda: progress.updates, taking)
     replay.listen(acting := ActingStatistics(len(run.envs)))
     if run.algorithm.needs.listens:
         for listener in cast("Listens", algorithm).listeners:
             replay.listen(listener)
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
+    source = make_source(run, folder.name, own_lanes, replay, policy, learner, lambda: progress.updates, taking)
     return TrainState(
         run=run,
         learner=learner,

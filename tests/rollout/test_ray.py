@@ -24,6 +24,7 @@ pytestmark = pytest.mark.ray
 STORE, MAX_LAG = 100 * 2**20, 40
 """Bytes of each node's object store, and of the weights' age in updates, the most."""
 SPREAD = [
+    "plugins=[tests.fakes]",
     "distributed=ray",
     f"distributed.object_store={STORE}",
     "distributed.dashboard=false",
@@ -83,8 +84,9 @@ def replayed(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(autouse=True)
-def no_cluster() -> Iterator[None]:
-    """Each test begins and ends without one."""
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test begins and ends without one, whose processes stand back behind nobody."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     yield
     ray.shutdown()
 
@@ -106,7 +108,7 @@ def test_a_run_starts_a_cluster_of_its_own_outlives_an_actor_and_goes_on(
     assert " is gone: " in capfd.readouterr().err
 
     more = Until(int(told["step"]) + 100)
-    train.train(config.load([f"run_dir={folder}", "resume=true"]), callbacks=[more])
+    train.train(config.load([f"run_dir={folder}", "resume=true", "plugins=[tests.fakes]"]), callbacks=[more])
     assert "environments 0, 1, 2, 3 begin new episodes" in capfd.readouterr().out
     again, count = replayed(folder), len(first["reward"])
     assert len(again["reward"]) > count

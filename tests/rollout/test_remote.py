@@ -15,29 +15,45 @@ import pytest
 import torch
 
 from tests import fakes
-from tests.rollout.test_collector import LANES, SEED, Breaking, act, remembering
+from tests.rollout.test_collector import LANES, SEED, Breaking, act
 from vla_rl import build, config
 from vla_rl.actions import Binned
 from vla_rl.algorithms.algorithm import Decision
+from vla_rl.config import fixed
 from vla_rl.envs import TokenEnv
 from vla_rl.envs.supervision import LostError
 from vla_rl.envs.vector import VectorEnvs
+from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
 from vla_rl.rollout import weights
 from vla_rl.rollout.collector import Collector
 from vla_rl.rollout.parcel import Outbox, Parcel
 from vla_rl.rollout.remote import Arrival, RemoteCollector
 from vla_rl.rollout.rollout_worker import Assignment, Greeting, RolloutWorker, Untimed
-from vla_rl.specs import POLICY_VERSION, SIGNALS, STATE
+from vla_rl.specs import POLICY_VERSION, SIGNALS, STATE, Signal
 
 BATCH, AHEAD, MAX_LAG = 4, 2, 30
 LOG, HERE = Untimed(), Greeting("here", 1)
 
 
+class Fuelled(Breaking):
+    """The same line, which tells of its fuel from time to time."""
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        *rest, info = super().step(action)
+        return *rest, info | ({"fuel": float(self.steps)} if self.steps % 4 == 1 else {})  # type: ignore[return-value]
+
+
 def breaking() -> TokenEnv:
     """A line of which every third episode is spoilt."""
-    env = Breaking("invalid")
+    env = Fuelled("invalid")
     return TokenEnv(env, Binned(bins=5).bind(env.action_space))
+
+
+def remembering(lanes: int, signals: tuple[Signal, ...]) -> ReplayBuffer:
+    """An empty replay of the line."""
+    cameras = {fakes.CAMERA: (8, 8, 3)}
+    return ReplayBuffer(4000, cameras, state_dim=1, slots=1, lanes=lanes, choices=5, signals=signals)
 
 
 def episodes(replay: ReplayBuffer) -> list[Any]:
@@ -45,15 +61,17 @@ def episodes(replay: ReplayBuffer) -> list[Any]:
     told = []
     for ids in replay.episodes():
         seen, done = replay.observations(ids), replay.recorded(ids)
-        told.append((seen[STATE].ravel().tolist(), seen[fakes.CAMERA].sum(), done["reward"].tolist()))
+        fuel = done.get("fuel", np.zeros(0)).tolist()
+        told.append((seen[STATE].ravel().tolist(), seen[fakes.CAMERA].sum(), done["reward"].tolist(), fuel))
     return sorted(told)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 40])
 def test_parcels_leave_replay_as_a_collector_that_writes_to_it(batch: int) -> None:
-    direct, sent = remembering(2000, LANES), remembering(2000, LANES + 2)
+    signals = (*SIGNALS, Signal("fuel"))
+    direct, sent = remembering(LANES, signals), remembering(LANES + 2, signals)
     collector = Collector(VectorEnvs(breaking, LANES), direct, SEED)
-    outbox = Outbox(stack=1, signals=SIGNALS, caches=True)
+    outbox = Outbox(stack=1, signals=signals, caches=True)
     other = Collector(VectorEnvs(breaking, LANES), outbox, SEED)
     for _ in range(120 // batch):
         for each in (collector, other):
@@ -65,7 +83,8 @@ def test_parcels_leave_replay_as_a_collector_that_writes_to_it(batch: int) -> No
         parcel.deliver(sent, first=2, signals={})
     assert other.counts == collector.counts
     assert collector.invalid_episodes > 5
-    assert episodes(sent) == episodes(direct) != []
+    assert episodes(sent) == episodes(direct)
+    assert any(sum(fuel) > 1 for *_, fuel in episodes(sent))
     assert len(sent) == len(direct)
 
 
@@ -151,8 +170,7 @@ class Run:
 
     def __init__(self, restarts: int = 3, **changed: Any) -> None:
         signals = (*SIGNALS, POLICY_VERSION)
-        cameras = {fakes.CAMERA: (8, 8, 3)}
-        self.replay = ReplayBuffer(4000, cameras, state_dim=1, slots=1, lanes=LANES, choices=5, signals=signals)
+        self.replay = remembering(LANES, signals)
         common: dict[str, Any] = dict.fromkeys(("algorithm", "plugins", "device", "mixed_precision", "timeout"))
         common |= {"processes": 0, "restarts": 0, "groups": 1, "stack": 1, "caches": True, "noise": 0, "spare": []}
         assignments = [
@@ -307,3 +325,19 @@ def test_a_copy_of_a_policy_acts_as_the_policy_and_follows_it(line: list[str]) -
     for name, value in worker._policy.state_dict().items():
         assert torch.equal(value, policy.state_dict()[name]), name
     worker.close()
+
+
+def test_a_run_that_goes_on_stays_spread_or_together(line: list[str]) -> None:
+    spread, together = config.load([*line, "distributed=ray", "distributed.actors=1"]), config.load(line)
+    fixed.check(fixed.told(spread), config.load([*line, "distributed=ray", "distributed.actors=2"]), "it")
+    for before, now in ((spread, together), (together, spread)):
+        with pytest.raises(ConfigError, match="distributed: it was saved with"):
+            fixed.check(fixed.told(before), now, "it")
+
+
+def test_a_key_of_the_actors_that_is_none_is_named(line: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"distributed\.actor: unknown key .* did you mean 'actors'"):
+        config.load([*line, "distributed=ray", "distributed.actor=2"])
+    with pytest.raises(ConfigError, match=r"at most one for each of train\.num_envs=2 environments, got 3"):
+        config.load([*line, "distributed=ray", "distributed.actors=3"])
+    assert config.load([*line, "distributed=ray", "distributed=null"]).distributed is None

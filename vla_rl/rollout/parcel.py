@@ -37,11 +37,6 @@ class Parcel:
     error: str = ""
     tallies: dict[str, list[float]] = field(default_factory=dict)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its frames, coded."""
-        return sum(coded.data.nbytes for coded in self.coded.values())
-
     def deliver(self, replay: ReplayBuffer, first: int, signals: Mapping[str, np.ndarray]) -> None:
         """Write all to a replay, in which the sender's lanes begin at number `first`.
 
@@ -86,9 +81,12 @@ class Outbox:
         """Nobody hears of episodes here: the replay tells those who listen to it."""
 
     def add(self, **rows: Any) -> None:
-        """Take in what `ReplayBuffer.add` is given."""
-        self._parts.append(rows if self._caches else rows | {"features": {}})
-        self._turns.append((self._forgotten, len(rows["lanes"])))
+        """Take in what `ReplayBuffer.add` is given; signals that are not told are 0."""
+        count, told = len(rows["lanes"]), rows["signals"]
+        none = {each.name: np.zeros((count, *each.shape), each.dtype) for each in self.signals if each.name not in told}
+        features = rows["features"] if self._caches else {}
+        self._parts.append(rows | {"signals": told | none, "features": features})
+        self._turns.append((self._forgotten, count))
         self._forgotten = []
 
     def discard(self, lanes: np.ndarray | Sequence[int]) -> None:

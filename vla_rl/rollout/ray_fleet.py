@@ -24,6 +24,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from vla_rl.config.distributed import RayConfig
+from vla_rl.envs.hosts import GRACE
 from vla_rl.registry import SetupError
 from vla_rl.rollout.remote import Arrival
 from vla_rl.rollout.rollout_worker import Assignment, Greeting, RolloutWorker
@@ -123,7 +124,10 @@ class RayFleet:
         return f"of Ray on {where}" + (f", http://{self._dashboard}" if self._dashboard else "")
 
     def close(self) -> None:
-        """End the actors, and a cluster of its own."""
+        """End the actors, whose environments have a moment to close, and a cluster of its own."""
+        ready = [member.actor.close.remote() for member in self._members.values() if member.greeted]
+        if ready:
+            ray.wait(ready, num_returns=len(ready), timeout=GRACE)
         for member in self._members.values():
             _end(member)
         self._members.clear()
@@ -176,7 +180,7 @@ class RayFleet:
             cause = error.cause if isinstance(error.cause, Exception) else error
             if isinstance(cause, RayError) and cause is not error:  # what it was sent is gone
                 return Arrival(number, _lost(number, cause))
-            cause.add_note(f"in actor {number}:\n{error.traceback_str}")
+            cause.add_note(f"in actor {number}:\n{error}")
             raise cause from None
         except RayError as error:
             return Arrival(number, _lost(number, error))
@@ -197,7 +201,7 @@ class RayFleet:
         """Say which actors wait for a place.
 
         Raises:
-            SetupError: all of them do, and have for long.
+            SetupError: all of them do, and have for long, so that nothing of the cluster is in use.
         """
         now = time.monotonic()
         waiting = [i for i, each in self._members.items() if not each.greeted and now - each.since > LONG]
@@ -205,13 +209,15 @@ class RayFleet:
             self._told = False
             return
         settings, needs = self._settings, "distributed.cpus_per_actor, gpus_per_actor"
+        room, free = ray.cluster_resources(), ray.available_resources()
         said = (
             f"actors {', '.join(map(str, waiting))} wait for a place, or are starting: each takes "
             f"{settings.cpus_per_actor:g} CPU and {settings.gpus_per_actor:g} GPU ({needs}), at most "
             f"{settings.actors_per_node or 'any number of'} on a node; the cluster has "
-            f"{_room(ray.cluster_resources())}, of which free: {_room(ray.available_resources())}"
+            f"{_room(room)}, of which free: {_room(free)}"
         )
-        if len(waiting) == len(self._members) and min(now - each.since for each in self._members.values()) > LONGEST:
+        placed = room.get("CPU", 0) - free.get("CPU", 0) >= settings.cpus_per_actor
+        if not placed and all(now - each.since > LONGEST for each in self._members.values()):
             raise SetupError(said)
         if not self._told:
             print(f"warning: {said}", flush=True)
@@ -224,6 +230,8 @@ def _connect(settings: RayConfig, name: str) -> str:
     given: dict[str, Any] = {"address": settings.address or "local"}
     if settings.address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Else actors stand back (nice 15) behind the learner that waits for them, and behind whatever else runs here.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         needed = int(np.ceil(settings.actors * settings.cpus_per_actor))
         given |= {
             "num_cpus": max(os.cpu_count() or 1, needed),

@@ -5,7 +5,10 @@ loses the episodes that it was at, and no others. The workers are in this proces
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
+import sys
+import types
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ import torch
 
 from tests import fakes
 from tests.rollout.test_collector import LANES, SEED, Breaking, act
-from vla_rl import build, config
+from vla_rl import build, config, train
 from vla_rl.actions import Binned
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.config import fixed
@@ -341,3 +344,62 @@ def test_a_key_of_the_actors_that_is_none_is_named(line: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"at most one for each of train\.num_envs=2 environments, got 3"):
         config.load([*line, "distributed=ray", "distributed.actors=3"])
     assert config.load([*line, "distributed=ray", "distributed=null"]).distributed is None
+
+
+class InThisProcess:
+    """A fleet of real rollout workers, which work when they are waited for."""
+
+    def __init__(self, *_: Any) -> None:
+        self.workers: dict[int, RolloutWorker] = {}
+        self.waiting = deque[tuple[int, Any]]()
+        self.weights: tuple[Any, ...] = ()
+        self.whole: Any = None
+
+    def publish(self, version: int, trained: Any = None, whole: Any = None) -> None:
+        self.weights, self.whole = (version, trained, whole), whole or self.whole
+
+    def begin(self, number: int, given: Assignment) -> None:
+        self.workers[number] = RolloutWorker()
+        self.waiting.append((number, self.workers[number].begin(given, self.weights[0], self.whole)))
+
+    def ask(self, number: int) -> None:
+        self.waiting.append((number, self.weights))
+
+    def receive(self, number: int | None, patience: float) -> Arrival | None:
+        at = next((i for i, (each, _) in enumerate(self.waiting) if number in (None, each)), None)
+        if at is None:
+            return None
+        chosen, what = self.waiting[at]
+        del self.waiting[at]
+        return Arrival(chosen, what if isinstance(what, Greeting) else self.workers[chosen].collect(*what))
+
+    def describe(self) -> str:
+        return "in this process"
+
+    def close(self) -> None:
+        for worker in self.workers.values():
+            worker.close()
+
+
+def test_a_run_learns_from_workers_and_goes_on_from_its_checkpoint(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in = types.ModuleType("ray_fleet")
+    stand_in.RayFleet = InThisProcess  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vla_rl.rollout.ray_fleet", stand_in)
+    spread = ["distributed=ray", "distributed.batch=4", "distributed.max_lag=20", "train.num_envs=4"]
+    first = train.train(config.load([*line, *spread, "train.steps=160"]))
+    assert "environments: 4 on 2 actors in this process" in capsys.readouterr().out
+    second = train.train(config.load([f"run_dir={tmp_path}/run", "resume=true", "train.steps=240"]))
+    assert "environments 0, 1, 2, 3 begin new episodes: it was elsewhere" in capsys.readouterr().out
+    told = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < max(line.get("actors/lag_max", 0) for line in told) <= 20
+    assert [line["step"] for line in told] == sorted(line["step"] for line in told)
+    before, after = (ReplayBuffer.of_saved(each / "training_state" / "replay") for each in (first, second))
+    ids = before.sampleable_ids()
+    old, new = before.recorded(ids), after.recorded(ids)
+    for name, column in old.items():
+        assert np.array_equal(column, new[name]), name
+    versions = [each.recorded(each.sampleable_ids())[POLICY_VERSION.name] for each in (before, after)]
+    assert 0 < versions[0].max() < versions[1].max()
+    assert int(second.name) >= 240 > len(ids) >= 140

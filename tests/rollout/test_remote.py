@@ -387,7 +387,13 @@ def test_a_run_learns_from_workers_and_goes_on_from_its_checkpoint(
     stand_in = types.ModuleType("ray_fleet")
     stand_in.RayFleet = InThisProcess  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vla_rl.rollout.ray_fleet", stand_in)
-    spread = ["distributed=ray", "distributed.batch=4", "distributed.max_lag=20", "train.num_envs=4"]
+    spread = [
+        "distributed=ray",
+        "distributed.batch=4",
+        "distributed.max_lag=20",
+        "train.num_envs=4",
+        "train.save_every=0",
+    ]
     first = train.train(config.load([*line, *spread, "train.steps=160"]))
     assert "environments: 4 on 2 actors in this process" in capsys.readouterr().out
     second = train.train(config.load([f"run_dir={tmp_path}/run", "resume=true", "train.steps=240"]))

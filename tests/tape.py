@@ -53,7 +53,7 @@ class _Tape(TorchDispatchMode):
             given = {_place(value) for value in _tensors((args, kwargs))}
             for old, new in zip(_tensors(made), _tensors(func(*args, **kwargs)), strict=True):
                 if _place(old) not in given:  # else it is a view of what has been written by now
-                    old.copy_(new)
+                    old.view(new.shape).copy_(new)  # it may have been squeezed in place since
 
 
 def tape_record(work: Callable[[], T], warm_ups: int) -> Recording[T]:

@@ -85,7 +85,7 @@ class RecordedUpdates:
     def _begin(self, key: Hashable, rows: LearnerBatch, tape: Tape) -> Made:
         """Record, try what was recorded beside the update itself, and give what the latter made."""
         before, learner = [value.clone() for value in self._state()], self._learner.state_dict()
-        update, off, why = None, torch.inf, ""
+        update, replayed, why = None, None, ""
         try:
             update = self._recorded(rows, tape)
             self._replay(update, rows)
@@ -95,10 +95,9 @@ class RecordedUpdates:
         torch._foreach_copy_(self._state(), before)
         self._learner.load_state_dict(learner)
         made = self._update(rows)
-        if update is not None:
-            off = _off(before, replayed, self._state())
+        if replayed is not None and (off := _off(before, replayed, self._state())) > _CLOSE:
             why = f"a replay is off by {100 * off:.2g}% of what an update changes"
-        if update is None or off > _CLOSE:
+        if why or update is None:
             _log.warning("CUDA graphs: updates are made without them: %s", why)
             self._record, self._known = None, {}
         else:

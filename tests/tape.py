@@ -1,8 +1,8 @@
 """What a CUDA graph does, on a processor: operators are recorded with the very tensors that they read and write, and
 replayed on these, while Python has no say any more.
 
-Like the real thing, recording changes nothing, whatever looks at a number is refused, and each replay writes its results
-to the same places.
+Like the real thing, recording changes nothing, whatever looks at a number is refused, and each replay writes its
+results to the same places.
 """
 
 from __future__ import annotations

@@ -77,6 +77,8 @@ def test_an_update_that_cannot_be_recorded_is_done_as_it_is(
     )
     with caplog.at_level(logging.WARNING):
         wanted, found = learned(plain, 12), learned(looks, 12)
-    assert ["updates are made without them: they cannot be recorded" in each.message for each in caplog.records] == [True]
+    assert ["updates are made without them: they cannot be recorded" in each.message for each in caplog.records] == [
+        True
+    ]
     one, other = flat(wanted[1]), flat(found[1])
     assert all(torch.equal(value, other[key]) for key, value in one.items())

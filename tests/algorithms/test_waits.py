@@ -1,7 +1,7 @@
 """Neither acting nor learning waits for the device in between, and acting reads what is seen once.
 
-The device here is PyTorch's `meta`: its tensors have no numbers, so that whatever looks at one raises. What is sent there
-or fetched from there by other means than `transfer` is found by what is called.
+The device here is PyTorch's `meta`: its tensors have no numbers, so that whatever looks at one raises. What is sent
+there or fetched from there by other means than `transfer` is found by what is called.
 """
 
 from __future__ import annotations

@@ -116,10 +116,7 @@ class LearnerBatch:
 
 def on_device(observation: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """The arrays of a batched observation as tensors on `device`, in their own dtype; texts as they are."""
-    return {
-        key: sent(value, device) if isinstance(value, np.ndarray) else value
-        for key, value in observation.items()
-    }
+    return {key: sent(value, device) if isinstance(value, np.ndarray) else value for key, value in observation.items()}
 
 
 Seen = tuple[dict[str, np.ndarray], dict[str, Any]]

@@ -33,19 +33,25 @@ class Actor:
     Args:
         policy: decides, where its weights lie.
         scorer: tells what decisions are worth; None where nothing was trained that does.
-        seed: of the samples.
+        seed: of the samples. cuda_graphs: whether decisions are recorded and replayed on CUDA, see `graphs`.
 
     Raises:
         ValueError: `best_of` > 0 without a scorer.
     """
 
     def __init__(
-        self, policy: Policy, scorer: Scorer | None = None, best_of: int = 0, seed: int = 0, greedy: bool = True
+        self,
+        policy: Policy,
+        scorer: Scorer | None = None,
+        best_of: int = 0,
+        seed: int = 0,
+        greedy: bool = True,
+        cuda_graphs: bool = True,
     ) -> None:
         self.policy = policy
         self.scorer, self._best_of, self._greedy = scorer, best_of, greedy
         self._check(best_of)
-        self._forward = Forward(policy, recorder(policy.device))
+        self._forward = Forward(policy, recorder(policy.device, cuda_graphs))
         self._generator = torch.Generator().manual_seed(seed)
         self._rows: list[Row] = []
 

@@ -49,7 +49,7 @@ class Setup:
     hosts: int = 2
     """That replay lies on, each with a wire of its own."""
     row: float = 30e3
-    """Bytes of a transition on the wire."""
+    """Bytes of a transition on the wire: two pictures of 224 pixels, coded to the worst share that `wire` found."""
     wire: float = 25e9 / 8
     """Bytes a second of a host's wire."""
     tokens: int = 100
@@ -207,6 +207,8 @@ def check(rounds: int, cores: int) -> None:
     actor = Actor(build.fresh_policy(run, spec))
     seen = any_observation(actor.policy, spec.observation, 2)
     alone, both = (VectorEnvs(build.env_factory(run, spec), count, workers=count) for count in (1, 2))
+    alone.reset([0])
+    both.reset([0, 1])
     found = []
     for _ in range(rounds):
         decide = _seconds(lambda: actor(seen), 30)
@@ -255,7 +257,8 @@ def scale(setup: Setup, gpu: float, core: float) -> None:
     cases = [(f"trains {name}", replace(setup, trains=name)) for name in ("head", "lora", "all")]
     cases += [(f"{count:,} actors", replace(setup, actors=count)) for count in (100, 250, 500, 2000)]
     cases += [(f"weights each {seconds} s", replace(setup, publish=seconds)) for seconds in (1, 10, 300)]
-    cases += [("raw frames of 512 pixels", replace(setup, row=786e3)), ("32 GPUs decide", replace(setup, servers=32))]
+    cases += [("raw frames", replace(setup, row=301e3)), ("features of tokens", replace(setup, row=1640e3))]
+    cases += [("32 GPUs decide", replace(setup, servers=32))]
     for name, each in cases:
         told = simulate(each)
         rates = f"{told['decisions_per_s']:,.0f}", f"{told['updates_per_s']:.1f}", f"{told['rows_read_over_made']:.2f}"

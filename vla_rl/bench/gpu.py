@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla_rl import build, cli, config
+from vla_rl import build, config
 from vla_rl.algorithms.configs import PaRl
 from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.autotune.feature_cache import any_observation
@@ -277,10 +278,11 @@ def _adapters(how: How, backbone: Any, rows: int, count: int, planned: Sequence[
 
 def plan_gib(settings: Sequence[str]) -> float | None:
     """What `vla-rl plan` says that a run takes of the GPU's memory; None where there is no such command."""
-    if "plan" not in cli.parser().format_help():
+    program = [sys.executable, "-m", "vla_rl.cli"]
+    known = subprocess.run([*program, "--help"], capture_output=True, text=True, check=True).stdout
+    if re.search(r"^\s+plan\b", known, re.MULTILINE) is None:
         return None
-    command = [sys.executable, "-m", "vla_rl.cli", "plan", *settings, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([*program, "plan", *settings, "--json"], capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         raise ConfigError(f"vla-rl plan: {done.stderr.strip()}")
     return json.loads(done.stdout)["on_device"] / GIB

@@ -73,7 +73,7 @@ def test_an_update_that_cannot_be_recorded_is_done_as_it_is(
     looks.learner.record = tape_record
     target = type(looks).update_target
     monkeypatch.setattr(
-        type(looks), "update_target", lambda self: target(self) if float(self.critic.out.bias.sum()) < 9e9 else None
+        type(looks), "update_target", lambda self: target(self) if self.critic.out.bias.sum().item() < 9e9 else None
     )
     with caplog.at_level(logging.WARNING):
         wanted, found = learned(plain, 12), learned(looks, 12)

@@ -91,10 +91,10 @@ class Trunk(nn.Module):
         """What B instructions say, each beside so many views."""
         beside = self._beside(views)
         prompt = self.backbone.prompt([text for text in texts for _ in range(views // beside)], beside)
-        said = (None, None)
-        if kept.clauses is not None:
-            said = self.backbone.clauses(texts, kept.clauses, kept.words or 0)
-        return Told(prompt, *said, () if kept.named is None else tuple(texts))
+        named = () if kept.named is None else tuple(texts)
+        if kept.clauses is None:
+            return Told(prompt, texts=named)
+        return Told(prompt, *self.backbone.clauses(texts, kept.clauses, kept.words or 0), texts=named)
 
     def check_text(self, text: str, views: int, kept: Kept) -> None:
         """Raise ValueError for an instruction longer than the backbone, or `kept.text_tokens`, allows."""

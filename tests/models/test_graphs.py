@@ -89,6 +89,16 @@ def test_what_cannot_be_replayed_is_done_as_it_is_and_that_is_said_once(
     assert [why in record.message for record in caplog.records] == [True]
 
 
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_tensor_that_is_changed_in_place_is_read_anew(inference: bool) -> None:
+    replayed = Replayed(lambda given: given["x"] + 1, tape_record, lambda: [])
+    with torch.inference_mode(inference):
+        x = torch.zeros(2)
+        for value in range(6):
+            x.fill_(value)
+            assert torch.equal(replayed({"x": x}), torch.full((2,), value + 1.0))
+
+
 def test_other_shapes_have_recordings_of_their_own() -> None:
     replayed, reads = Replayed(lambda given: reads.append(1) or given["x"] + 1, tape_record, lambda: []), list[int]()
     for _ in range(4):

@@ -8,6 +8,7 @@ for inputs of one shape, tried against the work itself before it is trusted, and
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -69,17 +70,18 @@ class Static(Generic[T]):
     def __init__(self, tree: T) -> None:
         self.tree: T = changed(tree, torch.clone)
         self._own = list(tensors(self.tree))
-        self._last: list[Tensor | None] = [None] * len(self._own)
+        self._last: list[tuple[Tensor, int] | None] = [None] * len(self._own)
 
     def fill(self, tree: T) -> None:
-        """Take the values of others; what is the same object as the last time is there already."""
+        """Take the values of others; what is the same tensor as the last time, unchanged since, is there already."""
         pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
         for at, (own, given) in enumerate(zip(self._own, tensors(tree), strict=True)):
-            if self._last[at] is not given:
+            last = self._last[at]
+            if last is None or last[0] is not given or last[1] != _version(given):
                 into, source = pairs.setdefault(own.dtype, ([], []))
                 into.append(own)
                 source.append(given)
-                self._last[at] = given
+                self._last[at] = given, _version(given)
         for into, source in pairs.values():
             torch._foreach_copy_(into, source)
 
@@ -185,6 +187,11 @@ def shape_of(tree: Any) -> Hashable:
         return tuple(tree.shape), tree.dtype
     children = _children(tree)
     return (type(tree), *((key, shape_of(value)) for key, value in children)) if children else (type(tree), repr(tree))
+
+
+def _version(value: Tensor) -> int:
+    """How many times it was changed in place; another number each time where nobody counts."""
+    return time.perf_counter_ns() if value.is_inference() else value._version
 
 
 def _children(tree: Any) -> list[tuple[Any, Any]]:

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from vla_rl import envs, registry, specs
 from vla_rl.audit import findings, probes
+from vla_rl.audit.hacker import Hacked, hack
 from vla_rl.audit.probes import Probe
 from vla_rl.audit.scores import Played, ProbeScore
 from vla_rl.audit.sighted_baselines import Glance, Twins, twins
@@ -48,7 +49,8 @@ class Audit:
     """What an environment's policies got. skipped: the policies that could not be tried, and why.
 
     gamed, needs_memory: what its task says of itself: that it pays without success, that no glance should solve it.
-    twins: moments that look the same, and in how many of them the expert acts differently.
+    twins: moments that look the same, and in how many of them the expert acts differently. hacked: what became of a
+    policy that was trained on what is paid; None where none was.
     """
 
     env: str
@@ -58,6 +60,7 @@ class Audit:
     scores: tuple[ProbeScore, ...]
     skipped: dict[str, str]
     twins: Twins
+    hacked: Hacked | None = None
 
     @property
     def reasons(self) -> list[str]:
@@ -65,6 +68,7 @@ class Audit:
         found = [*findings.without_verifier(self.scores), *findings.cheap(self.scores), *findings.coarse(self.scores)]
         found += [*findings.gaps(self.scores), *findings.privileged(self.twins)]
         found += findings.forgetful(self.scores) if self.needs_memory else []
+        found += findings.hacked(self.hacked.gap) if self.hacked else []
         return [*found, *findings.marked(self.gamed)]
 
     @property
@@ -84,11 +88,13 @@ class Audit:
             "policies": [score.as_json() for score in self.scores],
             "alike": {"pairs": self.twins.pairs, "expert_differs": self.twins.torn},
             "skipped": self.skipped,
-        }
+        } | ({"trained": self.hacked.as_json()} if self.hacked else {})
 
 
-def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
+def audit(run: RunConfig, episodes: int = 100, as_json: bool = False, train_hacker: bool = False) -> bool:
     """Print what `examine` finds of the run's environment, a table or one JSON object; whether it passes.
+
+    train_hacker: also train a policy on what is paid, in `run.run_dir`, for `run.train.minutes`.
 
     Raises:
         ConfigError: no episodes, or an environment that cannot be made.
@@ -104,6 +110,11 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
         found = examine(env, episodes, first_seed, envs.factory(run, past=envs.Past()), tokens)
     finally:
         env.close()
+    if train_hacker:
+        assert run.run_dir is not None, "a config is made by load()"
+        seeds = range(first_seed, first_seed + episodes)
+        hacked = hack(run, run.run_dir, seeds, DEMO_SEED, rollout)
+        found = replace(found, hacked=replace(hacked, score=_verified([*found.scores, hacked.score])[-1]))
     if as_json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     else:
@@ -271,7 +282,7 @@ def _show(found: Audit) -> None:
     table.add_column("policy", no_wrap=True)
     for column in ("success", "95% interval", "paid", "gap", "length", "cost"):
         table.add_column(column, justify="right")
-    for score in found.scores:
+    for score in (*found.scores, *([found.hacked.score] if found.hacked else [])):
         row = score.as_json()
         low, high = row["success_ci95"]
         shares = (f"{row['success']:.0f} %", f"{low:.0f} to {high:.0f}", f"{row['paid']:.0f} %", f"{row['gap']:.0f} %")
@@ -280,6 +291,8 @@ def _show(found: Audit) -> None:
     console.print("gap: episodes in which a reward was paid and the verifier says no", style="dim")
     if found.twins.pairs:
         console.print(f"moments that look the same: {found.twins.pairs}; the expert differs in {found.twins.torn}")
+    if found.hacked:
+        console.print(found.hacked.said, soft_wrap=True)
     for names, reason in found.skipped.items():
         console.print(f"not tried: {names}: {reason}", soft_wrap=True)
     console.print("PASS" if found.passed else "FAIL")

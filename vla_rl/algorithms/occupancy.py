@@ -34,6 +34,8 @@ from vla_rl.runtime.learner import Learner
 WIDTH, DECAY = 64, 1e-3
 """Of the discriminator, which is small since demonstrations are few; and its weight decay."""
 _NETWORKS = ("discriminator", "optimizer", "critic", "target", "critic_optimizer")
+MOST_BYTES = 64 << 20
+"""Of what is kept of the start policy's decisions: where features hold whole sequences, that is of fewer."""
 RATE = 0.02
 """How fast the running divergence follows that of a batch."""
 
@@ -117,8 +119,9 @@ class Occupancy:
     def _keep(self, rows: LearnerBatch, own: Tensor) -> None:
         """Remember decisions of the policy that the run starts from, some of each batch, until there are enough."""
         kept = 0 if self._start is None else len(self._start[1])
-        some = math.ceil(self.use.start / max(self.settings.warmup_updates, 1))
-        at = own.nonzero().flatten()[: min(some, self.use.start - kept)]
+        each = sum(value[0].nbytes for value in rows.grounded.there().values())
+        most = min(self.use.start, max(MOST_BYTES // each, 1))
+        at = own.nonzero().flatten()[: min(math.ceil(most / max(self.settings.warmup_updates, 1)), most - kept)]
         if self.use.reference == "demos" or not len(at):
             return
         new = rows.grounded.rows(at).detach(), rows.tokens[at]
@@ -208,8 +211,7 @@ class Occupancy:
         """Everything that a resumed run needs."""
         start = None
         if self._start is not None:
-            features = {name: value for name, value in vars(self._start[0]).items() if value is not None}
-            start = {"features": features, "tokens": self._start[1]}
+            start = {"features": self._start[0].there(), "tokens": self._start[1]}
         networks = {name: getattr(self, name).state_dict() for name in _NETWORKS}
         return networks | {"excess": self.excess, "newest": self._newest, "start": start}
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -22,8 +21,9 @@ from rich.table import Table
 from vla_rl import envs, registry, specs
 from vla_rl.audit import findings, probes
 from vla_rl.audit.hacker import Hacked, hack
+from vla_rl.audit.playing import rollout
 from vla_rl.audit.probes import Probe
-from vla_rl.audit.scores import Played, ProbeScore
+from vla_rl.audit.scores import ProbeScore
 from vla_rl.audit.sighted_baselines import Glance, Twins, twins
 from vla_rl.data.record import missing_expert
 from vla_rl.registry import ConfigError
@@ -41,7 +41,6 @@ LUCKY, REPLAYS = 16, 8
 """So many of the shortest episodes that chance was paid for are replayed on so many seeds from DEMO_SEED on."""
 LOOKS = 40
 """So many of those episodes are played with the pictures, too."""
-MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False, train_hack
     if train_hacker:
         assert run.run_dir is not None, "a config is made by load()"
         seeds = range(first_seed, first_seed + episodes)
-        hacked = hack(run, run.run_dir, seeds, DEMO_SEED, rollout)
+        hacked = hack(run, run.run_dir, seeds, DEMO_SEED)
         found = replace(found, hacked=replace(hacked, score=_verified([*found.scores, hacked.score])[-1]))
     if as_json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
@@ -185,32 +184,6 @@ def examine(
     task = getattr(env.unwrapped, "task", None)
     says = {word: bool(getattr(task, word, False)) for word in ("gamed", "needs_memory")}
     return Audit(name, first_seed=first_seed, scores=_verified(scores), skipped=skipped, twins=alike, **says)
-
-
-def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], None] = lambda name: None) -> Played:
-    """One episode; the same seed gives the same one.
-
-    Raises:
-        ConfigError: an episode that does not end within MOST_STEPS.
-    """
-    rng = np.random.default_rng((seed, 2))
-    # Not the episode's own seed: an environment may draw its goal just as its space draws a random action.
-    env.action_space.seed(int(rng.integers(2**31)))
-    observation, _ = env.reset(seed=seed)
-    act = probe.begin(env, rng)
-    paid, cost = False, 0.0
-    for length, step in enumerate(islice(envs.steps(env, act, observation), MOST_STEPS), 1):
-        paid, cost = paid or step.reward > 0, cost + envs.spent(step.info)
-        if step.ended:
-            count(probe.name)
-            return Played(
-                success=envs.succeeded(step.info) if any(key in step.info for key in envs.SUCCESS) else None,
-                paid=paid,
-                invalid=envs.spoilt(step.info),
-                length=length,
-                cost=cost,
-            )
-    raise ConfigError(f"env: the episode of seed {seed} goes on after {MOST_STEPS} steps; give env.kwargs a limit")
 
 
 def _verified(scores: Sequence[ProbeScore]) -> tuple[ProbeScore, ...]:

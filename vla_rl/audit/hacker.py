@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from PIL import Image
 
 from vla_rl import envs
 from vla_rl.actions import horizon
-from vla_rl.actions.expert import without_expert
 from vla_rl.audit import shortcuts
+from vla_rl.audit.playing import rollout
 from vla_rl.audit.probes import Act, Probe
 from vla_rl.audit.scores import ProbeScore
 from vla_rl.config import RunConfig
 from vla_rl.data.files import Demonstrations, Episode, save
-from vla_rl.data.record import demonstrate
+from vla_rl.data.record import demonstrate, missing_expert
 from vla_rl.media.marks import drawn
 from vla_rl.report.drawn import told
 from vla_rl.rewards.gap import HackGap
@@ -101,10 +101,10 @@ class Hacked:
         }
 
 
-def hack(run: RunConfig, folder: Path, seeds: Sequence[int], demo_seed: int, play: Callable[..., Any]) -> Hacked:
+def hack(run: RunConfig, folder: Path, seeds: Sequence[int], demo_seed: int) -> Hacked:
     """Train on what the run's environment pays, in `folder`, and play the episodes of `seeds`.
 
-    demo_seed: of the first honest episode. play: carries out an episode, see `audit.command.rollout`.
+    demo_seed: of the first honest episode.
 
     Raises:
         ConfigError: the run's actions, or its observations, cannot be trained on.
@@ -116,7 +116,7 @@ def hack(run: RunConfig, folder: Path, seeds: Sequence[int], demo_seed: int, pla
         filmed = list[list[Moment]]()
         actor = load(last, device=run.device, plugins=run.plugins)
         probe = acting(actor, filmed)
-        played = tuple(play(env, probe, seed) for seed in seeds)
+        played = tuple(rollout(env, probe, seed) for seed in seeds)
     finally:
         env.close()
     gamed = [film for each, film in zip(played, filmed, strict=True) if each.paid and each.success is False]
@@ -152,11 +152,12 @@ def _trained(run: RunConfig, env: gymnasium.Env, folder: Path, demo_seed: int) -
     minutes = run.train.minutes or MINUTES
     begun = time.monotonic()
     tokens = envs.bind_tokens(run.action_space, env.action_space, run.plugins)
-    able = not without_expert(env)
+    able = run.demos.episodes > 0 and not missing_expert(env, demo_seed)
     known = demonstrate(env, run.demos.episodes, run.demos.noise, demo_seed, tokens) if able else None
     looked_at = range(demo_seed, demo_seed + SEEDS)
     rng = np.random.default_rng(run.seed)
-    found = shortcuts.search(env, looked_at, 60 * SEARCH * minutes, rng, tokens)
+    end = time.monotonic() + 60 * SEARCH * minutes
+    found = shortcuts.search(env, looked_at, lambda: time.monotonic() >= end, rng, tokens)
     shown = [*(known or ()), *_as_many(list(found.episodes.values()), len(known or ()))]
     demos = run.demos.model_copy(update={"episodes": len(shown), "path": folder / "demos"})
     if shown:

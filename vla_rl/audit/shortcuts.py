@@ -6,8 +6,7 @@ of a part of it, often does; and where it does, the reward does not look at that
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,11 +14,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from vla_rl import envs
 from vla_rl.actions import horizon
 from vla_rl.actions.command import KIND, Commands
-from vla_rl.actions.expert import expert_action, without_expert
+from vla_rl.actions.expert import expert_action
 from vla_rl.data.files import Episode
-from vla_rl.data.record import Tape
+from vla_rl.data.record import Tape, missing_expert
 from vla_rl.specs import IMAGES, ActionSpace
 
 MOST_WILD = 3
@@ -42,15 +42,19 @@ class Shortcuts:
 
 
 def search(
-    env: gymnasium.Env, seeds: Sequence[int], seconds: float, rng: np.random.Generator, tokens: ActionSpace
+    env: gymnasium.Env,
+    seeds: Sequence[int],
+    enough: Callable[[], bool],
+    rng: np.random.Generator,
+    tokens: ActionSpace,
 ) -> Shortcuts:
     """Look for shortcuts of the episodes of these seeds; where there is no expert, for any episode that is paid.
 
-    It goes by rewards alone, and never asks the verifier. tokens: must be able to say all that is done.
+    It goes by rewards alone, and never asks the verifier. enough: asked before each attempt, whether to end. tokens:
+    must be able to say all that is done.
     """
     found, ways = Shortcuts(), dict[int, list[Any]]()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while not enough():
         seed = int(rng.choice(np.asarray(seeds)))
         if seed not in ways:
             ways[seed] = honest(env, seed)
@@ -61,14 +65,15 @@ def search(
         found.attempts += 1
         tape, done = attempt(env, seed, plan, rng)
         limit = len(known) - (seed in found.episodes) if known else MOST_STEPS
-        if tape.reward > 0 and len(done) <= limit and _sayable(done, tokens):
+        paid = tape.reward > 0 and not envs.spoilt(tape.info)
+        if paid and len(done) <= limit and _sayable(done, tokens):
             found.episodes[seed], ways[seed] = _ended(tape.episode()), done
     return found
 
 
 def honest(env: gymnasium.Env, seed: int) -> list[Any]:
     """What the expert does in the episode of a seed; nothing without an expert, or where it is not paid."""
-    if without_expert(env):
+    if missing_expert(env, seed):
         return []
     tape, done = Tape(env, seed), list[Any]()
     while not tape.ended and len(done) < MOST_STEPS:
@@ -87,6 +92,7 @@ def shortened(way: Sequence[Any], rng: np.random.Generator) -> list[Any]:
 def attempt(env: gymnasium.Env, seed: int, plan: Sequence[Any], rng: np.random.Generator) -> tuple[Tape, list[Any]]:
     """Act out a plan in the episode of a seed, up to where it is paid; what happened, and what was done."""
     tape, done = Tape(env, seed), list[Any]()
+    env.action_space.seed(int(rng.integers(2**31)))  # which the tape has seeded like all others of its seed
     for planned in plan:
         done.append(wild_action(env.action_space, tape.observation, rng) if planned is None else planned)
         tape.step(done[-1], done[-1])
@@ -102,19 +108,15 @@ def wild_action(space: gymnasium.Space, seen: Mapping[str, Any], rng: np.random.
         return action
     before: np.ndarray | None = None
     for name in space.takes[space.kinds[int(action[KIND])]]:
-        if not _is_place(space[name]):
-            continue
-        drawn = _where_drawn(seen) if rng.random() < ON_THINGS else np.zeros((0, 2))
-        place = drawn[rng.integers(len(drawn))] if len(drawn) else action[name]
+        own = space[name]
+        if not isinstance(own, gymnasium.spaces.Box) or own.shape != (2,):
+            continue  # no place
+        places = _where_drawn(seen) if rng.random() < ON_THINGS else np.zeros((0, 2))
+        place = own.high * places[rng.integers(len(places))] if len(places) else action[name]
         if before is not None and rng.random() < ALIGNED:
-            axis = rng.integers(2)
-            place = np.where(np.arange(2) == axis, before, place)
-        action[name] = before = np.asarray(place, space[name].dtype)
+            place = np.where(np.arange(2) == rng.integers(2), before, place)
+        action[name] = before = np.asarray(place, own.dtype)
     return action
-
-
-def _is_place(space: gymnasium.Space) -> bool:
-    return isinstance(space, gymnasium.spaces.Box) and space.shape == (2,) and bool((space.low == 0).all())
 
 
 def _where_drawn(seen: Mapping[str, Any]) -> np.ndarray:

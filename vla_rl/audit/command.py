@@ -20,7 +20,6 @@ from rich.table import Table
 
 from vla_rl import envs, registry, specs
 from vla_rl.audit import findings, probes
-from vla_rl.audit.hacker import Hacked, hack
 from vla_rl.audit.playing import rollout
 from vla_rl.audit.probes import Probe
 from vla_rl.audit.scores import ProbeScore
@@ -30,6 +29,7 @@ from vla_rl.registry import ConfigError
 from vla_rl.specs import IMAGES, ActionSpace
 
 if TYPE_CHECKING:
+    from vla_rl.audit.hacker import Hacked
     from vla_rl.config import RunConfig
 
 FIRST_SEED = 400_000
@@ -112,7 +112,8 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False, train_hack
     if train_hacker:
         assert run.run_dir is not None, "a config is made by load()"
         seeds = range(first_seed, first_seed + episodes)
-        hacked = hack(run, run.run_dir, seeds, DEMO_SEED)
+        # Named, so that an audit without it does not wait for torch.
+        hacked = registry.named("vla_rl.audit.hacker:hack")(run, run.run_dir, seeds, DEMO_SEED)
         found = replace(found, hacked=replace(hacked, score=_verified([*found.scores, hacked.score])[-1]))
     if as_json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))

@@ -85,7 +85,7 @@ def honest(env: gymnasium.Env, seed: int) -> list[Any]:
 def shortened(way: Sequence[Any], rng: np.random.Generator) -> list[Any]:
     """The actions with random ones, told as None, in place of a part of them: as many or fewer."""
     begin, end = sorted(rng.choice(len(way) + 1, 2, replace=False))
-    wild = int(rng.integers(min(end - begin, MOST_WILD + 1)))
+    wild = int(rng.integers(min(end - begin, MOST_WILD) + 1))
     return [*way[:begin], *[None] * wild, *way[end:]]
 
 

@@ -205,11 +205,8 @@ def parser() -> argparse.ArgumentParser:
         "an environment, such as pick or Reacher-v5, and settings, such as env.kwargs.horizon=30",
     )
     audit.add_argument("--episodes", type=int, default=100, help="episodes per policy; default: 100")
-    audit.add_argument(
-        "--train-hacker",
-        action="store_true",
-        help="also train a policy on what is paid, to see whether it games it; train.minutes=4 sets how long",
-    )
+    trains = "also train a policy on what is paid, for train.minutes (4), and see whether it games it"
+    audit.add_argument("--train-hacker", action="store_true", help=trains)
     audit.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     audit.set_defaults(run=_audit, command="audit")
     export = add(

@@ -66,6 +66,15 @@ def reached(episode: Episode) -> float:
     return float(episode.observations[STATE][-1, 0])
 
 
+def test_what_is_paid_soonest_comes_first() -> None:
+    _, wild = searched("fake/Wild-v0", 40)
+    lengths = [len(each) for each in wild.soonest(5)]
+    assert lengths == sorted(map(len, wild.episodes.values()))[:5]
+    one, other = list(wild.episodes.values())[:2]
+    known = shortcuts.Shortcuts({1: one, 2: other}, {1: 10 * len(one), 2: 2 * len(other)})
+    assert known.soonest(1) == [one]
+
+
 def test_where_nothing_is_paid_for_less_shortcuts_are_honest() -> None:
     _, found = searched("fake/Line-v0", 200)
     assert all(abs(reached(episode)) < 0.1 for episode in found.episodes.values())

@@ -45,6 +45,8 @@ SEARCH, LEAST_TRAINING = 0.25, 0.2
 """Shares of those minutes: of the search; and of the training, at least, however long cloning takes."""
 SEEDS = 32
 """Of episodes whose shortcuts are looked for."""
+LEAST_SHOWN = 8
+"""The half of what is found is cloned that is paid soonest, but so many, where there are."""
 EPSILON = 0.1
 """Of the decisions in training, those that are random, at least."""
 STRIPS, PICTURES = 8, 12
@@ -158,7 +160,8 @@ def _trained(run: RunConfig, env: gymnasium.Env, folder: Path, demo_seed: int) -
     rng = np.random.default_rng(run.seed)
     end = time.monotonic() + 60 * SEARCH * minutes
     found = shortcuts.search(env, looked_at, lambda: time.monotonic() >= end, rng, tokens)
-    shown = [*(known or ()), *_as_many(list(found.episodes.values()), len(known or ()))]
+    soonest = found.soonest(max(LEAST_SHOWN, len(found.episodes) // 2))
+    shown = [*(known or ()), *_as_many(soonest, len(known or ()))]
     demos = run.demos.model_copy(update={"episodes": len(shown), "path": folder / "demos"})
     if shown:
         shape = envs.ObservationShape.of(env.observation_space)

@@ -346,7 +346,8 @@ class ActorCritic(ABC):
     def rates(self) -> list[tuple[Any, float]]:
         """Every optimiser but the actor's, and the learning rate that it begins with."""
         own = [(self.critic_optimizer, self.settings.critic_lr)]
-        return own + [each for part in (self.constraint, self.occupancy) if part is not None for each in part.rates]
+        own += [] if self.constraint is None else self.constraint.rates
+        return own if self.occupancy is None else [*own, *self.occupancy.rates]
 
     # --- state ----------------------------------------------------------------------------------------------
 

@@ -183,7 +183,7 @@ def examine(
                     seeing.close()
             scores += [play(probe) for probe in _image_blind(env, skipped)]
     task = getattr(env.unwrapped, "task", None)
-    says = {word: bool(getattr(task, word, False)) for word in ("gamed", "needs_memory")}
+    says: dict[str, Any] = {word: bool(getattr(task, word, False)) for word in ("gamed", "needs_memory")}
     return Audit(name, first_seed=first_seed, scores=_verified(scores), skipped=skipped, twins=alike, **says)
 
 

@@ -166,12 +166,14 @@ def _trained(run: RunConfig, env: gymnasium.Env, folder: Path, demo_seed: int) -
     if shown:
         shape = envs.ObservationShape.of(env.observation_space)
         save(Demonstrations(tuple(shown), shape, {"env": envs.name_of(env), "seed": demo_seed}), demos.folder)
-    own = {"demos": demos, "tracker": None, "resume": False}
+    own: dict[str, Any] = {"demos": demos, "tracker": None, "resume": False}
     clone = run.sft if shown else run.sft.model_copy(update={"steps": 0})
     start = sft(run.model_copy(update=own | {"sft": clone, "run_dir": folder / "start"}))
     left = max(minutes - (time.monotonic() - begun) / 60, LEAST_TRAINING * minutes)
     settings = {"minutes": left, "checkpoint": str(start), "eval_every": 0, "save_every": 0}
-    algorithm = dataclasses.replace(run.algorithm, epsilon=max(run.algorithm.epsilon, EPSILON))
+    algorithm = run.algorithm
+    if hasattr(algorithm, "epsilon"):  # else it explores in a way of its own
+        algorithm = dataclasses.replace(algorithm, epsilon=max(algorithm.epsilon, EPSILON))
     own |= {"train": run.train.model_copy(update=settings), "algorithm": algorithm, "run_dir": folder / "trained"}
     return train(run.model_copy(update=own)), found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,13 +149,12 @@ class ActorCritic(ABC):
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the critic and, every `critic_updates`-th time after the warm-up, one of the actor."""
         # Where returns alone are the target, only those that are not whole ask for what follows; and a model does.
-        needs = self.settings.needs
-        following = needs.following is True or needs.one_step > 0 or bool((batch.rest > 0).any())
+        needs, learner = self.settings.needs, self.learner
+        following = needs.following is True or needs.one_step > 0 or learner.any(bool((batch.rest > 0).any()))
         self._warned = self._warned or warned_beyond(batch, self.settings.value_range)
-        learner = self.learner
-        rows = learner.in_memory(
-            len(batch), lambda: LearnerBatch.of(batch, self.policy, learner.device, self.augment, following)
-        )
+        with learner.at_own_pace():
+            read = partial(LearnerBatch.of, batch, self.policy, learner.device, self.augment, following)
+            rows = learner.in_memory(len(batch), read)
         learner.hold(batch)
         rows = rows if self.adapting is None else self.adapting.weigh(rows, batch.index, self.critic)
         metrics = learner.in_memory(len(rows), lambda: self.update_critic(rows))
@@ -226,28 +226,33 @@ class ActorCritic(ABC):
         if rows.next_grounded is None:
             assert self.settings.returns_alone, "a backup without the features of the next observations"
             return rows.returns
-        value = self.next_value(rows.next_grounded, rows.next_observation)
+        value = self.next_value(rows)
         if rows.followed is not None:
             value = torch.zeros_like(rows.reward).index_copy(0, rows.followed, value)
         returns = losses.whole(rows.returns, rows.rest)
         return losses.td_target(rows.reward, rows.discount, value, returns, self.settings.mc_weight)
 
     @torch.no_grad()
-    def next_value(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
-        """[C] what the target critic makes of observations, by samples of the policy."""
-        q = self.target_q(grounded, self.decisions(grounded, observation))
+    def next_value(self, rows: LearnerBatch) -> Tensor:
+        """[C] what the target critic makes of what follows the rows, by samples of the policy."""
+        assert rows.next_grounded is not None, "nothing follows"
+        q = self.target_q(rows.next_grounded, self.decisions(rows))
         return losses.backup_value(q, self.settings.backup, self.settings.value_range)
 
     @torch.no_grad()
-    def decisions(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
-        """Samples of the policy at observations, int64 [C, `backup_samples`, K]."""
-        samples = self.settings.backup_samples
-        features = self.actor_features(grounded, observation)
-        return self.policy.sample(features, samples, self.noise(len(grounded), samples))
+    def decisions(self, rows: LearnerBatch) -> Tensor:
+        """Samples of the policy at what follows the rows, int64 [C, `backup_samples`, K]."""
+        features, samples = rows.next_grounded, self.settings.backup_samples
+        assert features is not None, "nothing follows"
+        # Drawn for all rows, so that all processes draw alike, however many rows of theirs are followed.
+        noise = rows.of_followed(self.noise(len(rows), samples))
+        with self.learner.at_own_pace():
+            features = self.actor_features(features, rows.next_observation) if len(features) else features
+        return self.policy.sample(features, samples, noise)
 
     def _next_decisions(self, rows: LearnerBatch) -> Tensor | None:
         """Samples of the policy at what followed the rows, where that is there."""
-        return None if rows.next_grounded is None else self.decisions(rows.next_grounded, rows.next_observation)
+        return None if rows.next_grounded is None else self.decisions(rows)
 
     @torch.no_grad()
     def advantage_over_samples(self, logits: Logits, rows: LearnerBatch, samples: int) -> Tensor:
@@ -349,8 +354,6 @@ class ActorCritic(ABC):
         own += [] if self.constraint is None else self.constraint.rates
         return own if self.occupancy is None else [*own, *self.occupancy.rates]
 
-    # --- state ----------------------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """Everything besides the policy's own weights that a resumed run needs."""
         return {
@@ -384,8 +387,6 @@ class ActorCritic(ABC):
         """Those parts with a state that the settings ask for, by the name of the setting or of what they do."""
         names = ("rehearsal", "constraint", "occupancy", "calls", "tether")
         return {name: part for name in names if (part := getattr(self, name)) is not None}
-
-    # --- parts ----------------------------------------------------------------------------------------------
 
     def actor_features(self, grounded: Features, observation: dict[str, Any]) -> Features:
         """What the actor reads, with a gradient where its trunk trains."""

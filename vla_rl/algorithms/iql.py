@@ -52,9 +52,10 @@ class IqlAlgorithm(ActorCritic):
             return state_value(self.value, self.readout(grounded), grounded)
 
     @torch.no_grad()
-    def next_value(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
-        """[C] V at the observations, within the critic's range."""
-        return self.value_of(grounded).clamp(*self.settings.value_range)
+    def next_value(self, rows: LearnerBatch) -> Tensor:
+        """[C] V at what follows the rows, within the critic's range."""
+        assert rows.next_grounded is not None, "nothing follows"
+        return self.value_of(rows.next_grounded).clamp(*self.settings.value_range)
 
     def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """Imitate the batch by exp(A / beta), held by demonstrations and the supervised start; where costs or

@@ -13,7 +13,7 @@ from vla_rl.algorithms.augment import Augment
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.replay.batch import Batch
-from vla_rl.specs import CREDIT
+from vla_rl.specs import CREDIT, TASK
 
 PLAIN = ("reward", "discount", "returns", "rest", "weight", "demo", "steps")
 """Columns that are taken as they are."""
@@ -131,7 +131,10 @@ def _grounded(seen: list[Seen], shown: list[np.ndarray] | None, policy: Policy) 
         return [Features.unpack(cached, observation) for cached, observation in seen]
     observations = [observation for _, observation in seen]
     if shown is None:
-        return [policy.ground(observation) for observation in observations]
+        first, *later = observations
+        found = [policy.ground(first)]
+        # Of several processes, the rows of one may all be last ones.
+        return found + [policy.ground(each) if len(each[TASK]) else found[0].rows(slice(0)) for each in later]
     return ground_once(observations, shown[: len(seen)], policy)
 
 

@@ -117,8 +117,11 @@ class Policy(nn.Module):
             pointers = Pointers.load(source, width) if source else Pointers(width)
             return cls(settings, action_space, cameras, state_dim, backbone, pointers, marks).eval()
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json, model.safetensors and the backbone's config and tokenizer."""
+    def save_pretrained(self, folder: str | Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Write config.json, model.safetensors and the backbone's config and tokenizer.
+
+        weights: of the policy, where this process has but a share of its own.
+        """
         frame = storage.Frame(
             settings=self.settings,
             action_space=self.action_space,
@@ -128,7 +131,7 @@ class Policy(nn.Module):
             pointers=self.trunk.pointers,
             marks=self.marks,
         )
-        storage.save(frame, self.state_dict(), Path(folder))
+        storage.save(frame, self.state_dict() if weights is None else weights, Path(folder))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, plugins: Sequence[str] = (), verify: bool = True) -> Policy:

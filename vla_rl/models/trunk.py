@@ -22,6 +22,7 @@ from vla_rl.models.pointers import MENTIONS, SLOTS, Pointers, peaks
 from vla_rl.models.processor import pixels_to_floats
 from vla_rl.models.prompts import word_states
 from vla_rl.models.remembered import PEAKS
+from vla_rl.models.shards import whole
 from vla_rl.specs import words_of
 
 _TOO_LONG = "an instruction has {} tokens more than the backbone, or policy.head.text_tokens, allows"
@@ -179,9 +180,9 @@ class Trunk(nn.Module):
         # A layer with adapters keeps its own weights as `base_layer`.
         weights = {name.replace(".base_layer.", "."): value for name, value in self.state_dict().items()}
         for name in sorted(name for name in weights if ".lora_" not in name):
-            value = weights[name].detach().cpu().contiguous()
+            value = whole(weights[name].detach()).cpu().contiguous()
             digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-            digest.update(value.reshape(-1).view(torch.uint8).numpy())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
     def _beside(self, views: int) -> int:

@@ -13,6 +13,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from vla_rl import build
+from vla_rl.algorithms.acting import Explorer
 from vla_rl.algorithms.algorithm import ActsByScorer, Adapts, Algorithm, Decision, Listens
 from vla_rl.algorithms.needs import Needs
 from vla_rl.algorithms.value_range import check_returns
@@ -203,6 +204,8 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     with taking_memory("algorithm"):
         algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference, **parts)
     cache = choose_alike(learner, chosen, spec.observation, policy)
+    if isinstance(explorer := getattr(algorithm, "explorer", None), Explorer):
+        explorer.keeps_features = cache.cached
     book = build.credit_book(run)
     replay = build.replay(
         run,

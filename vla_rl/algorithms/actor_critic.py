@@ -27,6 +27,7 @@ from vla_rl.algorithms.critic import Critic, QScorer, follow, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.occupancy import Occupancy
 from vla_rl.algorithms.rates import ActorRates
+from vla_rl.algorithms.recorded import RecordedUpdates, recorded_updates
 from vla_rl.algorithms.rehearsal import Rehearsal, remembered
 from vla_rl.algorithms.tether import HeldFrames, Tether
 from vla_rl.algorithms.value_range import warned_beyond
@@ -41,8 +42,6 @@ MEASURED, MEASURE_EVERY = 16, 8
 so many updates of the critic and of the actor each is measured, the first one among them."""
 LEAST_RETURN = 1e-6
 """That a reward followed, where the actor clones what went well."""
-LEAST_SCALE = 1e-3
-"""Of advantages, in units of value, where all are alike."""
 
 
 class ActorCritic(ABC):
@@ -101,6 +100,7 @@ class ActorCritic(ABC):
         self.adapting = None if settings.adaptation is None else Adapting(settings, learner, self.explorer, self.told)
         self.updates, self.trusted = 0, True
         self._warned = False
+        self._recorded: RecordedUpdates | None = None
         self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
 
     @property
@@ -157,8 +157,16 @@ class ActorCritic(ABC):
             rows = learner.in_memory(len(batch), read)
         learner.hold(batch)
         rows = rows if self.adapting is None else self.adapting.weigh(rows, batch.index, self.critic)
+        if self._recorded is None:
+            self._recorded = recorded_updates(self)
+        metrics, self._judged = self._recorded(rows, self._variant)
+        self.updates += 1
+        return metrics if rows.trust is None else metrics | {"shift/trust": rows.trust.mean()}
+
+    def update_from(self, rows: LearnerBatch) -> tuple[dict[str, Tensor], Any]:
+        """One update but for counting it: metrics, and what `priorities` are worked out from."""
+        learner, constraint = self.learner, self.constraint
         metrics = learner.in_memory(len(rows), lambda: self.update_critic(rows))
-        constraint = self.constraint
         if constraint is not None:
             metrics |= learner.in_memory(len(rows), lambda: constraint.update(rows, self._next_decisions(rows)))
         if self.occupancy is not None:
@@ -167,13 +175,28 @@ class ActorCritic(ABC):
             limits = self.settings.sigma, self.settings.clip
             metrics |= self.calls.update(self.critic, self.critic_optimizer, constraint, *limits)
         self.update_target()
-        self.updates += 1
-        if self.past_warmup and self.updates % self.settings.critic_updates == 0:
+        if self._moves_actor:
             some = rows.subsample(self.settings.actor_batch_size)
             learn = self.clone if self.falls_back else self.update_actor
             metrics |= learner.in_memory(len(some), lambda: learn(some))
             metrics |= {} if constraint is None else constraint.adjust()
-        return metrics if rows.trust is None else metrics | {"shift/trust": rows.trust.mean()}
+        return metrics, self._judged
+
+    @property
+    def _moves_actor(self) -> bool:
+        """Whether the update that is due next is one of the actor, too."""
+        number, settings = self.updates + 1, self.settings
+        return number > settings.warmup_updates and number % settings.critic_updates == 0
+
+    @property
+    def _measures_actor(self) -> bool:
+        """Whether it is measured then; see `MEASURE_EVERY`."""
+        return (self.updates - self.settings.warmup_updates) // self.settings.critic_updates % MEASURE_EVERY == 0
+
+    @property
+    def _variant(self) -> tuple[bool, ...]:
+        """All that the next update depends on beside tensors."""
+        return self.updates % MEASURE_EVERY == 0, self._moves_actor, self._measures_actor, self.falls_back
 
     @property
     def falls_back(self) -> bool:
@@ -254,15 +277,6 @@ class ActorCritic(ABC):
         """Samples of the policy at what followed the rows, where that is there."""
         return None if rows.next_grounded is None else self.decisions(rows)
 
-    @torch.no_grad()
-    def advantage_over_samples(self, logits: Logits, rows: LearnerBatch, samples: int) -> Tensor:
-        """[B] how much more the rows' decisions are worth than `samples` of the policy's own are on average, by success
-        and by cost where that counts."""
-        own = self.policy.sample(logits, samples, self.noise(len(rows), samples))
-        assert self.scorer is not None, "nothing ranks decisions"
-        worth = self.scorer(rows.grounded, torch.cat([own, rows.tokens.unsqueeze(1)], dim=1))
-        return worth[:, -1] - worth[:, :-1].mean(1)
-
     @abstractmethod
     def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """Improve the policy on some rows of the batch; returns metrics."""
@@ -276,22 +290,6 @@ class ActorCritic(ABC):
             log_prob = self.policy.log_prob(logits, rows.labels.unsqueeze(1)).float().squeeze(1)
             imitation = losses.imitation_loss(rows.trusted(log_prob), well, share)
         return self.anchored(imitation, logits, log_prob, rows) | {"actor/imitated": share}
-
-    def imitate(self, logits: Logits, advantage: Tensor, rows: LearnerBatch) -> dict[str, Tensor]:
-        """Take the actor's step that imitates the rows by exp(A / beta) of their advantage [B]; returns metrics.
-
-        `settings` tell `beta`, in units of the batch's standard deviation of A, and `max_weight`.
-        """
-        advantage = losses.credited(advantage, rows.credit)
-        spread = self.learner.mean(advantage.std(correction=0))
-        scale = (self.settings.beta * spread).clamp_min(LEAST_SCALE)
-        weights = losses.advantage_weights(advantage, scale, self.settings.max_weight)
-        with self.learner.autocast():
-            both = torch.stack([rows.tokens, rows.labels], dim=1)
-            log_prob = self.policy.log_prob(logits, both).float()
-            improvement = losses.weighted_bc_loss(rows.trusted(weights).unsqueeze(1), log_prob[:, :1])
-        metrics = self.anchored(improvement, logits, log_prob[:, 1], rows)
-        return metrics | {"actor/advantage": advantage.mean(), "actor/weight": weights.mean()}
 
     def anchored(self, loss: Tensor, logits: Logits, label_log_prob: Tensor, rows: LearnerBatch) -> dict[str, Tensor]:
         """Take the actor's step on `loss` and what holds it: demonstrations, and the supervised start.
@@ -315,8 +313,7 @@ class ActorCritic(ABC):
             "actor/imitation": imitation.detach(),
             "actor/grad_norm": norm,
         }
-        nth = (self.updates - settings.warmup_updates - 1) // settings.critic_updates
-        return metrics if nth % MEASURE_EVERY else metrics | self.measure_actor(rows.subsample(MEASURED))
+        return metrics | self.measure_actor(rows.subsample(MEASURED)) if self._measures_actor else metrics
 
     @torch.no_grad()
     def measure_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
@@ -375,6 +372,7 @@ class ActorCritic(ABC):
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.actor_rates.load(self.actor_optimizer, state["actor_optimizer"])
         self.learner.load_state_dict(state["learner"])
+        self._recorded = None
         self.updates, self.trusted = state["updates"], state.get("trusted", True)
         for name, part in self._parts.items():
             if name in state:  # else it begins now

@@ -29,6 +29,7 @@ from vla_rl.models.inputs import inputs_of
 from vla_rl.models.kept import Columns, Kept
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.readout import Readout
+from vla_rl.models.transfer import sent
 from vla_rl.models.trunk import Trunk
 from vla_rl.specs import IMAGES, REMEMBERED, ActionSpace, Mark, Slot
 
@@ -294,7 +295,7 @@ class Policy(nn.Module):
     def ground_episode(self, observation: Mapping[str, Any]) -> Features:
         """The same of observations that follow one another, so that each remembers those before it."""
         features = self.ground(observation)
-        return features.through(self._before(observation, 1)) if features.remembering else features
+        return features.through(self.before(observation, 1)) if features.remembering else features
 
     # --- features to decisions ------------------------------------------------------------------------------
 
@@ -369,19 +370,19 @@ class Policy(nn.Module):
             features = trunk(*seen, self.kept)
         if not features.remembering:
             return features
-        return features.beside({REMEMBERED: self._before(observation, len(features))})
+        return features.beside({REMEMBERED: self.before(observation, len(features))})
 
-    def _before(self, observation: Mapping[str, Any], rows: int) -> torch.Tensor:
+    def before(self, observation: Mapping[str, Any], rows: int) -> torch.Tensor:
         """What was remembered before the first `rows` observations."""
         noted = observation.get(REMEMBERED)
         if noted is None:
             assert self.remembered_shape is not None, "nothing is remembered"
             noted = torch.zeros(rows, *self.remembered_shape)
-        return torch.as_tensor(noted)[:rows].to(self.device, non_blocking=True)
+        return sent(torch.as_tensor(noted)[:rows], self.device)
 
     def _noise(self, rows: int, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         noise = torch.rand(rows, n, len(self.slots), generator=generator, device="cpu" if generator else self.device)
-        return noise.clamp_(1e-6, 1 - 1e-6).to(self.device)
+        return sent(noise.clamp_(1e-6, 1 - 1e-6), self.device)
 
     @torch.no_grad()
     def _prefixes(self, logits: Logits, noise: torch.Tensor | None = None) -> torch.Tensor | None:

@@ -20,12 +20,15 @@ from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
 from vla_rl.buffer_pool import Allocate
+from vla_rl.models.graphs import recorder
 from vla_rl.models.policy import Policy
 from vla_rl.models.shards import gathered
+from vla_rl.models.transfer import sent
 from vla_rl.registry import ConfigError, FaultError, SetupError, nearest
 from vla_rl.runtime import tracking
 from vla_rl.runtime.memory import first_line, out_of_memory
 from vla_rl.runtime.sharding import Parameters, Sharding
+from vla_rl.runtime.tape import Tape
 
 T = TypeVar("T")
 MAX_BAD_STEPS = 20
@@ -43,10 +46,11 @@ def check_device(device: str) -> None:
         raise ValueError("device: 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
 
 
-def use_tensor_cores(device: torch.device) -> None:
+def use_tensor_cores(device: torch.device, tf32: bool = True) -> None:
     """Have what computes in float32 use TF32 on CUDA: several times as fast, and nothing here needs the last bits."""
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
 
 
 def host_memory(device: torch.device) -> Allocate:
@@ -93,6 +97,8 @@ class Learner:
 
     Attributes:
         dtype: what is computed in, under `mixed_precision`; None where weights are computed in as they are.
+        record: what records work on the device, see `graphs`; None where nothing does.
+        tape: where noise comes from while something is recorded; None else.
 
     Args:
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
@@ -101,6 +107,7 @@ class Learner:
         tracker: one of accelerate's, by name, such as "tensorboard" or "wandb"; it writes into `folder` once `track`
             was called.
         sharding: "fsdp": of several processes, each keeps a share of the layers of trunks; None: all of them.
+        tf32: whether float32 is computed with TF32 on CUDA. cuda_graphs: whether work is recorded there.
 
     Raises:
         ConfigError: accelerate knows no such tracker, or was started to spread models itself; or layers are to be
@@ -116,6 +123,8 @@ class Learner:
         tracker: str | None = None,
         folder: Path | None = None,
         sharding: str | None = None,
+        tf32: bool = True,
+        cuda_graphs: bool = False,
     ) -> None:
         check_device(device)
         _check_started()
@@ -129,12 +138,14 @@ class Learner:
         )
         self._tracker, self._folder = tracker, folder
         self.device = self.accelerator.device
-        use_tensor_cores(self.device)
+        use_tensor_cores(self.device, tf32)
         self.dtype = DTYPES[mixed_precision]
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self._generator = torch.Generator().manual_seed(seed)
         self._steps = 0
         self._bad_steps, self._skipped = (torch.zeros((), device=self.device) for _ in range(2))
+        self.record = recorder(self.device, cuda_graphs)
+        self.tape: Tape | None = None
         self._held: deque[tuple[Any, Any]] = deque()
         self._policies: list[Policy] = []
         self._rows_at_once: int | None = None
@@ -275,10 +286,17 @@ class Learner:
 
     def _count(self, bad: Tensor, loss: Tensor) -> None:
         """Count the steps that were skipped, in all and in a row."""
-        self._bad_steps = (self._bad_steps + 1) * bad
+        self._bad_steps.add_(1).mul_(bad)  # at the same address, where a recorded step finds it
         self._skipped += bad
-        self._steps += 1
-        looks = self.device.type == "cpu" or self._steps % MAX_BAD_STEPS == 0
+        if self.tape is not None and self.tape.recording:
+            self.tape.steps += 1
+        else:
+            self.look(1, loss)
+
+    def look(self, steps: int, loss: Tensor) -> None:
+        """Take note of so many steps, and look whether all of the last ones were skipped. Raises FaultError then."""
+        before, self._steps = self._steps, self._steps + steps
+        looks = self.device.type == "cpu" or self._steps // MAX_BAD_STEPS > before // MAX_BAD_STEPS
         if looks and self._bad_steps.item() >= MAX_BAD_STEPS:
             raise FaultError(
                 f"the gradient was not finite {MAX_BAD_STEPS} times in a row, so that nothing is learned any more; the "
@@ -346,13 +364,17 @@ class Learner:
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform noise in (0, 1) for the own rows of a joint batch: shape [B, ...] on every process."""
+        return sent(self.drawn(shape), self.device) if self.tape is None else self.tape.take(shape, self)
+
+    def drawn(self, shape: tuple[int, ...]) -> Tensor:
+        """The same, not yet on the device."""
         joint = torch.rand((shape[0] * self.processes, *shape[1:]), generator=self._generator)
         own = joint[self.rank * shape[0] : (self.rank + 1) * shape[0]]
-        return own.clamp_(1e-6, 1.0 - 1e-6).to(self.device, non_blocking=True)
+        return own.clamp_(1e-6, 1.0 - 1e-6)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the noise, and the counts of steps."""
-        counts = {"steps": self._steps, "bad_steps": self._bad_steps, "skipped": self._skipped}
+        counts = {"steps": self._steps, "bad_steps": self._bad_steps.clone(), "skipped": self._skipped.clone()}
         return {"generator": self._generator.get_state(), **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -360,7 +382,8 @@ class Learner:
         self._generator.set_state(state["generator"].cpu())
         if "skipped" in state:
             self._steps = state["steps"]
-            self._bad_steps, self._skipped = (state[name].to(self.device) for name in ("bad_steps", "skipped"))
+            self._bad_steps.copy_(state["bad_steps"])
+            self._skipped.copy_(state["skipped"])
 
     def _average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
         if self.accelerator.distributed_type == DistributedType.NO:

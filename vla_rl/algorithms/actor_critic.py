@@ -157,9 +157,13 @@ class ActorCritic(ABC):
             rows = learner.in_memory(len(batch), read)
         learner.hold(batch)
         rows = rows if self.adapting is None else self.adapting.weigh(rows, batch.index, self.critic)
+        strays = {}
+        if self.occupancy is not None:
+            strays = self.occupancy.update(rows, batch, self.past_warmup, lambda: self._next_decisions(rows))
         if self._recorded is None:
             self._recorded = recorded_updates(self)
         metrics, self._judged = self._recorded(rows, self._variant)
+        metrics |= strays
         self.updates += 1
         return metrics if rows.trust is None else metrics | {"shift/trust": rows.trust.mean()}
 
@@ -169,8 +173,6 @@ class ActorCritic(ABC):
         metrics = learner.in_memory(len(rows), lambda: self.update_critic(rows))
         if constraint is not None:
             metrics |= learner.in_memory(len(rows), lambda: constraint.update(rows, self._next_decisions(rows)))
-        if self.occupancy is not None:
-            metrics |= self.occupancy.update(rows, batch, self.past_warmup, lambda: self._next_decisions(rows))
         if self.calls is not None:
             limits = self.settings.sigma, self.settings.clip
             metrics |= self.calls.update(self.critic, self.critic_optimizer, constraint, *limits)

@@ -158,7 +158,7 @@ class CallLearning:
 
     def state_dict(self) -> dict[str, Any]:
         """The pairs, and what is due."""
-        pairs = [{**vars(pair), "grounded": _plain(pair.grounded)} for pair in self._pairs]
+        pairs = [{**vars(pair), "grounded": pair.grounded.there()} for pair in self._pairs]
         return {"pairs": pairs, "owed": self.owed, "followed": self.followed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -172,7 +172,3 @@ class CallLearning:
 def difference(pair_n2: Tensor) -> Tensor:
     """Of each pair, what the call has more, [n]."""
     return pair_n2[..., 0] - pair_n2[..., 1]
-
-
-def _plain(features: Features) -> dict[str, Tensor]:
-    return {name: value for name, value in vars(features).items() if value is not None}

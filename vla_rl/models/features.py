@@ -84,6 +84,10 @@ class Features:
         """The same on another device."""
         return self._map(lambda value: value.to(device))
 
+    def there(self) -> dict[str, torch.Tensor]:
+        """Those that are not None, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
     def detach(self) -> Features:
         """The same without a gradient."""
         return self._map(torch.Tensor.detach)

@@ -31,7 +31,7 @@ from vla_rl.runtime.begun import Begun
 from vla_rl.runtime.heeded import heed
 from vla_rl.runtime.learner import Learner, host_memory
 from vla_rl.runtime.memory import taking_memory
-from vla_rl.specs import SIGNALS, PictureSource, Signal
+from vla_rl.specs import POLICY_VERSION, SIGNALS, PictureSource, Signal
 
 
 def env_factory(
@@ -255,7 +255,8 @@ def signals(run: RunConfig) -> tuple[Signal, ...]:
     Raises:
         ConfigError: two of one name.
     """
-    found = (*SIGNALS, *run.replay.signals, *run.algorithm.needs.columns)
+    version = () if run.distributed is None else (POLICY_VERSION,)
+    found = (*SIGNALS, *version, *run.replay.signals, *run.algorithm.needs.columns)
     names = [each.name for each in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:

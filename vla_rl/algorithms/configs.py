@@ -20,7 +20,7 @@ from vla_rl.algorithms.setting_checks import (
 from vla_rl.specs import Truncation
 
 if TYPE_CHECKING:
-    from vla_rl.algorithms.algorithm import Algorithm, Scorer
+    from vla_rl.algorithms.algorithm import Algorithm, Explores, Scorer
 
 
 @dataclass(frozen=True)
@@ -237,6 +237,10 @@ class FilteredBc:
 
     def scorer(self, policy: Any, state: dict[str, Any]) -> None:
         """Nothing ranks decisions."""
+
+    def explorer(self, policy: Any, learner: Any) -> Explores:
+        """Samples of the policy, and greedy decisions in `greedy_share` of the lanes."""
+        return registry.named("vla_rl.algorithms.acting:Explorer")(policy, learner, self.epsilon, self.greedy_share)
 
     def build(self, **parts: Any) -> Algorithm:
         """The algorithm on a policy; see `FilteredBcAlgorithm` for the parts."""

@@ -126,9 +126,16 @@ def settings(run: RunConfig) -> dict[str, Any]:
 
 def learner(run: RunConfig, folder: Path | None = None) -> Learner:
     """Device, precision and processes; with the folder of a run, its tracker too."""
-    tracker = run.tracker if folder else None
-    how = {"sharding": run.sharding, "tf32": run.tf32, "cuda_graphs": run.cuda_graphs}
-    return Learner(run.device, run.mixed_precision, run.seed, tracker=tracker, folder=folder, **how)
+    return Learner(
+        run.device,
+        run.mixed_precision,
+        run.seed,
+        tracker=run.tracker if folder else None,
+        folder=folder,
+        sharding=run.sharding,
+        tf32=run.tf32,
+        cuda_graphs=run.cuda_graphs,
+    )
 
 
 def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] = ()) -> Policy:

@@ -11,6 +11,7 @@ from torch import Tensor
 from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
+from vla_rl.models.sampling import rows_of
 from vla_rl.replay.reader import evenly
 from vla_rl.runtime.learner import Learner
 from vla_rl.specs import ACTING, BY_CRITIC, GREEDY, LOG_PROB, SAMPLED, VALUE
@@ -56,7 +57,7 @@ class Explorer:
         grounded = policy.ground(observation)
         features = grounded if policy.frozen_trunk else policy.encode(observation)
         logits = policy.logits(features)
-        rows = len(logits[0])
+        rows = len(features)
         tokens = policy.sample(logits, 1, self._noise(rows))
         if self.epsilon > 0:
             random = policy.uniform(rows, 1, self._noise(rows))
@@ -64,10 +65,10 @@ class Explorer:
             tokens = torch.where(strays[:, None, None], random, tokens)
         ways = ways_of(self.greedy_share, self._critic_share, np.arange(rows) + (lanes.start if lanes else 0))
         if len(at := _places(ways == GREEDY, tokens.device)):
-            tokens = tokens.index_copy(0, at, policy.greedy([each[at] for each in logits]).unsqueeze(1))
+            tokens = tokens.index_copy(0, at, policy.greedy(rows_of(logits, at)).unsqueeze(1))
         if scorer is not None and len(at := _places(ways == BY_CRITIC, tokens.device)):
             noise = self._noise(len(at), self._critic_samples)
-            samples = policy.sample([each[at] for each in logits], self._critic_samples, noise)
+            samples = policy.sample(rows_of(logits, at), self._critic_samples, noise)
             tokens = tokens.index_copy(0, at, best_of(scorer, grounded.rows(at), samples)[0].unsqueeze(1))
         log_prob = policy.log_prob(logits, tokens).squeeze(1).float().cpu().numpy()
         extras = {LOG_PROB: log_prob}

@@ -21,5 +21,5 @@ class AwacAlgorithm(ActorCritic):
         """Imitate the batch by exp(A / beta), held by demonstrations and the supervised start."""
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
-        advantage = self.advantage_over_samples([each.detach() for each in logits], rows, self.settings.values)
+        advantage = self.advantage_over_samples(logits, rows, self.settings.values)
         return self.imitate(logits, advantage, rows)

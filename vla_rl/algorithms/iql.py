@@ -62,8 +62,7 @@ class IqlAlgorithm(ActorCritic):
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
         if self.constraint is not None:
-            fixed = [each.detach() for each in logits]
-            return self.imitate(logits, self.advantage_over_samples(fixed, rows, self.settings.backup_samples), rows)
+            return self.imitate(logits, self.advantage_over_samples(logits, rows, self.settings.backup_samples), rows)
         with torch.no_grad():
             q = self.target_q(rows.grounded, rows.tokens.unsqueeze(1)).squeeze(1)
             advantage = q - self.value_of(rows.grounded)

@@ -59,6 +59,18 @@ def test_it_finds_the_decision_that_pays(random_backbone: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_it_finds_that_decision_token_by_token(random_backbone: Path, name: str) -> None:
+    faster = {"actor_lr": 1e-2, "kl_weight": 0.01} if name != "filtered_bc" else {"actor_lr": 1e-2}
+    settings = type(CONFIGS[name])(**vars(CONFIGS[name]) | faster)
+    algorithm = make(random_backbone, settings, type="autoregressive")
+    before = accuracy(algorithm)
+    for step in range(40):
+        metrics = algorithm.update(bandit(algorithm, 64, seed=step))
+        assert all(torch.isfinite(value).all() for value in metrics.values())
+    assert accuracy(algorithm) > before + 0.2
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_what_is_restored_makes_the_same_update(random_backbone: Path, tmp_path: Path, name: str) -> None:
     first, second = make(random_backbone, CONFIGS[name]), make(random_backbone, CONFIGS[name])
     for step in range(3):

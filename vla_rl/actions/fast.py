@@ -163,7 +163,8 @@ class Fast:
         low, high = np.asarray(self.low), np.asarray(self.high)
         values = low * (1 - chunk_HD) + high * chunk_HD
         whole = np.rint(values) if np.issubdtype(np.dtype(self.dtype), np.integer) else values
-        return tuple(step.astype(self.dtype).reshape(self.shape or ()).clip(*self._limits) for step in whole)
+        rounded = whole.astype(self.dtype).reshape(self.horizon, *(self.shape or ()))
+        return tuple(np.asarray(step.clip(*self._limits)) for step in rounded)
 
     def encode(self, action: Sequence[Any]) -> np.ndarray:
         """The tokens of `horizon` actions, each clipped to the bounds.

@@ -60,14 +60,14 @@ def test_it_finds_the_decision_that_pays(random_backbone: Path, name: str) -> No
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_finds_that_decision_token_by_token(random_backbone: Path, name: str) -> None:
-    faster = {"actor_lr": 1e-2, "kl_weight": 0.01} if name != "filtered_bc" else {"actor_lr": 1e-2}
+    faster = {"actor_lr": 1e-2} | ({} if name == "filtered_bc" else {"warmup_updates": 30})
     settings = type(CONFIGS[name])(**vars(CONFIGS[name]) | faster)
     algorithm = make(random_backbone, settings, type="autoregressive")
-    before = accuracy(algorithm)
-    for step in range(40):
+    assert accuracy(algorithm) < 0.5
+    for step in range(120):
         metrics = algorithm.update(bandit(algorithm, 64, seed=step))
         assert all(torch.isfinite(value).all() for value in metrics.values())
-    assert accuracy(algorithm) > before + 0.2
+    assert accuracy(algorithm) > 0.6
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -47,7 +47,7 @@ def test_a_run_starts_trains_goes_on_and_acts(line: list[str], tmp_path: Path, w
 def test_a_run_without_demonstrations_has_a_token_for_each_symbol(line: list[str], tmp_path: Path) -> None:
     train.train(config.load([*line, "train.steps=16", "train.num_envs=2", *WAYS["compressed"]]))
     told = storage.read_config(checkpoint.policy_folder(tmp_path / "run"))["action_space"]
-    assert (told["merges"], told["tokens"]) == ("", 3)
+    assert (told["merges"], told["tokens"]) == ("", 3)  # steps of a chunk of one number
 
 
 def test_a_parallel_head_is_told_that_it_cannot_say_compressed_tokens(line: list[str]) -> None:

@@ -80,6 +80,7 @@ def test_it_is_saved_as_json() -> None:
 
 
 def test_a_decision_that_is_too_long_keeps_its_low_frequencies() -> None:
+    assert len(Fast(6).bind(BOX).fit([]).slots) == 18
     short = Fast(6, tokens=3).bind(BOX)
     chunk = smooth(BOX, 6, 1)[0]
     back = np.stack(short.decode(short.encode(chunk)))
@@ -115,6 +116,8 @@ def test_a_space_of_demonstrations_is_fitted_once() -> None:
         (lambda: Fast(4, low=1, high=0).bind(BOX), "dimension 0: low 1.0 must not be above high 0.0"),
         (lambda: Fast(4).slots, "not bound"),
         (lambda: Fast(4, merges="1+99999").bind(BOX).slots, "'1\\+99999' is no pair of tokens"),
+        (lambda: Fast(4, merges=" ".join(f"{i}+{i}" for i in (1, *range(42, 64)))).bind(BOX).slots, "too many to keep"),
+        (lambda: Fast(1000, scale=1).bind(spaces.Box(0, 1, (17,))).slots, "more than 16384 tokens"),
         (lambda: Fast(4, vocabulary=42, merges="1+1 2+2").bind(BOX).slots, "44 tokens, more than vocabulary=42"),
         (lambda: Chunk(Fast(4), 2), "a chunk cannot lie inside"),
         (lambda: Compose([Fast(4), Binned()]), "a chunk cannot lie inside"),

@@ -1,4 +1,4 @@
-"""Action spaces: tokens <-> environment actions. numpy and Gymnasium's spaces only."""
+"""Action spaces: tokens <-> environment actions. numpy, Gymnasium's spaces and tokenizers only."""
 
 from vla_rl.actions.binned import Binned
 from vla_rl.actions.choice import Choice

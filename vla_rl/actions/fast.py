@@ -23,6 +23,8 @@ from vla_rl.specs import Slot, shown
 END = 0
 """The token after which all symbols are 0: high frequencies that nobody needs are never said."""
 MOST_TOKENS = 1 << 14
+_MOST_SYMBOLS = 1 << 22
+"""Of all tokens together, each filled up to the longest one."""
 _FIRST = 0x4E00
 """The letter that stands for the lowest symbol."""
 _LEAST = 2
@@ -128,7 +130,7 @@ class Fast:
                 pairs.append(f"{number[left]}+{number[right]}")
                 number[left + right] = 1 + len(number)
         found = replace(self, merges=" ".join(pairs), tokens=self.tokens)
-        longest = max((len(found._spelt(text)) for text in texts), default=len(self._basis))
+        longest = max((len(found._spelt(text)) for text in texts), default=self.horizon * self._dims)
         return found if self.tokens is not None else replace(found, tokens=max(longest, 1))
 
     # --- tokens and actions ---------------------------------------------------------------------------------
@@ -138,7 +140,10 @@ class Fast:
         """As many as the longest decision has tokens; one that is shorter is filled up with END."""
         if self.shape is None:
             raise unbound(self)
-        return (Slot(len(self._words), "choice"),) * (self.tokens or self.horizon * self._dims)
+        count = self.tokens or self.horizon * self._dims
+        if count > MOST_TOKENS:
+            raise ValueError(f"horizon: {self.horizon} times {self._dims} numbers are more than {MOST_TOKENS} tokens")
+        return (Slot(len(self._words), "choice"),) * count
 
     def mask(self, prefix: np.ndarray) -> np.ndarray:
         """What is left of the chunk has room for it; nothing but END follows END."""
@@ -228,6 +233,8 @@ class Fast:
             if not (left.isdecimal() and right.isdecimal() and 0 < int(left) < len(words) > int(right) > 0):
                 raise ValueError(f"merges: {pair!r} is no pair of tokens from 1 to {len(words) - 1}")
             words.append(words[int(left)] + words[int(right)])
+            if len(words) * len(words[-1]) > _MOST_SYMBOLS:
+                raise ValueError(f"merges: token {len(words) - 1} means {len(words[-1])} symbols, too many to keep")
         if len(words) > self.vocabulary or len(set(words)) < len(words):
             raise ValueError(
                 f"merges: {len(words)} tokens, more than vocabulary={self.vocabulary}, or some are the same"

@@ -69,6 +69,7 @@ def test_it_trains_what_is_said_token_by_token(random_backbone: Path, name: str)
     assert sum(changed) >= len(changed) - 2  # all but what only bad decisions, and unread layers, would change
 
 
+@pytest.mark.slow
 def test_it_finds_the_decision_that_pays_token_by_token(random_backbone: Path) -> None:
     settings = type(SETTINGS)(**vars(SETTINGS) | {"actor_lr": 1e-2, "warmup_updates": 100, "candidates": 8})
     algorithm = make(random_backbone, settings, type="autoregressive")

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from families import Random, observation
+from families import FAMILIES, Random, observation
 from gymnasium import spaces
 
 from vla_rl.actions import Binned, Choice, Fast, Pointer, Span, Variant, allowed
@@ -103,13 +103,14 @@ def test_all_decisions_together_are_certain(space, reads):
 
 
 @torch.no_grad()
-def test_a_row_and_a_decision_are_as_by_themselves():
-    policy = shaken(make())
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "florence2"])
+def test_a_row_and_a_decision_are_as_by_themselves(family):
+    policy = shaken(make(family=family))
     features = policy.encode(observation(3))  # whose texts are of three lengths
     tokens = policy.sample(features, 5)
     together = policy.log_prob(features, tokens)
     alone = [[policy.log_prob(features.rows([b]), tokens[b : b + 1, i : i + 1]) for i in range(5)] for b in range(3)]
-    assert torch.allclose(together, torch.tensor(alone), atol=1e-5)
+    assert torch.allclose(together, torch.tensor(alone), atol=1e-4)
     noise = torch.rand(3, 5, 3, generator=torch.Generator().manual_seed(0))
     drawn = policy.sample(features, 5, noise)
     assert torch.equal(drawn[1:, 2:4], policy.sample(features.rows([1, 2]), 2, noise[1:, 2:4]))

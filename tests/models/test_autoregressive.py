@@ -46,18 +46,23 @@ def naive(policy: Policy, seen: dict, tokens: list[int]) -> float:
     given: dict[str, torch.Tensor] = {}
 
     def listen(_, args, kwargs) -> None:
-        given.update({name: value for name, value in kwargs.items() if isinstance(value, torch.Tensor)})
+        given.setdefault("x", args[0] if args else kwargs["hidden_states"])
 
-    listening = decoder.register_forward_pre_hook(listen, with_kwargs=True)
+    def listen_to_positions(_, args, kwargs) -> None:
+        given.update({name: kwargs[name] for name in ("position_ids",) if kwargs.get(name) is not None})
+
+    hooks = [(decoder.layers[0], listen), (decoder, listen_to_positions)]
+    listening = [module.register_forward_pre_hook(hook, with_kwargs=True) for module, hook in hooks]
     features = policy.encode(seen)
-    listening.remove()
+    for each in listening:
+        each.remove()
     x_1KD = policy.logits(features).x_BKD
     steps = [x_1KD[0, k] + (head.said[tokens[k - 1]] if k else 0) for k in range(len(tokens))]
     position = given.get("position_ids")
     if position is not None:
         after = position.amax() + 1 + torch.arange(len(tokens))
         position = torch.cat([position, after.expand(*position.shape[:-1], -1)], -1)
-    whole = torch.cat([given["inputs_embeds"], torch.stack(steps)[None]], 1)
+    whole = torch.cat([given["x"], torch.stack(steps)[None]], 1)
     hidden = decoder(inputs_embeds=whole, position_ids=position, use_cache=False).last_hidden_state[0]
     total = 0.0
     for k, token in enumerate(tokens):

@@ -221,6 +221,9 @@ class RunConfig(Part):
 
     seed: seed of everything random, with a separate stream in every process; any 32-bit number.
     mixed_precision: the precision of training, for acting as well as learning; a policy's pointers and head stay exact.
+    sharding: of several processes, whether each keeps the whole backbone (null), or a share of its layers (fsdp).
+    tf32: whether float32 is computed with TF32 on CUDA. cuda_graphs: whether decisions and updates are recorded there
+    once and then replayed, where they can be; see docs/tutorials/gpus.md.
     plugins: modules (or packages) whose classes the config may name as `module:Class`. They are imported first, so
     environments and other components that they register are known.
     more_envs: further environments that the same policy learns to act in, besides `env`; see `envs`.
@@ -231,6 +234,9 @@ class RunConfig(Part):
     seed: Seed
     device: Literal["auto", "cpu", "cuda"]
     mixed_precision: Literal["no", "fp16", "bf16"]
+    sharding: Literal["fsdp"] | None
+    tf32: bool
+    cuda_graphs: bool
     plugins: list[str]
     run_dir: UserPath | None
     resume: bool

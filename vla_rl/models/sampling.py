@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import torch
 
+from vla_rl.models.transfer import fetched, sent
 from vla_rl.specs import ActionSpace, Slot
 
 FORBIDDEN = -1e9
@@ -102,7 +103,10 @@ def sample(action_space: ActionSpace, logits: Sequence[torch.Tensor], noise_BnK:
         logits: K tensors [B, C_k].
         noise_BnK: uniform in (0, 1), [B, n, K]; the same noise gives the same decisions.
     """
-    tokens_BnK = torch.stack([draw(each, noise_BnK[..., k]) for k, each in enumerate(logits)], -1)
+    if len({each.shape for each in logits}) == 1:  # all at once: on a GPU each step costs a launch
+        tokens_BnK = draw(torch.stack(list(logits), 1), noise_BnK.transpose(1, 2)).transpose(1, 2).contiguous()
+    else:
+        tokens_BnK = torch.stack([draw(each, noise_BnK[..., k]) for k, each in enumerate(logits)], -1)
     for k, mask_BnC in _masks(action_space, tokens_BnK):
         masked_BnC = logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN)
         tokens_BnK[:, :, k] = draw(masked_BnC, noise_BnK[..., k].unsqueeze(-1)).squeeze(-1)
@@ -261,5 +265,5 @@ def _masks(action_space: ActionSpace, tokens_BnK: torch.Tensor):
 def mask_after(action_space: ActionSpace, prefix_Bnk: torch.Tensor) -> torch.Tensor | None:
     """Which tokens may follow, bool [B, n, C_k]; None where all may."""
     B, n, k = prefix_Bnk.shape
-    mask = action_space.mask(prefix_Bnk.reshape(B * n, k).cpu().numpy())
-    return None if mask is None else torch.from_numpy(mask).to(prefix_Bnk.device).view(B, n, -1)
+    mask = action_space.mask(fetched({"tokens": prefix_Bnk.reshape(B * n, k)})["tokens"])
+    return None if mask is None else sent(mask, prefix_Bnk.device).view(B, n, -1)

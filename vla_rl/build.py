@@ -21,6 +21,7 @@ from vla_rl.config.sources import flat
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import EnvSpec, ObservationShape, Past
+from vla_rl.models import storage
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
@@ -81,6 +82,16 @@ def with_gamma(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
     length = max(float(np.median([-(-len(each) // stride) for each in episodes])) for episodes in shown)
     algorithm = dataclasses.replace(run.algorithm, gamma=round(1 - 1 / max(length, 2.0), 6))
     return run.model_copy(update={"algorithm": algorithm})
+
+
+def with_fitted_tokens(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
+    """The run; an action space to be fitted is that of the policy it starts from, or fits the demonstrations."""
+    if getattr(run.action_space, "fitted", True):
+        return run
+    spec, start = env_spec(run) if spec is None else spec, run.train.checkpoint
+    own = None if start is None else storage.action_space(checkpoint.policy_folder(start), run.plugins)
+    shown = [episode for episodes in demonstrations(run, spec) for episode in episodes]
+    return run.model_copy(update={"action_space": demos.fitted(spec.tokens, shown, own)})
 
 
 def env_spec(run: RunConfig, held: bool = False) -> EnvSpec:

@@ -196,7 +196,7 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     if begun is not None:
         begun.check(run, folder)
     taken = None if given is None else given_spec(given, run.action_space, run.plugins)
-    run = build.with_gamma(run, taken)
+    run = build.with_gamma(build.with_fitted_tokens(run, taken), taken)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
     spec = taken or build.env_spec(run, held=True)
     learner = build.learner(run, folder)

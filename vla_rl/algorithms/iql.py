@@ -64,8 +64,8 @@ class IqlAlgorithm(ActorCritic):
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
         if self.constraint is not None or self.occupancy is not None:
-            fixed = [each.detach() for each in logits]
-            return imitate(self, logits, advantage_over_samples(self, fixed, rows, self.settings.backup_samples), rows)
+            advantage = advantage_over_samples(self, logits, rows, self.settings.backup_samples)
+            return imitate(self, logits, advantage, rows)
         with torch.no_grad():
             q = self.target_q(rows.grounded, rows.tokens.unsqueeze(1)).squeeze(1)
             advantage = q - self.value_of(rows.grounded)

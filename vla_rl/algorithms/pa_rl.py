@@ -50,8 +50,7 @@ class PaRlAlgorithm(ActorCritic):
         """Imitate the candidates that the critic prefers, held by demonstrations and the supervised start."""
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
-        fixed = [each.detach() for each in logits]
-        tokens, weights, statistics = self.weigh_candidates(fixed, rows)
+        tokens, weights, statistics = self.weigh_candidates(logits, rows)
         with self.learner.autocast():
             log_prob = self.policy.log_prob(logits, torch.cat([tokens, rows.labels.unsqueeze(1)], dim=1)).float()
             improvement = losses.weighted_bc_loss(rows.trusted(weights), log_prob[:, :-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def with_fitted_tokens(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig
         return run
     spec, start = env_spec(run) if spec is None else spec, run.train.checkpoint
     own = None if start is None else storage.action_space(checkpoint.policy_folder(start), run.plugins)
-    shown = [episode for episodes in demonstrations(run, spec) for episode in episodes]
+    shown = chain.from_iterable(demonstrations(run, spec))
     return run.model_copy(update={"action_space": demos.fitted(spec.tokens, shown, own)})
 
 
@@ -137,16 +138,8 @@ def settings(run: RunConfig) -> dict[str, Any]:
 
 def learner(run: RunConfig, folder: Path | None = None) -> Learner:
     """Device, precision and processes; with the folder of a run, its tracker too."""
-    return Learner(
-        run.device,
-        run.mixed_precision,
-        run.seed,
-        tracker=run.tracker if folder else None,
-        folder=folder,
-        sharding=run.sharding,
-        tf32=run.tf32,
-        cuda_graphs=run.cuda_graphs,
-    )
+    make = partial(Learner, sharding=run.sharding, tf32=run.tf32, cuda_graphs=run.cuda_graphs)
+    return make(run.device, run.mixed_precision, run.seed, tracker=run.tracker if folder else None, folder=folder)
 
 
 def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] = ()) -> Policy:
@@ -159,10 +152,9 @@ def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] 
         seed=run.seed,
         marks=spec.marks,
     )
-    episodes = [episode for demonstrations in tasks for episode in demonstrations]
-    if episodes:
-        stack = run.replay.stack
-        seen = [policy.ground_episode(episode.observation(np.arange(len(episode)), stack)) for episode in episodes]
+    stack = run.replay.stack
+    shown = (episode.observation(np.arange(len(episode)), stack) for episode in chain.from_iterable(tasks))
+    if seen := [policy.ground_episode(each) for each in shown]:
         policy.set_normalization(Features.concatenate(seen))
     return policy
 

@@ -21,7 +21,6 @@ from vla_rl.config.sources import flat
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import EnvSpec, ObservationShape, Past
-from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import EpisodeListener, Hindsight, Own, Priority, ReplayBuffer
@@ -31,6 +30,7 @@ from vla_rl.runtime.begun import Begun
 from vla_rl.runtime.heeded import heed
 from vla_rl.runtime.learner import Learner, host_memory
 from vla_rl.runtime.memory import taking_memory
+from vla_rl.runtime.reference import reference_policy
 from vla_rl.specs import SIGNALS, PictureSource, Signal
 
 
@@ -127,12 +127,21 @@ def settings(run: RunConfig) -> dict[str, Any]:
 def learner(run: RunConfig, folder: Path | None = None) -> Learner:
     """Device, precision and processes; with the folder of a run, its tracker too."""
     tracker = run.tracker if folder else None
-    return Learner(run.device, run.mixed_precision, run.seed, tracker=tracker, folder=folder)
+    return Learner(
+        run.device,
+        run.mixed_precision,
+        run.seed,
+        tracker=tracker,
+        folder=folder,
+        micro_batch_size=run.micro_batch_size,
+        gradient_checkpointing=run.gradient_checkpointing,
+        optimizer=run.optimizer,
+    )
 
 
-def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] = ()) -> Policy:
-    """A policy of the config, its head untrained; it normalises what it reads as the demonstrations spread."""
-    policy = Policy.build(
+def fresh_policy(run: RunConfig, spec: EnvSpec) -> Policy:
+    """A policy of the config, its head untrained; `data.normalise` then shows it demonstrations."""
+    return Policy.build(
         run.policy.settings(run.plugins, run.replay.stack),
         action_space=spec.tokens,
         cameras=spec.observation.images,
@@ -140,33 +149,9 @@ def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] 
         seed=run.seed,
         marks=spec.marks,
     )
-    episodes = [episode for demonstrations in tasks for episode in demonstrations]
-    if episodes:
-        stack = run.replay.stack
-        seen = [policy.ground_episode(episode.observation(np.arange(len(episode)), stack)) for episode in episodes]
-        policy.set_normalization(Features.concatenate(seen))
-    return policy
 
 
-def reference_policy(policy: Policy, run: RunConfig, begun: Begun | None) -> Policy:
-    """The policy that the run was started from, which never changes; what `policy` has in common with it is shared.
-
-    Raises:
-        ConfigError: an older version of a run that goes on did not keep it, and `train.checkpoint` is gone.
-    """
-    reference = policy.frozen_copy()
-    if begun is None:
-        return reference
-    assert run.train.checkpoint is not None, "it has been asked for"
-    try:
-        reference.load_pretrained(begun.reference or checkpoint.policy_folder(run.train.checkpoint))
-    except FileNotFoundError as error:
-        raise ConfigError(f"train.checkpoint: {error}; algorithm.kl_weight needs it, or set that to 0") from error
-    policy.load_pretrained(begun.policy)
-    return reference
-
-
-def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations], begun: Begun | None) -> Policy:
+def start_policy(run: RunConfig, spec: EnvSpec, begun: Begun | None) -> Policy:
     """The policy that a run goes on with, else that of `train.checkpoint`, or a fresh one.
 
     Raises:
@@ -178,7 +163,7 @@ def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations],
     elif run.train.checkpoint is not None:
         start = checkpoint.policy_folder(run.train.checkpoint)
     else:
-        return fresh_policy(run, spec, tasks)
+        return fresh_policy(run, spec)
     policy = Policy.from_pretrained(start, plugins=run.plugins)
     policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     heed(run, policy)

@@ -19,6 +19,7 @@ from vla_rl.algorithms.value_range import check_returns
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.backbone import tune
 from vla_rl.config import RunConfig
+from vla_rl.data.normalise import normalise
 from vla_rl.envs import EnvSpec, Past, lanes
 from vla_rl.envs.given import GivenEnvs, given_spec
 from vla_rl.envs.vector import VectorEnvs, spare_cores
@@ -194,7 +195,7 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     spec = taken or build.env_spec(run, held=True)
     learner = build.learner(run, folder)
     shown = build.demonstrations(run, spec)
-    policy = learner.prepare(build.start_policy(run, spec, shown, begun))
+    policy = learner.prepare(build.start_policy(run, spec, begun))
     warn_of_blindness(policy)
     seen = feature_cache.any_observation(policy, spec.observation, run.train.num_envs)
     chosen = run if begun is None else begun.as_chosen(run, learner.device.type)
@@ -217,6 +218,8 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
         book=book,
     )
     demos = build.demo_replay(run, spec, policy, shown, cache.cached, book)
+    if begun is None and run.train.checkpoint is None:
+        normalise(policy, demos)
     check_returns(run, spec, demos)
     resets = ResetCredit.of(run, build.env_factories(run, spec).values(), policy)
     if resets and given:

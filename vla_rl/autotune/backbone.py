@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from vla_rl.autotune.timing import median_seconds
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.policy import Policy
+from vla_rl.models.recompute import repeated_layers
 
 SMALL = 20_000_000
 """Parameters: a smaller backbone waits for its many calls, not for its arithmetic, and is left as it is."""
@@ -54,19 +54,13 @@ def compile_blocks(backbone: Backbone) -> None:
 
     All layers of a kind share one compiled one, so that it takes seconds, not the minute of a whole model.
     """
-    for block in _blocks(backbone):
+    for block in repeated_layers(backbone.model):
         block.compile()
 
 
 def is_compiled(backbone: Backbone) -> bool:
     """Whether `compile_blocks` holds."""
-    return any(block._compiled_call_impl is not None for block in _blocks(backbone))
-
-
-def _blocks(backbone: Backbone) -> list[nn.Module]:
-    """The members of every list of layers in the model."""
-    lists = [module for module in backbone.model.model.modules() if isinstance(module, nn.ModuleList)]
-    return [block for each in lists for block in each]
+    return any(block._compiled_call_impl is not None for block in repeated_layers(backbone.model))
 
 
 def _try_half(policy: Policy, seen: Mapping[str, Any]) -> str:
@@ -104,7 +98,7 @@ def _try_compiling(policy: Policy, seen: Mapping[str, Any]) -> str:
 
 
 def _undo_compiling(backbone: Backbone) -> None:
-    for block in _blocks(backbone):
+    for block in repeated_layers(backbone.model):
         block._compiled_call_impl = None
 
 

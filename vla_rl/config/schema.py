@@ -221,6 +221,12 @@ class RunConfig(Part):
 
     seed: seed of everything random, with a separate stream in every process; any 32-bit number.
     mixed_precision: the precision of training, for acting as well as learning; a policy's pointers and head stay exact.
+    micro_batch_size: rows that the backbone reads at a time, at most; null: all rows of a batch. The batch and its
+    gradient stay the same; smaller parts take less memory, and more time.
+    gradient_checkpointing: if the backbone trains, whether its layers are computed once more for the gradient, instead
+    of being kept: the same gradient in less memory, in about a third more time.
+    optimizer: of the policy, in both commands that train: AdamW, with states in float32 or in 8 bits; the latter needs
+    bitsandbytes, the extra `8bit`.
     plugins: modules (or packages) whose classes the config may name as `module:Class`. They are imported first, so
     environments and other components that they register are known.
     more_envs: further environments that the same policy learns to act in, besides `env`; see `envs`.
@@ -231,6 +237,9 @@ class RunConfig(Part):
     seed: Seed
     device: Literal["auto", "cpu", "cuda"]
     mixed_precision: Literal["no", "fp16", "bf16"]
+    micro_batch_size: PositiveInt | None
+    gradient_checkpointing: bool
+    optimizer: Literal["adamw", "adamw_8bit"]
     plugins: list[str]
     run_dir: UserPath | None
     resume: bool

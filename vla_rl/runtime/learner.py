@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError, FaultError, SetupError, nearest
 from vla_rl.runtime import tracking
 from vla_rl.runtime.memory import first_line, out_of_memory
+from vla_rl.runtime.optimizers import ADAMW, Parameters, check_optimizer, make_optimizer, take_step
 
 T = TypeVar("T")
 MAX_BAD_STEPS = 20
@@ -85,10 +86,13 @@ class Learner:
         seed: of the noise; the same in every process.
         tracker: one of accelerate's, by name, such as "tensorboard" or "wandb"; it writes into `folder` once `track`
             was called.
+        micro_batch_size: rows that policies read at a time, at most; None: all rows of a batch.
+        gradient_checkpointing: whether trunks that train compute their layers once more for the gradient.
+        optimizer: of policies, one of OPTIMIZERS; all else is learnt by AdamW.
 
     Raises:
         ConfigError: accelerate knows no such tracker.
-        SetupError: the tracker is not installed.
+        SetupError: the tracker, or what the optimiser needs, is not installed.
     """
 
     def __init__(
@@ -98,8 +102,12 @@ class Learner:
         seed: int = 0,
         tracker: str | None = None,
         folder: Path | None = None,
+        micro_batch_size: int | None = None,
+        gradient_checkpointing: bool = False,
+        optimizer: str = ADAMW,
     ) -> None:
         check_device(device)
+        check_optimizer(optimizer)
         if tracker is not None:
             _check_tracker(tracker)
         _forget_earlier_runs()
@@ -116,7 +124,7 @@ class Learner:
         self._bad_steps, self._skipped = (torch.zeros((), device=self.device) for _ in range(2))
         self._held: deque[tuple[Any, Any]] = deque()
         self._policies: list[Policy] = []
-        self._rows_at_once: int | None = None
+        self._rows_at_once, self._recomputes, self._optimizer = micro_batch_size, gradient_checkpointing, optimizer
 
     def track(self, step: int, settings: Mapping[str, Any] | None = None) -> None:
         """Begin to track a run that stands at `step`; TensorBoard forgets what it was told of later ones.
@@ -159,6 +167,8 @@ class Learner:
     def prepare(self, policy: Policy) -> Policy:
         """The policy on the device, in the learner's precision and without dropout: as it acts and learns."""
         policy.mixed_precision = self.dtype
+        policy.read_at_once(self._rows_at_once)
+        policy.recompute_layers(self._recomputes)
         if policy not in self._policies:
             self._policies.append(policy)
         return policy.to(self.device).eval()
@@ -167,12 +177,10 @@ class Learner:
         """The context in which networks other than the policy are computed, which sees to itself, and losses."""
         return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
-    def optimizer(
-        self, parameters: Iterable[torch.nn.Parameter] | list[dict[str, Any]], lr: float, weight_decay: float = 0.0
-    ) -> Any:
-        """AdamW over `parameters`, or groups of them that tell rates of their own, one fused kernel a step."""
-        adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
-        return self.accelerator.prepare_optimizer(adam)
+    def optimizer(self, parameters: Parameters, lr: float, weight_decay: float = 0.0, of_policy: bool = False) -> Any:
+        """AdamW over `parameters`, or groups of them; `of_policy`: as the run asks it for a policy's."""
+        name = self._optimizer if of_policy else ADAMW
+        return self.accelerator.prepare_optimizer(make_optimizer(name, parameters, lr, weight_decay))
 
     def step(self, loss: Tensor, optimizer: Any, clip: float) -> Tensor:
         """One optimiser step; returns the gradient's norm before clipping.
@@ -190,10 +198,12 @@ class Learner:
         self.accelerator.unscale_gradients(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
         bad = (~torch.isfinite(norm)).float()
-        fused = optimizer.optimizer
-        fused.found_inf = bad  # where the kernel looks, on the device, whether to do anything
         # Accelerate's own step searches the disk for a package, twice: 0.6 ms, an eighth of an update of the critic.
-        (fused if self.accelerator.scaler is None else optimizer).step()
+        if self.accelerator.scaler is None:
+            take_step(optimizer.optimizer, bad)
+        else:
+            optimizer.optimizer.found_inf = bad
+            optimizer.step()
         self._count(bad, loss)
         return norm
 
@@ -237,7 +247,8 @@ class Learner:
             raise FaultError(
                 f"memory does not suffice for an update, with {now} rows read at a time on {self.device} ({said}); "
                 "give smaller batches (algorithm.batch_size, algorithm.actor_batch_size, sft.batch_size), smaller "
-                "pictures, policy.train=head or mixed_precision=bf16"
+                "pictures, gradient_checkpointing=true, policy.train=head or mixed_precision=bf16; `vla-rl plan` tells "
+                "what fits"
             )
         clear_device_cache(garbage_collection=True)
         self._rows_at_once = now // 2

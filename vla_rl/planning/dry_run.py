@@ -1,0 +1,116 @@
+"""Work on tensors that have shapes and no memory, and a ledger of the bytes that they would take.
+
+What a run computes is computed here by the same code, on fake tensors of torch. Whole numbers and truth values stay
+real, so that code may look at them: at the ids of a text, or the sizes of pictures.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+CPU = torch.device("cpu")
+
+
+class Ledger(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made while it is active, as long as something refers to them.
+
+    Attributes:
+        now, peak: bytes, in all and at most.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self.now = self.peak = 0
+        self._known: dict[int, Any] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        named = kwargs or {}
+        given = [each for each in tree_leaves((args, named)) if isinstance(each, torch.Tensor)]
+        unknown = any(isinstance(each, FakeTensor) or each.is_floating_point() for each in given)
+        if unknown and func is torch.ops.aten._local_scalar_dense.default:
+            return given[0].dtype == torch.bool or 1
+        if unknown and func is torch.ops.aten.index.Tensor:
+            args = args[0], _places(args[1])
+        if unknown or not given:
+            found = func(*args, **named)
+            unknown |= any(each.is_floating_point() for each in _tensors(found))
+        if not unknown:
+            with unset_fake_temporarily():
+                found = func(*args, **named)
+            found = tree_map_only(torch.Tensor, self._floats_faked, found)
+        for each in _tensors(found):
+            if isinstance(each, FakeTensor):
+                self.note(each)
+        return found
+
+    def _floats_faked(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.fake.from_tensor(tensor) if tensor.is_floating_point() else tensor
+
+    def note(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's memory, once."""
+        storage = tensor.untyped_storage()
+        place = storage._cdata
+        if place in self._known:
+            return
+        size = storage.nbytes()
+
+        def gone(_: Any) -> None:
+            del self._known[place]
+            self.now -= size
+
+        self._known[place] = weakref.ref(storage, gone)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+
+@contextmanager
+def dry_run() -> Iterator[Ledger]:
+    """What is done meanwhile is done on tensors without memory; their bytes are in the ledger."""
+    ledger = Ledger()
+    with ledger.fake, ledger:
+        yield ledger
+
+
+def without_memory(module: nn.Module, fake: FakeTensorMode) -> None:
+    """Have a module that was made on torch's device "meta" take part in a dry run, as if it lay on the CPU."""
+    made: dict[int, torch.Tensor] = {}
+
+    def fakes(tensor: torch.Tensor) -> torch.Tensor:
+        return fake.fake_tensor_converter.from_meta_and_device(fake, tensor, CPU)
+
+    for each in module.modules():
+        for name, parameter in each._parameters.items():
+            if parameter is not None and parameter.is_meta:
+                if id(parameter) not in made:
+                    made[id(parameter)] = nn.Parameter(fakes(parameter.data), parameter.requires_grad)
+                each._parameters[name] = made[id(parameter)]
+        for name, buffer in each._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                each._buffers[name] = fakes(buffer)
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    return [each for each in tree_leaves(values) if isinstance(each, torch.Tensor)]
+
+
+def _places(indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
+    """The same, where truth values are known: as the places where they hold, of which there is a known number."""
+    found: list[torch.Tensor | None] = []
+    for index in indices:
+        known = index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor)
+        if known:
+            with unset_fake_temporarily():
+                found += index.nonzero(as_tuple=True)
+        else:
+            found.append(index)
+    return found

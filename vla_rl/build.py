@@ -192,40 +192,36 @@ def replay(
         limits = {"ram_bytes": run.replay.ram_bytes, "disk_bytes": run.replay.disk_bytes, "folder": folder}
     try:
         with taking_memory(f"replay: a capacity of {capacity} rows"):
-            return _replay(run, spec, policy, capacity, lanes, limits, cached, book)
+            return ReplayBuffer(
+                **replay_rows(run, spec, policy, capacity, lanes, cached),
+                digest=policy.digest() if cached else "",
+                gamma=discount(run),
+                truncation=run.algorithm.needs.truncation,
+                listeners=listeners(run, book),
+                n_step=run.algorithm.needs.n_step or run.replay.n_step,
+                stack=run.replay.stack,
+                allocate=host_memory(policy.device),
+                **limits,
+            )
     except ValueError as error:
         raise ConfigError(f"replay: {error}") from error
 
 
-def _replay(
-    run: RunConfig,
-    spec: EnvSpec,
-    policy: Policy,
-    capacity: int,
-    lanes: int,
-    limits: dict[str, Any],
-    cached: bool,
-    book: CreditBook | None,
-) -> ReplayBuffer:
-    return ReplayBuffer(
-        capacity=capacity,
-        images=spec.observation.images,
-        state_dim=spec.observation.state,
-        slots=len(spec.tokens.slots),
-        choices=max(slot.choices for slot in spec.tokens.slots),
-        features=policy.cached_features() if cached else {},
-        digest=policy.digest() if cached else "",
-        lanes=lanes,
-        gamma=discount(run),
-        truncation=run.algorithm.needs.truncation,
-        signals=signals(run),
-        listeners=listeners(run, book),
-        n_step=run.algorithm.needs.n_step or run.replay.n_step,
-        stack=run.replay.stack,
-        allocate=host_memory(policy.device),
-        remembered=policy.remembered_shape,
-        **limits,
-    )
+def replay_rows(
+    run: RunConfig, spec: EnvSpec, policy: Policy, capacity: int, lanes: int, cached: bool
+) -> dict[str, Any]:
+    """How many rows a replay has, and what they hold: of what `ReplayBuffer` is given, all that decides its size."""
+    return {
+        "capacity": capacity,
+        "images": spec.observation.images,
+        "state_dim": spec.observation.state,
+        "slots": len(spec.tokens.slots),
+        "choices": max(slot.choices for slot in spec.tokens.slots),
+        "features": policy.cached_features() if cached else {},
+        "lanes": lanes,
+        "signals": signals(run),
+        "remembered": policy.remembered_shape,
+    }
 
 
 def signals(run: RunConfig) -> tuple[Signal, ...]:

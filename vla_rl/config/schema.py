@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,10 +50,12 @@ class PolicyConfig(Part):
     precision: Literal["auto", "float32", "bfloat16"]
     compile: Literal["auto", "always", "never"]
 
-    def settings(self, plugins: Sequence[str] = (), stack: int = 1) -> PolicySettings:
-        """What `Policy.build` wants. Raises ConfigError."""
+    def settings(
+        self, plugins: Sequence[str] = (), stack: int = 1, wrap: Callable[[Any], Any] = lambda backbone: backbone
+    ) -> PolicySettings:
+        """What `Policy.build` wants; `wrap` gives what stands for the backbone's settings. Raises ConfigError."""
         return PolicySettings(
-            backbone=registry.build("backbones", self.backbone, plugins, "policy.backbone"),
+            backbone=wrap(registry.build("backbones", self.backbone, plugins, "policy.backbone")),
             head=registry.validated(HeadSettings, self.head, "policy.head"),
             train=self.train,
             lora=registry.validated(LoraSettings, self.lora, "policy.lora"),

@@ -24,10 +24,12 @@ def repeated_layers(model: nn.Module) -> list[nn.Module]:
 def recompute_layers(model: nn.Module, recompute: bool) -> None:
     """Whether each of the repeated layers keeps only its input for the gradient, and computes the rest once more."""
     for layer in repeated_layers(model):
+        own = vars(layer)
         # On the instance, so that the hooks of a module, and what shards it, stay outside.
-        vars(layer).pop("forward", None)
         if recompute:
-            vars(layer)["forward"] = _Recomputed(layer)
+            own["forward"] = _Recomputed(layer)
+        elif isinstance(own.get("forward"), _Recomputed):
+            del own["forward"]
 
 
 @dataclass(frozen=True, eq=False)

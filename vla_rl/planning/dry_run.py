@@ -6,10 +6,12 @@ real, so that code may look at them: at the ids of a text, or the sizes of pictu
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -18,6 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 CPU = torch.device("cpu")
+_ASKED = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+"""What asks for a value that nobody knows: it is told 1, or yes."""
+_AT = torch.ops.aten.index.Tensor
 
 
 class Ledger(TorchDispatchMode):
@@ -37,9 +42,9 @@ class Ledger(TorchDispatchMode):
         named = kwargs or {}
         given = [each for each in tree_leaves((args, named)) if isinstance(each, torch.Tensor)]
         unknown = any(isinstance(each, FakeTensor) or each.is_floating_point() for each in given)
-        if unknown and func is torch.ops.aten._local_scalar_dense.default:
+        if unknown and func in _ASKED:
             return given[0].dtype == torch.bool or 1
-        if unknown and func is torch.ops.aten.index.Tensor:
+        if unknown and func is _AT:
             args = args[0], _places(args[1])
         if unknown or not given:
             found = func(*args, **named)
@@ -55,6 +60,14 @@ class Ledger(TorchDispatchMode):
 
     def _floats_faked(self, tensor: torch.Tensor) -> torch.Tensor:
         return self.fake.from_tensor(tensor) if tensor.is_floating_point() else tensor
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """A tensor that nobody has counted yet, as if it lay on the CPU."""
+        return self.faked(torch.empty(shape, dtype=dtype, device="meta"))
+
+    def faked(self, tensor: torch.Tensor) -> torch.Tensor:
+        """One of torch's device "meta" as if it lay on the CPU."""
+        return self.fake.fake_tensor_converter.from_meta_and_device(self.fake, tensor, CPU)
 
     def note(self, tensor: torch.Tensor) -> None:
         """Count a tensor's memory, once."""
@@ -77,26 +90,25 @@ class Ledger(TorchDispatchMode):
 def dry_run() -> Iterator[Ledger]:
     """What is done meanwhile is done on tensors without memory; their bytes are in the ledger."""
     ledger = Ledger()
-    with ledger.fake, ledger:
+    # All is on the one device that there is; and a fake parameter cannot be moved.
+    still = patch.object(nn.Module, "to", lambda module, *_, **__: module)
+    with ledger.fake, ledger, still, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         yield ledger
 
 
-def without_memory(module: nn.Module, fake: FakeTensorMode) -> None:
+def without_memory(module: nn.Module, ledger: Ledger) -> None:
     """Have a module that was made on torch's device "meta" take part in a dry run, as if it lay on the CPU."""
-    made: dict[int, torch.Tensor] = {}
-
-    def fakes(tensor: torch.Tensor) -> torch.Tensor:
-        return fake.fake_tensor_converter.from_meta_and_device(fake, tensor, CPU)
-
+    made: dict[int, nn.Parameter] = {}
     for each in module.modules():
         for name, parameter in each._parameters.items():
             if parameter is not None and parameter.is_meta:
                 if id(parameter) not in made:
-                    made[id(parameter)] = nn.Parameter(fakes(parameter.data), parameter.requires_grad)
+                    made[id(parameter)] = nn.Parameter(ledger.faked(parameter.data), parameter.requires_grad)
                 each._parameters[name] = made[id(parameter)]
         for name, buffer in each._buffers.items():
             if buffer is not None and buffer.is_meta:
-                each._buffers[name] = fakes(buffer)
+                each._buffers[name] = ledger.faked(buffer)
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
@@ -104,13 +116,13 @@ def _tensors(values: Any) -> list[torch.Tensor]:
 
 
 def _places(indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
-    """The same, where truth values are known: as the places where they hold, of which there is a known number."""
+    """The same, truth values as the places where they hold: of which there are so many, or all where nobody knows."""
     found: list[torch.Tensor | None] = []
     for index in indices:
-        known = index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor)
-        if known:
-            with unset_fake_temporarily():
-                found += index.nonzero(as_tuple=True)
-        else:
+        if index is None or index.dtype != torch.bool:
             found.append(index)
+            continue
+        with unset_fake_temporarily():
+            known = torch.ones(index.shape, dtype=torch.bool) if isinstance(index, FakeTensor) else index
+            found += known.nonzero(as_tuple=True)
     return found

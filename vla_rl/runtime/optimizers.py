@@ -13,6 +13,8 @@ from vla_rl.registry import SetupError
 
 ADAMW, ADAMW_8BIT = "adamw", "adamw_8bit"
 OPTIMIZERS = (ADAMW, ADAMW_8BIT)
+_LEAST, _BLOCK = 4096, 256
+"""Entries of a parameter whose states bitsandbytes keeps in 8 bits, and of a block, which has a scale of its own."""
 
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 """Of an optimiser: parameters, or groups of them that tell rates of their own."""
@@ -36,6 +38,13 @@ def make_optimizer(name: str, parameters: Parameters, lr: float, weight_decay: f
         return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
     assert name == ADAMW_8BIT, name
     return _bitsandbytes().optim.AdamW8bit(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def state_bytes(name: str, entries: int) -> int:
+    """What an optimiser keeps of a parameter of so many entries."""
+    if name == ADAMW or entries < _LEAST:
+        return 8 * entries
+    return 2 * entries + 8 * -(-entries // _BLOCK)
 
 
 def take_step(optimizer: Any, bad: Tensor) -> None:

@@ -19,7 +19,8 @@ from vla_rl.planning.learning import DryRun, Learning
 from vla_rl.planning.rows import instruction
 from vla_rl.sft import sft
 
-WITHIN = 0.15
+WITHIN, SMALL = 0.15, 2**18
+"""How far off a plan may be, as a share, and in bytes: of what is small, blocks that the allocator rounds up are much."""
 TOKENS = "policy.head.reads=[pointers,tokens]"
 TINY = ("policy=tiny", "policy.backbone={type: tiny}")
 SIZES = "plugins=[vla_rl.models.sizes]"
@@ -43,7 +44,7 @@ def assert_close(plan: Learning, real: Learning) -> None:
     assert plan.weights == pytest.approx(real.weights, rel=1e-3)
     assert plan.gradients == real.gradients
     for name in ("optimizer", "activations", "total"):
-        assert getattr(plan, name) == pytest.approx(getattr(real, name), rel=WITHIN), name
+        assert getattr(plan, name) == pytest.approx(getattr(real, name), rel=WITHIN, abs=SMALL), name
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_what_does_not_fit_is_made_to_fit_by_the_advice(
     line: list[str], capsys: pytest.CaptureFixture[str], loads_nothing: None
 ) -> None:
     overrides = [*line, *TINY, "policy.train=lora"]
-    run, plan = planned(overrides)
+    _, plan = planned(overrides)
     states = plan.weights + plan.optimizer + plan.gradients
     gpu = (CUDA + states + 0.4 * plan.activations) / GIB
 

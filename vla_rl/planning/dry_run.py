@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
@@ -54,8 +55,7 @@ class Ledger(TorchDispatchMode):
                 found = func(*args, **named)
             found = tree_map_only(torch.Tensor, self._floats_faked, found)
         for each in _tensors(found):
-            if isinstance(each, FakeTensor):
-                self.note(each)
+            self.note(each)
         return found
 
     def _floats_faked(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -92,7 +92,8 @@ def dry_run() -> Iterator[Ledger]:
     ledger = Ledger()
     # All is on the one device that there is; and a fake parameter cannot be moved.
     still = patch.object(nn.Module, "to", lambda module, *_, **__: module)
-    with ledger.fake, ledger, still, warnings.catch_warnings():
+    arrays = patch.object(FakeTensor, "numpy", _zeros, create=True)
+    with ledger.fake, ledger, still, arrays, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         yield ledger
 
@@ -109,6 +110,11 @@ def without_memory(module: nn.Module, ledger: Ledger) -> None:
         for name, buffer in each._buffers.items():
             if buffer is not None and buffer.is_meta:
                 each._buffers[name] = ledger.faked(buffer)
+
+
+def _zeros(tensor: torch.Tensor) -> np.ndarray:
+    """What an array of a tensor holds whose values nobody knows: such as the first token of each slot."""
+    return np.zeros(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:

@@ -19,8 +19,8 @@ from vla_rl.planning.learning import DryRun, Learning
 from vla_rl.planning.rows import instruction
 from vla_rl.sft import sft
 
-WITHIN, SMALL = 0.15, 2**18
-"""How far off a plan may be, as a share, and in bytes: of what is small, blocks that the allocator rounds up are much."""
+WITHIN, SMALL = 0.15, 2**19
+"""How far off a plan may be, as a share, and in bytes: what kernels use inside is much of what is small."""
 TOKENS = "policy.head.reads=[pointers,tokens]"
 TINY = ("policy=tiny", "policy.backbone={type: tiny}")
 SIZES = "plugins=[vla_rl.models.sizes]"

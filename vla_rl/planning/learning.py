@@ -54,8 +54,8 @@ class DryLearner(Learner):
     def __init__(self, run: RunConfig) -> None:
         # Half precision of either kind takes as much, and a CPU has no fp16.
         precision = "no" if run.mixed_precision == "no" else "bf16"
-        limits = {"micro_batch_size": run.micro_batch_size, "gradient_checkpointing": run.gradient_checkpointing}
-        super().__init__("cpu", precision, **limits)
+        parts, again = run.micro_batch_size, run.gradient_checkpointing
+        super().__init__("cpu", precision, micro_batch_size=parts, gradient_checkpointing=again)
         self._kind, self.kept, self.learnt = run.optimizer, 0, list[nn.Parameter]()
 
     def optimizer(self, parameters: Any, lr: float, weight_decay: float = 0.0, of_policy: bool = False) -> Any:

@@ -42,24 +42,12 @@ COMMANDS = {
 """Each command of a run: the function that carries it out, given the RunConfig, what it does, and an example."""
 
 GROUPS = (
-    "envs",
-    "sensors",
-    "controls",
-    "experts",
-    "tools",
-    "action_spaces",
-    "backbones",
-    "goals",
-    "listeners",
-    "rehearsals",
-    "algorithms",
-    "costs",
-    "credits",
-    "adaptations",
-)
+    "envs", "sensors", "controls", "experts", "tools", "action_spaces", "backbones", "goals", "listeners", "rehearsals",
+    "algorithms", "costs", "credits", "adaptations",
+)  # fmt: skip
 DEBUG = "VLA_RL_TRACEBACK"
 """Set this environment variable (or give --traceback) to see where an error came from."""
-AUDIT_FAILED = DOES_NOT_FIT = 1
+AUDIT_FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -178,7 +166,7 @@ def parser() -> argparse.ArgumentParser:
     _add_overrides(planning, "KEY=VALUE", "settings, as for train")
     planning.add_argument("--gpu", type=float, metavar="GIB", help="plan for a GPU of so much memory; default: as here")
     planning.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    planning.set_defaults(run=_plan, command="plan")
+    planning.set_defaults(run=_handed_to("vla_rl.planning.command:command"))
     play = add(
         "play",
         "control an environment yourself, in a window or by text commands, and record demonstrations",
@@ -321,14 +309,6 @@ def _add_address(command: argparse.ArgumentParser, port: int) -> None:
     here = "the address to listen on; default: 127.0.0.1, only this machine"
     command.add_argument("--host", default="127.0.0.1", help=here)
     command.add_argument("--port", type=int, default=port, help=f"the port; default: {port}; 0 picks a free one")
-
-
-def _plan(options: argparse.Namespace) -> int:
-    from vla_rl import config
-
-    run = config.load(options.overrides, config_dir=options.config_dir, command="train")
-    fits = _function("vla_rl.planning.command:plan")(run, options.gpu, as_json=options.json)
-    return 0 if fits else DOES_NOT_FIT
 
 
 def _play(options: argparse.Namespace) -> None:

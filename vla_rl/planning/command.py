@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from vla_rl import build, registry
+from vla_rl import build, config, registry
 from vla_rl.autotune.feature_cache import memory_for, row_bytes
 from vla_rl.config import RunConfig
 from vla_rl.envs import EnvSpec
@@ -25,6 +26,7 @@ from vla_rl.planning.rows import instruction
 from vla_rl.registry import ConfigError
 from vla_rl.replay.budget import planned
 
+DOES_NOT_FIT = 1
 GIB = 2**30
 CUDA = GIB
 """About what CUDA takes for itself on a GPU: its context, its libraries, and gaps between blocks."""
@@ -76,6 +78,12 @@ class Plan:
             "the disk": (self.replay["disk_bytes"] or 0, self.disk),
         }
         return {name: pair for name, pair in wanted.items() if pair[0] > pair[1]}
+
+
+def command(options: argparse.Namespace) -> int:
+    """`vla-rl plan`; returns the exit code: 0 where the run fits, or 1."""
+    run = config.load(options.overrides, config_dir=options.config_dir, command="train")
+    return 0 if plan(run, options.gpu, as_json=options.json) else DOES_NOT_FIT
 
 
 def plan(run: RunConfig, gpu: float | None = None, as_json: bool = False) -> bool:

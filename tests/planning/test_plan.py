@@ -19,8 +19,9 @@ from vla_rl.planning.learning import DryRun, Learning
 from vla_rl.planning.rows import instruction
 from vla_rl.sft import sft
 
-WITHIN, SMALL = 0.15, 2**19
-"""How far off a plan may be, as a share, and in bytes: what kernels use inside is much of what is small."""
+WITHIN, APART, SMALL = 0.15, 0.25, 2**19
+"""How far off a plan may be in all, as a share; and activations alone, as a share or in bytes: what kernels use inside
+is not planned, and is much of what is small."""
 TOKENS = "policy.head.reads=[pointers,tokens]"
 TINY = ("policy=tiny", "policy.backbone={type: tiny}")
 SIZES = "plugins=[vla_rl.models.sizes]"
@@ -43,8 +44,9 @@ def planned(overrides: list[str], cached: bool = False) -> tuple[config.RunConfi
 def assert_close(plan: Learning, real: Learning) -> None:
     assert plan.weights == pytest.approx(real.weights, rel=1e-3)
     assert plan.gradients == real.gradients
-    for name in ("optimizer", "activations", "total"):
-        assert getattr(plan, name) == pytest.approx(getattr(real, name), rel=WITHIN, abs=SMALL), name
+    assert plan.optimizer == pytest.approx(real.optimizer, rel=WITHIN)
+    assert plan.activations == pytest.approx(real.activations, rel=APART, abs=SMALL)
+    assert plan.total == pytest.approx(real.total, rel=WITHIN)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def _peak(work: Callable[[], Any], device: torch.device) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as traced:
         work()
     now = peak = 0
-    for event in traced.profiler.kineto_results.events():  # type: ignore[union-attr]
+    for event in traced.profiler.kineto_results.events():
         if event.name() == "[memory]":
             now += event.nbytes()
             peak = max(peak, now)

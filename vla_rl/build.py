@@ -27,10 +27,10 @@ from vla_rl.replay import EpisodeListener, Hindsight, Own, Priority, ReplayBuffe
 from vla_rl.rewards.credit import CreditBook
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.begun import Begun
+from vla_rl.runtime.hardware import host_memory
 from vla_rl.runtime.heeded import heed
-from vla_rl.runtime.learner import Learner, host_memory
+from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.memory import taking_memory
-from vla_rl.runtime.reference import reference_policy
 from vla_rl.specs import SIGNALS, PictureSource, Signal
 
 
@@ -127,16 +127,9 @@ def settings(run: RunConfig) -> dict[str, Any]:
 def learner(run: RunConfig, folder: Path | None = None) -> Learner:
     """Device, precision and processes; with the folder of a run, its tracker too."""
     tracker = run.tracker if folder else None
-    return Learner(
-        run.device,
-        run.mixed_precision,
-        run.seed,
-        tracker=tracker,
-        folder=folder,
-        micro_batch_size=run.micro_batch_size,
-        gradient_checkpointing=run.gradient_checkpointing,
-        optimizer=run.optimizer,
-    )
+    how = {"sharding": run.sharding, "tf32": run.tf32, "cuda_graphs": run.cuda_graphs}
+    how |= {name: getattr(run, name) for name in ("micro_batch_size", "gradient_checkpointing", "optimizer")}
+    return Learner(run.device, run.mixed_precision, run.seed, tracker=tracker, folder=folder, **how)
 
 
 def fresh_policy(run: RunConfig, spec: EnvSpec) -> Policy:
@@ -315,13 +308,12 @@ def held_frames(run: RunConfig, spec: EnvSpec, policy: Policy) -> HeldFrames | N
     return HeldFrames(demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk), policy)
 
 
-def algorithm_parts(run: RunConfig, spec: EnvSpec, policy: Policy, begun: Begun | None) -> dict[str, Any]:
-    """What an algorithm is built with beside policy and learner: its reference, None unless it needs one, and, where
-    the run asks for them, a rehearsal, held frames and which kinds of commands are calls."""
-    reference = reference_policy(policy, run, begun) if run.algorithm.needs.reference else None
+def algorithm_parts(run: RunConfig, spec: EnvSpec, policy: Policy) -> dict[str, Any]:
+    """What an algorithm is built with, beside policy, learner and reference, where the run asks for it: a rehearsal,
+    held frames and which kinds of commands are calls."""
     held, kinds = held_frames(run, spec, policy), call_kinds(run, spec)
     asked = {"rehearsal": rehearsal(run, policy), "held": held, "calls": kinds}
-    return {"reference": reference} | {name: part for name, part in asked.items() if part is not None}
+    return {name: part for name, part in asked.items() if part is not None}
 
 
 def grounding(policy: Policy) -> Callable[[dict[str, Any]], dict[str, np.ndarray]]:

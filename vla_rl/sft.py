@@ -58,7 +58,8 @@ def sft(run: RunConfig | str, *overrides: str) -> Path:
     with Stop() as stop, stop.held():
         with Log(folder, learner.accelerator, run.sft.steps, "supervised start", learner.rank == 0) as log:
             done = imitate(policy, demos, learner, run, log, stop)
-        last = checkpoint.save(folder, done, {"pretrained_model": policy.save_pretrained})
+        weights = learner.weights(policy)
+        last = checkpoint.save(folder, done, {"pretrained_model": lambda part: policy.save_pretrained(part, weights)})
         learner.close()
     if done < run.sft.steps:
         stop.end(f"at step {done} of {run.sft.steps} of the supervised start; {last} is the policy as it is by then")

@@ -13,11 +13,12 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from vla_rl import build
+from vla_rl.algorithms.acting import Explorer
 from vla_rl.algorithms.algorithm import ActsByScorer, Adapts, Algorithm, Decision, Listens
 from vla_rl.algorithms.needs import Needs
 from vla_rl.algorithms.value_range import check_returns
 from vla_rl.autotune import feature_cache
-from vla_rl.autotune.backbone import tune
+from vla_rl.autotune.alike import choose_alike, tune_alike
 from vla_rl.config import RunConfig
 from vla_rl.data.normalise import normalise
 from vla_rl.envs import EnvSpec, Past, lanes
@@ -42,6 +43,7 @@ from vla_rl.runtime.lane_seeds import lane_seeds
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.logger import Log
 from vla_rl.runtime.memory import taking_memory
+from vla_rl.runtime.reference import reference_policy
 from vla_rl.runtime.schedule import Schedule
 from vla_rl.runtime.signals import Interrupted, Stop
 from vla_rl.specs import VALIDATION_SEEDS
@@ -163,7 +165,7 @@ class TrainState:
     def followed_up(self, made: int) -> None:
         """What is due after so many decisions of finding out what calls of tools are worth, where the run asks."""
         if self.follow_up is not None and self.progress.step >= self.run.train.learning_starts:
-            with self.log.timed("follow"):
+            with self.log.timed("follow"), self.learner.at_own_pace():
                 self.log.update(self.follow_up(made))
 
     def learn(self, batch: Batch) -> dict[str, torch.Tensor]:
@@ -195,17 +197,17 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     spec = taken or build.env_spec(run, held=True)
     learner = build.learner(run, folder)
     shown = build.demonstrations(run, spec)
-    policy = learner.prepare(build.start_policy(run, spec, begun))
-    warn_of_blindness(policy)
-    seen = feature_cache.any_observation(policy, spec.observation, run.train.num_envs)
+    policy = build.start_policy(run, spec, begun)
+    reference = reference_policy(policy, run, begun)  # of what is whole still
     chosen = run if begun is None else begun.as_chosen(run, learner.device.type)
-    backbone = tune(policy, chosen.policy.precision, chosen.policy.compile, seen)
-    if run.algorithm.needs.reference and run.train.checkpoint is None:
-        raise ConfigError("algorithm.kl_weight, kl_budget, held_budget: need train.checkpoint, to stay close to it")
-    parts = build.algorithm_parts(run, spec, policy, begun)
+    backbone = tune_alike(learner, policy, chosen, spec.observation)
+    warn_of_blindness(policy)
+    parts = build.algorithm_parts(run, spec, policy)
     with taking_memory("algorithm"):
-        algorithm = run.algorithm.build(policy=policy, learner=learner, **parts)
-    cache = feature_cache.choose(chosen, spec.observation, policy)
+        algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference, **parts)
+    cache = choose_alike(learner, chosen, spec.observation, policy)
+    if isinstance(explorer := getattr(algorithm, "explorer", None), Explorer):
+        explorer.keeps_features = cache.cached
     book = build.credit_book(run)
     replay = build.replay(
         run,
@@ -346,7 +348,8 @@ def check_critic(state: TrainState) -> dict[str, float]:
 def renew(state: TrainState) -> dict[str, float]:
     """Have critics see as the actor does by now; how many seconds that took. Nothing may be under way."""
     begun = time.monotonic()
-    state.policy.renew()
+    with state.learner.alike():  # adapters begin anew at random
+        state.policy.renew()
     encode_anew(state)
     return {"time/renew": time.monotonic() - begun}
 
@@ -354,8 +357,9 @@ def renew(state: TrainState) -> dict[str, float]:
 def encode_anew(state: TrainState) -> None:
     """Make the features that replay and demonstrations cache of what `policy.ground` sees, unless they are that."""
     ground, digest = build.grounding(state.policy), state.policy.digest()
-    for buffer in (state.replay, state.demos):
-        buffer.renew(ground, digest)
+    with state.learner.at_own_pace():
+        for buffer in (state.replay, state.demos):
+            buffer.renew(ground, digest)
 
 
 def together(state: TrainState, work: Callable[[], T]) -> T:
@@ -366,7 +370,8 @@ def together(state: TrainState, work: Callable[[], T]) -> T:
     """
     result: T | None = None
     try:
-        result = work()
+        with state.learner.at_own_pace():
+            result = work()
     except Exception as error:
         state.failure = error
     if not state.learner.agree(state.failure is None):

@@ -165,7 +165,7 @@ def test_the_best_of_a_batch_and_demonstrations_count_as_good(random_backbone: P
     batch.rest = np.array([0, 0, 0, 0, 0, 0, 0, 0.5], np.float32)  # the last was cut short
     batch.demo = np.arange(8) == 4
     rows = LearnerBatch.of(batch, algorithm.policy, algorithm.learner.device)
-    algorithm.next_value = lambda grounded, observation: torch.zeros(len(grounded))  # type: ignore[method-assign]
+    algorithm.next_value = lambda rows: torch.zeros(len(rows.next_grounded))  # type: ignore[method-assign]
     _, good = algorithm.advantage(rows)
     assert good.tolist() == [0, 1, 0, 1, 1, 0, 0, 0]
 

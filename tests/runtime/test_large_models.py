@@ -22,7 +22,7 @@ from vla_rl.config.policy import HeadSettings, LoraSettings, PolicySettings
 from vla_rl.data.record import record
 from vla_rl.models.adapters import share_frozen
 from vla_rl.models.policy import Policy
-from vla_rl.models.recompute import repeated_layers
+from vla_rl.models.recompute import outer_layers
 from vla_rl.models.samples import SAMPLES, Sample
 from vla_rl.models.trunk import Trunk
 from vla_rl.registry import SetupError
@@ -107,7 +107,7 @@ def test_layers_are_computed_once_more_and_not_kept_in_every_family(family: str,
     policy = algorithm_of(train, family).policy
     assert not policy.trunk.training  # which is why transformers' own switch does nothing
     backbone = policy.trunk.backbone
-    layer = repeated_layers(backbone.model.get_submodule(f"model.{backbone.language}"))[0]
+    layer = outer_layers(backbone.model.get_submodule(f"model.{backbone.language}"))[0]
     inside = next(each for each in layer.modules() if "Norm" in type(each).__name__)
     calls: list[int] = []
     inside.register_forward_hook(lambda *_: calls.append(1))
@@ -129,11 +129,11 @@ def test_layers_are_computed_once_more_and_not_kept_in_every_family(family: str,
 def test_a_copy_computes_its_own_layers_once_more() -> None:
     policy = algorithm_of("lora", gradient_checkpointing=True).policy
     other = copy.deepcopy(policy)
-    for mine, its in zip(*(repeated_layers(each.trunk.backbone.model) for each in (policy, other)), strict=True):
+    for mine, its in zip(*(outer_layers(each.trunk.backbone.model) for each in (policy, other)), strict=True):
         assert mine.forward.layer is mine  # type: ignore[union-attr]
         assert its.forward.layer is its  # type: ignore[union-attr]
     policy.recompute_layers(False)
-    assert not any("forward" in vars(each) for each in repeated_layers(policy.trunk.backbone.model))
+    assert not any("forward" in vars(each) for each in outer_layers(policy.trunk.backbone.model))
 
 
 def test_states_in_8_bits_learn_save_and_skip_bad_gradients(tmp_path: Path) -> None:

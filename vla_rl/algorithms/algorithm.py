@@ -17,7 +17,10 @@ from vla_rl.replay.batch import Batch
 @dataclass(frozen=True)
 class Decision:
     """What acting gives: tokens int64 [B, K], the frozen features for replay, by name the arrays [B, ...] of the
-    signals that the algorithm's needs declare, and what the next observation is to be remembered with, if anything."""
+    signals that the algorithm's needs declare, and what the next observation is to be remembered with, if anything.
+
+    Where replay keeps no features, they are those that the decision was taken from.
+    """
 
     tokens: np.ndarray
     features: dict[str, np.ndarray]

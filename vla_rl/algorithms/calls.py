@@ -73,6 +73,7 @@ class CallLearning:
         self._calls = torch.from_numpy(calls).to(learner.device)
         self._pairs = deque[Pair](maxlen=settings.keep)
         self.owed, self.followed = 0.0, 0
+        self._ready = False
 
     def add(self, pair: Pair) -> None:
         """Learn from this, too."""
@@ -92,7 +93,8 @@ class CallLearning:
 
         sigma: of a histogram's target, in units of value; errors weigh as much as in those.
         """
-        if not self._pairs:
+        self._ready = self._learner.agree(bool(self._pairs))  # all processes take a step, or none
+        if not self._ready:
             return {}
         grounded, tokens, paid, spent = self._drawn()
         readout = self.policy.readout(grounded)
@@ -129,7 +131,7 @@ class CallLearning:
             tokens = torch.stack([call[:, 0], others[rows, best]], 1)
             values = torch.stack([worth[:, 0], worth[rows, 1 + best]], 1)
         loss = self._preferred(logits, tokens, values)
-        if self._pairs:
+        if self._ready:
             found, tokens, paid, spent = self._drawn()
             loss = loss + self._preferred(self.policy.logits(found), tokens, self._worth(paid, spent, constraint))
         return self.settings.weight * loss

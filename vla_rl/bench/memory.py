@@ -15,6 +15,7 @@ from vla_rl import build
 from vla_rl.config import RunConfig
 from vla_rl.planning.learning import Learning
 from vla_rl.planning.rows import Rows, instruction, next_trains_all, seen_together
+from vla_rl.runtime.reference import reference_policy
 
 
 def measure_updates(run: RunConfig, cached: bool = False) -> Learning:
@@ -26,8 +27,10 @@ def measure_updates(run: RunConfig, cached: bool = False) -> Learning:
     allocator gives out during an update: by its profiler on a CPU, by its own count on CUDA.
     """
     spec, learner = build.env_spec(run), build.learner(run)
-    policy = learner.prepare(build.start_policy(run, spec, None))
-    algorithm = run.algorithm.build(policy=policy, learner=learner, **build.algorithm_parts(run, spec, policy, None))
+    policy = build.start_policy(run, spec, None)
+    reference = reference_policy(policy, run, None)
+    parts = build.algorithm_parts(run, spec, learner.prepare(policy)) | {"reference": reference}
+    algorithm = run.algorithm.build(policy=policy, learner=learner, **parts)
     rng, needs = np.random.default_rng(0), run.algorithm.needs
     rows = Rows(run, spec, instruction(run), lambda shape: rng.integers(0, 256, shape, np.uint8))
     batch = rows.batch(policy, needs.batch_size, needs.following is True, cached)
@@ -35,9 +38,9 @@ def measure_updates(run: RunConfig, cached: bool = False) -> Learning:
     algorithm.update(batch)  # makes the states of the optimisers
     next_trains_all(algorithm)
     gc.collect()
-    parts = [policy, *(each for each in vars(algorithm).values() if isinstance(each, nn.Module))]
-    parameters = [each for part in parts for each in part.parameters()]
-    weights = _bytes([*parameters, *(each for part in parts for each in part.buffers())])
+    modules = [policy, *(each for each in vars(algorithm).values() if isinstance(each, nn.Module))]
+    parameters = [each for part in modules for each in part.parameters()]
+    weights = _bytes([*parameters, *(each for part in modules for each in part.buffers())])
     gradients = _bytes([each.grad for each in parameters if each.grad is not None])
     optimizers = [each.optimizer for each in vars(algorithm).values() if hasattr(each, "param_groups")]
     states = [value for each in optimizers for state in each.state.values() for value in state.values()]

@@ -229,6 +229,9 @@ class RunConfig(Part):
     of being kept: the same gradient in less memory, in about a third more time.
     optimizer: of the policy, in both commands that train: AdamW, with states in float32 or in 8 bits; the latter needs
     bitsandbytes, the extra `8bit`.
+    sharding: of several processes, whether each keeps the whole backbone (null), or a share of its layers (fsdp).
+    tf32: whether float32 is computed with TF32 on CUDA. cuda_graphs: whether decisions and updates are recorded there
+    once and then replayed, where they can be; see docs/tutorials/gpus.md.
     plugins: modules (or packages) whose classes the config may name as `module:Class`. They are imported first, so
     environments and other components that they register are known.
     more_envs: further environments that the same policy learns to act in, besides `env`; see `envs`.
@@ -242,6 +245,9 @@ class RunConfig(Part):
     micro_batch_size: PositiveInt | None
     gradient_checkpointing: bool
     optimizer: Literal["adamw", "adamw_8bit"]
+    sharding: Literal["fsdp"] | None
+    tf32: bool
+    cuda_graphs: bool
     plugins: list[str]
     run_dir: UserPath | None
     resume: bool

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import transformers
 from einops import repeat
+from transformers.models.llama.modeling_llama import LlamaModel
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -73,9 +74,33 @@ def _idefics_step(config: Any) -> int:
 
 
 def _idefics_look(base: Any, pixels: torch.Tensor) -> Any:
-    # Not get_image_features: it drops images whose pixels are all 0 as padding.
-    seen = base.vision_model(pixel_values=pixels.flatten(0, 1)).last_hidden_state
-    return SimpleNamespace(pooler_output=list(base.connector(seen)))
+    # Not get_image_features: it drops images whose pixels are all 0 as padding. Nor the vision model's own pass, which
+    # looks on the device whether any of the patches is padding: none is.
+    vision, x = base.vision_model, pixels.flatten(0, 1)
+    side = x.shape[-1] // vision.patch_size
+    there = torch.ones(len(x), side, side, dtype=torch.bool, device=x.device)
+    x = vision.embeddings(pixel_values=x, patch_attention_mask=there)
+    x = vision.post_layernorm(vision.encoder(inputs_embeds=x, attention_mask=None).last_hidden_state)
+    return SimpleNamespace(pooler_output=list(base.connector(x)))
+
+
+def _idefics_read(
+    base: Any, ids: torch.Tensor, mask: torch.Tensor | None, seen: Any, extras: dict[str, Any]
+) -> torch.Tensor:
+    """What `base` computes, without its looks at the device: whether image tokens are as many as image features, and
+    whether positions are those of several texts in a row. Neither can be otherwise here."""
+    text = base.text_model
+    if mask is not None or not isinstance(text, LlamaModel) or text.config._attn_implementation != "sdpa":
+        return _read(base, ids, mask, seen, extras)
+    x_BTD = text.get_input_embeddings()(ids)
+    if seen is not None:
+        at_BT1 = (ids == base.config.image_token_id).unsqueeze(-1)
+        x_BTD = x_BTD.masked_scatter(at_BT1, torch.cat(seen.pooler_output).to(x_BTD.dtype))
+    position_1T = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
+    waves = text.rotary_emb(x_BTD, position_ids=position_1T)
+    for layer in text.layers:  # without a mask, attention is causal
+        x_BTD = layer(x_BTD, attention_mask=None, position_ids=position_1T, position_embeddings=waves)
+    return text.norm(x_BTD)
 
 
 def _clip_step(config: Any) -> int:
@@ -148,7 +173,9 @@ def _qwen_step(config: Any) -> int:
 def _qwen_grid(pixels: torch.Tensor, config: Any) -> torch.Tensor:
     """(time, rows, columns) in patches of each view: int64 [B * V, 3]."""
     side = pixels.shape[-1] // config.vision_config.patch_size
-    return torch.tensor([1, side, side], device=pixels.device).repeat(pixels.shape[0] * pixels.shape[1], 1)
+    grid = torch.full((pixels.shape[0] * pixels.shape[1], 3), side, device=pixels.device)
+    grid[:, 0] = 1
+    return grid
 
 
 def _qwen_look(base: Any, pixels: torch.Tensor) -> Any:
@@ -180,6 +207,7 @@ _IDEFICS = Family(
     side=lambda config, size: size // _idefics_step(config),
     step=_idefics_step,
     look=_idefics_look,
+    read=_idefics_read,
     before=("<fake_token_around_image>", "<global-img>"),
     after=("<fake_token_around_image>",),
     language="text_model",
@@ -287,7 +315,8 @@ def check_takes_pictures(model: Any) -> None:
     Raises:
         ValueError: it does not.
     """
-    if family_of(model.config).read is _read and "mm_encoder_outputs" not in _parameters(type(model.model)):
+    takes = _parameters(type(model.model))
+    if family_of(model.config).read in (_read, _idefics_read) and "mm_encoder_outputs" not in takes:
         raise ValueError(
             f"{model.config.model_type} of transformers {transformers.__version__} would be blind: its language model "
             "takes no image features (mm_encoder_outputs) from outside; install transformers>=5.23"

@@ -18,6 +18,7 @@ from torch.nn import functional
 from vla_rl.models import remembered as tracks
 from vla_rl.models import turns
 from vla_rl.models.pointers import MENTIONS, SLOTS
+from vla_rl.models.transfer import fetched, sent
 from vla_rl.specs import REMEMBERED, STATE
 
 _MASKS = ("mask", "word_mask")
@@ -168,24 +169,22 @@ class Features:
     @property
     def noted(self) -> np.ndarray | None:
         """What the next observation of the same episodes is given as `specs.REMEMBERED`; None where nothing is."""
-        return None if self.remembered is None else self.remembered.cpu().numpy()
+        return fetched({REMEMBERED: self.remembered})[REMEMBERED]
 
-    def pointed(self, cameras: int) -> np.ndarray:
+    def pointed(self, cameras: int) -> torch.Tensor:
         """Where the pointers point in the newest view of each camera: float32 [B, C, S, 3], x, y and how surely."""
         found = torch.cat([self.places, self.confidence.unsqueeze(-1)], -1).detach().float()
-        return found.unflatten(1, (cameras, -1, SLOTS))[:, :, -1].cpu().numpy()
+        return found.unflatten(1, (cameras, -1, SLOTS))[:, :, -1]
+
+    def stored(self) -> dict[str, torch.Tensor]:
+        """Everything but the state, as replay keeps it: wide features in half precision; on the device."""
+        dtypes = _STORED | dict.fromkeys(_MASKS, torch.bool)
+        values = {name: getattr(self, name) for name in dtypes}
+        return {name: value.detach().to(dtypes[name]) for name, value in values.items() if value is not None}
 
     def pack(self) -> dict[str, np.ndarray]:
-        """Everything but the state as arrays for replay; wide features in half precision."""
-        packed = {}
-        for name, dtype in _STORED.items():
-            value = getattr(self, name)
-            if value is not None:
-                packed[name] = value.detach().to("cpu", dtype).numpy()
-        for name in _MASKS:
-            if getattr(self, name) is not None:
-                packed[name] = getattr(self, name).cpu().numpy()
-        return packed
+        """What is `stored`, as arrays for replay."""
+        return fetched(self.stored())
 
     @classmethod
     def unpack(cls, packed: Mapping[str, np.ndarray | torch.Tensor], observation: Mapping[str, Any]) -> Features:
@@ -194,7 +193,7 @@ class Features:
         if state is None:
             state = torch.zeros(len(packed["places"]), 0)
         state = torch.as_tensor(state).float()
-        values = {name: torch.as_tensor(value).to(state.device, non_blocking=True) for name, value in packed.items()}
+        values = {name: sent(value, state.device) for name, value in packed.items()}
         whole = {_INDEX: torch.Tensor.long} | dict.fromkeys(_MASKS, torch.Tensor.bool)
         return cls(state=state, **{name: whole.get(name, torch.Tensor.float)(v) for name, v in values.items()})
 

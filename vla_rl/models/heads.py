@@ -36,6 +36,8 @@ class ActionHead(nn.Module):
             nothing is.
     """
 
+    plain: torch.Tensor
+
     def __init__(
         self,
         settings: HeadSettings,
@@ -63,6 +65,7 @@ class ActionHead(nn.Module):
         self.attend = Attend(width, hidden_size) if "tokens" in settings.reads else None
         self.attend_words = Attend(width, word_size) if "words" in settings.reads else None
         self._plain = [k for k, slot in enumerate(slots) if slot.kind not in ("place", "word")]
+        self.register_buffer("plain", torch.tensor(self._plain, dtype=torch.int64), persistent=False)
         self._place = [k for k, slot in enumerate(slots) if slot.kind == "place"]
         self._word = [k for k, slot in enumerate(slots) if slot.kind == "word"]
         most = max((slots[k].choices for k in self._plain), default=0)
@@ -118,7 +121,9 @@ class ActionHead(nn.Module):
             x_BKW = x_BKW + self.attend_words(x_BKW, features.worded, features.word_mask)
         found: dict[int, torch.Tensor] = {}
         if self._plain:
-            plain_BKC = torch.einsum("bkw,kwc->bkc", x_BKW[:, self._plain], self.weight) + self.bias
+            # A list of indices would be copied to the device, and waited for.
+            plain_BKW = x_BKW if len(self._plain) == len(self.slots) else x_BKW.index_select(1, self.plain)
+            plain_BKC = torch.einsum("bkw,kwc->bkc", plain_BKW, self.weight) + self.bias
             for i, k in enumerate(self._plain):
                 found[k] = plain_BKC[:, i, : self.slots[k].choices]
         for head, k in zip(self.places, self._place, strict=True):

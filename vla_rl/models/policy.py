@@ -30,6 +30,7 @@ from vla_rl.models.kept import Columns, Kept
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.readout import Readout
 from vla_rl.models.recompute import recompute_layers
+from vla_rl.models.transfer import sent
 from vla_rl.models.trunk import Trunk
 from vla_rl.specs import IMAGES, REMEMBERED, ActionSpace, Mark, Slot
 
@@ -118,8 +119,11 @@ class Policy(nn.Module):
             pointers = Pointers.load(source, width) if source else Pointers(width)
             return cls(settings, action_space, cameras, state_dim, backbone, pointers, marks).eval()
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json, model.safetensors and the backbone's config and tokenizer."""
+    def save_pretrained(self, folder: str | Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Write config.json, model.safetensors and the backbone's config and tokenizer.
+
+        weights: of the policy, where this process has but a share of its own.
+        """
         frame = storage.Frame(
             settings=self.settings,
             action_space=self.action_space,
@@ -129,7 +133,7 @@ class Policy(nn.Module):
             pointers=self.trunk.pointers,
             marks=self.marks,
         )
-        storage.save(frame, self.state_dict(), Path(folder))
+        storage.save(frame, self.state_dict() if weights is None else weights, Path(folder))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, plugins: Sequence[str] = (), verify: bool = True) -> Policy:
@@ -296,7 +300,7 @@ class Policy(nn.Module):
     def ground_episode(self, observation: Mapping[str, Any]) -> Features:
         """The same of observations that follow one another, so that each remembers those before it."""
         features = self.ground(observation)
-        return features.through(self._before(observation, 1)) if features.remembering else features
+        return features.through(self.before(observation, 1)) if features.remembering else features
 
     # --- features to decisions ------------------------------------------------------------------------------
 
@@ -371,19 +375,19 @@ class Policy(nn.Module):
             features = trunk(*seen, self.kept)
         if not features.remembering:
             return features
-        return features.beside({REMEMBERED: self._before(observation, len(features))})
+        return features.beside({REMEMBERED: self.before(observation, len(features))})
 
-    def _before(self, observation: Mapping[str, Any], rows: int) -> torch.Tensor:
+    def before(self, observation: Mapping[str, Any], rows: int) -> torch.Tensor:
         """What was remembered before the first `rows` observations."""
         noted = observation.get(REMEMBERED)
         if noted is None:
             assert self.remembered_shape is not None, "nothing is remembered"
             noted = torch.zeros(rows, *self.remembered_shape)
-        return torch.as_tensor(noted)[:rows].to(self.device, non_blocking=True)
+        return sent(torch.as_tensor(noted)[:rows], self.device)
 
     def _noise(self, rows: int, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         noise = torch.rand(rows, n, len(self.slots), generator=generator, device="cpu" if generator else self.device)
-        return noise.clamp_(1e-6, 1 - 1e-6).to(self.device)
+        return sent(noise.clamp_(1e-6, 1 - 1e-6), self.device)
 
     @torch.no_grad()
     def _prefixes(self, logits: Logits, noise: torch.Tensor | None = None) -> torch.Tensor | None:

@@ -14,16 +14,16 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def repeated_layers(model: nn.Module) -> list[nn.Module]:
-    """The members of every list of layers in a model; of lists inside one another, those of the outer one."""
+def outer_layers(model: nn.Module) -> list[nn.Module]:
+    """The members of every list of layers in a model, without those inside another member."""
     if isinstance(model, nn.ModuleList):
-        return [layer for each in model for layer in (repeated_layers(each) if _is_list(each) else [each])]
-    return [layer for child in model.children() for layer in repeated_layers(child)]
+        return [layer for each in model for layer in (outer_layers(each) if _is_list(each) else [each])]
+    return [layer for child in model.children() for layer in outer_layers(child)]
 
 
 def recompute_layers(model: nn.Module, recompute: bool) -> None:
     """Whether each of the repeated layers keeps only its input for the gradient, and computes the rest once more."""
-    for layer in repeated_layers(model):
+    for layer in outer_layers(model):
         own = vars(layer)
         # On the instance, so that the hooks of a module, and what shards it, stay outside.
         if recompute:

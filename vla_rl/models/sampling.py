@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from vla_rl.models.transfer import fetched, sent
 from vla_rl.specs import ActionSpace, Slot
 
 FORBIDDEN = -1e9
@@ -26,7 +27,10 @@ def sample(action_space: ActionSpace, logits: Sequence[torch.Tensor], noise_BnK:
         logits: K tensors [B, C_k].
         noise_BnK: uniform in (0, 1), [B, n, K]; the same noise gives the same decisions.
     """
-    tokens_BnK = torch.stack([_draw(each, noise_BnK[..., k]) for k, each in enumerate(logits)], -1)
+    if len({each.shape for each in logits}) == 1:  # all at once: on a GPU each step costs a launch
+        tokens_BnK = _draw(torch.stack(list(logits), 1), noise_BnK.transpose(1, 2)).transpose(1, 2).contiguous()
+    else:
+        tokens_BnK = torch.stack([_draw(each, noise_BnK[..., k]) for k, each in enumerate(logits)], -1)
     for k, mask_BnC in _masks(action_space, tokens_BnK):
         masked_BnC = logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN)
         tokens_BnK[:, :, k] = _draw(masked_BnC, noise_BnK[..., k].unsqueeze(-1)).squeeze(-1)
@@ -170,7 +174,7 @@ def _masks(action_space: ActionSpace, tokens_BnK: torch.Tensor):
     for k in range(K):
         if not _masked(action_space, k):
             continue  # without a look at the tokens, for which an accelerator would have to be waited for
-        prefix = tokens_BnK[:, :, :k].reshape(B * n, k).cpu().numpy()
+        prefix = fetched({"tokens": tokens_BnK[:, :, :k].reshape(B * n, k)})["tokens"]
         mask = action_space.mask(prefix)
         if mask is not None:
-            yield k, torch.from_numpy(mask).to(tokens_BnK.device).view(B, n, -1)
+            yield k, sent(mask, tokens_BnK.device).view(B, n, -1)

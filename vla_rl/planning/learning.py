@@ -149,7 +149,7 @@ class DryRun:
         """What the algorithm is built with, as `build.algorithm_parts` makes it."""
         run, needs = self.run, self.run.algorithm.needs
         parts = {
-            "reference": reference_policy(policy, run, None) if needs.reference else None,
+            "reference": reference_policy(policy, run, None),
             "rehearsal": build.rehearsal(run, policy),
             "held": _Frames(self, ledger, policy) if needs.held else None,
             "calls": call_kinds(run, self.spec),

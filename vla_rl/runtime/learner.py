@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,42 +14,24 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedType, LoggerType
+from accelerate.utils import DistributedType, LoggerType, broadcast_object_list
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
-from vla_rl.buffer_pool import Allocate
+from vla_rl.models.graphs import recorder
 from vla_rl.models.policy import Policy
+from vla_rl.models.shards import gathered
+from vla_rl.models.transfer import sent
 from vla_rl.registry import ConfigError, FaultError, SetupError, nearest
 from vla_rl.runtime import tracking
+from vla_rl.runtime.hardware import DTYPES, check_device, check_started, use_tensor_cores
 from vla_rl.runtime.memory import first_line, out_of_memory
-from vla_rl.runtime.optimizers import ADAMW, Parameters, check_optimizer, make_optimizer, take_step
+from vla_rl.runtime.optimizers import ADAMW, check_optimizer, make_optimizer, take_step
+from vla_rl.runtime.sharding import Parameters, Sharding
+from vla_rl.runtime.tape import Tape
 
 T = TypeVar("T")
 MAX_BAD_STEPS = 20
-DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""What is computed in, by the name of a mixed precision; None where weights are computed in as they are."""
-
-
-def check_device(device: str) -> None:
-    """Raise ValueError for a name of no device, or of one that this machine lacks."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
-
-
-def use_tensor_cores(device: torch.device) -> None:
-    """Have what computes in float32 use TF32 on CUDA: several times as fast, and nothing here needs the last bits."""
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-
-
-def host_memory(device: torch.device) -> Allocate:
-    """What gives the memory of batches for `device`: page-locked for CUDA, which copies from it without waiting."""
-    if device.type != "cuda":
-        return bytearray
-    return lambda size: torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy().data
 
 
 def _forget_earlier_runs() -> None:
@@ -79,6 +61,8 @@ class Learner:
 
     Attributes:
         dtype: what is computed in, under `mixed_precision`; None where weights are computed in as they are.
+        record: what records work on the device, see `graphs`; None where nothing does.
+        tape: where noise comes from while something is recorded; None else.
 
     Args:
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
@@ -86,13 +70,16 @@ class Learner:
         seed: of the noise; the same in every process.
         tracker: one of accelerate's, by name, such as "tensorboard" or "wandb"; it writes into `folder` once `track`
             was called.
+        sharding: "fsdp": of several processes, each keeps a share of the layers of trunks; None: all of them.
+        tf32: whether float32 is computed with TF32 on CUDA. cuda_graphs: whether work is recorded there.
         micro_batch_size: rows that policies read at a time, at most; None: all rows of a batch.
         gradient_checkpointing: whether trunks that train compute their layers once more for the gradient.
         optimizer: of policies, one of OPTIMIZERS; all else is learnt by AdamW.
 
     Raises:
-        ConfigError: accelerate knows no such tracker.
-        SetupError: the tracker, or what the optimiser needs, is not installed.
+        ConfigError: accelerate knows no such tracker, or was started to spread models itself; or layers are to be
+            shared in fp16; or the optimiser can neither share nor be recorded.
+        SetupError: the tracker, or what the optimiser needs, is not installed, or PyTorch is too old.
     """
 
     def __init__(
@@ -102,29 +89,39 @@ class Learner:
         seed: int = 0,
         tracker: str | None = None,
         folder: Path | None = None,
+        sharding: str | None = None,
+        tf32: bool = True,
+        cuda_graphs: bool = False,
         micro_batch_size: int | None = None,
         gradient_checkpointing: bool = False,
         optimizer: str = ADAMW,
     ) -> None:
         check_device(device)
-        check_optimizer(optimizer)
+        check_optimizer(optimizer, sharding=sharding is not None, cuda_graphs=cuda_graphs)
+        check_started()
         if tracker is not None:
             _check_tracker(tracker)
+        if sharding and mixed_precision == "fp16":
+            raise ConfigError("sharding: fsdp computes in float32 or bfloat16, not in fp16; give mixed_precision=bf16")
         _forget_earlier_runs()
         self.accelerator = Accelerator(
             cpu=device == "cpu", mixed_precision=mixed_precision, log_with=tracker, project_dir=folder
         )
         self._tracker, self._folder = tracker, folder
         self.device = self.accelerator.device
-        use_tensor_cores(self.device)
+        use_tensor_cores(self.device, tf32)
         self.dtype = DTYPES[mixed_precision]
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self._generator = torch.Generator().manual_seed(seed)
         self._steps = 0
         self._bad_steps, self._skipped = (torch.zeros((), device=self.device) for _ in range(2))
+        self.record = recorder(self.device, cuda_graphs)
+        self.tape: Tape | None = None
         self._held: deque[tuple[Any, Any]] = deque()
         self._policies: list[Policy] = []
         self._rows_at_once, self._recomputes, self._optimizer = micro_batch_size, gradient_checkpointing, optimizer
+        shares = sharding is not None and self.processes > 1
+        self._sharding = Sharding(self.device, self.processes, self.dtype) if shares else None
 
     def track(self, step: int, settings: Mapping[str, Any] | None = None) -> None:
         """Begin to track a run that stands at `step`; TensorBoard forgets what it was told of later ones.
@@ -171,6 +168,8 @@ class Learner:
         policy.recompute_layers(self._recomputes)
         if policy not in self._policies:
             self._policies.append(policy)
+        if self._sharding is not None:
+            self._sharding.deal_out(policy)
         return policy.to(self.device).eval()
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -178,9 +177,15 @@ class Learner:
         return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
     def optimizer(self, parameters: Parameters, lr: float, weight_decay: float = 0.0, of_policy: bool = False) -> Any:
-        """AdamW over `parameters`, or groups of them; `of_policy`: as the run asks it for a policy's."""
-        name = self._optimizer if of_policy else ADAMW
-        return self.accelerator.prepare_optimizer(make_optimizer(name, parameters, lr, weight_decay))
+        """AdamW over `parameters`, or groups of them; `of_policy`: as the run asks it for a policy's.
+
+        Where layers are shared, all processes ask for its `state_dict` together, and the first one gets it whole.
+        """
+        own = parameters if self._sharding is None else self._sharding.own(parameters)
+        made = make_optimizer(self._optimizer if of_policy else ADAMW, own, lr, weight_decay)
+        if self._sharding is not None:
+            self._sharding.saves_whole(made)
+        return self.accelerator.prepare_optimizer(made)
 
     def step(self, loss: Tensor, optimizer: Any, clip: float) -> Tensor:
         """One optimiser step; returns the gradient's norm before clipping.
@@ -196,7 +201,7 @@ class Learner:
         self.accelerator.backward(loss)
         self._average_gradients(parameters)
         self.accelerator.unscale_gradients(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
+        norm = self._clip(parameters, clip)
         bad = (~torch.isfinite(norm)).float()
         # Accelerate's own step searches the disk for a package, twice: 0.6 ms, an eighth of an update of the critic.
         if self.accelerator.scaler is None:
@@ -257,10 +262,17 @@ class Learner:
 
     def _count(self, bad: Tensor, loss: Tensor) -> None:
         """Count the steps that were skipped, in all and in a row."""
-        self._bad_steps = (self._bad_steps + 1) * bad
+        self._bad_steps.add_(1).mul_(bad)  # at the same address, where a recorded step finds it
         self._skipped += bad
-        self._steps += 1
-        looks = self.device.type == "cpu" or self._steps % MAX_BAD_STEPS == 0
+        if self.tape is not None and self.tape.recording:
+            self.tape.steps += 1
+        else:
+            self.look(1, loss)
+
+    def look(self, steps: int, loss: Tensor) -> None:
+        """Take note of so many steps, and look whether all of the last ones were skipped. Raises FaultError then."""
+        before, self._steps = self._steps, self._steps + steps
+        looks = self.device.type == "cpu" or self._steps // MAX_BAD_STEPS > before // MAX_BAD_STEPS
         if looks and self._bad_steps.item() >= MAX_BAD_STEPS:
             raise FaultError(
                 f"the gradient was not finite {MAX_BAD_STEPS} times in a row, so that nothing is learned any more; the "
@@ -297,15 +309,48 @@ class Learner:
         """Whether all processes are well; waits for all of them."""
         return self.total(not well) == [0.0]
 
+    def any(self, true: bool) -> bool:
+        """Whether something holds in any of the processes."""
+        return true if self.processes == 1 else not self.agree(not true)
+
+    def told(self, value: T) -> T:
+        """What the first process says, in all of them; a plain value."""
+        return value if self.processes == 1 else broadcast_object_list([value])[0]
+
+    @contextmanager
+    def alike(self) -> Iterator[None]:
+        """Within, torch draws the same in all processes, by the noise that they have in common."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(int(torch.randint(2**31, (), generator=self._generator)))
+            yield
+
+    @property
+    def shares_layers(self) -> bool:
+        """Whether each process keeps but a share of trunks' layers."""
+        return self._sharding is not None
+
+    def at_own_pace(self) -> AbstractContextManager[Any]:
+        """The context in which each process reads policies as often as it likes, without a gradient. Where they share
+        layers, all processes enter it, wait at its end for one another, and do nothing else together meanwhile."""
+        return nullcontext() if self._sharding is None else self._sharding.at_own_pace()
+
+    def weights(self, policy: Policy) -> dict[str, Tensor]:
+        """A policy's weights as the first process writes them; all processes ask for them together."""
+        return gathered(policy.state_dict(), kept=self.rank == 0)
+
     def uniform(self, *shape: int) -> Tensor:
         """Uniform noise in (0, 1) for the own rows of a joint batch: shape [B, ...] on every process."""
+        return sent(self.drawn(shape), self.device) if self.tape is None else self.tape.take(shape, self)
+
+    def drawn(self, shape: tuple[int, ...]) -> Tensor:
+        """The same, not yet on the device."""
         joint = torch.rand((shape[0] * self.processes, *shape[1:]), generator=self._generator)
         own = joint[self.rank * shape[0] : (self.rank + 1) * shape[0]]
-        return own.clamp_(1e-6, 1.0 - 1e-6).to(self.device, non_blocking=True)
+        return own.clamp_(1e-6, 1.0 - 1e-6)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the noise, and the counts of steps."""
-        counts = {"steps": self._steps, "bad_steps": self._bad_steps, "skipped": self._skipped}
+        counts = {"steps": self._steps, "bad_steps": self._bad_steps.clone(), "skipped": self._skipped.clone()}
         return {"generator": self._generator.get_state(), **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -313,13 +358,25 @@ class Learner:
         self._generator.set_state(state["generator"].cpu())
         if "skipped" in state:
             self._steps = state["steps"]
-            self._bad_steps, self._skipped = (state[name].to(self.device) for name in ("bad_steps", "skipped"))
+            self._bad_steps.copy_(state["bad_steps"])
+            self._skipped.copy_(state["skipped"])
 
     def _average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
         if self.accelerator.distributed_type == DistributedType.NO:
             return
+        if self._sharding is not None:  # which has averaged those of its own
+            self._sharding.take_gradients(parameters)
+            parameters = [each for each in parameters if not self._sharding.is_own(each)]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = self.accelerator.reduce(torch.cat([g.reshape(-1) for g in gradients]), reduction="mean")
         pieces = flat.split([g.numel() for g in gradients])
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.grad = piece.view_as(parameter)
+
+    def _clip(self, parameters: list[torch.nn.Parameter], most: float) -> Tensor:
+        """Bring the gradient's norm down to `most`; returns what it was."""
+        if self._sharding is None:
+            return torch.nn.utils.clip_grad_norm_(parameters, most)
+        norm = self._sharding.norm(parameters)
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+        return norm

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vla_rl.registry import SetupError
+from vla_rl.registry import ConfigError, SetupError
+from vla_rl.runtime.sharding import Parameters
 
 ADAMW, ADAMW_8BIT = "adamw", "adamw_8bit"
 OPTIMIZERS = (ADAMW, ADAMW_8BIT)
 _LEAST, _BLOCK = 4096, 256
 """Entries of a parameter whose states bitsandbytes keeps in 8 bits, and of a block, which has a scale of its own."""
 
-Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
-"""Of an optimiser: parameters, or groups of them that tell rates of their own."""
 
+def check_optimizer(name: str, sharding: bool = False, cuda_graphs: bool = False) -> None:
+    """Look at an optimiser before it is made.
 
-def check_optimizer(name: str) -> None:
-    """Raise SetupError for an optimiser that needs a package which is not installed."""
-    if name == ADAMW_8BIT:
-        _bitsandbytes()
+    Raises:
+        ConfigError: its parameters are to be shared among processes, or its steps recorded, which it cannot.
+        SetupError: it needs a package which is not installed.
+    """
+    if name == ADAMW:
+        return
+    for key, asked in (("sharding", sharding), ("cuda_graphs", cuda_graphs)):
+        if asked:
+            raise ConfigError(f"optimizer: {name} does not go with {key}; give optimizer={ADAMW}, or leave {key} out")
+    _bitsandbytes()
 
 
 def make_optimizer(name: str, parameters: Parameters, lr: float, weight_decay: float) -> torch.optim.Optimizer:

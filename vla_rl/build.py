@@ -127,7 +127,7 @@ def settings(run: RunConfig) -> dict[str, Any]:
 def learner(run: RunConfig, folder: Path | None = None) -> Learner:
     """Device, precision and processes; with the folder of a run, its tracker too."""
     tracker = run.tracker if folder else None
-    how = {"sharding": run.sharding, "tf32": run.tf32, "cuda_graphs": run.cuda_graphs}
+    how: dict[str, Any] = {"sharding": run.sharding, "tf32": run.tf32, "cuda_graphs": run.cuda_graphs}
     how |= {name: getattr(run, name) for name in ("micro_batch_size", "gradient_checkpointing", "optimizer")}
     return Learner(run.device, run.mixed_precision, run.seed, tracker=tracker, folder=folder, **how)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from vla_rl.config.sources import flat
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import EnvSpec, ObservationShape, Past
+from vla_rl.models import storage
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import EpisodeListener, Hindsight, Own, Priority, ReplayBuffer
@@ -31,7 +33,7 @@ from vla_rl.runtime.hardware import host_memory
 from vla_rl.runtime.heeded import heed
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.memory import taking_memory
-from vla_rl.specs import SIGNALS, PictureSource, Signal
+from vla_rl.specs import POLICY_VERSION, SIGNALS, PictureSource, Signal
 
 
 def env_factory(
@@ -83,6 +85,16 @@ def with_gamma(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
     return run.model_copy(update={"algorithm": algorithm})
 
 
+def with_fitted_tokens(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
+    """The run; an action space to be fitted is that of the policy it starts from, or fits the demonstrations."""
+    if getattr(run.action_space, "fitted", True):
+        return run
+    spec, start = env_spec(run) if spec is None else spec, run.train.checkpoint
+    own = None if start is None else storage.action_space(checkpoint.policy_folder(start), run.plugins)
+    shown = chain.from_iterable(demonstrations(run, spec))
+    return run.model_copy(update={"action_space": demos.fitted(spec.tokens, shown, own)})
+
+
 def env_spec(run: RunConfig, held: bool = False) -> EnvSpec:
     """Look at each environment of the run once; where asked, also at those that it holds.
 
@@ -126,10 +138,16 @@ def settings(run: RunConfig) -> dict[str, Any]:
 
 def learner(run: RunConfig, folder: Path | None = None) -> Learner:
     """Device, precision and processes; with the folder of a run, its tracker too."""
-    tracker = run.tracker if folder else None
-    how: dict[str, Any] = {"sharding": run.sharding, "tf32": run.tf32, "cuda_graphs": run.cuda_graphs}
-    how |= {name: getattr(run, name) for name in ("micro_batch_size", "gradient_checkpointing", "optimizer")}
-    return Learner(run.device, run.mixed_precision, run.seed, tracker=tracker, folder=folder, **how)
+    make = partial(
+        Learner,
+        sharding=run.sharding,
+        tf32=run.tf32,
+        cuda_graphs=run.cuda_graphs,
+        micro_batch_size=run.micro_batch_size,
+        gradient_checkpointing=run.gradient_checkpointing,
+        optimizer=run.optimizer,
+    )
+    return make(run.device, run.mixed_precision, run.seed, tracker=run.tracker if folder else None, folder=folder)
 
 
 def fresh_policy(run: RunConfig, spec: EnvSpec) -> Policy:
@@ -223,7 +241,8 @@ def signals(run: RunConfig) -> tuple[Signal, ...]:
     Raises:
         ConfigError: two of one name.
     """
-    found = (*SIGNALS, *run.replay.signals, *run.algorithm.needs.columns)
+    version = () if run.distributed is None else (POLICY_VERSION,)
+    found = (*SIGNALS, *version, *run.replay.signals, *run.algorithm.needs.columns)
     names = [each.name for each in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:

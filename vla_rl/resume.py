@@ -77,7 +77,7 @@ def own_state(state: TrainState) -> dict[str, Any]:
         "replay": state.replay.state_dict(),
         "log": state.log.state_dict(),
         "episodes": state.collector.episodes,
-        "invalid_episodes": state.collector.invalid_episodes,
+        "invalid_episodes": state.collector.counts.invalid_episodes,
     }
 
 
@@ -144,7 +144,8 @@ def restore(folder: Path, state: TrainState) -> int:
         print(f"features: {part / REPLAY} holds none of this backbone; made for its {len(state.replay)} rows")
     if "log" in own:  # which older versions did not save
         state.log.load_state_dict(own["log"])
-    state.collector.episodes, state.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
+    counts = state.collector.counts
+    counts.episodes, counts.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
     state.critic_health = saved.get("critic_health", "")
     state.progress.load_state_dict(generation.step, saved.get("progress"))
     made = 0

@@ -43,6 +43,7 @@ def sft(run: RunConfig | str, *overrides: str) -> Path:
             "demos.episodes: 0, so that there is nothing to imitate; train from reward alone, record some, or set "
             "sft.steps=0 too for the policy as it starts"
         )
+    run = build.with_fitted_tokens(run)
     checkpoint.seed_all(run.seed)
     spec = build.env_spec(run)
     learner = build.learner(run, run.run_dir)

@@ -28,6 +28,13 @@ class Decision:
     remembered: np.ndarray | None = None
 
 
+class Explores(Protocol):
+    """Decides while collecting."""
+
+    def __call__(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
+        """Decide for a batch of observations; lanes: which of all lanes they are of."""
+
+
 class Scorer(Protocol):
     """Says what decisions are worth."""
 

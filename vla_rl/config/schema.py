@@ -25,6 +25,7 @@ from pydantic import (
 from vla_rl import registry
 from vla_rl.config import compose, saved
 from vla_rl.config.compose import CONFIG_FILE
+from vla_rl.config.distributed import RayConfig
 from vla_rl.config.parts import Component, EnvConfig, Fraction, Part, Seed, UserPath
 from vla_rl.config.policy import MOST_STACK, HeadSettings, LoraSettings, PolicySettings, Remembers, Trainable
 from vla_rl.registry import ADAPTER, ConfigError
@@ -237,6 +238,7 @@ class RunConfig(Part):
     more_envs: further environments that the same policy learns to act in, besides `env`; see `envs`.
     held_envs: the environments that `train.held` names, as the run found them.
     action_space, algorithm: the components themselves, built and checked.
+    distributed: how the environments are spread over machines; null for this one alone.
     """
 
     seed: Seed
@@ -263,6 +265,7 @@ class RunConfig(Part):
     sft: SftConfig
     train: TrainConfig
     eval: EvalConfig
+    distributed: RayConfig | None
 
     @field_validator("plugins")
     @classmethod
@@ -296,6 +299,11 @@ class RunConfig(Part):
         if self.algorithm.needs.held and not self.held_envs:
             raise ConfigError("algorithm.held_budget: needs tasks to hold, such as train.held=[reach]; got none")
         self.policy.settings(self.plugins)
+        if self.distributed is not None and self.distributed.actors > self.train.num_envs:
+            raise ConfigError(
+                f"distributed.actors: at most one for each of train.num_envs={self.train.num_envs} environments, got "
+                f"{self.distributed.actors}"
+            )
         if self.policy.remembers and self.algorithm.needs.shifts:
             raise ConfigError("algorithm.shift: moves pictures, and not what policy.remembers; use 0, or turn that off")
         if self.replay.hindsight is not None:

@@ -270,8 +270,8 @@ class Backbone(nn.Module):
         """How many tokens an instruction has. Raises ValueError for one that `prompt` would refuse."""
         return len(self._tokenised(text, views).ids)
 
-    def forward(self, pixels_BV3HW: torch.Tensor, prompt: Prompt) -> Encoded:
-        """Encode views, floats as `processor.pixels_to_floats` makes them, beside their instructions."""
+    def forward(self, pixels_BV3HW: torch.Tensor, prompt: Prompt, cache: Any = None) -> Encoded:
+        """Encode views, floats of `pixels_to_floats`, beside their instructions; keys and values join the `cache`."""
         B, V = pixels_BV3HW.shape[:2]
         assert prompt.ids_BT.shape[0] == B, (prompt.ids_BT.shape, pixels_BV3HW.shape)
         assert prompt.views == V, (prompt.views, V)
@@ -280,7 +280,7 @@ class Backbone(nn.Module):
         # Padding on the right changes nothing before it under a causal mask, and no mask is faster.
         mask_BT = None if self._family.causal else prompt.mask_BT
         extras = self._family.extras(prompt.ids_BT, self._image_token, pixels_BV3HW, self.model.config)
-        tokens_BTD = self._family.read(self.model.model, prompt.ids_BT, mask_BT, seen, extras)
+        tokens_BTD = self._family.read(self.model.model, prompt.ids_BT, mask_BT, seen, extras, cache)
         index_BSD = prompt.slots_BS[..., None].expand(-1, -1, self.hidden_size)
         return Encoded(tokens_BTD, prompt.mask_BT, visual_BVND, tokens_BTD.gather(1, index_BSD))
 

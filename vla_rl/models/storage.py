@@ -163,6 +163,12 @@ def load(make: Callable[..., M], folder: Path, plugins: Sequence[str], verified:
     return make(**vars(load_frame(folder, plugins)))
 
 
+def action_space(folder: Path, plugins: Sequence[str]) -> ActionSpace:
+    """That of a policy's folder."""
+    path = f"{folder / _CONFIG}: action_space"
+    return registry.build("action_spaces", read_config(folder).get("action_space"), plugins, path)
+
+
 def load_frame(folder: Path, plugins: Sequence[str]) -> Frame:
     """What `save` wrote, its weights fresh. See `Policy.from_pretrained`."""
     path, known = folder / _CONFIG, registry.parameters(_Told)

@@ -32,6 +32,7 @@ OPTIONS = {
     "rate": (2e-3, "highest learning rate"),
     "familiar": (0.5, "share of the tables that look like those where policies will act"),
     "twins": (0.3, "share of the things on a table that have the colour of another one"),
+    "carried": (0.3, "share of the tables of an arm on which it carries a thing or has put it somewhere"),
     "batch": (32, "texts a step"),
     "seed": (0, "of pictures, texts and weights"),
     "threads": (1, "of PyTorch; the steps are small"),
@@ -52,7 +53,9 @@ def main() -> None:
     torch.manual_seed(chosen.seed)
     start = time.perf_counter()
     counts = {"table": chosen.tables, "screen": chosen.screens, "sketch": chosen.sketches, "page": chosen.pages}
-    split = Split(familiar=chosen.familiar, sides=SIDES, table_sides=TABLE_SIDES, twins=chosen.twins)
+    split = Split(
+        familiar=chosen.familiar, sides=SIDES, table_sides=TABLE_SIDES, twins=chosen.twins, carried=chosen.carried
+    )
     pictures = [p for kind, n in counts.items() for p in draw(kind, split, chosen.seed, n, chosen.processes)]
     drawing = time.perf_counter() - start
     tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))

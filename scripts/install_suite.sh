@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make .venvs/NAME: this package with a suite of other people's environments, in the versions that it works with.
 # Usage: bash scripts/install_suite.sh NAME [--test]     NAME: gymnasium, robotics, metaworld or pusht
+#        bash scripts/install_suite.sh ray [--test]         Ray, for environments on several machines
 #        bash scripts/install_suite.sh web [--test | --bench]     pages in a browser; see scripts/install_web.sh
 #        bash scripts/install_suite.sh lerobot [--test]     the real lerobot, to test datasets; scripts/install_lerobot.sh
 #        bash scripts/install_suite.sh openpi [--test]      openpi's client, to test vla-rl serve; scripts/install_openpi.sh
@@ -34,11 +35,16 @@ grep -viE "^($own|mujoco-[a-z]+)==" scripts/constraints.txt | cat - "scripts/sui
 extras=$name
 [ "${2:-}" != --test ] || extras=$name,test
 "$suite/bin/python" -m pip install --quiet --disable-pip-version-check -c "$constraints" -e ".[$extras]"
-"$suite/bin/python" -c "from sims.adapters import suites; suites.load('$name')" 2>/dev/null || {
-  "$suite/bin/python" -c "from sims.adapters import suites; suites.load('$name')"; exit 1; }
+works="from sims.adapters import suites; suites.load('$name')"
+tests=(-m "not slow and not gpu" tests/sims/adapters/test_adapters.py -k "$name")
+if [ "$name" = ray ]; then
+  works="import ray"
+  tests=(-m ray tests/rollout/test_ray.py)
+fi
+"$suite/bin/python" -c "$works" 2>/dev/null || { "$suite/bin/python" -c "$works"; exit 1; }
 
 if [ "${2:-}" = --test ]; then
   export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
   unset PYTHONDONTWRITEBYTECODE # as in scripts/test.sh
-  "$suite/bin/python" -m pytest -m "not slow and not gpu" tests/sims/adapters/test_adapters.py -k "$name"
+  "$suite/bin/python" -m pytest "${tests[@]}"
 fi

@@ -7,4 +7,4 @@ cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 # Else each of the many processes that the tests start compiles the package anew.
 unset PYTHONDONTWRITEBYTECODE
-.venv/bin/python -m pytest -n "$(nproc)" --dist worksteal -m "not slow and not gpu and not faults" "$@"
+.venv/bin/python -m pytest -n "$(nproc)" --dist worksteal -m "not slow and not gpu and not faults and not ray" "$@"

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.tensor import DTensor
 
 from vla_rl import config, resume, train
 from vla_rl.rollout.actor import Actor
@@ -64,6 +65,8 @@ def _add(value: Any, update: Callable[[bytes], None]) -> None:
     elif isinstance(value, list | tuple):
         for each in value:
             _add(each, update)
+    elif isinstance(value, DTensor):
+        _add(value.to_local(), update)
     elif isinstance(value, torch.Tensor):
         _add(value.detach().cpu().numpy(), update)
     elif isinstance(value, np.ndarray):

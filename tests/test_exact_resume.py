@@ -1,6 +1,6 @@
 """A run that is stopped and goes on in another process ends as one that never stopped: number by number.
 
-Told to stop in the warm-up, in mid-episode, in an evaluation, and where the ring has wrapped; in five kinds of runs, of
+Told to stop in the warm-up, in mid-episode, in an evaluation, and where the ring has wrapped; in six kinds of runs, of
 which one has chunks of two steps for decisions, and two work out credit.
 """
 
@@ -72,7 +72,22 @@ KINDS = {
         "env.kwargs={horizon: 9}",
         "train.groups=2",
     ],
+    "shares": [
+        "env=push",
+        f"env.sensors=[{CAMERA}, {{type: end_effector_pose}}, {{type: instruction}}]",
+        "env.kwargs={horizon: 9}",
+        "train.groups=2",
+        "sharding=fsdp",
+        "policy.train=lora",
+        "policy.lora={rank: 2}",
+        "algorithm.kl_weight=0.1",
+        "train.renew_every=48",
+    ],
 }
+IN_TWO = ("processes", "shares")
+"""Those kinds that take two processes, of which each keeps the whole policy, or a share of its layers."""
+MARKS = {"resets": [pytest.mark.slow], "processes": [pytest.mark.processes]}
+MARKS["shares"] = [pytest.mark.processes, pytest.mark.slow]
 
 
 class Runs:
@@ -146,7 +161,7 @@ class Runs:
     def _run(self, name: str, stop: str, *settings: str) -> list[dict[str, str]]:
         told = self.folder / name
         given = [DRIVER, str(told), stop, f"run_dir={told}_run", *settings]
-        if self.kind == "processes":
+        if self.kind in IN_TWO:
             in_processes(2, *given)
         else:
             run(*given)
@@ -160,9 +175,7 @@ def _later_than(step: int) -> Callable[[str, list[str]], list[str]]:
     return ignored
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind == "resets")) for kind in KINDS]
-)
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=MARKS.get(kind, [])) for kind in KINDS])
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, random_backbone: Path) -> Runs:
     return Runs(request.param, tmp_path_factory.mktemp(request.param), random_backbone)
 

@@ -22,8 +22,9 @@ from vla_rl.evaluation.episodes import Evaluator
 
 def own(state: train_state.TrainState) -> dict[str, Any]:
     """What a process has for itself."""
-    replay = state.replay
+    replay, weights = state.replay, state.learner.weights(state.policy)
     return {
+        "weights": sum(float(value.double().sum()) for value in weights.values() if state.learner.rank == 0),
         "generator": str(state.rng.bit_generator.state["state"]["state"]),
         "torch": float(torch.get_rng_state().double().sum()),
         "rows": len(replay),

@@ -21,6 +21,7 @@ from vla_rl.config.sources import flat
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import EnvSpec, ObservationShape, Past
+from vla_rl.models import storage
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
@@ -31,7 +32,7 @@ from vla_rl.runtime.begun import Begun
 from vla_rl.runtime.heeded import heed
 from vla_rl.runtime.learner import Learner, host_memory
 from vla_rl.runtime.memory import taking_memory
-from vla_rl.specs import SIGNALS, PictureSource, Signal
+from vla_rl.specs import POLICY_VERSION, SIGNALS, PictureSource, Signal
 
 
 def env_factory(
@@ -83,6 +84,16 @@ def with_gamma(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
     return run.model_copy(update={"algorithm": algorithm})
 
 
+def with_fitted_tokens(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
+    """The run; an action space to be fitted is that of the policy it starts from, or fits the demonstrations."""
+    if getattr(run.action_space, "fitted", True):
+        return run
+    spec, start = env_spec(run) if spec is None else spec, run.train.checkpoint
+    own = None if start is None else storage.action_space(checkpoint.policy_folder(start), run.plugins)
+    shown = [episode for episodes in demonstrations(run, spec) for episode in episodes]
+    return run.model_copy(update={"action_space": demos.fitted(spec.tokens, shown, own)})
+
+
 def env_spec(run: RunConfig, held: bool = False) -> EnvSpec:
     """Look at each environment of the run once; where asked, also at those that it holds.
 
@@ -126,8 +137,16 @@ def settings(run: RunConfig) -> dict[str, Any]:
 
 def learner(run: RunConfig, folder: Path | None = None) -> Learner:
     """Device, precision and processes; with the folder of a run, its tracker too."""
-    tracker = run.tracker if folder else None
-    return Learner(run.device, run.mixed_precision, run.seed, tracker=tracker, folder=folder)
+    return Learner(
+        run.device,
+        run.mixed_precision,
+        run.seed,
+        tracker=run.tracker if folder else None,
+        folder=folder,
+        sharding=run.sharding,
+        tf32=run.tf32,
+        cuda_graphs=run.cuda_graphs,
+    )
 
 
 def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] = ()) -> Policy:
@@ -148,16 +167,21 @@ def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] 
     return policy
 
 
-def reference_policy(policy: Policy, run: RunConfig, begun: Begun | None) -> Policy:
+def reference_policy(policy: Policy, run: RunConfig, begun: Begun | None) -> Policy | None:
     """The policy that the run was started from, which never changes; what `policy` has in common with it is shared.
+    None where the algorithm needs none.
 
     Raises:
-        ConfigError: an older version of a run that goes on did not keep it, and `train.checkpoint` is gone.
+        ConfigError: `train.checkpoint` is not given; or an older version of a run that goes on did not keep it, and
+            that is gone.
     """
+    if not run.algorithm.needs.reference:
+        return None
+    if run.train.checkpoint is None:
+        raise ConfigError("algorithm.kl_weight, kl_budget, held_budget: need train.checkpoint, to stay close to it")
     reference = policy.frozen_copy()
     if begun is None:
         return reference
-    assert run.train.checkpoint is not None, "it has been asked for"
     try:
         reference.load_pretrained(begun.reference or checkpoint.policy_folder(run.train.checkpoint))
     except FileNotFoundError as error:
@@ -249,7 +273,8 @@ def signals(run: RunConfig) -> tuple[Signal, ...]:
     Raises:
         ConfigError: two of one name.
     """
-    found = (*SIGNALS, *run.replay.signals, *run.algorithm.needs.columns)
+    version = () if run.distributed is None else (POLICY_VERSION,)
+    found = (*SIGNALS, *version, *run.replay.signals, *run.algorithm.needs.columns)
     names = [each.name for each in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -334,13 +359,12 @@ def held_frames(run: RunConfig, spec: EnvSpec, policy: Policy) -> HeldFrames | N
     return HeldFrames(demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk), policy)
 
 
-def algorithm_parts(run: RunConfig, spec: EnvSpec, policy: Policy, begun: Begun | None) -> dict[str, Any]:
-    """What an algorithm is built with beside policy and learner: its reference, None unless it needs one, and, where
-    the run asks for them, a rehearsal, held frames and which kinds of commands are calls."""
-    reference = reference_policy(policy, run, begun) if run.algorithm.needs.reference else None
+def algorithm_parts(run: RunConfig, spec: EnvSpec, policy: Policy) -> dict[str, Any]:
+    """What an algorithm is built with, beside policy, learner and reference, where the run asks for it: a rehearsal,
+    held frames and which kinds of commands are calls."""
     held, kinds = held_frames(run, spec, policy), call_kinds(run, spec)
     asked = {"rehearsal": rehearsal(run, policy), "held": held, "calls": kinds}
-    return {"reference": reference} | {name: part for name, part in asked.items() if part is not None}
+    return {name: part for name, part in asked.items() if part is not None}
 
 
 def grounding(policy: Policy) -> Callable[[dict[str, Any]], dict[str, np.ndarray]]:

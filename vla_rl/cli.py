@@ -55,6 +55,7 @@ GROUPS = (
     "algorithms",
     "costs",
     "credits",
+    "occupancies",
     "adaptations",
 )
 DEBUG = "VLA_RL_TRACEBACK"
@@ -204,6 +205,8 @@ def parser() -> argparse.ArgumentParser:
         "an environment, such as pick or Reacher-v5, and settings, such as env.kwargs.horizon=30",
     )
     audit.add_argument("--episodes", type=int, default=100, help="episodes per policy; default: 100")
+    trains = "also train a policy on what is paid, for train.minutes (4), and see whether it games it"
+    audit.add_argument("--train-hacker", action="store_true", help=trains)
     audit.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     audit.set_defaults(run=_audit, command="audit")
     export = add(
@@ -323,7 +326,8 @@ def _cockpit(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    passed = _function("vla_rl.audit.command:audit")(_named(options), options.episodes, as_json=options.json)
+    audit, run = _function("vla_rl.audit.command:audit"), _named(options)
+    passed = audit(run, options.episodes, as_json=options.json, train_hacker=options.train_hacker)
     return 0 if passed else AUDIT_FAILED
 
 

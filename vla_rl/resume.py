@@ -41,11 +41,15 @@ def save(folder: Path, step: int, state: TrainState, lanes: Lanes | None = None)
     """
     own, learner = own_part(state.learner.rank), state.learner
     before = checkpoint.last(folder)
+    # What processes have shares of is made whole by all of them, before any writes.
+    reference: Any = getattr(state.algorithm, "reference", None)
+    weights, common = learner.weights(state.policy), common_state(state)
+    start = {} if reference is None else learner.weights(reference)
 
     def training_state(target: Path) -> None:
         saved = own_state(state)
         if learner.rank == 0:
-            saved |= common_state(state)
+            saved |= common
         checkpoint.save_state(target, saved)
         if lanes is not None:
             save_lanes(target / LANES, lanes)
@@ -53,10 +57,10 @@ def save(folder: Path, step: int, state: TrainState, lanes: Lanes | None = None)
 
     parts: dict[str, Callable[[Path], object]] = {own: training_state}
     if learner.rank == 0:
-        parts[POLICY] = state.policy.save_pretrained
-        if (reference := getattr(state.algorithm, "reference", None)) is not None:
+        parts[POLICY] = lambda target: state.policy.save_pretrained(target, weights)
+        if reference is not None:
             parts[REFERENCE] = lambda target: (
-                checkpoint.link_part(before, REFERENCE, target) or reference.save_pretrained(target)
+                checkpoint.link_part(before, REFERENCE, target) or reference.save_pretrained(target, start)
             )
     return checkpoint.save(folder, step, parts, keep=state.run.train.keep, agree=learner.agree)
 
@@ -73,7 +77,7 @@ def own_state(state: TrainState) -> dict[str, Any]:
         "replay": state.replay.state_dict(),
         "log": state.log.state_dict(),
         "episodes": state.collector.episodes,
-        "invalid_episodes": state.collector.invalid_episodes,
+        "invalid_episodes": state.collector.counts.invalid_episodes,
     }
 
 
@@ -125,7 +129,8 @@ def restore(folder: Path, state: TrainState) -> int:
     if processes != learner.processes:
         raise ConfigError(
             f"resume: {generation.folder} is of a run in {processes} process(es), each with a replay of its own; start "
-            f"{processes}, not {learner.processes}"
+            f"{processes}, not {learner.processes}, or a run of its own from this policy, by train.checkpoint={folder} "
+            "and another run_dir"
         )
     part = generation.folder / own_part(learner.rank)
     own = saved if learner.rank == 0 else checkpoint.load_state(part)
@@ -133,11 +138,14 @@ def restore(folder: Path, state: TrainState) -> int:
     load_algorithm(state, saved, generation.folder)
     encode_anew(state)  # nothing to do, unless the backbone is another one by now
     ground = build.grounding(state.policy)
-    if state.replay.load(part / REPLAY, ground, own.get("replay"), generation.damaged):
+    with learner.at_own_pace():
+        made_anew = state.replay.load(part / REPLAY, ground, own.get("replay"), generation.damaged)
+    if made_anew:
         print(f"features: {part / REPLAY} holds none of this backbone; made for its {len(state.replay)} rows")
     if "log" in own:  # which older versions did not save
         state.log.load_state_dict(own["log"])
-    state.collector.episodes, state.collector.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
+    counts = state.collector.counts
+    counts.episodes, counts.invalid_episodes = own["episodes"], own.get("invalid_episodes", 0)
     state.critic_health = saved.get("critic_health", "")
     state.progress.load_state_dict(generation.step, saved.get("progress"))
     made = 0

@@ -42,6 +42,7 @@ def sft(run: RunConfig | str, *overrides: str) -> Path:
             "demos.episodes: 0, so that there is nothing to imitate; train from reward alone, record some, or set "
             "sft.steps=0 too for the policy as it starts"
         )
+    run = build.with_fitted_tokens(run)
     checkpoint.seed_all(run.seed)
     spec = build.env_spec(run)
     learner = build.learner(run, run.run_dir)
@@ -56,7 +57,8 @@ def sft(run: RunConfig | str, *overrides: str) -> Path:
     with Stop() as stop, stop.held():
         with Log(folder, learner.accelerator, run.sft.steps, "supervised start", learner.rank == 0) as log:
             done = imitate(policy, demos, learner, run, log, stop)
-        last = checkpoint.save(folder, done, {"pretrained_model": policy.save_pretrained})
+        weights = learner.weights(policy)
+        last = checkpoint.save(folder, done, {"pretrained_model": lambda part: policy.save_pretrained(part, weights)})
         learner.close()
     if done < run.sft.steps:
         stop.end(f"at step {done} of {run.sft.steps} of the supervised start; {last} is the policy as it is by then")

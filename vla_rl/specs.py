@@ -196,6 +196,8 @@ LOG_PROB, ACTING, VALUE = "log_prob", "acting", "value"
 SIGNALS = (Signal(COST, summed=True), Signal(VERIFIED, "bool"), Signal(EPISODE_TASK, "int32"))
 """What every replay keeps of an environment's steps: what they cost, whether the task is done by what the environment
 itself checks, whatever it paid, and which of the run's tasks the lane is at."""
+POLICY_VERSION = Signal("policy_version", "int32")
+"""What replay keeps beside where copies of the policy act elsewhere: after how many updates the copy was made."""
 
 
 TALLIES = ("calls", "over_calls", "under_calls", "regret", "fixed_regret")

@@ -61,7 +61,7 @@ def train(
                 print(f"algorithm.gamma: {gamma:g}; a demonstration takes {1 / (1 - gamma):.3g} decisions (median)")
             cut(folder, begin, state.log.lines)
             count_lanes(folder, state.learner.processes, run.train.num_envs)
-            if envs is None:  # else nobody can take over one of them
+            if envs is None and run.distributed is None:  # else nobody can take over one of them
                 parts.enter_context(closing(attach(folder, state)))
         told = Callbacks(callbacks if state.learner.rank == 0 else (), partial(moment, folder, state))
         state.replay.listen(told)
@@ -221,7 +221,7 @@ def finish(folder: Path, state: TrainState, lanes: Lanes | None = None) -> Path:
 
 def describe(state: TrainState) -> None:
     """Say what the run is made of."""
-    print(state.replay.describe(), state.backbone, state.cache.said, state.collector.envs.describe(), sep="\n")
+    print(state.replay.describe(), state.backbone, state.cache.said, state.collector.describe(), sep="\n")
     if len(state.demos):
         print(f"demonstrations: {state.demos.nbytes / 2**20:.0f} MiB of RAM beside it")
 

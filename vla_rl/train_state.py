@@ -13,15 +13,16 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from vla_rl import build
+from vla_rl.algorithms.acting import Explorer
 from vla_rl.algorithms.algorithm import ActsByScorer, Adapts, Algorithm, Decision, Listens
 from vla_rl.algorithms.needs import Needs
 from vla_rl.algorithms.value_range import check_returns
 from vla_rl.autotune import feature_cache
-from vla_rl.autotune.backbone import tune
+from vla_rl.autotune.alike import choose_alike, tune_alike
 from vla_rl.config import RunConfig
 from vla_rl.envs import EnvSpec, Past, lanes
-from vla_rl.envs.given import GivenEnvs, given_spec
-from vla_rl.envs.vector import VectorEnvs, spare_cores
+from vla_rl.envs.given import given_spec
+from vla_rl.envs.vector import VectorEnvs
 from vla_rl.evaluation.critic_health import CriticHealth
 from vla_rl.evaluation.episodes import Evaluator, workers_of
 from vla_rl.evaluation.outcome import percent
@@ -34,6 +35,8 @@ from vla_rl.rollout.actor import Actor
 from vla_rl.rollout.calls import FollowUp
 from vla_rl.rollout.collector import Collector
 from vla_rl.rollout.resets import ResetCredit
+from vla_rl.rollout.source import Source
+from vla_rl.rollout.sources import Lanes, make_source
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.begun import Begun
 from vla_rl.runtime.heeded import warn_of_blindness
@@ -54,19 +57,20 @@ LEAST_ERROR = 1e-3
 class Progress:
     """How far a run has come, through all of its resumptions.
 
-    step: decisions. seconds: that the loop took. owed: updates that are due, with a fraction. due: what was done when.
-    attended: whether all that is due at this step has been done.
+    step: decisions. seconds: that the loop took. owed: updates that are due, with a fraction. updates: those that were
+    done. due: what was done when. attended: whether all that is due at this step has been done.
     """
 
     step: int = 0
     seconds: float = 0.0
     owed: float = 0.0
+    updates: int = 0
     due: Schedule = field(default_factory=lambda: Schedule(0))
     attended: bool = False
 
     def state_dict(self) -> dict[str, Any]:
         """All but the step, which the generation tells."""
-        own = {name: getattr(self, name) for name in ("seconds", "owed", "attended")}
+        own = {name: getattr(self, name) for name in ("seconds", "owed", "attended", "updates")}
         return {**own, "due": self.due.state_dict()}
 
     def load_state_dict(self, step: int, state: dict[str, Any] | None) -> None:
@@ -74,6 +78,7 @@ class Progress:
         self.step, self.due = step, Schedule(step)
         if state is not None:
             self.seconds, self.owed, self.attended = state["seconds"], state["owed"], state.get("attended", False)
+            self.updates = state.get("updates", 0)
             self.due.load_state_dict(state["due"])
 
 
@@ -86,7 +91,7 @@ class TrainState:
     learner: Learner
     policy: Policy
     algorithm: Algorithm
-    collector: Collector
+    collector: Source
     replay: ReplayBuffer
     demos: ReplayBuffer
     spec: EnvSpec
@@ -153,21 +158,23 @@ class TrainState:
 
     def explore(self, observation: dict[str, Any]) -> Decision:
         """What the environments whose turn it is are to do."""
-        turn = self.collector.turn
+        collector = cast("Collector", self.collector)
+        turn = collector.turn
         decision = self.algorithm.explore(observation, turn)
         if self.resets is None:
             return decision
-        return self.resets.told(decision, observation, cast("VectorEnvs", self.collector.envs), turn, self.replay.added)
+        return self.resets.told(decision, observation, cast("VectorEnvs", collector.envs), turn, self.replay.added)
 
     def followed_up(self, made: int) -> None:
         """What is due after so many decisions of finding out what calls of tools are worth, where the run asks."""
         if self.follow_up is not None and self.progress.step >= self.run.train.learning_starts:
-            with self.log.timed("follow"):
+            with self.log.timed("follow"), self.learner.at_own_pace():
                 self.log.update(self.follow_up(made))
 
     def learn(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Update from a batch; where rows are drawn by priority, those of this one get theirs."""
         metrics = self.algorithm.update(batch)
+        self.progress.updates += 1
         if self.own.by == "priority":
             # With another goal, a row errs otherwise than it does with its own.
             own = ~batch.demo & ~batch.relabelled
@@ -189,22 +196,22 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     if begun is not None:
         begun.check(run, folder)
     taken = None if given is None else given_spec(given, run.action_space, run.plugins)
-    run = build.with_gamma(run, taken)
+    run = build.with_gamma(build.with_fitted_tokens(run, taken), taken)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
     spec = taken or build.env_spec(run, held=True)
     learner = build.learner(run, folder)
     shown = build.demonstrations(run, spec)
-    policy = learner.prepare(build.start_policy(run, spec, shown, begun))
-    warn_of_blindness(policy)
-    seen = feature_cache.any_observation(policy, spec.observation, run.train.num_envs)
+    policy = build.start_policy(run, spec, shown, begun)
+    reference = build.reference_policy(policy, run, begun)  # of what is whole still
     chosen = run if begun is None else begun.as_chosen(run, learner.device.type)
-    backbone = tune(policy, chosen.policy.precision, chosen.policy.compile, seen)
-    if run.algorithm.needs.reference and run.train.checkpoint is None:
-        raise ConfigError("algorithm.kl_weight, kl_budget, held_budget: need train.checkpoint, to stay close to it")
-    parts = build.algorithm_parts(run, spec, policy, begun)
+    backbone = tune_alike(learner, policy, chosen, spec.observation)
+    warn_of_blindness(policy)
+    parts = build.algorithm_parts(run, spec, policy)
     with taking_memory("algorithm"):
-        algorithm = run.algorithm.build(policy=policy, learner=learner, **parts)
-    cache = feature_cache.choose(chosen, spec.observation, policy)
+        algorithm = run.algorithm.build(policy=policy, learner=learner, reference=reference, **parts)
+    cache = choose_alike(learner, chosen, spec.observation, policy)
+    if isinstance(explorer := getattr(algorithm, "explorer", None), Explorer):
+        explorer.keeps_features = cache.cached
     book = build.credit_book(run)
     replay = build.replay(
         run,
@@ -221,26 +228,24 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     resets = ResetCredit.of(run, build.env_factories(run, spec).values(), policy)
     if resets and given:
         raise ConfigError("algorithm.credit: resets need environments that the run makes; these were given to it")
-    workers = spare_cores(learner.processes) if run.train.workers == "auto" else run.train.workers
     if run.train.failed_starts and (given is not None or spec.shifts):
         raise ConfigError("train.failed_starts: not for environments that are given, or that shift in mid-run; use 0")
     makers = build.env_factories(run, spec, past=past(run, learner, begun), failed_starts=run.train.failed_starts)
     dealt = lanes(makers, run.train.num_envs)
-    seeds, spare = lane_seeds(run.seed, run.train.num_envs, learner, folder)
-    limits = workers, run.train.step_timeout, run.train.restarts, spare
-    making = [lane.make for lane in dealt]
-    envs = GivenEnvs(given, spec.tokens) if given else VectorEnvs(making, len(making), *limits)
+    own_lanes = Lanes(dealt, *lane_seeds(run.seed, run.train.num_envs, learner, folder))
+    progress, taking = Progress(), (given, spec.tokens) if given else None
     replay.listen(acting := ActingStatistics(len(run.envs)))
     if run.algorithm.needs.listens:
         for listener in cast("Listens", algorithm).listeners:
             replay.listen(listener)
     rng = checkpoint.seed_all(run.seed, learner.rank)  # what then is drawn is each one's own.
+    source = make_source(run, folder.name, own_lanes, replay, policy, learner, lambda: progress.updates, taking)
     return TrainState(
         run=run,
         learner=learner,
         policy=policy,
         algorithm=algorithm,
-        collector=Collector(envs, replay, seeds, groups=run.train.groups, tasks=[lane.task for lane in dealt]),
+        collector=source,
         replay=replay,
         demos=demos,
         spec=spec,
@@ -261,6 +266,7 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
             folder, learner.accelerator, run.train.steps, run.env_name, learner.rank == 0, minutes=run.train.minutes
         ),
         resets=resets,
+        progress=progress,
     )
 
 
@@ -343,7 +349,8 @@ def check_critic(state: TrainState) -> dict[str, float]:
 def renew(state: TrainState) -> dict[str, float]:
     """Have critics see as the actor does by now; how many seconds that took. Nothing may be under way."""
     begun = time.monotonic()
-    state.policy.renew()
+    with state.learner.alike():  # adapters begin anew at random
+        state.policy.renew()
     encode_anew(state)
     return {"time/renew": time.monotonic() - begun}
 
@@ -351,8 +358,9 @@ def renew(state: TrainState) -> dict[str, float]:
 def encode_anew(state: TrainState) -> None:
     """Make the features that replay and demonstrations cache of what `policy.ground` sees, unless they are that."""
     ground, digest = build.grounding(state.policy), state.policy.digest()
-    for buffer in (state.replay, state.demos):
-        buffer.renew(ground, digest)
+    with state.learner.at_own_pace():
+        for buffer in (state.replay, state.demos):
+            buffer.renew(ground, digest)
 
 
 def together(state: TrainState, work: Callable[[], T]) -> T:
@@ -363,7 +371,8 @@ def together(state: TrainState, work: Callable[[], T]) -> T:
     """
     result: T | None = None
     try:
-        result = work()
+        with state.learner.at_own_pace():
+            result = work()
     except Exception as error:
         state.failure = error
     if not state.learner.agree(state.failure is None):

@@ -197,15 +197,13 @@ class Campaign:
         self.record.orphans += [f"life {self._number}: {each}" for each in left]
         counts = self.accountant.close(self._number, life.began, working.ended, said)
         newest = self._newest()
-        if kind and not counts["steps"] and not (code == 0 and newest and newest.step >= self.steps):
+        finished = newest is not None and newest.step >= self.steps  # a life before may have taken the last step
+        if kind and not counts["steps"] and not finished:
             self.record.problems.append(f"life {self._number}: does not begin: {said[-300:]!r}")
         self.record.problems += self._disorder()
-        wrong = [
-            each
-            for each in self.accountant.balance.problems
-            if each.startswith((f"life {self._number},", f"life {self._number}:"))
-        ]
-        print(f"life {self._number:3d}  {json.dumps(counts)}", *wrong, sep="\n", flush=True)
+        own = (f"life {self._number},", f"life {self._number}:")
+        problems = [each for each in self.accountant.balance.problems if each.startswith(own)]
+        print(f"life {self._number:3d}  {json.dumps(counts)}", *problems, sep="\n", flush=True)
 
     def _newest(self) -> Generation | None:
         """What the next life begins with."""

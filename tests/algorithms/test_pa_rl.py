@@ -33,12 +33,15 @@ SETTINGS = PaRl(
 )
 
 
-def make(folder: Path, settings: PaRl = SETTINGS, train: str = "head") -> PaRlAlgorithm:
+def make(
+    folder: Path, settings: PaRl = SETTINGS, train: str = "head", sharding: str | None = None, **head: str
+) -> PaRlAlgorithm:
     space = Binned(BINS).bind(spaces.Box(-1, 1, (2,)))
-    wanted = PolicySettings(Pretrained(str(folder)), HeadSettings(width=32), train, LoraSettings(rank=2, alpha=4))
+    said = HeadSettings(width=32, **head)  # type: ignore[arg-type]
+    wanted = PolicySettings(Pretrained(str(folder)), said, train, LoraSettings(rank=2, alpha=4))
     torch.manual_seed(0)
     policy = Policy.build(wanted, space, ["front"], STATES, seed=0)
-    return settings.build(policy=policy, learner=Learner(device="cpu", seed=1))
+    return settings.build(policy=policy, learner=Learner(device="cpu", seed=1, sharding=sharding))
 
 
 def bandit(algorithm: PaRlAlgorithm, rows: int, seed: int, images: bool = False) -> Batch:
@@ -212,6 +215,7 @@ if learner.rank == 0:
 """
 
 
+@pytest.mark.processes
 def test_two_processes_update_like_one_with_the_joint_batch(random_backbone: Path, tmp_path: Path) -> None:
     script = tmp_path / "update.py"
     script.write_text(SCRIPT)

@@ -37,7 +37,7 @@ def test_a_time_limit_is_not_worth_nothing(
     random_backbone: Path, mc_weight: float, followed: bool, images: bool
 ) -> None:
     algorithm = make(random_backbone, PaRl(**{**vars(SETTINGS), "mc_weight": mc_weight}))
-    algorithm.next_value = lambda grounded, observation: torch.full((len(grounded),), 0.8)  # type: ignore[method-assign]
+    algorithm.next_value = lambda rows: torch.full((len(rows.next_grounded),), 0.8)  # type: ignore[method-assign]
     rows = LearnerBatch.of(
         cut_short(bandit(algorithm, ROWS, 0, images), followed), algorithm.policy, algorithm.learner.device
     )

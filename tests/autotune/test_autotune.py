@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -59,10 +61,54 @@ def test_half_precision_has_to_be_faster_and_to_point_to_the_same_places(
     assert (policy.digest() == before) == (dtype == torch.float32)
 
 
-def test_what_is_asked_for_is_done(policy: Policy) -> None:
+def test_a_precision_that_is_asked_for_is_taken(policy: Policy) -> None:
     assert tuned(policy, "bfloat16") == ("backbone: bfloat16, not compiled", torch.bfloat16)
+
+
+@pytest.mark.slow
+def test_what_is_compiled_decides_as_before(policy: Policy) -> None:
+    seen = feature_cache.any_observation(policy, SHAPE, 2)
+    before = policy.logits(policy.ground(seen))
     said, _ = tuned(policy, "float32", "always")
+    if "failed" in said:
+        pytest.skip(said)  # a machine without a compiler
     assert said == "backbone: float32, compiled"
+    for one, other in zip(before, policy.logits(policy.ground(seen)), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def broken(error: Exception | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What a compiler made of a layer that fails, or gives something else."""
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        if error is not None:
+            raise error
+        return -x
+
+    return call
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (RuntimeError("no working C++ compiler"), "compiling failed: no working C++ compiler"),
+    (None, "compiled, its places are off by"),
+])  # fmt: skip
+def test_without_a_compiler_or_with_a_wrong_one_it_computes_as_it_is(
+    policy: Policy, error: Exception | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = feature_cache.any_observation(policy, SHAPE, 2)
+    before = policy.ground(seen).places
+
+    def compile_blocks(backbone: Any) -> None:
+        vision = backbone.model.model.vision_model
+        vision.post_layernorm._compiled_call_impl = broken(error)
+        monkeypatch.setattr(autotuned, "_blocks", lambda _: [vision.post_layernorm])
+
+    autotuned = backbone
+    monkeypatch.setattr(backbone, "compile_blocks", compile_blocks)
+    told, _ = tuned(policy, "float32", "always")
+    assert "not compiled" in told
+    assert said in told
+    assert torch.equal(policy.ground(seen).places, before)
 
 
 def run(cache: str = "auto", capacity: int = 100, ram_bytes: int | None = None, augments: bool = False):

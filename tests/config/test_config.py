@@ -37,7 +37,7 @@ def test_the_shipped_config_lists_every_key() -> None:
         assert keys(run.model_dump(mode="json")[part]) == keys(shipped[part])
 
 
-@pytest.mark.parametrize("group", ["env", "policy", "algorithm", "experiment"])
+@pytest.mark.parametrize("group", ["env", "policy", "algorithm", "experiment", "distributed"])
 def test_every_shipped_file_of_a_group_makes_a_run(group: str) -> None:
     files = sorted((paths.shipped("configs") / group).glob("[!_]*.yaml"))
     assert files

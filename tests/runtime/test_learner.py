@@ -45,6 +45,7 @@ def weights_after(tmp_path: Path, processes: int) -> dict[str, torch.Tensor]:
     return load_file(out)
 
 
+@pytest.mark.processes
 def test_two_processes_update_like_one_with_the_joint_batch(tmp_path: Path) -> None:
     one, two = weights_after(tmp_path, 1), weights_after(tmp_path, 2)
     assert one.keys() == two.keys()
@@ -82,6 +83,14 @@ def test_an_unknown_or_missing_device_is_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="sees no CUDA"):
             Learner(device="cuda")
+
+
+def test_what_would_spread_a_model_in_another_way_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"sharding: fsdp .* not in fp16; give mixed_precision=bf16"):
+        Learner(device="cpu", mixed_precision="fp16", sharding="fsdp")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match=r"accelerate was started for FSDP.* give sharding=fsdp"):
+        Learner(device="cpu")
 
 
 def test_a_tracker_that_is_not_installed_is_refused(tmp_path: Path) -> None:

@@ -37,15 +37,15 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 def limited(monkeypatch: pytest.MonkeyPatch, most: int, error: Callable[[], Exception]) -> list[int]:
     """Have the trunk find no memory for more than `most` rows; how many it read each time."""
-    read, tried = Trunk._read, list[int]()
+    read, tried = Trunk.read, list[int]()
 
-    def reads(trunk: Trunk, images: Any, texts: Any, *further: Any) -> Any:
-        tried.append(len(texts))
-        if len(texts) > most:
+    def reads(trunk: Trunk, images: Any, *further: Any) -> Any:
+        tried.append(len(images[0]))
+        if len(images[0]) > most:
             raise error()
-        return read(trunk, images, texts, *further)
+        return read(trunk, images, *further)
 
-    monkeypatch.setattr(Trunk, "_read", reads)
+    monkeypatch.setattr(Trunk, "read", reads)
     return tried
 
 

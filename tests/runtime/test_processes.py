@@ -13,11 +13,13 @@ from checkpoint_driver import parts
 
 from tests.launch import in_processes
 from vla_rl import config, train
+from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.runtime import checkpoint
 from vla_rl.specs import VALIDATION_SEEDS
 
 DRIVER = Path(__file__).parents[1] / "train_driver.py"
+pytestmark = pytest.mark.processes
 
 
 def told(folder: Path, *overrides: str, **environment: str) -> list[dict[str, Any]]:
@@ -55,6 +57,24 @@ def test_what_breaks_in_one_process_ends_all_with_one_checkpoint(line: list[str]
     assert generation is not None
     assert generation.step > 20
     assert all(each["saved"]["rows"] > 10 for each in ends)
+
+
+@pytest.mark.parametrize("trains", ["lora", "all"])
+def test_what_processes_share_is_saved_whole_and_goes_on_shared_or_not(
+    line: list[str], tmp_path: Path, trains: str
+) -> None:
+    line = [*line, f"policy.train={trains}", "train.eval_every=32", "train.eval_episodes=3", "train.renew_every=24"]
+    first = told(tmp_path / "first", *line, "sharding=fsdp", "train.steps=48")
+    assert [each["ended"] for each in first] == ["well", "well"]
+    resume = [f"run_dir={tmp_path}/run", "resume=true"]
+    again = told(tmp_path / "again", *resume, "sharding=null", "train.steps=56")
+    assert [each["restored"] for each in again] == [each["saved"] for each in first]
+    shared = told(tmp_path / "shared", *resume, "sharding=fsdp", "train.steps=64")
+    assert [each["restored"] for each in shared] == [each["saved"] for each in again]
+    with pytest.raises(ConfigError, match=r"start 2, not 1, or a run of its own .* by train.checkpoint="):
+        train.train(config.load([*resume, "train.steps=96"]))
+    own = train.train(config.load([*line, f"run_dir={tmp_path}/own", f"train.checkpoint={tmp_path}/run"]))
+    assert Policy.from_pretrained(own / "pretrained_model").trainable == trains
 
 
 def save_in_two_threads(

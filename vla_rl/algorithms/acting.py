@@ -10,7 +10,10 @@ from torch import Tensor
 
 from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.models.features import Features
+from vla_rl.models.forward import Forward
 from vla_rl.models.policy import Policy
+from vla_rl.models.sampling import rows_of
+from vla_rl.models.transfer import fetched, sent
 from vla_rl.replay.reader import evenly
 from vla_rl.runtime.learner import Learner
 from vla_rl.specs import ACTING, BY_CRITIC, GREEDY, LOG_PROB, SAMPLED, VALUE
@@ -24,6 +27,10 @@ class Explorer:
     as it was, and, where there are such lanes, how it was taken; see `ActorCriticConfig.needs`.
 
     learner: draws the noise, so that several processes draw what one would. epsilon, greedy_share: may be changed.
+
+    Attributes:
+        keeps_features: whether replay keeps the frozen features of decisions. Of a trunk that trains, they take another
+            pass, which acting itself does without.
     """
 
     def __init__(
@@ -36,6 +43,8 @@ class Explorer:
         critic_samples: int = 16,
     ) -> None:
         self._policy, self._learner = policy, learner
+        self._forward = Forward(policy, learner.record)
+        self.keeps_features = True
         self.epsilon, self.greedy_share = epsilon, greedy_share
         self._critic_share, self._critic_samples = critic_share, critic_samples
 
@@ -53,30 +62,38 @@ class Explorer:
         once it is fit to act by. promise: says what replay is to remember that decisions were worth, as `VALUE`.
         """
         policy = self._policy
-        grounded = policy.ground(observation)
-        features = grounded if policy.frozen_trunk else policy.encode(observation)
-        logits = policy.logits(features)
-        rows = len(logits[0])
+        features, logits = self._forward(observation)
+        rows = len(features)
+        ways = ways_of(self.greedy_share, self._critic_share, np.arange(rows) + (lanes.start if lanes else 0))
+        by_critic = scorer is not None and bool((ways == BY_CRITIC).any())
+        grounded = features
+        if not policy.frozen_trunk and (self.keeps_features or by_critic or promise is not None):
+            grounded = policy.ground(observation)
         tokens = policy.sample(logits, 1, self._noise(rows))
         if self.epsilon > 0:
             random = policy.uniform(rows, 1, self._noise(rows))
             strays = self._learner.uniform(rows) < self.epsilon
             tokens = torch.where(strays[:, None, None], random, tokens)
-        ways = ways_of(self.greedy_share, self._critic_share, np.arange(rows) + (lanes.start if lanes else 0))
         if len(at := _places(ways == GREEDY, tokens.device)):
-            tokens = tokens.index_copy(0, at, policy.greedy([each[at] for each in logits]).unsqueeze(1))
-        if scorer is not None and len(at := _places(ways == BY_CRITIC, tokens.device)):
+            tokens = tokens.index_copy(0, at, policy.greedy(rows_of(logits, at)).unsqueeze(1))
+        if scorer is not None and by_critic:
+            at = _places(ways == BY_CRITIC, tokens.device)
             noise = self._noise(len(at), self._critic_samples)
-            samples = policy.sample([each[at] for each in logits], self._critic_samples, noise)
+            samples = policy.sample(rows_of(logits, at), self._critic_samples, noise)
             tokens = tokens.index_copy(0, at, best_of(scorer, grounded.rows(at), samples)[0].unsqueeze(1))
-        log_prob = policy.log_prob(logits, tokens).squeeze(1).float().cpu().numpy()
-        extras = {LOG_PROB: log_prob}
+        extras = {LOG_PROB: policy.log_prob(logits, tokens).squeeze(1).float()}
+        if promise is not None:
+            extras[VALUE] = promise(grounded, tokens).squeeze(1).float()
+        host = fetched({
+            "tokens": tokens.squeeze(1),
+            "features": grounded.stored(),
+            "extras": extras,
+            "remembered": features.remembered,
+        })  # fmt: skip
         if self._critic_share > 0:
             # Before the critic acts there is nothing to compare.
-            extras[ACTING] = ways if scorer is not None else np.zeros_like(ways)
-        if promise is not None:
-            extras[VALUE] = promise(grounded, tokens).squeeze(1).float().cpu().numpy()
-        return Decision(tokens.squeeze(1).cpu().numpy(), grounded.pack(), extras, features.noted)
+            host["extras"][ACTING] = ways if scorer is not None else np.zeros_like(ways)
+        return Decision(**host)
 
     def _noise(self, rows: int, samples: int = 1) -> Tensor:
         return self._learner.uniform(rows, samples, len(self._policy.slots))
@@ -99,4 +116,4 @@ def ways_of(greedy_share: float, critic_share: float, lanes: np.ndarray) -> np.n
 
 
 def _places(chosen: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.flatnonzero(chosen)).to(device, non_blocking=True)
+    return sent(np.flatnonzero(chosen), device)

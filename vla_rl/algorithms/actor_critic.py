@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from vla_rl.algorithms.calls import CallLearning
 from vla_rl.algorithms.constraints import ConstrainedScorer, Constraint
 from vla_rl.algorithms.critic import Critic, QScorer, follow, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.algorithms.occupancy import Occupancy
 from vla_rl.algorithms.rates import ActorRates
+from vla_rl.algorithms.recorded import RecordedUpdates, recorded_updates
 from vla_rl.algorithms.rehearsal import Rehearsal, remembered
 from vla_rl.algorithms.tether import HeldFrames, Tether
 from vla_rl.algorithms.value_range import warned_beyond
@@ -39,8 +42,6 @@ MEASURED, MEASURE_EVERY = 16, 8
 so many updates of the critic and of the actor each is measured, the first one among them."""
 LEAST_RETURN = 1e-6
 """That a reward followed, where the actor clones what went well."""
-LEAST_SCALE = 1e-3
-"""Of advantages, in units of value, where all are alike."""
 
 
 class ActorCritic(ABC):
@@ -93,17 +94,20 @@ class ActorCritic(ABC):
         self.actor_rates = ActorRates.of(policy, settings.actor_lr, settings.backbone_lr, settings.backbone_warmup)
         self.actor_optimizer = learner.optimizer(self.actor_rates.groups(policy), settings.actor_lr)
         self.constraint = None if settings.cost is None else Constraint(settings, policy, learner)
+        self.occupancy = None if settings.occupancy is None else Occupancy(settings, policy, learner)
         asked = settings.calls
         self.calls = None if asked is None or calls is None else CallLearning(asked, calls, policy, learner)
         self.adapting = None if settings.adaptation is None else Adapting(settings, learner, self.explorer, self.told)
         self.updates, self.trusted = 0, True
         self._warned = False
+        self._recorded: RecordedUpdates | None = None
         self._judged: tuple[Tensor, Tensor] | None = None  # logits [E, B, Z] and targets [B] of the last batch
 
     @property
     def scorer(self) -> Scorer | None:
-        """What ranks decisions: by the success that `judge` promises, and by cost where that counts."""
-        return self.judge if self.constraint is None else ConstrainedScorer(self.judge, self.constraint.rank)
+        """What ranks decisions: by the success that `judge` promises, and by straying and by cost where those count."""
+        judge = self.judge if self.occupancy is None else ConstrainedScorer(self.judge, self.occupancy.rank)
+        return judge if self.constraint is None else ConstrainedScorer(judge, self.constraint.rank)
 
     @property
     def listeners(self) -> list[EpisodeListener]:
@@ -145,30 +149,56 @@ class ActorCritic(ABC):
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the critic and, every `critic_updates`-th time after the warm-up, one of the actor."""
         # Where returns alone are the target, only those that are not whole ask for what follows; and a model does.
-        needs = self.settings.needs
-        following = needs.following is True or needs.one_step > 0 or bool((batch.rest > 0).any())
+        needs, learner = self.settings.needs, self.learner
+        following = needs.following is True or needs.one_step > 0 or learner.any(bool((batch.rest > 0).any()))
         self._warned = self._warned or warned_beyond(batch, self.settings.value_range)
-        learner = self.learner
-        rows = learner.in_memory(
-            len(batch), lambda: LearnerBatch.of(batch, self.policy, learner.device, self.augment, following)
-        )
+        with learner.at_own_pace():
+            read = partial(LearnerBatch.of, batch, self.policy, learner.device, self.augment, following)
+            rows = learner.in_memory(len(batch), read)
         learner.hold(batch)
         rows = rows if self.adapting is None else self.adapting.weigh(rows, batch.index, self.critic)
+        strays = {}
+        if self.occupancy is not None:
+            strays = self.occupancy.update(rows, batch, self.past_warmup, lambda: self._next_decisions(rows))
+        if self._recorded is None:
+            self._recorded = recorded_updates(self)
+        metrics, self._judged = self._recorded(rows, self._variant)
+        metrics |= strays
+        self.updates += 1
+        return metrics if rows.trust is None else metrics | {"shift/trust": rows.trust.mean()}
+
+    def update_from(self, rows: LearnerBatch) -> tuple[dict[str, Tensor], Any]:
+        """One update but for counting it: metrics, and what `priorities` are worked out from."""
+        learner, constraint = self.learner, self.constraint
         metrics = learner.in_memory(len(rows), lambda: self.update_critic(rows))
-        constraint = self.constraint
         if constraint is not None:
             metrics |= learner.in_memory(len(rows), lambda: constraint.update(rows, self._next_decisions(rows)))
         if self.calls is not None:
             limits = self.settings.sigma, self.settings.clip
             metrics |= self.calls.update(self.critic, self.critic_optimizer, constraint, *limits)
         self.update_target()
-        self.updates += 1
-        if self.past_warmup and self.updates % self.settings.critic_updates == 0:
+        if self._moves_actor:
             some = rows.subsample(self.settings.actor_batch_size)
             learn = self.clone if self.falls_back else self.update_actor
             metrics |= learner.in_memory(len(some), lambda: learn(some))
             metrics |= {} if constraint is None else constraint.adjust()
-        return metrics if rows.trust is None else metrics | {"shift/trust": rows.trust.mean()}
+        return metrics, self._judged
+
+    @property
+    def _moves_actor(self) -> bool:
+        """Whether the update that is due next is one of the actor, too."""
+        number, settings = self.updates + 1, self.settings
+        return number > settings.warmup_updates and number % settings.critic_updates == 0
+
+    @property
+    def _measures_actor(self) -> bool:
+        """Whether it is measured then; see `MEASURE_EVERY`."""
+        return (self.updates - self.settings.warmup_updates) // self.settings.critic_updates % MEASURE_EVERY == 0
+
+    @property
+    def _variant(self) -> tuple[bool, ...]:
+        """All that the next update depends on beside tensors."""
+        return self.updates % MEASURE_EVERY == 0, self._moves_actor, self._measures_actor, self.falls_back
 
     @property
     def falls_back(self) -> bool:
@@ -198,16 +228,7 @@ class ActorCritic(ABC):
 
     def measure_critic(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """What the critic made of the rows of its last update."""
-        q, target = self._verdict()
-        returns = losses.whole(rows.returns, rows.rest)
-        known = torch.isfinite(returns)
-        return {
-            "q/mean": q.mean(),
-            "q/target": target.mean(),
-            "q/return": losses.masked_mean(returns, known),
-            "q/minus_return": losses.masked_mean(q - returns, known),
-            "q/orders_states": losses.concordance(q, returns),
-        }
+        return losses.critic_measures(*self._verdict(), losses.whole(rows.returns, rows.rest))
 
     def priorities(self) -> Tensor:
         """|Q - target| of each row of the last batch, float32 [B]."""
@@ -230,37 +251,33 @@ class ActorCritic(ABC):
         if rows.next_grounded is None:
             assert self.settings.returns_alone, "a backup without the features of the next observations"
             return rows.returns
-        value = self.next_value(rows.next_grounded, rows.next_observation)
+        value = self.next_value(rows)
         if rows.followed is not None:
             value = torch.zeros_like(rows.reward).index_copy(0, rows.followed, value)
         returns = losses.whole(rows.returns, rows.rest)
         return losses.td_target(rows.reward, rows.discount, value, returns, self.settings.mc_weight)
 
     @torch.no_grad()
-    def next_value(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
-        """[C] what the target critic makes of observations, by samples of the policy."""
-        q = self.target_q(grounded, self.decisions(grounded, observation))
+    def next_value(self, rows: LearnerBatch) -> Tensor:
+        """[C] what the target critic makes of what follows the rows, by samples of the policy."""
+        assert rows.next_grounded is not None, "nothing follows"
+        q = self.target_q(rows.next_grounded, self.decisions(rows))
         return losses.backup_value(q, self.settings.backup, self.settings.value_range)
 
     @torch.no_grad()
-    def decisions(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
-        """Samples of the policy at observations, int64 [C, `backup_samples`, K]."""
-        samples = self.settings.backup_samples
-        features = self.actor_features(grounded, observation)
-        return self.policy.sample(features, samples, self.noise(len(grounded), samples))
+    def decisions(self, rows: LearnerBatch) -> Tensor:
+        """Samples of the policy at what follows the rows, int64 [C, `backup_samples`, K]."""
+        features, samples = rows.next_grounded, self.settings.backup_samples
+        assert features is not None, "nothing follows"
+        # Drawn for all rows, so that all processes draw alike, however many rows of theirs are followed.
+        noise = rows.of_followed(self.noise(len(rows), samples))
+        with self.learner.at_own_pace():
+            features = self.actor_features(features, rows.next_observation) if len(features) else features
+        return self.policy.sample(features, samples, noise)
 
     def _next_decisions(self, rows: LearnerBatch) -> Tensor | None:
         """Samples of the policy at what followed the rows, where that is there."""
-        return None if rows.next_grounded is None else self.decisions(rows.next_grounded, rows.next_observation)
-
-    @torch.no_grad()
-    def advantage_over_samples(self, logits: Logits, rows: LearnerBatch, samples: int) -> Tensor:
-        """[B] how much more the rows' decisions are worth than `samples` of the policy's own are on average, by success
-        and by cost where that counts."""
-        own = self.policy.sample(logits, samples, self.noise(len(rows), samples))
-        assert self.scorer is not None, "nothing ranks decisions"
-        worth = self.scorer(rows.grounded, torch.cat([own, rows.tokens.unsqueeze(1)], dim=1))
-        return worth[:, -1] - worth[:, :-1].mean(1)
+        return None if rows.next_grounded is None else self.decisions(rows)
 
     @abstractmethod
     def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
@@ -275,22 +292,6 @@ class ActorCritic(ABC):
             log_prob = self.policy.log_prob(logits, rows.labels.unsqueeze(1)).float().squeeze(1)
             imitation = losses.imitation_loss(rows.trusted(log_prob), well, share)
         return self.anchored(imitation, logits, log_prob, rows) | {"actor/imitated": share}
-
-    def imitate(self, logits: Logits, advantage: Tensor, rows: LearnerBatch) -> dict[str, Tensor]:
-        """Take the actor's step that imitates the rows by exp(A / beta) of their advantage [B]; returns metrics.
-
-        `settings` tell `beta`, in units of the batch's standard deviation of A, and `max_weight`.
-        """
-        advantage = losses.credited(advantage, rows.credit)
-        spread = self.learner.mean(advantage.std(correction=0))
-        scale = (self.settings.beta * spread).clamp_min(LEAST_SCALE)
-        weights = losses.advantage_weights(advantage, scale, self.settings.max_weight)
-        with self.learner.autocast():
-            both = torch.stack([rows.tokens, rows.labels], dim=1)
-            log_prob = self.policy.log_prob(logits, both).float()
-            improvement = losses.weighted_bc_loss(rows.trusted(weights).unsqueeze(1), log_prob[:, :1])
-        metrics = self.anchored(improvement, logits, log_prob[:, 1], rows)
-        return metrics | {"actor/advantage": advantage.mean(), "actor/weight": weights.mean()}
 
     def anchored(self, loss: Tensor, logits: Logits, label_log_prob: Tensor, rows: LearnerBatch) -> dict[str, Tensor]:
         """Take the actor's step on `loss` and what holds it: demonstrations, and the supervised start.
@@ -314,8 +315,7 @@ class ActorCritic(ABC):
             "actor/imitation": imitation.detach(),
             "actor/grad_norm": norm,
         }
-        nth = (self.updates - settings.warmup_updates - 1) // settings.critic_updates
-        return metrics if nth % MEASURE_EVERY else metrics | self.measure_actor(rows.subsample(MEASURED))
+        return metrics | self.measure_actor(rows.subsample(MEASURED)) if self._measures_actor else metrics
 
     @torch.no_grad()
     def measure_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
@@ -350,9 +350,8 @@ class ActorCritic(ABC):
     def rates(self) -> list[tuple[Any, float]]:
         """Every optimiser but the actor's, and the learning rate that it begins with."""
         own = [(self.critic_optimizer, self.settings.critic_lr)]
-        return own if self.constraint is None else [*own, *self.constraint.rates]
-
-    # --- state ----------------------------------------------------------------------------------------------
+        own += [] if self.constraint is None else self.constraint.rates
+        return own if self.occupancy is None else [*own, *self.occupancy.rates]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything besides the policy's own weights that a resumed run needs."""
@@ -375,6 +374,7 @@ class ActorCritic(ABC):
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.actor_rates.load(self.actor_optimizer, state["actor_optimizer"])
         self.learner.load_state_dict(state["learner"])
+        self._recorded = None
         self.updates, self.trusted = state["updates"], state.get("trusted", True)
         for name, part in self._parts.items():
             if name in state:  # else it begins now
@@ -385,10 +385,8 @@ class ActorCritic(ABC):
     @property
     def _parts(self) -> dict[str, Any]:
         """Those parts with a state that the settings ask for, by the name of the setting or of what they do."""
-        names = ("rehearsal", "constraint", "calls", "tether")
+        names = ("rehearsal", "constraint", "occupancy", "calls", "tether")
         return {name: part for name in names if (part := getattr(self, name)) is not None}
-
-    # --- parts ----------------------------------------------------------------------------------------------
 
     def actor_features(self, grounded: Features, observation: dict[str, Any]) -> Features:
         """What the actor reads, with a gradient where its trunk trains."""

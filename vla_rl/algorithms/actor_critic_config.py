@@ -17,13 +17,13 @@ from vla_rl.algorithms.setting_checks import (
     check_share,
     known,
 )
-from vla_rl.registry import GROUP, SETTINGS
+from vla_rl.registry import GROUP, SETTINGS, ConfigError
 from vla_rl.rewards.calls import CallValue
 from vla_rl.rewards.credit import Backup
 from vla_rl.specs import ACTING, LOG_PROB, REWARD, VALUE, Signal, Truncation
 
 if TYPE_CHECKING:
-    from vla_rl.algorithms.algorithm import Algorithm, Scorer
+    from vla_rl.algorithms.algorithm import Algorithm, Explores, Scorer
 
 
 ACTED = (Signal(LOG_PROB),)
@@ -47,6 +47,13 @@ class AlgorithmConfig(Protocol):
 
     def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer | None:
         """What ranks decisions, from a saved `state_dict` of the algorithm; None where nothing does."""
+
+    def explorer(self, policy: Any, learner: Any) -> Explores:
+        """What decides while collecting where there is a copy of the policy and nothing else of the algorithm.
+
+        Raises:
+            ConfigError: more than that is needed.
+        """
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,8 @@ class ActorCriticConfig:
         `vla_rl.rewards.calls.CallValue`. null: no.
     credit: which decisions a return is due to: null for the settings above; or a component, such as
         {type: lambda, decay: 0.9} or {type: milestones}. Where it says what `mc_weight` is, that counts.
+    occupancy: what straying from where a trusted policy goes costs, by a discriminator: null, nothing; or a component,
+        such as {type: chi_squared, weight: 0.1}.
     adaptation: what follows a drop of success in mid-run: null, nothing; or a component, such as {type: on_shift}.
     """
 
@@ -135,6 +144,7 @@ class ActorCriticConfig:
     cost: Any = field(default=None, metadata={GROUP: "costs"})
     calls: CallValue | None = field(default=None, metadata={SETTINGS: True})
     credit: Any = field(default=None, metadata={GROUP: "credits"})
+    occupancy: Any = field(default=None, metadata={GROUP: "occupancies"})
     adaptation: Any = field(default=None, metadata={GROUP: "adaptations"})
 
     def __post_init__(self) -> None:
@@ -180,6 +190,7 @@ class ActorCriticConfig:
             finished_only=self.returns_alone or any(each.name == REWARD for each in columns),
             following="cut" if self.returns_alone else True,
             to_end=self.mc_weight,
+            one_step=0.0 if self.occupancy is None else self.occupancy.share,
             n_step=backup.n_step,
             going_on=backup.going_on,
             credit=self.credit if columns or told else None,
@@ -197,4 +208,20 @@ class ActorCriticConfig:
     def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer | None:
         """The critic of a saved algorithm, and what it made of costs, as what ranks decisions."""
         judge = registry.named("vla_rl.algorithms.critic:load_scorer")(self, policy, state)
+        judge = registry.named("vla_rl.algorithms.occupancy:penalised")(self, policy, state, judge)
         return registry.named("vla_rl.algorithms.constraints:constrained")(self, policy, state, judge)
+
+    def explorer(self, policy: Any, learner: Any) -> Explores:
+        """Samples of the policy, and greedy decisions in `greedy_share` of the lanes.
+
+        Raises:
+            ConfigError: lanes act by the critic, or it is watched as they act.
+        """
+        if self.critic_share > 0 or self.adaptation is not None:
+            asked = "adaptation" if self.critic_share == 0 else f"critic_share: {self.critic_share}"
+            raise ConfigError(
+                f"algorithm.{asked}: asks the critic at every decision, and where environments are on other machines "
+                "there is a copy of the policy only; leave it out, or set distributed=null"
+            )
+        make = registry.named("vla_rl.algorithms.acting:Explorer")
+        return make(policy, learner, self.epsilon, self.greedy_share)

@@ -17,12 +17,22 @@ from vla_rl.replay.batch import Batch
 @dataclass(frozen=True)
 class Decision:
     """What acting gives: tokens int64 [B, K], the frozen features for replay, by name the arrays [B, ...] of the
-    signals that the algorithm's needs declare, and what the next observation is to be remembered with, if anything."""
+    signals that the algorithm's needs declare, and what the next observation is to be remembered with, if anything.
+
+    Where replay keeps no features, they are those that the decision was taken from.
+    """
 
     tokens: np.ndarray
     features: dict[str, np.ndarray]
     extras: dict[str, np.ndarray] = field(default_factory=dict)
     remembered: np.ndarray | None = None
+
+
+class Explores(Protocol):
+    """Decides while collecting."""
+
+    def __call__(self, observation: dict[str, Any], lanes: slice | None = None) -> Decision:
+        """Decide for a batch of observations; lanes: which of all lanes they are of."""
 
 
 class Scorer(Protocol):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vla_rl.algorithms.actor_critic import ActorCritic
 from vla_rl.algorithms.configs import Awac
+from vla_rl.algorithms.imitation import advantage_over_samples, imitate
 from vla_rl.algorithms.learner_batch import LearnerBatch
 
 
@@ -21,5 +22,5 @@ class AwacAlgorithm(ActorCritic):
         """Imitate the batch by exp(A / beta), held by demonstrations and the supervised start."""
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
-        advantage = self.advantage_over_samples([each.detach() for each in logits], rows, self.settings.values)
-        return self.imitate(logits, advantage, rows)
+        advantage = advantage_over_samples(self, logits, rows, self.settings.values)
+        return imitate(self, logits, advantage, rows)

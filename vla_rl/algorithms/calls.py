@@ -64,15 +64,23 @@ class CallLearning:
 
     calls: bool [kinds of commands], which are calls; the kind is the first slot of a decision.
 
+    Raises:
+        ConfigError: the policy's head decides otherwise than of all slots at once.
+
     Attributes:
         owed: states that are due to be followed up, with a fraction. followed: those that were.
     """
 
     def __init__(self, settings: CallValue, calls: np.ndarray, policy: Policy, learner: Learner) -> None:
+        if policy.settings.head.type != "parallel":
+            raise ConfigError(
+                "algorithm.calls: needs policy.head.type=parallel, whose kinds of commands are chosen first"
+            )
         self.settings, self.policy, self._learner = settings, policy, learner
         self._calls = torch.from_numpy(calls).to(learner.device)
         self._pairs = deque[Pair](maxlen=settings.keep)
         self.owed, self.followed = 0.0, 0
+        self._ready = False
 
     def add(self, pair: Pair) -> None:
         """Learn from this, too."""
@@ -81,6 +89,7 @@ class CallLearning:
     def proposed(self, logits: Logits, call: bool, samples: int) -> Tensor:
         """Decisions of the policy that are calls, or that are not, int64 [B, samples, K]."""
         allowed = self._calls if call else ~self._calls
+        assert isinstance(logits, list), "a head that is not parallel"
         first = logits[0].masked_fill(~allowed, FORBIDDEN)
         noise = self._learner.uniform(len(first), samples, len(self.policy.slots))
         return self.policy.sample([first, *logits[1:]], samples, noise)
@@ -92,7 +101,8 @@ class CallLearning:
 
         sigma: of a histogram's target, in units of value; errors weigh as much as in those.
         """
-        if not self._pairs:
+        self._ready = self._learner.agree(bool(self._pairs))  # all processes take a step, or none
+        if not self._ready:
             return {}
         grounded, tokens, paid, spent = self._drawn()
         readout = self.policy.readout(grounded)
@@ -129,7 +139,7 @@ class CallLearning:
             tokens = torch.stack([call[:, 0], others[rows, best]], 1)
             values = torch.stack([worth[:, 0], worth[rows, 1 + best]], 1)
         loss = self._preferred(logits, tokens, values)
-        if self._pairs:
+        if self._ready:
             found, tokens, paid, spent = self._drawn()
             loss = loss + self._preferred(self.policy.logits(found), tokens, self._worth(paid, spent, constraint))
         return self.settings.weight * loss
@@ -156,7 +166,7 @@ class CallLearning:
 
     def state_dict(self) -> dict[str, Any]:
         """The pairs, and what is due."""
-        pairs = [{**vars(pair), "grounded": _plain(pair.grounded)} for pair in self._pairs]
+        pairs = [{**vars(pair), "grounded": pair.grounded.there()} for pair in self._pairs]
         return {"pairs": pairs, "owed": self.owed, "followed": self.followed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -170,7 +180,3 @@ class CallLearning:
 def difference(pair_n2: Tensor) -> Tensor:
     """Of each pair, what the call has more, [n]."""
     return pair_n2[..., 0] - pair_n2[..., 1]
-
-
-def _plain(features: Features) -> dict[str, Tensor]:
-    return {name: value for name, value in vars(features).items() if value is not None}

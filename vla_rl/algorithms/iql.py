@@ -14,6 +14,7 @@ from vla_rl.algorithms import losses
 from vla_rl.algorithms.actor_critic import ActorCritic
 from vla_rl.algorithms.configs import Iql
 from vla_rl.algorithms.critic import make_critic, state_value
+from vla_rl.algorithms.imitation import advantage_over_samples, imitate
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
@@ -52,22 +53,23 @@ class IqlAlgorithm(ActorCritic):
             return state_value(self.value, self.readout(grounded), grounded)
 
     @torch.no_grad()
-    def next_value(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
-        """[C] V at the observations, within the critic's range."""
-        return self.value_of(grounded).clamp(*self.settings.value_range)
+    def next_value(self, rows: LearnerBatch) -> Tensor:
+        """[C] V at what follows the rows, within the critic's range."""
+        assert rows.next_grounded is not None, "nothing follows"
+        return self.value_of(rows.next_grounded).clamp(*self.settings.value_range)
 
     def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
-        """Imitate the batch by exp(A / beta), held by demonstrations and the supervised start; where costs count, A is
-        told beside the policy's own samples."""
+        """Imitate the batch by exp(A / beta), held by demonstrations and the supervised start; where costs or
+        straying count, A is told beside the policy's own samples."""
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
-        if self.constraint is not None:
-            fixed = [each.detach() for each in logits]
-            return self.imitate(logits, self.advantage_over_samples(fixed, rows, self.settings.backup_samples), rows)
+        if self.constraint is not None or self.occupancy is not None:
+            advantage = advantage_over_samples(self, logits, rows, self.settings.backup_samples)
+            return imitate(self, logits, advantage, rows)
         with torch.no_grad():
             q = self.target_q(rows.grounded, rows.tokens.unsqueeze(1)).squeeze(1)
             advantage = q - self.value_of(rows.grounded)
-        return self.imitate(logits, advantage, rows)
+        return imitate(self, logits, advantage, rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything besides the policy's own weights that a resumed run needs."""

@@ -12,8 +12,9 @@ from torch import Tensor
 from vla_rl.algorithms.augment import Augment
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
+from vla_rl.models.transfer import sent
 from vla_rl.replay.batch import Batch
-from vla_rl.specs import CREDIT
+from vla_rl.specs import CREDIT, TASK
 
 PLAIN = ("reward", "discount", "returns", "rest", "weight", "demo", "steps")
 """Columns that are taken as they are."""
@@ -89,10 +90,10 @@ class LearnerBatch:
         return cls(
             observation=observation,
             next_observation=next_observation,
-            **{name: torch.from_numpy(value).to(device, non_blocking=True) for name, value in columns.items()},
+            **{name: sent(value, device) for name, value in columns.items()},
             grounded=grounded[0],
             next_grounded=grounded[1] if following else None,
-            followed=None if followed is None else torch.from_numpy(followed).to(device, non_blocking=True),
+            followed=None if followed is None else sent(followed, device),
             extra=on_device(batch.extra, device),
             extra_returns=on_device(batch.extra_returns, device),
         )
@@ -115,10 +116,7 @@ class LearnerBatch:
 
 def on_device(observation: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """The arrays of a batched observation as tensors on `device`, in their own dtype; texts as they are."""
-    return {
-        key: torch.from_numpy(value).to(device, non_blocking=True) if isinstance(value, np.ndarray) else value
-        for key, value in observation.items()
-    }
+    return {key: sent(value, device) if isinstance(value, np.ndarray) else value for key, value in observation.items()}
 
 
 Seen = tuple[dict[str, np.ndarray], dict[str, Any]]
@@ -131,7 +129,10 @@ def _grounded(seen: list[Seen], shown: list[np.ndarray] | None, policy: Policy) 
         return [Features.unpack(cached, observation) for cached, observation in seen]
     observations = [observation for _, observation in seen]
     if shown is None:
-        return [policy.ground(observation) for observation in observations]
+        first, *later = observations
+        found = [policy.ground(first)]
+        # Of several processes, the rows of one may all be last ones.
+        return found + [policy.ground(each) if len(each[TASK]) else found[0].rows(slice(0)) for each in later]
     return ground_once(observations, shown[: len(seen)], policy)
 
 
@@ -143,7 +144,7 @@ def ground_once(observations: list[dict[str, Any]], shown: list[np.ndarray], pol
     where = np.argsort(order)[where.reshape(-1)]
     joined = _joined(observations)
     unlike = policy.ground({key: _at(value, first[order]) for key, value in joined.items()})
-    found = unlike.rows(torch.from_numpy(where).to(unlike.places.device))
+    found = unlike.rows(sent(where, unlike.places.device))
     ends = np.cumsum([len(numbers) for numbers in shown]).tolist()
     parts = [found.rows(slice(end - len(numbers), end)) for end, numbers in zip(ends, shown, strict=True)]
     # State and what is remembered differ where pictures and instruction do not.
@@ -161,7 +162,7 @@ def _joined(observations: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _at(value: Any, index: np.ndarray) -> Any:
     if isinstance(value, Tensor):
-        return value[torch.from_numpy(index).to(value.device, non_blocking=True)]
+        return value[sent(index, value.device)]
     return [value[i] for i in index.tolist()]
 
 

@@ -42,8 +42,14 @@ class RecapAlgorithm(ActorCritic):
         return tokens[..., :0]
 
     @torch.no_grad()
-    def next_value(self, grounded: Features, observation: dict[str, Any]) -> Tensor:
-        """[C] V at the observations."""
+    def next_value(self, rows: LearnerBatch) -> Tensor:
+        """[C] V at what follows the rows."""
+        assert rows.next_grounded is not None, "nothing follows"
+        return self.value_of(rows.next_grounded)
+
+    @torch.no_grad()
+    def value_of(self, grounded: Features) -> Tensor:
+        """[B] V at observations."""
         none = torch.zeros(len(grounded), 1, 0, dtype=torch.int64, device=self.learner.device)
         return self.target_q(grounded, none).squeeze(1)
 
@@ -66,7 +72,7 @@ class RecapAlgorithm(ActorCritic):
     def advantage(self, rows: LearnerBatch) -> tuple[Tensor, Tensor]:
         """The advantage float32 [B] of each row's decision, and whether it counts as good, int64 [B]: the best `share`
         of them do, and demonstrations."""
-        value = self.next_value(rows.grounded, rows.observation)
+        value = self.value_of(rows.grounded)
         advantage = losses.credited(losses.whole(rows.returns, rows.rest) - value, rows.credit)
         least = self.learner.mean(torch.nanquantile(advantage, 1.0 - self.settings.share))
         return torch.nan_to_num(advantage), ((advantage > least) | rows.demo).long()

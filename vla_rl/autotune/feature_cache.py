@@ -69,8 +69,9 @@ def row_bytes(policy: Policy) -> int:
 
 
 def memory_for(limit: int | None) -> int:
-    """Bytes that a cache may take: half of the limit of replay, or of this machine's memory."""
-    return (limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) // 2
+    """Bytes that a cache may take: half of the limit of replay, or of this process's share of the machine's memory."""
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return (limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // beside) // 2
 
 
 def measure(policy: Policy, shape: ObservationShape) -> tuple[float, float]:

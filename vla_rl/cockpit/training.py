@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.cockpit.desk import Attached, Desk, Worth
 from vla_rl.models.features import Features
+from vla_rl.rollout.collector import Collector
 from vla_rl.specs import STATE
 from vla_rl.train_state import TrainState
 
 
 def attach(folder: Path, state: TrainState) -> Attached:
     """Open a run to `vla-rl cockpit RUN` until it is closed; that costs nothing while nobody looks."""
-    scorer = state.algorithm.scorer
+    scorer, collector = state.algorithm.scorer, cast("Collector", state.collector)
     desk = Desk(
         lanes=state.run.train.num_envs,
         tokens=state.spec.tokens,
-        tasks=state.collector.lane_tasks,
+        tasks=collector.lane_tasks,
         cameras=list(state.spec.observation.images),
         stack=state.run.replay.stack,
         worth=None if scorer is None else worth_by(scorer, state.policy.device),
     )
-    state.collector.pilot = desk
+    collector.pilot = desk
     return Attached(folder, desk)
 
 

@@ -13,7 +13,7 @@ from vla_rl import paths, registry
 from vla_rl.config import loading
 from vla_rl.config.schema import RunConfig
 
-GROUPS = ("env", "policy", "algorithm", "experiment")
+GROUPS = ("env", "policy", "algorithm", "experiment", "distributed")
 """The folders of `configs/`, whose files a key of that name chooses."""
 
 

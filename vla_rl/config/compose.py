@@ -26,8 +26,9 @@ CONFIG_FILE = "config.yaml"
 """The config that lies in a run's folder: what `resume=true` and `vla-rl eval` start from."""
 
 
-OPTIONAL = "experiment"
-"""The group that may be left out: `null` is its default."""
+EXPERIMENT = "experiment"
+OPTIONAL = (EXPERIMENT, "distributed")
+"""The groups that may be left out: `null` is their default."""
 ENV, MORE, TASKS, HELD = "env", "more_envs", "tasks", "held_envs"
 """The group of which a run may have several: the first, the key of the others, and what lists them in a file of it; and
 the key of those that are held."""
@@ -35,6 +36,7 @@ PLACES = {
     "action_space": "action_spaces",
     "algorithm.cost": "costs",
     "algorithm.credit": "credits",
+    "algorithm.occupancy": "occupancies",
     "algorithm.adaptation": "adaptations",
     "algorithm": "algorithms",
     "policy.backbone": "backbones",
@@ -72,6 +74,7 @@ def split(
         if is_group and override.value() is None:
             left_out = _optional(override, folders)
             groups = [each for each in groups if each.key_or_group != left_out]
+            values += [] if left_out == EXPERIMENT else [override]  # a saved config may have one
         else:
             (groups if is_group and names_file else values).append(override)
     return groups, values
@@ -80,7 +83,7 @@ def split(
 def _optional(override: Override, folders: Sequence[Path]) -> str:
     """The group of which nothing is chosen. Raises ConfigError where something must be."""
     group = override.key_or_group
-    if group != OPTIONAL:
+    if group not in OPTIONAL:
         known = ", ".join(paths.named_configs(*(folder / group for folder in folders)))
         raise ConfigError(f"{group}: null, but every run needs one; known: {known}")
     return group

@@ -68,6 +68,9 @@ def told(run: RunConfig) -> str:
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Every fixed key that both have, and that differs: it and both values."""
     yield from _differences(before, now, FIXED, "")
+    spread, spreads = (config.get("distributed") for config in (before, now))
+    if (spread is None) != (spreads is None):  # replay has a column more
+        yield "distributed", spread, spreads
     envs, others = ([config["env"], *config["more_envs"]] for config in (before, now))
     if len(envs) != len(others):
         yield "more_envs", len(envs) - 1, len(others) - 1

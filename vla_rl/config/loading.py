@@ -125,10 +125,10 @@ def _composed(groups: Sequence[Override], config_dir: Path | None, plugins: Any)
     """
     tree = compose.compose(groups, config_dir)
     chosen = {each.key_or_group: each.value() for each in groups}
-    if compose.OPTIONAL not in chosen:
+    if compose.EXPERIMENT not in chosen:
         return tree
-    without = {name: [each for each in groups if each.key_or_group != name] for name in (compose.OPTIONAL, "policy")}
-    alone = partial(compose.compose, without[compose.OPTIONAL], config_dir)
+    without = {name: [each for each in groups if each.key_or_group != name] for name in (compose.EXPERIMENT, "policy")}
+    alone = partial(compose.compose, without[compose.EXPERIMENT], config_dir)
     left_out = dict[str, list[str]]()
     if "algorithm" in chosen and isinstance(tree.get("algorithm"), DictConfig):
         left_out["algorithm"] = _drop_foreign(tree, plugins, alone)
@@ -139,8 +139,8 @@ def _composed(groups: Sequence[Override], config_dir: Path | None, plugins: Any)
     for group, keys in left_out.items():
         if keys:
             warnings.warn(
-                f"{group}={chosen[group]}: has no {', '.join(keys)}, which experiment={chosen[compose.OPTIONAL]} sets; "
-                "left out",
+                f"{group}={chosen[group]}: has no {', '.join(keys)}, which experiment={chosen[compose.EXPERIMENT]} "
+                "sets; left out",
                 stacklevel=3,
             )
     return tree
@@ -250,7 +250,8 @@ def _nearest_key(location: Sequence[str | int]) -> str:
     *parents, key = location
     model: Any = RunConfig
     for parent in parents:
-        model = model.model_fields[parent].annotation
+        held = model.model_fields[parent].annotation
+        model = next(each for each in (*get_args(held), held) if hasattr(each, "model_fields"))
     near = nearest(key, model.model_fields)
     same = [path for path in _key_paths(RunConfig) if path.rsplit(".", 1)[-1] == key]
     return f"did you mean {' or '.join(map(repr, same))}?" if same else near

@@ -25,6 +25,7 @@ from pydantic import (
 from vla_rl import registry
 from vla_rl.config import compose, saved
 from vla_rl.config.compose import CONFIG_FILE
+from vla_rl.config.distributed import RayConfig
 from vla_rl.config.parts import Component, EnvConfig, Fraction, Part, Seed, UserPath
 from vla_rl.config.policy import MOST_STACK, HeadSettings, LoraSettings, PolicySettings, Remembers, Trainable
 from vla_rl.registry import ADAPTER, ConfigError
@@ -221,16 +222,23 @@ class RunConfig(Part):
 
     seed: seed of everything random, with a separate stream in every process; any 32-bit number.
     mixed_precision: the precision of training, for acting as well as learning; a policy's pointers and head stay exact.
+    sharding: of several processes, whether each keeps the whole backbone (null), or a share of its layers (fsdp).
+    tf32: whether float32 is computed with TF32 on CUDA. cuda_graphs: whether decisions and updates are recorded there
+    once and then replayed, where they can be; see docs/tutorials/gpus.md.
     plugins: modules (or packages) whose classes the config may name as `module:Class`. They are imported first, so
     environments and other components that they register are known.
     more_envs: further environments that the same policy learns to act in, besides `env`; see `envs`.
     held_envs: the environments that `train.held` names, as the run found them.
     action_space, algorithm: the components themselves, built and checked.
+    distributed: how the environments are spread over machines; null for this one alone.
     """
 
     seed: Seed
     device: Literal["auto", "cpu", "cuda"]
     mixed_precision: Literal["no", "fp16", "bf16"]
+    sharding: Literal["fsdp"] | None
+    tf32: bool
+    cuda_graphs: bool
     plugins: list[str]
     run_dir: UserPath | None
     resume: bool
@@ -246,6 +254,7 @@ class RunConfig(Part):
     sft: SftConfig
     train: TrainConfig
     eval: EvalConfig
+    distributed: RayConfig | None
 
     @field_validator("plugins")
     @classmethod
@@ -279,6 +288,11 @@ class RunConfig(Part):
         if self.algorithm.needs.held and not self.held_envs:
             raise ConfigError("algorithm.held_budget: needs tasks to hold, such as train.held=[reach]; got none")
         self.policy.settings(self.plugins)
+        if self.distributed is not None and self.distributed.actors > self.train.num_envs:
+            raise ConfigError(
+                f"distributed.actors: at most one for each of train.num_envs={self.train.num_envs} environments, got "
+                f"{self.distributed.actors}"
+            )
         if self.policy.remembers and self.algorithm.needs.shifts:
             raise ConfigError("algorithm.shift: moves pictures, and not what policy.remembers; use 0, or turn that off")
         if self.replay.hindsight is not None:

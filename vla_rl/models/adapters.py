@@ -12,6 +12,7 @@ from torch import nn
 
 from vla_rl.config.policy import LoraSettings, PolicySettings
 from vla_rl.models.backbone import Backbone
+from vla_rl.models.shards import made_whole
 from vla_rl.models.slot_tokens import merge_slot_rows, slot_rows_off, train_slot_rows
 from vla_rl.models.trunk import Trunk
 
@@ -76,9 +77,10 @@ def merge_lora(model: nn.Module) -> None:
 
     layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
     for layer in layers:
-        for name in layer.active_adapters:
-            layer.get_base_layer().weight += layer.get_delta_weight(name)
-            layer.reset_lora_parameters(name, init_lora_weights=True)
+        with made_whole(layer):
+            for name in layer.active_adapters:
+                layer.get_base_layer().weight += layer.get_delta_weight(name)
+                layer.reset_lora_parameters(name, init_lora_weights=True)
     merge_slot_rows(model)
 
 

@@ -29,6 +29,7 @@ from vla_rl.models.pointers import MENTIONS, SLOTS
 from vla_rl.models.prompts import Prompt, PromptStyle, chat_frame, find_chat_template, last_tokens, plain_frame
 from vla_rl.models.sight import check_sees
 from vla_rl.models.slot_tokens import POINTER_TOKEN, SELF_TOKEN, add_slot_tokens
+from vla_rl.models.transfer import sent
 from vla_rl.paths import SUMS, write_sums
 from vla_rl.specs import kept_text
 
@@ -269,8 +270,8 @@ class Backbone(nn.Module):
         """How many tokens an instruction has. Raises ValueError for one that `prompt` would refuse."""
         return len(self._tokenised(text, views).ids)
 
-    def forward(self, pixels_BV3HW: torch.Tensor, prompt: Prompt) -> Encoded:
-        """Encode views, floats as `processor.pixels_to_floats` makes them, beside their instructions."""
+    def forward(self, pixels_BV3HW: torch.Tensor, prompt: Prompt, cache: Any = None) -> Encoded:
+        """Encode views, floats of `pixels_to_floats`, beside their instructions; keys and values join the `cache`."""
         B, V = pixels_BV3HW.shape[:2]
         assert prompt.ids_BT.shape[0] == B, (prompt.ids_BT.shape, pixels_BV3HW.shape)
         assert prompt.views == V, (prompt.views, V)
@@ -279,7 +280,7 @@ class Backbone(nn.Module):
         # Padding on the right changes nothing before it under a causal mask, and no mask is faster.
         mask_BT = None if self._family.causal else prompt.mask_BT
         extras = self._family.extras(prompt.ids_BT, self._image_token, pixels_BV3HW, self.model.config)
-        tokens_BTD = self._family.read(self.model.model, prompt.ids_BT, mask_BT, seen, extras)
+        tokens_BTD = self._family.read(self.model.model, prompt.ids_BT, mask_BT, seen, extras, cache)
         index_BSD = prompt.slots_BS[..., None].expand(-1, -1, self.hidden_size)
         return Encoded(tokens_BTD, prompt.mask_BT, visual_BVND, tokens_BTD.gather(1, index_BSD))
 
@@ -316,12 +317,12 @@ class Backbone(nn.Module):
         rows = [opening + text.ids + closing for text in texts]
         T = max(len(row) for row in rows)
         padding = self.tokenizer.pad_token_id or 0
-        ids_BT = torch.tensor([row + [padding] * (T - len(row)) for row in rows], device=self.device)
-        length_B1 = torch.tensor([[len(row)] for row in rows], device=self.device)
+        ids_BT = sent(torch.tensor([row + [padding] * (T - len(row)) for row in rows]), self.device)
+        length_B1 = sent(torch.tensor([[len(row)] for row in rows]), self.device)
         position_T = torch.arange(T, device=self.device)
         most = max(len(text.words) for text in texts)
         ends = [[len(opening) + i for i in text.words] + [-1] * (most - len(text.words)) for text in texts]
-        words_BW = torch.tensor(ends, dtype=torch.long, device=self.device).view(len(rows), most)
+        words_BW = sent(torch.tensor(ends, dtype=torch.long).view(len(rows), most), self.device)
         return Prompt(ids_BT, (position_T < length_B1).long(), length_B1 - SLOTS + position_T[:SLOTS], words_BW, views)
 
     def _frame(self, views: int) -> tuple[list[int], list[int]]:

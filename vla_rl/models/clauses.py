@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vla_rl.models.transfer import sent
 from vla_rl.specs import words_of
 
 NUMBERS = 3
@@ -123,14 +124,14 @@ def clause_features(
     """
     device = embedding.device
     bags = [tokens for each in read for tokens in _padded(each.tokens, clauses, [])]
-    offsets = torch.tensor([0, *(len(bag) for bag in bags[:-1])]).cumsum(0).to(device)
-    flat = torch.tensor([token for bag in bags for token in bag], dtype=torch.int64, device=device)
+    offsets = sent(torch.tensor([0, *(len(bag) for bag in bags[:-1])]).cumsum(0), device)
+    flat = sent(torch.tensor([token for bag in bags for token in bag], dtype=torch.int64), device)
     mean = functional.embedding_bag(flat, embedding.float(), offsets, mode="mean")
     said = functional.layer_norm(mean, mean.shape[-1:]).unflatten(0, (len(read), clauses))
     none = torch.zeros(EXTRA)
-    extra = torch.stack([torch.stack(_padded(list(each.extra), clauses, none)) for each in read]).to(device)
+    extra = sent(torch.stack([torch.stack(_padded(list(each.extra), clauses, none)) for each in read]), device)
     which = [[min(number, clauses) for number in _padded(each.of_words, words, clauses)] for each in read]
-    return torch.cat([said, extra], -1), torch.tensor(which, dtype=torch.int64, device=device).view(len(read), words)
+    return torch.cat([said, extra], -1), sent(torch.tensor(which, dtype=torch.int64).view(len(read), words), device)
 
 
 def _padded(values: Sequence[Any], length: int, none: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 Shapes: B rows, V views (cameras times stacked frames), S slots of the pointers, P state, T tokens,
 N visual tokens of a view, W words, D width of the backbone; C, M, P, K of what is remembered, see `remembered.py` and
-`turns.py`.
+`turns.py`; P, X of what is gone on with, see `prefix.py`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from torch.nn import functional
 from vla_rl.models import remembered as tracks
 from vla_rl.models import turns
 from vla_rl.models.pointers import MENTIONS, SLOTS
+from vla_rl.models.transfer import fetched, sent
 from vla_rl.specs import REMEMBERED, STATE
 
-_MASKS = ("mask", "word_mask")
-_INDEX = "clause_of"
+_MASKS = ("mask", "word_mask", "prefix_mask")
+_INDICES = ("clause_of", "prefix_end")
 _STORED = {
     "places": torch.float32, "extents": torch.float32, "confidence": torch.float32,
     "remembered": torch.float32, "tokens": torch.float16, "visual": torch.float16, "cells": torch.float16,
-    "words": torch.float16, "clauses": torch.float16, _INDEX: torch.int16,
+    "words": torch.float16, "clauses": torch.float16, "prefix": torch.float16,
+    **dict.fromkeys(_INDICES, torch.int16),
 }  # fmt: skip
 
 
@@ -62,6 +64,12 @@ class Features:
     """float32 [B, C, X], what is said in each clause of the text, see `clauses.py`; 0 where there is none."""
     clause_of: torch.Tensor | None = None
     """int64 [B, W], which of the clauses each word is of; C where of none."""
+    prefix: torch.Tensor | None = None
+    """float32 [B, P, X], keys and values of P tokens of the sequence, in all layers, see `prefix.py`."""
+    prefix_mask: torch.Tensor | None = None
+    """bool [B, P]; False on padding."""
+    prefix_end: torch.Tensor | None = None
+    """int64 [B], the position of what goes on with the sequence."""
     remembered: torch.Tensor | None = None
     """float32 [B, C, M, K, 4], where things may be by all that was seen in the episode so far; or, of a policy that
     remembers turns, [B, C, W, turns.FIELDS], what was done there; no gradient."""
@@ -82,6 +90,10 @@ class Features:
     def to(self, device: torch.device | str) -> Features:
         """The same on another device."""
         return self._map(lambda value: value.to(device))
+
+    def there(self) -> dict[str, torch.Tensor]:
+        """Those that are not None, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def detach(self) -> Features:
         """The same without a gradient."""
@@ -168,24 +180,22 @@ class Features:
     @property
     def noted(self) -> np.ndarray | None:
         """What the next observation of the same episodes is given as `specs.REMEMBERED`; None where nothing is."""
-        return None if self.remembered is None else self.remembered.cpu().numpy()
+        return fetched({REMEMBERED: self.remembered})[REMEMBERED]
 
-    def pointed(self, cameras: int) -> np.ndarray:
+    def pointed(self, cameras: int) -> torch.Tensor:
         """Where the pointers point in the newest view of each camera: float32 [B, C, S, 3], x, y and how surely."""
         found = torch.cat([self.places, self.confidence.unsqueeze(-1)], -1).detach().float()
-        return found.unflatten(1, (cameras, -1, SLOTS))[:, :, -1].cpu().numpy()
+        return found.unflatten(1, (cameras, -1, SLOTS))[:, :, -1]
+
+    def stored(self) -> dict[str, torch.Tensor]:
+        """Everything but the state, as replay keeps it: wide features in half precision; on the device."""
+        dtypes = _STORED | dict.fromkeys(_MASKS, torch.bool)
+        values = {name: getattr(self, name) for name in dtypes}
+        return {name: value.detach().to(dtypes[name]) for name, value in values.items() if value is not None}
 
     def pack(self) -> dict[str, np.ndarray]:
-        """Everything but the state as arrays for replay; wide features in half precision."""
-        packed = {}
-        for name, dtype in _STORED.items():
-            value = getattr(self, name)
-            if value is not None:
-                packed[name] = value.detach().to("cpu", dtype).numpy()
-        for name in _MASKS:
-            if getattr(self, name) is not None:
-                packed[name] = getattr(self, name).cpu().numpy()
-        return packed
+        """What is `stored`, as arrays for replay."""
+        return fetched(self.stored())
 
     @classmethod
     def unpack(cls, packed: Mapping[str, np.ndarray | torch.Tensor], observation: Mapping[str, Any]) -> Features:
@@ -194,8 +204,8 @@ class Features:
         if state is None:
             state = torch.zeros(len(packed["places"]), 0)
         state = torch.as_tensor(state).float()
-        values = {name: torch.as_tensor(value).to(state.device, non_blocking=True) for name, value in packed.items()}
-        whole = {_INDEX: torch.Tensor.long} | dict.fromkeys(_MASKS, torch.Tensor.bool)
+        values = {name: sent(value, state.device) for name, value in packed.items()}
+        whole = dict.fromkeys(_INDICES, torch.Tensor.long) | dict.fromkeys(_MASKS, torch.Tensor.bool)
         return cls(state=state, **{name: whole.get(name, torch.Tensor.float)(v) for name, v in values.items()})
 
     def _map(self, change: Any) -> Features:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from vla_rl.models.transfer import sent
 from vla_rl.specs import IMAGES, STATE, TASK
 
 Inputs = tuple[list[torch.Tensor], Sequence[str], torch.Tensor]
@@ -21,13 +22,13 @@ def inputs_of(
     Raises:
         ValueError: a camera or the state is missing, or of another shape.
     """
-    images = [_image(observation, name, stack).to(device, non_blocking=True) for name in cameras]
+    images = [sent(_image(observation, name, stack), device) for name in cameras]
     texts, state = observation[TASK], observation.get(STATE)
     state = torch.zeros(len(texts), 0) if state is None and state_dim == 0 else state
     if state is None or tuple(state.shape) != (len(texts), state_dim):
         found = "none" if state is None else list(state.shape)
         raise ValueError(f"{STATE}: expected [{len(texts)}, {state_dim}]; got {found}")
-    return images, texts, torch.as_tensor(state, dtype=torch.float32).to(device, non_blocking=True)
+    return images, texts, sent(torch.as_tensor(state, dtype=torch.float32), device)
 
 
 def _image(observation: Mapping[str, Any], name: str, stack: int) -> torch.Tensor:

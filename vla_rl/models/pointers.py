@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.utils import cached_file
 
+from vla_rl.models.transfer import constant
 from vla_rl.paths import SUMS, write_sums
 
 MENTIONS = 4
@@ -111,7 +112,7 @@ def peaks(pointed: Pointed, grid: tuple[int, int], count: int) -> torch.Tensor:
 def _places_in_cells(offsets_BVSN2: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """What the offsets in each cell come to over the whole view, [B, V, S, N, 2]."""
     rows, columns = grid
-    half_cell = offsets_BVSN2.new_tensor([1 / columns, 1 / rows])
+    half_cell = constant([1 / columns, 1 / rows], offsets_BVSN2.device)
     return cell_centres(grid, offsets_BVSN2.device) + offsets_BVSN2 * half_cell
 
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from vla_rl.models.transfer import constant
+
 
 def pixels_to_floats(images: torch.Tensor, size: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """Resize to `size` x `size`, scale to [0, 1], subtract `mean` and divide by `std` of each channel.
@@ -28,8 +30,8 @@ def pixels_to_floats(images: torch.Tensor, size: int, mean: Sequence[float], std
         raise ValueError(f"images must be uint8 [..., H, W, 3]; got {images.dtype} {list(images.shape)}")
     height, width = images.shape[-3:-1]
     lead = images.shape[:-3]
-    gain = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(3, 1, 1)
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device).view(3, 1, 1)
+    gain = constant([1 / (255 * s) for s in std], images.device).view(3, 1, 1)
+    shift = constant([m / s for m, s in zip(mean, std, strict=True)], images.device).view(3, 1, 1)
     pixels = images.reshape(-1, height, width, 3).permute(0, 3, 1, 2).float().contiguous()
     if (height, width) != (size, size):
         pixels = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)

@@ -31,6 +31,7 @@ from vla_rl.config.policy import (
 from vla_rl.models import bounds
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
+from vla_rl.models.shards import take
 from vla_rl.paths import check_digests, digests_in, sealed
 from vla_rl.specs import ActionSpace, Mark
 
@@ -164,6 +165,12 @@ def load(make: Callable[..., M], folder: Path, plugins: Sequence[str], verified:
     return make(**vars(load_frame(folder, plugins)))
 
 
+def action_space(folder: Path, plugins: Sequence[str]) -> ActionSpace:
+    """That of a policy's folder."""
+    path = f"{folder / _CONFIG}: action_space"
+    return registry.build("action_spaces", read_config(folder).get("action_space"), plugins, path)
+
+
 def load_frame(folder: Path, plugins: Sequence[str]) -> Frame:
     """What `save` wrote, its weights fresh. See `Policy.from_pretrained`."""
     path, known = folder / _CONFIG, registry.parameters(_Told)
@@ -209,9 +216,8 @@ def load_weights(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
     own = _once(weights)
     there, wanted = ({name: tuple(value.shape) for name, value in each.items()} for each in (saved, own))
     _refuse(path, wanted, there, missing=wanted.keys() - there.keys())
-    with torch.no_grad():
-        for name, value in saved.items():
-            own[name].copy_(value)
+    for name, value in saved.items():
+        take(own[name], value)
 
 
 def _refuse(path: Path, own: Shapes, saved: Shapes, missing: Collection[str]) -> None:
@@ -232,7 +238,7 @@ def _once(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     seen: set[tuple[Any, ...]] = set()
     for name, value in weights.items():
         place = (value.data_ptr(), value.shape, value.stride())
-        if value.numel() == 0 or place not in seen:
+        if value.numel() == 0 or value.data_ptr() == 0 or place not in seen:  # 0: dealt out, and then not tied
             own[name] = value
         seen.add(place)
     return own

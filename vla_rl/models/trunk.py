@@ -7,24 +7,39 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
 
-from vla_rl.models import turns
+from vla_rl.models import prefix, turns
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.clauses import EXTRA
 from vla_rl.models.features import Features
 from vla_rl.models.kept import Columns, Kept
 from vla_rl.models.pointers import MENTIONS, SLOTS, Pointers, peaks
 from vla_rl.models.processor import pixels_to_floats
-from vla_rl.models.prompts import word_states
+from vla_rl.models.prompts import Prompt, word_states
 from vla_rl.models.remembered import PEAKS
+from vla_rl.models.shards import whole
+from vla_rl.models.transfer import sent
 from vla_rl.specs import words_of
 
-_TOO_LONG = "an instruction has {} tokens more than the backbone, or policy.head.text_tokens, allows"
+
+@dataclass(frozen=True)
+class Told:
+    """What B instructions come to on the device, worked out by the host before pictures are read.
+
+    prompt: of each sequence. clauses, clause_of: as in `Features`. texts: those that are read word by word; of a policy
+    that remembers turns.
+    """
+
+    prompt: Prompt
+    clauses: torch.Tensor | None = None
+    clause_of: torch.Tensor | None = None
+    texts: tuple[str, ...] = ()
 
 
 class Trunk(nn.Module):
@@ -62,23 +77,33 @@ class Trunk(nn.Module):
         """
         rows, most = len(texts), self.rows_at_once or len(texts)
         if rows <= most:
-            return self._read(images, texts, state, kept)
+            return self.read(images, self.told(texts, views_of(images), kept), state, kept)
         parts = []
         for some in (slice(begin, begin + most) for begin in range(0, rows, most)):
-            part = [image[some] for image in images], texts[some], state[some], kept
+            told = self.told(texts[some], views_of(images), kept)
             # Without a gradient it just calls.
-            parts.append(checkpoint(self._read, *part, use_reentrant=False))
+            part = [image[some] for image in images], told, state[some], kept
+            parts.append(checkpoint(self.read, *part, use_reentrant=False))
         return Features.concatenate(parts)
+
+    def told(self, texts: Sequence[str], views: int, kept: Kept) -> Told:
+        """What B instructions say, each beside so many views."""
+        beside = self._beside(views)
+        prompt = self.backbone.prompt([text for text in texts for _ in range(views // beside)], beside)
+        named = () if kept.named is None else tuple(texts)
+        if kept.clauses is None:
+            return Told(prompt, texts=named)
+        return Told(prompt, *self.backbone.clauses(texts, kept.clauses, kept.words or 0), texts=named)
 
     def check_text(self, text: str, views: int, kept: Kept) -> None:
         """Raise ValueError for an instruction longer than the backbone, or `kept.text_tokens`, allows."""
         beside = self._beside(views)
         over = self.backbone.length(text, beside) - (kept.text_tokens or self.backbone.text_limit(beside))
         if over > 0:
-            raise ValueError(_TOO_LONG.format(over))
+            raise ValueError(prefix.TOO_LONG.format(over))
 
-    def _read(self, images: Sequence[torch.Tensor], texts: Sequence[str], state: torch.Tensor, kept: Kept) -> Features:
-        """Encode rows, all at once."""
+    def read(self, images: Sequence[torch.Tensor], told: Told, state: torch.Tensor, kept: Kept) -> Features:
+        """Encode rows, all at once; but for what is named, a function of tensors on the device alone."""
         backbone = self.backbone
         views, newest = [], []
         for image in images:
@@ -88,8 +113,8 @@ class Trunk(nn.Module):
         pixels_BV3HW = torch.cat(views, 1)
         B, V = pixels_BV3HW.shape[:2]
         beside = self._beside(V)
-        prompt = backbone.prompt([text for text in texts for _ in range(V // beside)], beside)
-        encoded = backbone(pixels_BV3HW.reshape(-1, beside, *pixels_BV3HW.shape[2:]), prompt)
+        prompt, cache = told.prompt, DynamicCache() if kept.prefix else None
+        encoded = backbone(pixels_BV3HW.reshape(-1, beside, *pixels_BV3HW.shape[2:]), prompt, cache)
         pointed = self.pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
         features = Features(
             places=pointed.places_BVS2.reshape(B, -1, 2),
@@ -99,15 +124,20 @@ class Trunk(nn.Module):
         )
         if kept.text_tokens is not None:
             length = self.sequence_length(beside, kept.text_tokens)
-            tokens, mask = _padded(encoded.tokens_BTD.float(), encoded.mask_BT.bool(), length)
+            tokens, mask = prefix.padded(encoded.tokens_BTD.float(), encoded.mask_BT.bool(), length)
             features.tokens, features.mask = tokens.reshape(B, -1, backbone.hidden_size), mask.reshape(B, -1)
+        if cache is not None:
+            most = None if kept.text_tokens is None else self.sequence_length(beside, kept.text_tokens)
+            states_BPX, mask_BP, end_B = prefix.read(backbone, cache, prompt, most)
+            features.prefix, features.prefix_mask = states_BPX.reshape(B, -1, states_BPX.shape[-1]), mask_BP.view(B, -1)
+            features.prefix_end = end_B.view(B, -1).amax(1)
         if kept.words is not None:
             last = torch.arange(1, B + 1, device=state.device) * (V // beside) - 1
             states, starts = encoded.tokens_BTD[last], prompt.words_BW[last]
             features.words, features.word_mask = word_states(states, starts, kept.words)
         if kept.clauses is not None:
-            features.clauses, which_BW = backbone.clauses(texts, kept.clauses, kept.words or 0)
-            features.clause_of = None if kept.words is None else which_BW
+            features.clauses = told.clauses
+            features.clause_of = None if kept.words is None else told.clause_of
         if kept.visual:
             features.visual = encoded.visual_BVND.float().reshape(B, V, -1, backbone.hidden_size)
             features.cells = pointed.logits_BVSN.log_softmax(-1).reshape(B, features.places.shape[1], -1)
@@ -118,7 +148,7 @@ class Trunk(nn.Module):
                 features.sure = features.confidence.reshape(B, V, SLOTS)[:, newest, :MENTIONS].clone()
         if kept.named is not None:
             visual_BVND = encoded.visual_BVND.reshape(B, V, *encoded.visual_BVND.shape[-2:])
-            features.named = self._named(texts, visual_BVND[:, newest], kept.named)
+            features.named = self._named(told.texts, visual_BVND[:, newest], kept.named)
         return features
 
     @torch.no_grad()
@@ -131,9 +161,9 @@ class Trunk(nn.Module):
         if not number:
             return named
         asked_UD = self.backbone.read([turns.ASKED.format(word) for word in number])[:, 0]
-        there_BW = torch.tensor([[i < len(row) for i in range(most)] for row in words], device=named.device)
+        there_BW = sent(torch.tensor([[i < len(row) for i in range(most)] for row in words]), named.device)
         index = [[number[row[i]] if i < len(row) else 0 for i in range(most)] for row in words]
-        slots_BWD = asked_UD[torch.tensor(index, device=named.device)]
+        slots_BWD = asked_UD[sent(torch.tensor(index), named.device)]
         found = self.pointers(slots_BWD, visual_BCND, self.backbone.grid)
         match_BCW1 = found.logits_BVSN.amax(-1, keepdim=True) / turns.MATCH
         sure_BCW1 = found.confidence_logit_BVS.sigmoid().unsqueeze(-1)
@@ -154,6 +184,11 @@ class Trunk(nn.Module):
         if kept.text_tokens is not None:
             length = self.sequence_length(views, kept.text_tokens)
             found |= {"tokens": ((length, width), "float16"), "mask": ((length,), "bool")}
+        if kept.prefix:
+            slots = views // self._beside(views) * SLOTS
+            going = slots if kept.text_tokens is None else self.sequence_length(views, kept.text_tokens)
+            found["prefix"] = ((going, prefix.size(self.backbone)), "float16")
+            found |= {"prefix_mask": ((going,), "bool"), "prefix_end": ((), "int16")}
         if kept.words is not None:
             found |= {"words": ((kept.words, 2 * width), "float16"), "word_mask": ((kept.words,), "bool")}
         if kept.clauses is not None:
@@ -179,9 +214,9 @@ class Trunk(nn.Module):
         # A layer with adapters keeps its own weights as `base_layer`.
         weights = {name.replace(".base_layer.", "."): value for name, value in self.state_dict().items()}
         for name in sorted(name for name in weights if ".lora_" not in name):
-            value = weights[name].detach().cpu().contiguous()
+            value = whole(weights[name].detach()).cpu().contiguous()
             digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-            digest.update(value.reshape(-1).view(torch.uint8).numpy())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
     def _beside(self, views: int) -> int:
@@ -193,8 +228,6 @@ class Trunk(nn.Module):
         return super().train(False)
 
 
-def _padded(tokens_BTD: torch.Tensor, mask_BT: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    missing = length - tokens_BTD.shape[1]
-    if missing < 0:
-        raise ValueError(_TOO_LONG.format(-missing))
-    return functional.pad(tokens_BTD, (0, 0, 0, missing)), functional.pad(mask_BT, (0, missing))
+def views_of(images: Sequence[torch.Tensor]) -> int:
+    """V, of the pictures of each camera [B, H, W, 3] or [B, k, H, W, 3]."""
+    return sum(1 if image.ndim == 4 else image.shape[1] for image in images)

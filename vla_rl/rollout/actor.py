@@ -15,6 +15,9 @@ from vla_rl.algorithms.acting import best_of as best_by
 from vla_rl.algorithms.actor_critic_config import AlgorithmConfig
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.envs.history import joined
+from vla_rl.models import transfer
+from vla_rl.models.forward import Forward
+from vla_rl.models.graphs import recorder
 from vla_rl.models.policy import Policy
 from vla_rl.rollout.hub import fetched
 from vla_rl.rollout.rows import Row, as_actions, as_batch
@@ -30,18 +33,25 @@ class Actor:
     Args:
         policy: decides, where its weights lie.
         scorer: tells what decisions are worth; None where nothing was trained that does.
-        seed: of the samples.
+        seed: of the samples. cuda_graphs: whether decisions are recorded and replayed on CUDA, see `graphs`.
 
     Raises:
         ValueError: `best_of` > 0 without a scorer.
     """
 
     def __init__(
-        self, policy: Policy, scorer: Scorer | None = None, best_of: int = 0, seed: int = 0, greedy: bool = True
+        self,
+        policy: Policy,
+        scorer: Scorer | None = None,
+        best_of: int = 0,
+        seed: int = 0,
+        greedy: bool = True,
+        cuda_graphs: bool = False,
     ) -> None:
         self.policy = policy
         self.scorer, self._best_of, self._greedy = scorer, best_of, greedy
         self._check(best_of)
+        self._forward = Forward(policy, recorder(policy.device, cuda_graphs))
         self._generator = torch.Generator().manual_seed(seed)
         self._rows: list[Row] = []
 
@@ -129,19 +139,20 @@ class Actor:
     def _decide(
         self, observation: dict[str, Any], best_of: int, greedy: bool
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        grounded = self.policy.ground(observation)
-        features = grounded if self.policy.frozen_trunk else self.policy.encode(observation)
+        features, logits = self._forward(observation)
         if best_of == 0 and greedy:
-            tokens = self.policy.greedy(features).unsqueeze(1)
+            tokens = self.policy.greedy(logits).unsqueeze(1)
         else:
-            tokens = self.policy.sample(features, max(best_of, 1), self._noise(len(features), max(best_of, 1)))
-        told = {} if (noted := features.noted) is None else {REMEMBERED: noted}
+            tokens = self.policy.sample(logits, max(best_of, 1), self._noise(len(features), max(best_of, 1)))
+        best, q = tokens[:, 0], None
+        if self.scorer is not None:
+            grounded = features if self.policy.frozen_trunk else self.policy.ground(observation)
+            best, q = best_by(self.scorer, grounded, tokens)
         pointed = features.pointed(len(self.policy.cameras))
-        told |= {f"{POINTERS}{camera}": pointed[:, number] for number, camera in enumerate(self.policy.cameras)}
-        if self.scorer is None:
-            return tokens[:, 0].cpu().numpy(), told
-        best, q = best_by(self.scorer, grounded, tokens)
-        return best.cpu().numpy(), {"q": q.cpu().numpy(), **told}
+        told = transfer.fetched({"tokens": best, "q": q, REMEMBERED: features.remembered, POINTERS: pointed})
+        found = told.pop("tokens"), told.pop(POINTERS)
+        told |= {f"{POINTERS}{camera}": found[1][:, number] for number, camera in enumerate(self.policy.cameras)}
+        return found[0], {name: value for name, value in told.items() if value is not None}
 
     def _check(self, best_of: int) -> None:
         if best_of > 0 and self.scorer is None:
@@ -149,7 +160,7 @@ class Actor:
 
     def _noise(self, rows: int, samples: int) -> torch.Tensor:
         noise = torch.rand(rows, samples, len(self.policy.slots), generator=self._generator)
-        return noise.clamp_(1e-6, 1.0 - 1e-6).to(self.policy.device)
+        return transfer.sent(noise.clamp_(1e-6, 1.0 - 1e-6), self.policy.device)
 
 
 def load(

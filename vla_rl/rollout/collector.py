@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,17 @@ from vla_rl.envs import SPOILT, SUCCESS, spent, spoilt, succeeded
 from vla_rl.envs.given import GivenEnvs
 from vla_rl.envs.history import History
 from vla_rl.envs.vector import Steps, VectorEnvs
-from vla_rl.registry import FaultError
 from vla_rl.replay import ReplayBuffer
+from vla_rl.rollout.episode_counts import EpisodeCounts
 from vla_rl.rollout.group import Group, replaced
+from vla_rl.rollout.parcel import Outbox
 from vla_rl.rollout.pilot import Flight, Pilot, Turn, judged
+from vla_rl.rollout.source import Act, Timer
 from vla_rl.rollout.tallies import Tallies
 from vla_rl.rollout.task_statistics import TaskStatistics
-from vla_rl.runtime.logger import Log
 from vla_rl.specs import COST, EPISODE_TASK, REMEMBERED, TALLIES, VERIFIED, check_training_seed
 
-INVALID_IN_A_ROW = 10
-"""So many episodes of each environment that all are invalid end a run."""
 UNABLE = "its environment cannot tell where it stands"
-_COUNTS = ("episodes", "invalid_episodes", "invalid_in_a_row", "last_error")
 
 
 class Collector:
@@ -39,20 +37,21 @@ class Collector:
 
     Args:
         envs: environments that take tokens int64 [K].
-        replay: with one lane for each environment, and with `specs.SIGNALS`.
+        replay: with one lane for each environment, and with `specs.SIGNALS`; or what goes to one elsewhere.
         seed: of each lane's first reset, or of the first lane's, the next lane's is one more; all training seeds.
         groups: of lanes, in turn; at most one for each lane.
         tasks: the name of each lane's task; of several, success is told of each, too. A row's signal `task` is the
             place of its task among those that are named, in the order of their first lanes.
 
     Attributes:
+        counts: of the episodes that ended. tallies: what they told of themselves.
         pilot: who looks on and may decide for some lanes in the policy's place; None for nobody.
     """
 
     def __init__(
         self,
         envs: VectorEnvs | GivenEnvs,
-        replay: ReplayBuffer,
+        replay: ReplayBuffer | Outbox,
         seed: int | Sequence[int],
         groups: int = 1,
         recent: int = 100,
@@ -73,15 +72,24 @@ class Collector:
         self._turn = self._groups[0]
         self.tasks = list(dict.fromkeys(tasks))
         self._tasks = np.array([self.tasks.index(task) for task in tasks] or [0] * envs.count, np.int32)
-        self._latest, self._tallies = TaskStatistics(self.tasks, recent), Tallies(recent)
+        self._latest, self.tallies = TaskStatistics(self.tasks, recent), Tallies(recent)
         replay.listen(self._latest)
-        self.episodes = self.invalid_episodes = self.invalid_in_a_row = 0
-        self.last_error = ""
+        self.counts = EpisodeCounts()
 
     @property
     def lane_tasks(self) -> list[str]:
         """The name of each lane's task; none where tasks have no names."""
         return [self.tasks[number] for number in self._tasks.tolist()] if self.tasks else []
+
+    @property
+    def episodes(self) -> int:
+        """Valid ones that ended."""
+        return self.counts.episodes
+
+    @property
+    def invalid_episodes(self) -> int:
+        """Those that the environment spoilt."""
+        return self.counts.invalid_episodes
 
     @property
     def turn(self) -> slice:
@@ -93,7 +101,7 @@ class Collector:
         """Share of successes among the latest episodes; NaN before the first."""
         return self._latest.success_rate
 
-    def step(self, act: Callable[[dict[str, Any]], Decision], log: Log) -> int:
+    def step(self, act: Act, log: Timer) -> int:
         """Take in what came of the decisions of the group whose turn it is, decide anew, and leave it at work.
 
         Returns:
@@ -126,17 +134,17 @@ class Collector:
         assert not (turn.rests & group.final).any(), "an episode that is over rests"
         return turn
 
-    def settle(self, log: Log) -> int:
+    def settle(self, log: Timer) -> int:
         """Take in what came of all decisions, so that nothing is under way; returns how many transitions that made."""
         return sum(self._take_in(group, log) for group in self._groups)
 
-    def _receive(self, group: Group, log: Log) -> None:
+    def _receive(self, group: Group, log: Timer) -> None:
         """Wait for what comes of the group's decisions."""
         if group.turn is not None and group.steps is None:
             with log.timed("step"):
                 group.steps = group.flight.receive(self.envs, group.observation, group.turn)
 
-    def _take_in(self, group: Group, log: Log) -> int:
+    def _take_in(self, group: Group, log: Timer) -> int:
         """Remember what came of the group's decisions, if any are under way; how many transitions that made."""
         if group.turn is None:
             return 0
@@ -158,23 +166,14 @@ class Collector:
             self._remember(group, turn, steps, signals, acted & ~left_out)
         made = int((acted & ~group.final).sum())
         ended = (steps.terminated | steps.truncated) & ~group.final
-        self.episodes += int((ended & ~left_out).sum())
-        self._tallies.take(steps.infos[lane] for lane in np.flatnonzero(ended & ~left_out))
-        self._count_invalid(ended & left_out, ended & ~left_out, steps.infos)
+        valid, invalid = np.flatnonzero(ended & ~left_out), np.flatnonzero(ended & left_out)
+        self.tallies.take(steps.infos[lane] for lane in valid)
+        self.counts.take(len(valid), len(invalid), *(str(steps.infos[i].get("error") or "") for i in invalid[:1]))
         # Where an episode was reset, what is said is said of the next one.
         before, group.spoilt = group.final, np.where(group.final, said, left_out)
         group.observation, group.final = steps.observation, ended
         group.fresh = np.where(acted, before, group.fresh)
         return made
-
-    def _count_invalid(self, invalid: np.ndarray, valid: np.ndarray, infos: list[dict[str, Any]]) -> None:
-        """Count which lanes (bool [B]) have ended an episode that the environment spoilt, and keep what it said."""
-        if valid.any():
-            self.invalid_in_a_row = 0
-        if invalid.any():
-            self.invalid_episodes += int(invalid.sum())
-            self.invalid_in_a_row += int(invalid.sum())
-            self.last_error = str(infos[int(invalid.argmax())].get("error") or "")
 
     def _told(self, group: Group, steps: Steps) -> dict[str, np.ndarray]:
         """The signals of the environments, [B, ...] by name, as replay declares them."""
@@ -218,12 +217,7 @@ class Collector:
         Raises:
             FaultError: many episodes in a row were invalid; or all of them, where the run is `over`.
         """
-        none = over and self.invalid_episodes > 0 and not self.episodes
-        if none or self.invalid_in_a_row >= INVALID_IN_A_ROW * self.envs.count:
-            raise FaultError(
-                f"the last {self.invalid_in_a_row} episodes were all invalid, so that there is nothing to learn from; "
-                f"the reason: {self.last_error or 'their infos tell none'}"
-            )
+        self.counts.check(self.envs.count, over)
 
     def statistics(self) -> dict[str, float]:
         """What the log shows of the episodes; of those that the environment spoilt, their number alone.
@@ -233,13 +227,16 @@ class Collector:
         taken_over = self.replay.demonstrated
         return {
             **self.replay.statistics(),
-            **self._tallies.statistics(),
+            **self.tallies.statistics(),
             **({"train/taken_over": float(taken_over)} if taken_over else {}),
-            "train/episodes": float(self.episodes),
-            "train/invalid_episodes": float(self.invalid_episodes),
+            **self.counts.statistics(),
         }
 
-    def state_dict(self, log: Log) -> dict[str, Any]:
+    def describe(self) -> str:
+        """Where the environments are, in a line for people."""
+        return self.envs.describe()
+
+    def state_dict(self, log: Timer) -> dict[str, Any]:
         """Where all lanes stand, once what came of their decisions is there; that is taken in as it would have been.
 
         Nothing of it may be changed while it is kept.
@@ -250,11 +247,11 @@ class Collector:
         return {
             "groups": [group.state_dict(told) for group in self._groups],
             "snapshots": self.envs.snapshot(),
-            "tallies": self._tallies.state_dict(),
-            **{name: getattr(self, name) for name in _COUNTS},
+            "tallies": self.tallies.state_dict(),
+            **self.counts.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any], log: Log) -> tuple[int, dict[int, str]]:
+    def load_state_dict(self, state: dict[str, Any], log: Timer) -> tuple[int, dict[int, str]]:
         """Go on from what `state_dict` gave, when replay has been loaded.
 
         Where an environment cannot, its lane begins another episode, and the one that was running ends there for
@@ -270,15 +267,16 @@ class Collector:
         if sorted((each.start, each.stop) for each in saved) != sorted((each.start, each.stop) for each in own):
             raise ValueError(f"it tells of lanes in groups {saved}, and there are {own}")
         groups = deque(Group.of(each, self.replay.stack) for each in state["groups"])
-        counts, tallies = {name: state[name] for name in _COUNTS}, state["tallies"]
+        counts, tallies = EpisodeCounts(), state["tallies"]
+        counts.load_state_dict(state)
         begun = self._observations()
         snapshots = {lane: each for lane, each in enumerate(state["snapshots"]) if each is not None}
         failed = self.envs.restore(snapshots)
         reasons = {lane: UNABLE for lane in set(range(self.envs.count)) - snapshots.keys()}
         reasons |= {lane: f"{type(error).__name__}: {error}" for lane, error in failed.items()}
         self._groups = groups
-        vars(self).update(counts)
-        self._tallies.load_state_dict(tallies)
+        self.counts = counts
+        self.tallies.load_state_dict(tallies)
         if not reasons:
             return 0, {}
         made = self.settle(log)

@@ -33,8 +33,18 @@ class Tallies:
     def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
         """Go on from what `state_dict` gave."""
         self._told.clear()
+        self.extend(state)
+
+    def extend(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Take in what others have told, as their `state_dict` gives it."""
         for name, values in state.items():
             self._told[name].extend(values)
+
+    def drain(self) -> dict[str, list[float]]:
+        """What was told since the last time."""
+        told = self.state_dict()
+        self._told.clear()
+        return told
 
     def statistics(self) -> dict[str, float]:
         """The means, as `train/calls`."""

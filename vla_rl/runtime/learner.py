@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,20 +15,27 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedType, LoggerType
+from accelerate.utils import DistributedType, LoggerType, broadcast_object_list
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
 from vla_rl.buffer_pool import Allocate
+from vla_rl.models.graphs import recorder
 from vla_rl.models.policy import Policy
+from vla_rl.models.shards import gathered
+from vla_rl.models.transfer import sent
 from vla_rl.registry import ConfigError, FaultError, SetupError, nearest
 from vla_rl.runtime import tracking
 from vla_rl.runtime.memory import first_line, out_of_memory
+from vla_rl.runtime.sharding import Parameters, Sharding
+from vla_rl.runtime.tape import Tape
 
 T = TypeVar("T")
 MAX_BAD_STEPS = 20
 DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """What is computed in, by the name of a mixed precision; None where weights are computed in as they are."""
+SPREADING = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+"""What `accelerate launch` may be told to spread a model by, as it says in the environment."""
 
 
 def check_device(device: str) -> None:
@@ -38,10 +46,11 @@ def check_device(device: str) -> None:
         raise ValueError("device: 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
 
 
-def use_tensor_cores(device: torch.device) -> None:
+def use_tensor_cores(device: torch.device, tf32: bool = True) -> None:
     """Have what computes in float32 use TF32 on CUDA: several times as fast, and nothing here needs the last bits."""
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
 
 
 def host_memory(device: torch.device) -> Allocate:
@@ -69,6 +78,16 @@ def _check_tracker(name: str) -> None:
         raise SetupError(f"tracker: {name!r} is not installed; `pip install {name}`, or give tracker=null")
 
 
+def _check_started() -> None:
+    """Raise ConfigError where accelerate was told to spread a model in a way of its own."""
+    for name in SPREADING:
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
+            raise ConfigError(
+                f"accelerate was started for {name}, which wraps a model that is read in one way; a policy has more. "
+                "Start it without, and give sharding=fsdp for a backbone that does not fit one GPU"
+            )
+
+
 class Learner:
     """Backward passes, and optimiser steps on gradients averaged over all processes.
 
@@ -78,6 +97,8 @@ class Learner:
 
     Attributes:
         dtype: what is computed in, under `mixed_precision`; None where weights are computed in as they are.
+        record: what records work on the device, see `graphs`; None where nothing does.
+        tape: where noise comes from while something is recorded; None else.
 
     Args:
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
@@ -85,10 +106,13 @@ class Learner:
         seed: of the noise; the same in every process.
         tracker: one of accelerate's, by name, such as "tensorboard" or "wandb"; it writes into `folder` once `track`
             was called.
+        sharding: "fsdp": of several processes, each keeps a share of the layers of trunks; None: all of them.
+        tf32: whether float32 is computed with TF32 on CUDA. cuda_graphs: whether work is recorded there.
 
     Raises:
-        ConfigError: accelerate knows no such tracker.
-        SetupError: the tracker is not installed.
+        ConfigError: accelerate knows no such tracker, or was started to spread models itself; or layers are to be
+            shared in fp16.
+        SetupError: the tracker is not installed, or PyTorch is too old.
     """
 
     def __init__(
@@ -98,25 +122,35 @@ class Learner:
         seed: int = 0,
         tracker: str | None = None,
         folder: Path | None = None,
+        sharding: str | None = None,
+        tf32: bool = True,
+        cuda_graphs: bool = False,
     ) -> None:
         check_device(device)
+        _check_started()
         if tracker is not None:
             _check_tracker(tracker)
+        if sharding and mixed_precision == "fp16":
+            raise ConfigError("sharding: fsdp computes in float32 or bfloat16, not in fp16; give mixed_precision=bf16")
         _forget_earlier_runs()
         self.accelerator = Accelerator(
             cpu=device == "cpu", mixed_precision=mixed_precision, log_with=tracker, project_dir=folder
         )
         self._tracker, self._folder = tracker, folder
         self.device = self.accelerator.device
-        use_tensor_cores(self.device)
+        use_tensor_cores(self.device, tf32)
         self.dtype = DTYPES[mixed_precision]
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self._generator = torch.Generator().manual_seed(seed)
         self._steps = 0
         self._bad_steps, self._skipped = (torch.zeros((), device=self.device) for _ in range(2))
+        self.record = recorder(self.device, cuda_graphs)
+        self.tape: Tape | None = None
         self._held: deque[tuple[Any, Any]] = deque()
         self._policies: list[Policy] = []
         self._rows_at_once: int | None = None
+        shares = sharding is not None and self.processes > 1
+        self._sharding = Sharding(self.device, self.processes, self.dtype) if shares else None
 
     def track(self, step: int, settings: Mapping[str, Any] | None = None) -> None:
         """Begin to track a run that stands at `step`; TensorBoard forgets what it was told of later ones.
@@ -161,17 +195,23 @@ class Learner:
         policy.mixed_precision = self.dtype
         if policy not in self._policies:
             self._policies.append(policy)
+        if self._sharding is not None:
+            self._sharding.deal_out(policy)
         return policy.to(self.device).eval()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which networks other than the policy are computed, which sees to itself, and losses."""
         return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
-    def optimizer(
-        self, parameters: Iterable[torch.nn.Parameter] | list[dict[str, Any]], lr: float, weight_decay: float = 0.0
-    ) -> Any:
-        """AdamW over `parameters`, or groups of them that tell rates of their own, one fused kernel a step."""
-        adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    def optimizer(self, parameters: Parameters, lr: float, weight_decay: float = 0.0) -> Any:
+        """AdamW over `parameters`, or groups of them that tell rates of their own, one fused kernel a step.
+
+        Where layers are shared, all processes ask for its `state_dict` together, and the first one gets it whole.
+        """
+        own = parameters if self._sharding is None else self._sharding.own(parameters)
+        adam = torch.optim.AdamW(own, lr=lr, weight_decay=weight_decay, fused=True)
+        if self._sharding is not None:
+            self._sharding.saves_whole(adam)
         return self.accelerator.prepare_optimizer(adam)
 
     def step(self, loss: Tensor, optimizer: Any, clip: float) -> Tensor:
@@ -188,7 +228,7 @@ class Learner:
         self.accelerator.backward(loss)
         self._average_gradients(parameters)
         self.accelerator.unscale_gradients(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
+        norm = self._clip(parameters, clip)
         bad = (~torch.isfinite(norm)).float()
         fused = optimizer.optimizer
         fused.found_inf = bad  # where the kernel looks, on the device, whether to do anything
@@ -246,10 +286,17 @@ class Learner:
 
     def _count(self, bad: Tensor, loss: Tensor) -> None:
         """Count the steps that were skipped, in all and in a row."""
-        self._bad_steps = (self._bad_steps + 1) * bad
+        self._bad_steps.add_(1).mul_(bad)  # at the same address, where a recorded step finds it
         self._skipped += bad
-        self._steps += 1
-        looks = self.device.type == "cpu" or self._steps % MAX_BAD_STEPS == 0
+        if self.tape is not None and self.tape.recording:
+            self.tape.steps += 1
+        else:
+            self.look(1, loss)
+
+    def look(self, steps: int, loss: Tensor) -> None:
+        """Take note of so many steps, and look whether all of the last ones were skipped. Raises FaultError then."""
+        before, self._steps = self._steps, self._steps + steps
+        looks = self.device.type == "cpu" or self._steps // MAX_BAD_STEPS > before // MAX_BAD_STEPS
         if looks and self._bad_steps.item() >= MAX_BAD_STEPS:
             raise FaultError(
                 f"the gradient was not finite {MAX_BAD_STEPS} times in a row, so that nothing is learned any more; the "
@@ -286,15 +333,48 @@ class Learner:
         """Whether all processes are well; waits for all of them."""
         return self.total(not well) == [0.0]
 
+    def any(self, true: bool) -> bool:
+        """Whether something holds in any of the processes."""
+        return true if self.processes == 1 else not self.agree(not true)
+
+    def told(self, value: T) -> T:
+        """What the first process says, in all of them; a plain value."""
+        return value if self.processes == 1 else broadcast_object_list([value])[0]
+
+    @contextmanager
+    def alike(self) -> Iterator[None]:
+        """Within, torch draws the same in all processes, by the noise that they have in common."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(int(torch.randint(2**31, (), generator=self._generator)))
+            yield
+
+    @property
+    def shares_layers(self) -> bool:
+        """Whether each process keeps but a share of trunks' layers."""
+        return self._sharding is not None
+
+    def at_own_pace(self) -> AbstractContextManager[Any]:
+        """The context in which each process reads policies as often as it likes, without a gradient. Where they share
+        layers, all processes enter it, wait at its end for one another, and do nothing else together meanwhile."""
+        return nullcontext() if self._sharding is None else self._sharding.at_own_pace()
+
+    def weights(self, policy: Policy) -> dict[str, Tensor]:
+        """A policy's weights as the first process writes them; all processes ask for them together."""
+        return gathered(policy.state_dict(), kept=self.rank == 0)
+
     def uniform(self, *shape: int) -> Tensor:
         """Uniform noise in (0, 1) for the own rows of a joint batch: shape [B, ...] on every process."""
+        return sent(self.drawn(shape), self.device) if self.tape is None else self.tape.take(shape, self)
+
+    def drawn(self, shape: tuple[int, ...]) -> Tensor:
+        """The same, not yet on the device."""
         joint = torch.rand((shape[0] * self.processes, *shape[1:]), generator=self._generator)
         own = joint[self.rank * shape[0] : (self.rank + 1) * shape[0]]
-        return own.clamp_(1e-6, 1.0 - 1e-6).to(self.device, non_blocking=True)
+        return own.clamp_(1e-6, 1.0 - 1e-6)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the noise, and the counts of steps."""
-        counts = {"steps": self._steps, "bad_steps": self._bad_steps, "skipped": self._skipped}
+        counts = {"steps": self._steps, "bad_steps": self._bad_steps.clone(), "skipped": self._skipped.clone()}
         return {"generator": self._generator.get_state(), **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -302,13 +382,25 @@ class Learner:
         self._generator.set_state(state["generator"].cpu())
         if "skipped" in state:
             self._steps = state["steps"]
-            self._bad_steps, self._skipped = (state[name].to(self.device) for name in ("bad_steps", "skipped"))
+            self._bad_steps.copy_(state["bad_steps"])
+            self._skipped.copy_(state["skipped"])
 
     def _average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
         if self.accelerator.distributed_type == DistributedType.NO:
             return
+        if self._sharding is not None:  # which has averaged those of its own
+            self._sharding.take_gradients(parameters)
+            parameters = [each for each in parameters if not self._sharding.is_own(each)]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = self.accelerator.reduce(torch.cat([g.reshape(-1) for g in gradients]), reduction="mean")
         pieces = flat.split([g.numel() for g in gradients])
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.grad = piece.view_as(parameter)
+
+    def _clip(self, parameters: list[torch.nn.Parameter], most: float) -> Tensor:
+        """Bring the gradient's norm down to `most`; returns what it was."""
+        if self._sharding is None:
+            return torch.nn.utils.clip_grad_norm_(parameters, most)
+        norm = self._sharding.norm(parameters)
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+        return norm

@@ -118,7 +118,7 @@ def _places_in_cells(offsets_BVSN2: torch.Tensor, grid: tuple[int, int]) -> torc
 
 def _waves(steps: torch.Tensor) -> torch.Tensor:
     """Sines and cosines [..., F] of steps [..., 2] over a view that is 2 wide and high."""
-    turns = steps[..., None] * (math.pi * steps.new_tensor(_WAVES))
+    turns = steps[..., None] * (math.pi * constant(_WAVES, steps.device))
     return torch.cat([turns.sin(), turns.cos()], -1).flatten(-2)
 
 

@@ -33,6 +33,7 @@ SPREAD = [
     "train.num_envs=4",
     "train.save_every=0",
     "train.steps=1000000",
+    "train.minutes=20",
 ]
 
 
@@ -119,18 +120,18 @@ def test_a_run_starts_a_cluster_of_its_own_outlives_an_actor_and_goes_on(
 def test_a_node_that_dies_costs_no_more_than_the_episodes_that_were_on_it(line: list[str], tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    head = {"num_cpus": 2, "object_store_memory": STORE, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        other = cluster.add_node(**node)
+        other = cluster.add_node(num_cpus=1, object_store_memory=STORE)
         cluster.wait_for_nodes()
         ray.init(address=cluster.address, logging_level="WARNING")
 
         def kill() -> None:
+            assert ray.available_resources()["CPU"] == 1, "an actor on each, and room for another on the first"
             cluster.remove_node(other, allow_graceful=False)
-            cluster.add_node(**node)
 
-        train.train(config.load([*line, *SPREAD, "distributed.actors_per_node=1"]), callbacks=[Killing(kill)])
+        train.train(config.load([*line, *SPREAD]), callbacks=[Killing(kill)])
         told = last_line(tmp_path / "run")
         assert told["actors/lost"] == 1
         assert told["train/invalid_episodes"] <= 2

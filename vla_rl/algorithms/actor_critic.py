@@ -92,7 +92,7 @@ class ActorCritic(ABC):
         self.judge: Scorer = self.q
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_rates = ActorRates.of(policy, settings.actor_lr, settings.backbone_lr, settings.backbone_warmup)
-        self.actor_optimizer = learner.optimizer(self.actor_rates.groups(policy), settings.actor_lr)
+        self.actor_optimizer = learner.optimizer(self.actor_rates.groups(policy), settings.actor_lr, of_policy=True)
         self.constraint = None if settings.cost is None else Constraint(settings, policy, learner)
         self.occupancy = None if settings.occupancy is None else Occupancy(settings, policy, learner)
         asked = settings.calls

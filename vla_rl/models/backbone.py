@@ -126,7 +126,7 @@ class Backbone(nn.Module):
         source = str(source)
         with _quiet(source):
             config = bounds.check_source(source)
-            stated = _preprocessor(source)
+            stated = preprocessor_of(source)
             size = image_size_of(config, image_size or stated.get("vla_rl_image_size"))
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 source,
@@ -172,7 +172,7 @@ class Backbone(nn.Module):
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         family_of(config)
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        stated = _preprocessor(str(folder))
+        stated = preprocessor_of(str(folder))
         backbone = cls.from_config(config, tokenizer, stated.get("vla_rl_image_size"), dtype)
         backbone.mean, backbone.std = tuple(stated["image_mean"]), tuple(stated["image_std"])
         backbone.prompt_style = stated.get(_STYLE, "plain")
@@ -387,7 +387,7 @@ def _refuse_strangers(source: str, info: dict[str, Any]) -> None:
         raise ValueError(f"the weights of {source} do not fit its config; {'; '.join(said)}")
 
 
-def _preprocessor(source: str) -> dict[str, Any]:
+def preprocessor_of(source: str) -> dict[str, Any]:
     """What the folder or hub id states on pixels; {} where it states nothing."""
     for name in (_PREPROCESSOR, "processor_config.json"):
         found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)

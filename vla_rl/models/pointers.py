@@ -217,6 +217,11 @@ class Pointers(nn.Module):
             write_sums(Path(folder), [FILE])
 
     @classmethod
+    def of(cls, source: str | Path | None, hidden_size: int) -> Pointers:
+        """The pointers of a backbone that comes from a folder or the hub; fresh ones for another. Raises as `load`."""
+        return cls.load(source, hidden_size) if source else cls(hidden_size)
+
+    @classmethod
     def load(cls, source: str | Path, hidden_size: int) -> Pointers:
         """The pointers of a backbone's folder or hub id; fresh ones, with a loud warning, where it has none.
 

@@ -29,6 +29,7 @@ from vla_rl.models.inputs import inputs_of
 from vla_rl.models.kept import Columns, Kept
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.readout import Readout
+from vla_rl.models.recompute import recompute_layers
 from vla_rl.models.sampling import Choices, Logits
 from vla_rl.models.transfer import sent
 from vla_rl.models.trunk import Trunk
@@ -107,8 +108,7 @@ class Policy(nn.Module):
             if seed is not None:
                 torch.manual_seed(seed)
             backbone = settings.backbone.load()
-            source, width = backbone.source, backbone.hidden_size
-            pointers = Pointers.load(source, width) if source else Pointers(width)
+            pointers = Pointers.of(backbone.source, backbone.hidden_size)
             return cls(settings, action_space, cameras, state_dim, backbone, pointers, marks).eval()
 
     def save_pretrained(self, folder: str | Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -238,11 +238,15 @@ class Policy(nn.Module):
         elif self.settings.train == "lora":
             merge_lora(self.trunk.backbone.model)
 
-    def read_at_once(self, rows: int) -> None:
+    def read_at_once(self, rows: int | None) -> None:
         """Have its trunks read so many rows at a time, at most: the same features and gradients, in less memory."""
         for trunk in (self.trunk, self.frozen):
             if trunk is not None:
                 trunk.rows_at_once = rows
+
+    def recompute_layers(self, recompute: bool) -> None:
+        """Whether a trunk that trains computes its layers once more for the gradient: the same one, in less memory."""
+        recompute_layers(self.trunk.backbone.model, recompute and not self.frozen_trunk)
 
     def condition(self) -> None:
         """Have the head be told whether a decision is to be a good one (an advantage token, arXiv 2511.14759).

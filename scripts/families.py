@@ -25,9 +25,12 @@ from safetensors.torch import load_file
 
 from scripts import ground
 from vla_rl import build, config
+from vla_rl.bench.memory import measure_updates
 from vla_rl.data.record import record
 from vla_rl.models.policy import Policy
 from vla_rl.models.samples import SAMPLES, sample_backbone
+from vla_rl.planning.learning import DryRun
+from vla_rl.planning.rows import instruction
 from vla_rl.sft import sft
 from vla_rl.train import train
 
@@ -37,7 +40,9 @@ NAMES = {
     "llava_onevision": "LLaVA-OneVision", "paligemma": "PaliGemma", "paligemma2": "PaliGemma 2", "gemma3": "Gemma 3",
     "internvl": "InternVL", "florence2": "Florence-2",
 }  # fmt: skip
-COLUMNS = ("sft", "train head", "lora", "all", "ground", "reload")
+COLUMNS = ("sft", "train head", "lora", "all", "ground", "reload", "plan")
+WITHIN = 0.15
+"""How far off a plan may be, as a share of what an update then takes."""
 BEGIN, END = "<!-- made by scripts/families.py -->", "<!-- end -->"
 SMALL = (
     "env=gui_click_colour", "action_space={type: command, grid: [8, 8]}", "policy=smolvlm", "policy.head.width=32",
@@ -70,6 +75,7 @@ class Trial:
             "all": lambda: self.train("all"),
             "ground": self.ground,
             "reload": self.reload,
+            "plan": self.plan,
         }
         return {column: outcome(step) for column, step in steps.items()}
 
@@ -107,6 +113,16 @@ class Trial:
             with torch.no_grad():
                 own, same = (each.logits(each.encode(seen)) for each in (policy, Policy.from_pretrained(again)))
             assert all(torch.equal(a, b) for a, b in zip(own, same, strict=True)), f"other logits after {part}"
+
+    def plan(self) -> None:
+        """What `vla-rl plan` says of updates of adapters, and of all weights, is what they take."""
+        for part in ("lora", "all"):
+            run = self._config(f"plan {part}", f"policy.train={part}", "gradient_checkpointing=true")
+            planned = DryRun(run, build.env_spec(run), instruction(run), cached=False, copies=False).train()
+            taken = measure_updates(run)
+            for what in ("total", "activations"):
+                share = getattr(planned, what) / getattr(taken, what)
+                assert abs(share - 1) <= WITHIN, f"policy.train={part}: {what} planned over taken: {share:.2f}"
 
     def _config(self, name: str, *more: str, command: str = "train") -> config.RunConfig:
         return config.load([*self.common, *more, f"run_dir={self.folder / name}"], command=command)

@@ -13,7 +13,8 @@ from vla_rl.algorithms.learner_batch import on_device
 from vla_rl.data.record import record
 from vla_rl.replay import ReplayBuffer
 from vla_rl.runtime import checkpoint
-from vla_rl.runtime.learner import Learner, host_memory
+from vla_rl.runtime.hardware import host_memory
+from vla_rl.runtime.learner import Learner
 from vla_rl.sft import sft
 from vla_rl.specs import IMAGES, TASK
 from vla_rl.train import train

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,16 @@ from vla_rl.config.sources import flat
 from vla_rl.data import demos, lerobot
 from vla_rl.data.demos import Demonstrations
 from vla_rl.envs import EnvSpec, ObservationShape, Past
-from vla_rl.models.features import Features
+from vla_rl.models import storage
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import EpisodeListener, Hindsight, Own, Priority, ReplayBuffer
 from vla_rl.rewards.credit import CreditBook
 from vla_rl.runtime import checkpoint
 from vla_rl.runtime.begun import Begun
+from vla_rl.runtime.hardware import host_memory
 from vla_rl.runtime.heeded import heed
-from vla_rl.runtime.learner import Learner, host_memory
+from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.memory import taking_memory
 from vla_rl.specs import POLICY_VERSION, SIGNALS, PictureSource, Signal
 
@@ -83,6 +85,16 @@ def with_gamma(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
     return run.model_copy(update={"algorithm": algorithm})
 
 
+def with_fitted_tokens(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig:
+    """The run; an action space to be fitted is that of the policy it starts from, or fits the demonstrations."""
+    if getattr(run.action_space, "fitted", True):
+        return run
+    spec, start = env_spec(run) if spec is None else spec, run.train.checkpoint
+    own = None if start is None else storage.action_space(checkpoint.policy_folder(start), run.plugins)
+    shown = chain.from_iterable(demonstrations(run, spec))
+    return run.model_copy(update={"action_space": demos.fitted(spec.tokens, shown, own)})
+
+
 def env_spec(run: RunConfig, held: bool = False) -> EnvSpec:
     """Look at each environment of the run once; where asked, also at those that it holds.
 
@@ -126,14 +138,21 @@ def settings(run: RunConfig) -> dict[str, Any]:
 
 def learner(run: RunConfig, folder: Path | None = None) -> Learner:
     """Device, precision and processes; with the folder of a run, its tracker too."""
-    tracker = run.tracker if folder else None
-    how = {"sharding": run.sharding, "tf32": run.tf32, "cuda_graphs": run.cuda_graphs}
-    return Learner(run.device, run.mixed_precision, run.seed, tracker=tracker, folder=folder, **how)
+    make = partial(
+        Learner,
+        sharding=run.sharding,
+        tf32=run.tf32,
+        cuda_graphs=run.cuda_graphs,
+        micro_batch_size=run.micro_batch_size,
+        gradient_checkpointing=run.gradient_checkpointing,
+        optimizer=run.optimizer,
+    )
+    return make(run.device, run.mixed_precision, run.seed, tracker=run.tracker if folder else None, folder=folder)
 
 
-def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] = ()) -> Policy:
-    """A policy of the config, its head untrained; it normalises what it reads as the demonstrations spread."""
-    policy = Policy.build(
+def fresh_policy(run: RunConfig, spec: EnvSpec) -> Policy:
+    """A policy of the config, its head untrained; `data.normalise` then shows it demonstrations."""
+    return Policy.build(
         run.policy.settings(run.plugins, run.replay.stack),
         action_space=spec.tokens,
         cameras=spec.observation.images,
@@ -141,38 +160,9 @@ def fresh_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations] 
         seed=run.seed,
         marks=spec.marks,
     )
-    episodes = [episode for demonstrations in tasks for episode in demonstrations]
-    if episodes:
-        stack = run.replay.stack
-        seen = [policy.ground_episode(episode.observation(np.arange(len(episode)), stack)) for episode in episodes]
-        policy.set_normalization(Features.concatenate(seen))
-    return policy
 
 
-def reference_policy(policy: Policy, run: RunConfig, begun: Begun | None) -> Policy | None:
-    """The policy that the run was started from, which never changes; what `policy` has in common with it is shared.
-    None where the algorithm needs none.
-
-    Raises:
-        ConfigError: `train.checkpoint` is not given; or an older version of a run that goes on did not keep it, and
-            that is gone.
-    """
-    if not run.algorithm.needs.reference:
-        return None
-    if run.train.checkpoint is None:
-        raise ConfigError("algorithm.kl_weight, kl_budget, held_budget: need train.checkpoint, to stay close to it")
-    reference = policy.frozen_copy()
-    if begun is None:
-        return reference
-    try:
-        reference.load_pretrained(begun.reference or checkpoint.policy_folder(run.train.checkpoint))
-    except FileNotFoundError as error:
-        raise ConfigError(f"train.checkpoint: {error}; algorithm.kl_weight needs it, or set that to 0") from error
-    policy.load_pretrained(begun.policy)
-    return reference
-
-
-def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations], begun: Begun | None) -> Policy:
+def start_policy(run: RunConfig, spec: EnvSpec, begun: Begun | None) -> Policy:
     """The policy that a run goes on with, else that of `train.checkpoint`, or a fresh one.
 
     Raises:
@@ -184,7 +174,7 @@ def start_policy(run: RunConfig, spec: EnvSpec, tasks: Sequence[Demonstrations],
     elif run.train.checkpoint is not None:
         start = checkpoint.policy_folder(run.train.checkpoint)
     else:
-        return fresh_policy(run, spec, tasks)
+        return fresh_policy(run, spec)
     policy = Policy.from_pretrained(start, plugins=run.plugins)
     policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     heed(run, policy)
@@ -213,40 +203,36 @@ def replay(
         limits = {"ram_bytes": run.replay.ram_bytes, "disk_bytes": run.replay.disk_bytes, "folder": folder}
     try:
         with taking_memory(f"replay: a capacity of {capacity} rows"):
-            return _replay(run, spec, policy, capacity, lanes, limits, cached, book)
+            return ReplayBuffer(
+                **replay_rows(run, spec, policy, capacity, lanes, cached),
+                digest=policy.digest() if cached else "",
+                gamma=discount(run),
+                truncation=run.algorithm.needs.truncation,
+                listeners=listeners(run, book),
+                n_step=run.algorithm.needs.n_step or run.replay.n_step,
+                stack=run.replay.stack,
+                allocate=host_memory(policy.device),
+                **limits,
+            )
     except ValueError as error:
         raise ConfigError(f"replay: {error}") from error
 
 
-def _replay(
-    run: RunConfig,
-    spec: EnvSpec,
-    policy: Policy,
-    capacity: int,
-    lanes: int,
-    limits: dict[str, Any],
-    cached: bool,
-    book: CreditBook | None,
-) -> ReplayBuffer:
-    return ReplayBuffer(
-        capacity=capacity,
-        images=spec.observation.images,
-        state_dim=spec.observation.state,
-        slots=len(spec.tokens.slots),
-        choices=max(slot.choices for slot in spec.tokens.slots),
-        features=policy.cached_features() if cached else {},
-        digest=policy.digest() if cached else "",
-        lanes=lanes,
-        gamma=discount(run),
-        truncation=run.algorithm.needs.truncation,
-        signals=signals(run),
-        listeners=listeners(run, book),
-        n_step=run.algorithm.needs.n_step or run.replay.n_step,
-        stack=run.replay.stack,
-        allocate=host_memory(policy.device),
-        remembered=policy.remembered_shape,
-        **limits,
-    )
+def replay_rows(
+    run: RunConfig, spec: EnvSpec, policy: Policy, capacity: int, lanes: int, cached: bool
+) -> dict[str, Any]:
+    """How many rows a replay has, and what they hold: of what `ReplayBuffer` is given, all that decides its size."""
+    return {
+        "capacity": capacity,
+        "images": spec.observation.images,
+        "state_dim": spec.observation.state,
+        "slots": len(spec.tokens.slots),
+        "choices": max(slot.choices for slot in spec.tokens.slots),
+        "features": policy.cached_features() if cached else {},
+        "lanes": lanes,
+        "signals": signals(run),
+        "remembered": policy.remembered_shape,
+    }
 
 
 def signals(run: RunConfig) -> tuple[Signal, ...]:

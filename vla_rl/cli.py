@@ -1,4 +1,4 @@
-"""The command line: `vla-rl demos | sft | train | eval | play | cockpit | serve | push | pull | compare | list | ...`.
+"""The command line: `vla-rl demos | sft | train | eval | plan | play | cockpit | serve | push | pull | compare | ...`.
 
 Imports nothing heavy: a command's own module is imported when the command runs.
 """
@@ -42,21 +42,9 @@ COMMANDS = {
 """Each command of a run: the function that carries it out, given the RunConfig, what it does, and an example."""
 
 GROUPS = (
-    "envs",
-    "sensors",
-    "controls",
-    "experts",
-    "tools",
-    "action_spaces",
-    "backbones",
-    "goals",
-    "listeners",
-    "rehearsals",
-    "algorithms",
-    "costs",
-    "credits",
-    "adaptations",
-)
+    "envs", "sensors", "controls", "experts", "tools", "action_spaces", "backbones", "goals", "listeners", "rehearsals",
+    "algorithms", "costs", "credits", "occupancies", "adaptations",
+)  # fmt: skip
 DEBUG = "VLA_RL_TRACEBACK"
 """Set this environment variable (or give --traceback) to see where an error came from."""
 AUDIT_FAILED = 1
@@ -65,7 +53,8 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 where an audit fails, or 2 for a user's error, said in one line."""
+    """Run one command; returns the exit code: 0, 1 where an audit fails or what is planned does not fit, or 2 for a
+    user's error, said in one line."""
     options = _parse(arguments)
     # The user's own modules lie where the command is run; last, so that they hide nothing.
     sys.path.append(os.getcwd())
@@ -169,6 +158,15 @@ def parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--jobs", type=int, help="with -m: number of parallel runs; default: one per two cores")
         command.set_defaults(run=_run, command=name)
+    planning = add(
+        "plan",
+        "tell what a run would take of memory and disk, before any weights are loaded",
+        "vla-rl plan experiment=reach policy=smolvlm --gpu 80",
+    )
+    _add_overrides(planning, "KEY=VALUE", "settings, as for train")
+    planning.add_argument("--gpu", type=float, metavar="GIB", help="plan for a GPU of so much memory; default: as here")
+    planning.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    planning.set_defaults(run=_handed_to("vla_rl.planning.command:command"))
     play = add(
         "play",
         "control an environment yourself, in a window or by text commands, and record demonstrations",
@@ -204,6 +202,8 @@ def parser() -> argparse.ArgumentParser:
         "an environment, such as pick or Reacher-v5, and settings, such as env.kwargs.horizon=30",
     )
     audit.add_argument("--episodes", type=int, default=100, help="episodes per policy; default: 100")
+    trains = "also train a policy on what is paid, for train.minutes (4), and see whether it games it"
+    audit.add_argument("--train-hacker", action="store_true", help=trains)
     audit.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     audit.set_defaults(run=_audit, command="audit")
     export = add(
@@ -323,7 +323,8 @@ def _cockpit(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    passed = _function("vla_rl.audit.command:audit")(_named(options), options.episodes, as_json=options.json)
+    audit, run = _function("vla_rl.audit.command:audit"), _named(options)
+    passed = audit(run, options.episodes, as_json=options.json, train_hacker=options.train_hacker)
     return 0 if passed else AUDIT_FAILED
 
 

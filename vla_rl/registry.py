@@ -39,6 +39,7 @@ GROUPS = (
     "algorithms",
     "costs",
     "credits",
+    "occupancies",
     "adaptations",
 )
 ADAPTER = "vla_rl/Adapter-v0"

@@ -13,6 +13,7 @@ from vla_rl import Verb, build, config
 from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.rates import ActorRates
 from vla_rl.config import RunConfig, SftConfig
+from vla_rl.data.normalise import normalise
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
@@ -42,13 +43,15 @@ def sft(run: RunConfig | str, *overrides: str) -> Path:
             "demos.episodes: 0, so that there is nothing to imitate; train from reward alone, record some, or set "
             "sft.steps=0 too for the policy as it starts"
         )
+    run = build.with_fitted_tokens(run)
     checkpoint.seed_all(run.seed)
     spec = build.env_spec(run)
     learner = build.learner(run, run.run_dir)
     shown = build.demonstrations(run, spec)
-    policy = learner.prepare(build.fresh_policy(run, spec, shown))
+    policy = learner.prepare(build.fresh_policy(run, spec))
     with starting(run) as folder:
         demos = build.demo_replay(run, spec, policy, shown, cached=policy.frozen_trunk)
+        normalise(policy, demos)
         learner.track(0, build.settings(run))
     if learner.rank == 0:
         run.save(folder)
@@ -74,7 +77,7 @@ def imitate(policy: Policy, demos: ReplayBuffer, learner: Learner, run: RunConfi
     """
     settings, rng = run.sft, checkpoint.seed_all(run.seed, learner.rank)
     rates = ActorRates.of(policy, settings.lr, settings.backbone_lr, settings.backbone_warmup)
-    optimizer = learner.optimizer(rates.groups(policy), settings.lr, settings.weight_decay)
+    optimizer = learner.optimizer(rates.groups(policy), settings.lr, settings.weight_decay, of_policy=True)
     policy.train()
     done = 0
     log.progress(done, "")

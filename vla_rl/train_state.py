@@ -20,6 +20,7 @@ from vla_rl.algorithms.value_range import check_returns
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.alike import choose_alike, tune_alike
 from vla_rl.config import RunConfig
+from vla_rl.data.normalise import normalise
 from vla_rl.envs import EnvSpec, Past, lanes
 from vla_rl.envs.given import given_spec
 from vla_rl.envs.vector import VectorEnvs
@@ -44,6 +45,7 @@ from vla_rl.runtime.lane_seeds import lane_seeds
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.logger import Log
 from vla_rl.runtime.memory import taking_memory
+from vla_rl.runtime.reference import reference_policy
 from vla_rl.runtime.schedule import Schedule
 from vla_rl.runtime.signals import Interrupted, Stop
 from vla_rl.specs import VALIDATION_SEEDS
@@ -196,13 +198,13 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     if begun is not None:
         begun.check(run, folder)
     taken = None if given is None else given_spec(given, run.action_space, run.plugins)
-    run = build.with_gamma(run, taken)
+    run = build.with_gamma(build.with_fitted_tokens(run, taken), taken)
     checkpoint.seed_all(run.seed)  # What is built is the same in all processes,
     spec = taken or build.env_spec(run, held=True)
     learner = build.learner(run, folder)
     shown = build.demonstrations(run, spec)
-    policy = build.start_policy(run, spec, shown, begun)
-    reference = build.reference_policy(policy, run, begun)  # of what is whole still
+    policy = build.start_policy(run, spec, begun)
+    reference = reference_policy(policy, run, begun)  # of what is whole still
     chosen = run if begun is None else begun.as_chosen(run, learner.device.type)
     backbone = tune_alike(learner, policy, chosen, spec.observation)
     warn_of_blindness(policy)
@@ -224,6 +226,8 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
         book=book,
     )
     demos = build.demo_replay(run, spec, policy, shown, cache.cached, book)
+    if begun is None and run.train.checkpoint is None:
+        normalise(policy, demos)
     check_returns(run, spec, demos)
     resets = ResetCredit.of(run, build.env_factories(run, spec).values(), policy)
     if resets and given:

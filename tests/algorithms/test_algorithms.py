@@ -59,6 +59,26 @@ def test_it_finds_the_decision_that_pays(random_backbone: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_it_trains_what_is_said_token_by_token(random_backbone: Path, name: str) -> None:
+    algorithm = make(random_backbone, CONFIGS[name], type="autoregressive")
+    before = [value.detach().clone() for value in algorithm.policy.trainable_parameters()]
+    for step in range(4):
+        metrics = algorithm.update(bandit(algorithm, 64, seed=step))
+        assert all(torch.isfinite(value).all() for value in metrics.values())
+    changed = [not torch.equal(a, b) for a, b in zip(before, algorithm.policy.trainable_parameters(), strict=True)]
+    assert sum(changed) >= len(changed) - 2  # all but what only bad decisions, and unread layers, would change
+
+
+@pytest.mark.slow
+def test_it_finds_the_decision_that_pays_token_by_token(random_backbone: Path) -> None:
+    settings = type(SETTINGS)(**vars(SETTINGS) | {"actor_lr": 1e-2, "warmup_updates": 100, "candidates": 8})
+    algorithm = make(random_backbone, settings, type="autoregressive")
+    for step in range(220):
+        algorithm.update(bandit(algorithm, 64, seed=step))
+    assert accuracy(algorithm) > 0.9
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_what_is_restored_makes_the_same_update(random_backbone: Path, tmp_path: Path, name: str) -> None:
     first, second = make(random_backbone, CONFIGS[name]), make(random_backbone, CONFIGS[name])
     for step in range(3):

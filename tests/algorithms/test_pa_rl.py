@@ -33,9 +33,12 @@ SETTINGS = PaRl(
 )
 
 
-def make(folder: Path, settings: PaRl = SETTINGS, train: str = "head", sharding: str | None = None) -> PaRlAlgorithm:
+def make(
+    folder: Path, settings: PaRl = SETTINGS, train: str = "head", sharding: str | None = None, **head: str
+) -> PaRlAlgorithm:
     space = Binned(BINS).bind(spaces.Box(-1, 1, (2,)))
-    wanted = PolicySettings(Pretrained(str(folder)), HeadSettings(width=32), train, LoraSettings(rank=2, alpha=4))
+    said = HeadSettings(width=32, **head)  # type: ignore[arg-type]
+    wanted = PolicySettings(Pretrained(str(folder)), said, train, LoraSettings(rank=2, alpha=4))
     torch.manual_seed(0)
     policy = Policy.build(wanted, space, ["front"], STATES, seed=0)
     return settings.build(policy=policy, learner=Learner(device="cpu", seed=1, sharding=sharding))

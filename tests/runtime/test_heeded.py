@@ -27,7 +27,7 @@ def started(line: list[str], tmp_path: Path) -> list[str]:
 
 def begin(overrides: list[str]):
     run = config.load(overrides)
-    return build.start_policy(run, build.env_spec(run), (), None)
+    return build.start_policy(run, build.env_spec(run), None)
 
 
 def test_a_supervised_head_goes_on_with_adapters_beside_half_precision(started: list[str]) -> None:

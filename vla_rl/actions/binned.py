@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from gymnasium import spaces
 
-from vla_rl.actions.tokens import as_numbers, check_tokens, evenly, nearest_index, unbound
+from vla_rl.actions.tokens import as_numbers, bounds_of, check_tokens, each_of, evenly, nearest_index, unbound
 from vla_rl.specs import Slot
 
 MOST_BINS = 1 << 14
@@ -57,9 +57,9 @@ class Binned:
         dims = int(np.prod(space.shape))
         if dims == 0:
             raise ValueError(f"action dimension: a Box of shape {space.shape} has nothing to choose")
-        bins, low, high = self._fit("bins", dims), self._fit("low", dims), self._fit("high", dims)
-        low = _bounds("low", low, space.low.reshape(-1), space)
-        high = _bounds("high", high, space.high.reshape(-1), space)
+        bins, low, high = (each_of(name, getattr(self, name), dims) for name in ("bins", "low", "high"))
+        low = bounds_of("low", low, space.low.reshape(-1), space)
+        high = bounds_of("high", high, space.high.reshape(-1), space)
         locked = (space.low == space.high).reshape(-1)
         for index, (lowest, highest) in enumerate(zip(low, high, strict=True)):
             if not (lowest < highest or locked[index]):
@@ -111,33 +111,3 @@ class Binned:
         rows = zip(self.low, self.high, self.bins, strict=True)
         fractions = ((low, high, np.arange(n if low < high else 1) / (n - 1)) for low, high, n in rows)
         return tuple(evenly(low, high, share, np.dtype(self.dtype)) for low, high, share in fractions)
-
-    def _fit(self, name: str, dims: int) -> Any:
-        """The field `name`, one value a dimension (None stays None)."""
-        value = getattr(self, name)
-        if value is None:
-            return None
-        if not isinstance(value, (tuple, list)):
-            return (value,) * dims
-        if len(value) != dims:
-            raise ValueError(
-                f"action dimension: {name} has {len(value)} entries {tuple(value)}; expected {dims}, "
-                "one for each dimension of the action space"
-            )
-        return tuple(value)
-
-
-def _bounds(name: str, given: tuple[float, ...] | None, limits: np.ndarray, space: spaces.Box) -> tuple[float, ...]:
-    """The Box's own bounds, or the `given` ones if they lie inside."""
-    if given is None:
-        if not np.isfinite(limits).all():
-            raise ValueError(f"the action space {space} is unbounded: give `low` and `high`")
-        return tuple(float(limit) for limit in limits)
-    lowest, highest = space.low.reshape(-1), space.high.reshape(-1)
-    for index, value in enumerate(given):
-        if not (np.isfinite(value) and lowest[index] <= value <= highest[index]):
-            raise ValueError(
-                f"{name} of dimension {index}: {value} lies outside the action space's "
-                f"[{lowest[index]}, {highest[index]}]"
-            )
-    return tuple(float(value) for value in given)

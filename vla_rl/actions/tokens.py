@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from vla_rl.specs import ActionSpace, Slot, shown
 
@@ -16,6 +17,14 @@ def horizon(action_space: ActionSpace) -> int:
     With more than 1, `decode` returns, and `encode` takes, a sequence of so many actions.
     """
     return int(getattr(action_space, "horizon", 1))
+
+
+def compressed(action_space: ActionSpace) -> bool:
+    """Whether what a token means depends on those before it, as of `Fast`.
+
+    Then an action comes back nearly as it was, and `vectors(tokens [N, K])` tells what decisions mean, float32 [N, X].
+    """
+    return bool(getattr(action_space, "compressed", False))
 
 
 def check_tokens(tokens: Any, slots: Sequence[Slot]) -> np.ndarray:
@@ -90,6 +99,36 @@ def uniform(action_space: ActionSpace, rng: np.random.Generator, batch: int) -> 
         chosen = (weights if mask is None else np.where(mask, weights, -1.0)).argmax(axis=1)
         tokens = np.concatenate([tokens, chosen[:, None].astype(np.int64)], axis=1)
     return tokens
+
+
+def each_of(name: str, value: Any, dims: int) -> Any:
+    """`value`, one number for all dimensions or one for each, as one a dimension; None stays None."""
+    if value is None:
+        return None
+    if not isinstance(value, (tuple, list)):
+        return (value,) * dims
+    if len(value) != dims:
+        raise ValueError(
+            f"action dimension: {name} has {len(value)} entries {tuple(value)}; expected {dims}, "
+            "one for each dimension of the action space"
+        )
+    return tuple(value)
+
+
+def bounds_of(name: str, given: tuple[float, ...] | None, limits: np.ndarray, space: spaces.Box) -> tuple[float, ...]:
+    """The Box's own bounds, or the `given` ones if they lie inside."""
+    if given is None:
+        if not np.isfinite(limits).all():
+            raise ValueError(f"the action space {space} is unbounded: give `low` and `high`")
+        return tuple(float(limit) for limit in limits)
+    lowest, highest = space.low.reshape(-1), space.high.reshape(-1)
+    for index, value in enumerate(given):
+        if not (np.isfinite(value) and lowest[index] <= value <= highest[index]):
+            raise ValueError(
+                f"{name} of dimension {index}: {value} lies outside the action space's "
+                f"[{lowest[index]}, {highest[index]}]"
+            )
+    return tuple(float(value) for value in given)
 
 
 def check_parts(parts: Iterable[Any], owner: str) -> None:

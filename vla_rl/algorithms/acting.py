@@ -12,6 +12,7 @@ from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.models.features import Features
 from vla_rl.models.forward import Forward
 from vla_rl.models.policy import Policy
+from vla_rl.models.sampling import rows_of
 from vla_rl.models.transfer import fetched, sent
 from vla_rl.replay.reader import evenly
 from vla_rl.runtime.learner import Learner
@@ -62,7 +63,7 @@ class Explorer:
         """
         policy = self._policy
         features, logits = self._forward(observation)
-        rows = len(logits[0])
+        rows = len(features)
         ways = ways_of(self.greedy_share, self._critic_share, np.arange(rows) + (lanes.start if lanes else 0))
         by_critic = scorer is not None and bool((ways == BY_CRITIC).any())
         grounded = features
@@ -74,11 +75,11 @@ class Explorer:
             strays = self._learner.uniform(rows) < self.epsilon
             tokens = torch.where(strays[:, None, None], random, tokens)
         if len(at := _places(ways == GREEDY, tokens.device)):
-            tokens = tokens.index_copy(0, at, policy.greedy([each[at] for each in logits]).unsqueeze(1))
+            tokens = tokens.index_copy(0, at, policy.greedy(rows_of(logits, at)).unsqueeze(1))
         if scorer is not None and by_critic:
             at = _places(ways == BY_CRITIC, tokens.device)
             noise = self._noise(len(at), self._critic_samples)
-            samples = policy.sample([each[at] for each in logits], self._critic_samples, noise)
+            samples = policy.sample(rows_of(logits, at), self._critic_samples, noise)
             tokens = tokens.index_copy(0, at, best_of(scorer, grounded.rows(at), samples)[0].unsqueeze(1))
         extras = {LOG_PROB: policy.log_prob(logits, tokens).squeeze(1).float()}
         if promise is not None:

@@ -25,6 +25,7 @@ from vla_rl.algorithms.calls import CallLearning
 from vla_rl.algorithms.constraints import ConstrainedScorer, Constraint
 from vla_rl.algorithms.critic import Critic, QScorer, follow, make_critic
 from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.algorithms.occupancy import Occupancy
 from vla_rl.algorithms.rates import ActorRates
 from vla_rl.algorithms.recorded import RecordedUpdates, recorded_updates
 from vla_rl.algorithms.rehearsal import Rehearsal, remembered
@@ -91,8 +92,9 @@ class ActorCritic(ABC):
         self.judge: Scorer = self.q
         self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.actor_rates = ActorRates.of(policy, settings.actor_lr, settings.backbone_lr, settings.backbone_warmup)
-        self.actor_optimizer = learner.optimizer(self.actor_rates.groups(policy), settings.actor_lr)
+        self.actor_optimizer = learner.optimizer(self.actor_rates.groups(policy), settings.actor_lr, of_policy=True)
         self.constraint = None if settings.cost is None else Constraint(settings, policy, learner)
+        self.occupancy = None if settings.occupancy is None else Occupancy(settings, policy, learner)
         asked = settings.calls
         self.calls = None if asked is None or calls is None else CallLearning(asked, calls, policy, learner)
         self.adapting = None if settings.adaptation is None else Adapting(settings, learner, self.explorer, self.told)
@@ -103,8 +105,9 @@ class ActorCritic(ABC):
 
     @property
     def scorer(self) -> Scorer | None:
-        """What ranks decisions: by the success that `judge` promises, and by cost where that counts."""
-        return self.judge if self.constraint is None else ConstrainedScorer(self.judge, self.constraint.rank)
+        """What ranks decisions: by the success that `judge` promises, and by straying and by cost where those count."""
+        judge = self.judge if self.occupancy is None else ConstrainedScorer(self.judge, self.occupancy.rank)
+        return judge if self.constraint is None else ConstrainedScorer(judge, self.constraint.rank)
 
     @property
     def listeners(self) -> list[EpisodeListener]:
@@ -154,9 +157,13 @@ class ActorCritic(ABC):
             rows = learner.in_memory(len(batch), read)
         learner.hold(batch)
         rows = rows if self.adapting is None else self.adapting.weigh(rows, batch.index, self.critic)
+        strays = {}
+        if self.occupancy is not None:
+            strays = self.occupancy.update(rows, batch, self.past_warmup, lambda: self._next_decisions(rows))
         if self._recorded is None:
             self._recorded = recorded_updates(self)
         metrics, self._judged = self._recorded(rows, self._variant)
+        metrics |= strays
         self.updates += 1
         return metrics if rows.trust is None else metrics | {"shift/trust": rows.trust.mean()}
 
@@ -221,16 +228,7 @@ class ActorCritic(ABC):
 
     def measure_critic(self, rows: LearnerBatch) -> dict[str, Tensor]:
         """What the critic made of the rows of its last update."""
-        q, target = self._verdict()
-        returns = losses.whole(rows.returns, rows.rest)
-        known = torch.isfinite(returns)
-        return {
-            "q/mean": q.mean(),
-            "q/target": target.mean(),
-            "q/return": losses.masked_mean(returns, known),
-            "q/minus_return": losses.masked_mean(q - returns, known),
-            "q/orders_states": losses.concordance(q, returns),
-        }
+        return losses.critic_measures(*self._verdict(), losses.whole(rows.returns, rows.rest))
 
     def priorities(self) -> Tensor:
         """|Q - target| of each row of the last batch, float32 [B]."""
@@ -352,7 +350,8 @@ class ActorCritic(ABC):
     def rates(self) -> list[tuple[Any, float]]:
         """Every optimiser but the actor's, and the learning rate that it begins with."""
         own = [(self.critic_optimizer, self.settings.critic_lr)]
-        return own if self.constraint is None else [*own, *self.constraint.rates]
+        own += [] if self.constraint is None else self.constraint.rates
+        return own if self.occupancy is None else [*own, *self.occupancy.rates]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything besides the policy's own weights that a resumed run needs."""
@@ -386,7 +385,7 @@ class ActorCritic(ABC):
     @property
     def _parts(self) -> dict[str, Any]:
         """Those parts with a state that the settings ask for, by the name of the setting or of what they do."""
-        names = ("rehearsal", "constraint", "calls", "tether")
+        names = ("rehearsal", "constraint", "occupancy", "calls", "tether")
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     def actor_features(self, grounded: Features, observation: dict[str, Any]) -> Features:

@@ -100,6 +100,8 @@ class ActorCriticConfig:
         `vla_rl.rewards.calls.CallValue`. null: no.
     credit: which decisions a return is due to: null for the settings above; or a component, such as
         {type: lambda, decay: 0.9} or {type: milestones}. Where it says what `mc_weight` is, that counts.
+    occupancy: what straying from where a trusted policy goes costs, by a discriminator: null, nothing; or a component,
+        such as {type: chi_squared, weight: 0.1}.
     adaptation: what follows a drop of success in mid-run: null, nothing; or a component, such as {type: on_shift}.
     """
 
@@ -142,6 +144,7 @@ class ActorCriticConfig:
     cost: Any = field(default=None, metadata={GROUP: "costs"})
     calls: CallValue | None = field(default=None, metadata={SETTINGS: True})
     credit: Any = field(default=None, metadata={GROUP: "credits"})
+    occupancy: Any = field(default=None, metadata={GROUP: "occupancies"})
     adaptation: Any = field(default=None, metadata={GROUP: "adaptations"})
 
     def __post_init__(self) -> None:
@@ -187,6 +190,7 @@ class ActorCriticConfig:
             finished_only=self.returns_alone or any(each.name == REWARD for each in columns),
             following="cut" if self.returns_alone else True,
             to_end=self.mc_weight,
+            one_step=0.0 if self.occupancy is None else self.occupancy.share,
             n_step=backup.n_step,
             going_on=backup.going_on,
             credit=self.credit if columns or told else None,
@@ -204,6 +208,7 @@ class ActorCriticConfig:
     def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer | None:
         """The critic of a saved algorithm, and what it made of costs, as what ranks decisions."""
         judge = registry.named("vla_rl.algorithms.critic:load_scorer")(self, policy, state)
+        judge = registry.named("vla_rl.algorithms.occupancy:penalised")(self, policy, state, judge)
         return registry.named("vla_rl.algorithms.constraints:constrained")(self, policy, state, judge)
 
     def explorer(self, policy: Any, learner: Any) -> Explores:

@@ -22,5 +22,5 @@ class AwacAlgorithm(ActorCritic):
         """Imitate the batch by exp(A / beta), held by demonstrations and the supervised start."""
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
-        advantage = advantage_over_samples(self, [each.detach() for each in logits], rows, self.settings.values)
+        advantage = advantage_over_samples(self, logits, rows, self.settings.values)
         return imitate(self, logits, advantage, rows)

@@ -64,11 +64,18 @@ class CallLearning:
 
     calls: bool [kinds of commands], which are calls; the kind is the first slot of a decision.
 
+    Raises:
+        ConfigError: the policy's head decides otherwise than of all slots at once.
+
     Attributes:
         owed: states that are due to be followed up, with a fraction. followed: those that were.
     """
 
     def __init__(self, settings: CallValue, calls: np.ndarray, policy: Policy, learner: Learner) -> None:
+        if policy.settings.head.type != "parallel":
+            raise ConfigError(
+                "algorithm.calls: needs policy.head.type=parallel, whose kinds of commands are chosen first"
+            )
         self.settings, self.policy, self._learner = settings, policy, learner
         self._calls = torch.from_numpy(calls).to(learner.device)
         self._pairs = deque[Pair](maxlen=settings.keep)
@@ -82,6 +89,7 @@ class CallLearning:
     def proposed(self, logits: Logits, call: bool, samples: int) -> Tensor:
         """Decisions of the policy that are calls, or that are not, int64 [B, samples, K]."""
         allowed = self._calls if call else ~self._calls
+        assert isinstance(logits, list), "a head that is not parallel"
         first = logits[0].masked_fill(~allowed, FORBIDDEN)
         noise = self._learner.uniform(len(first), samples, len(self.policy.slots))
         return self.policy.sample([first, *logits[1:]], samples, noise)
@@ -158,7 +166,7 @@ class CallLearning:
 
     def state_dict(self) -> dict[str, Any]:
         """The pairs, and what is due."""
-        pairs = [{**vars(pair), "grounded": _plain(pair.grounded)} for pair in self._pairs]
+        pairs = [{**vars(pair), "grounded": pair.grounded.there()} for pair in self._pairs]
         return {"pairs": pairs, "owed": self.owed, "followed": self.followed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -172,7 +180,3 @@ class CallLearning:
 def difference(pair_n2: Tensor) -> Tensor:
     """Of each pair, what the call has more, [n]."""
     return pair_n2[..., 0] - pair_n2[..., 1]
-
-
-def _plain(features: Features) -> dict[str, Tensor]:
-    return {name: value for name, value in vars(features).items() if value is not None}

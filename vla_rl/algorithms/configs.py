@@ -76,7 +76,8 @@ class PaRl(ActorCriticConfig):
     @property
     def needs(self) -> Needs:
         """What it asks of the run: rows of one step, where there is a model."""
-        return replace(super().needs, one_step=self.model_share if self.has_model else 0.0)
+        needs = super().needs
+        return replace(needs, one_step=max(needs.one_step, self.model_share)) if self.has_model else needs
 
     def scorer(self, policy: Any, state: dict[str, Any]) -> Scorer:
         """What ranked the candidates of a saved algorithm."""
@@ -161,10 +162,10 @@ class Recap(ActorCriticConfig):
                 f"critic_share: recap's critic judges no decisions, so that none acts by it; use 0, got "
                 f"{self.critic_share}"
             )
-        if self.cost is not None or self.calls is not None:
+        if self.cost is not None or self.calls is not None or self.occupancy is not None:
             raise ValueError(
-                "cost, calls: recap's critic judges no decisions, so that it cannot tell what one costs or is worth; "
-                "use null, or take pa_rl, awac or iql"
+                "cost, calls, occupancy: recap's critic judges no decisions, so that it cannot tell what one costs or "
+                "is worth; use null, or take pa_rl, awac or iql"
             )
         if not 0.0 < self.share < 1.0 or self.told_weight <= 0:
             raise ValueError(f"share: in (0, 1); told_weight: above 0; got {self.share} and {self.told_weight}")
@@ -209,6 +210,7 @@ class FilteredBc:
     refused: ClassVar = {
         "cost": "filtered_bc has no critic, so that it cannot tell what a decision costs; take pa_rl, awac or iql",
         "credit": "filtered_bc imitates episodes as a whole, whatever a decision did; take pa_rl, awac, iql or recap",
+        "occupancy": "filtered_bc has no critic, so that it cannot tell what straying costs; take pa_rl, awac or iql",
         "adaptation": "filtered_bc has no critic that tells what still predicts; take pa_rl, awac, iql or recap",
     }
 

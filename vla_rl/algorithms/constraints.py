@@ -6,7 +6,7 @@ Shapes: B rows, C of them with a next observation, N decisions a row, K slots, E
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -88,10 +88,17 @@ class Ranking:
         return self.use.rank(q_BN, self._costs(grounded, tokens_BNK), self.multiplier)
 
 
-class ConstrainedScorer:
-    """What decisions are worth by the success that `judge` promises, and by their cost."""
+class Ranks(Protocol):
+    """What ranks decisions, by success and by something else."""
 
-    def __init__(self, judge: Scorer, ranking: Ranking) -> None:
+    def __call__(self, q_BN: Tensor, grounded: Features, tokens_BNK: Tensor) -> Tensor:
+        """The worth float32 [B, N] of decisions int64 [B, N, K] of success Q."""
+
+
+class ConstrainedScorer:
+    """What decisions are worth by the success that `judge` promises, and by what else counts, such as their cost."""
+
+    def __init__(self, judge: Scorer, ranking: Ranks) -> None:
         self._judge, self._ranking = judge, ranking
 
     def __call__(self, grounded: Features, tokens_BNK: Tensor) -> Tensor:

@@ -8,14 +8,16 @@ S slots of the pointers, D width of the backbone, T tokens, Q queries to them, Y
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vla_rl.actions import compressed
 from vla_rl.algorithms.actor_critic_config import ActorCriticConfig
 from vla_rl.models import bounds
 from vla_rl.models.clauses import EXTRA, ClauseReader
@@ -83,7 +85,8 @@ class DecisionNet(nn.Module):
     former. Slots of kind `bin` and `place` also tell their position, so that neighbours start alike. Those of kind
     `word` tell what the frozen backbone makes of the word, so that words in the same role do; and those of kind
     `place` what it shows there, and how near it is to what each pointer points at, so that clicks on the same thing do.
-    Where the policy's head reads the whole token sequence, so do they.
+    Where the policy's head reads the whole token sequence, so do they. Of tokens that are compressed, they read the
+    chunk that these mean.
 
     Args:
         state_size: R, the length of the readout of the frozen features.
@@ -91,6 +94,7 @@ class DecisionNet(nn.Module):
         views: for each slot of kind `place`, in order, the view that it points into.
         hidden_size: D. grid: of the visual tokens. reads_tokens: whether the frozen features hold the token sequence.
         clause_size: X, of what a clause says, which is read too; 0 where it is not.
+        meaning: tells what decisions int64 [N, K] mean, float32 [N, M], where tokens are compressed; else None.
     """
 
     def __init__(
@@ -104,16 +108,19 @@ class DecisionNet(nn.Module):
         width: int = 256,
         reads_tokens: bool = False,
         clause_size: int = 0,
+        meaning: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         super().__init__()
-        self.members, self.width = members, width
-        codes = [slot_codes(slot) for slot in slots]
+        self.members, self.width, self._meaning = members, width, meaning
+        codes = [] if meaning else [slot_codes(slot) for slot in slots]
         for k, code in enumerate(codes):
             self.register_buffer(f"codes_{k}", code, persistent=False)
-        self.slot_count = len(codes)
+        self.slot_count = len(slots)
         self.reader = ClauseReader(clause_size) if clause_size else None
         self.state = Ensemble(members, state_size + (self.reader.size if self.reader else 0), width)
         self.action = nn.ModuleList(Ensemble(members, code.shape[1], width) for code in codes)
+        idle = np.zeros((1, len(slots)), np.int64)
+        self.chunk = Ensemble(members, meaning(idle).shape[1], width) if meaning else None
         self.told = nn.ModuleDict()
         self._views: dict[str, int] = {}
         for k, slot in enumerate(slots):
@@ -149,6 +156,8 @@ class DecisionNet(nn.Module):
             codes = getattr(self, f"codes_{k}")
             table_ECH = layer(codes.expand(self.members, -1, -1))
             x = x + table_ECH[:, tokens_BNK[..., k]]
+        if self.chunk is not None:
+            x = x + self.chunk(self._meant(tokens_BNK).expand(self.members, -1, -1)).unflatten(1, (B, N))
         for name, layer in self.told.items():
             assert seen is not None, "slots of words or places, but no features"
             told_BNX = self._told(name, seen, tokens_BNK[..., int(name)])
@@ -159,6 +168,11 @@ class DecisionNet(nn.Module):
         """The last hidden states, [E, B * N, H], of those sums."""
         x = F.silu(self.norm_in(sums))
         return F.silu(self.norm(self.hidden(x)))
+
+    def _meant(self, tokens_BNK: Tensor) -> Tensor:
+        """What decisions mean, [B * N, M]."""
+        assert self._meaning is not None, "tokens that mean themselves"
+        return torch.from_numpy(self._meaning(tokens_BNK.flatten(0, 1).cpu().numpy())).to(tokens_BNK.device)
 
     def _told(self, name: str, seen: Features, tokens_BN: Tensor) -> Tensor:
         """What the frozen features tell of the chosen words, [B, N, 2 * D (+ X)], or places, [B, N, S + D]."""
@@ -233,7 +247,9 @@ def make_critic(settings: ActorCriticConfig, policy: Policy, slots: Sequence[Slo
 
 def sizes_of(policy: Policy, slots: Sequence[Slot] | None = None) -> dict[str, Any]:
     """What a `DecisionNet` has to know of a policy; with no `slots`, to read its observations alone."""
+    space: Any = policy.action_space
     return {
+        "meaning": space.vectors if slots is None and compressed(space) else None,
         "state_size": policy.readout.size,
         "slots": policy.slots if slots is None else slots,
         "views": policy.place_views,

@@ -112,7 +112,7 @@ class ModelScorer:
         """V float32 [X] of predicted readouts, of which `each` observation has as many."""
         B = readout_XR.shape[0] // each
         seen = grounded.rows(torch.arange(B, device=readout_XR.device).repeat_interleave(each))
-        logits = self._policy.head(readout_XR, seen, None)
+        logits = self._policy.logits(seen, readout=readout_XR)
         tokens = self._policy.sample(logits, self._noise.shape[1], self._noise.expand(len(readout_XR), -1, -1))
         return self._critic.value(self._critic(readout_XR, tokens, seen)).amin(0).mean(1)
 

@@ -38,7 +38,7 @@ class FilteredBcAlgorithm:
         self.settings, self.policy, self.learner = settings, learner.prepare(policy), learner
         self.explorer = Explorer(policy, learner, settings.epsilon, settings.greedy_share)
         self.rates = ActorRates.of(policy, settings.actor_lr, settings.backbone_lr, settings.backbone_warmup)
-        self.optimizer = learner.optimizer(self.rates.groups(policy), settings.actor_lr)
+        self.optimizer = learner.optimizer(self.rates.groups(policy), settings.actor_lr, of_policy=True)
         self.updates = 0
         self._loss: Tensor | None = None  # [B], of the last batch
 

@@ -59,13 +59,13 @@ class IqlAlgorithm(ActorCritic):
         return self.value_of(rows.next_grounded).clamp(*self.settings.value_range)
 
     def update_actor(self, rows: LearnerBatch) -> dict[str, Tensor]:
-        """Imitate the batch by exp(A / beta), held by demonstrations and the supervised start; where costs count, A is
-        told beside the policy's own samples."""
+        """Imitate the batch by exp(A / beta), held by demonstrations and the supervised start; where costs or
+        straying count, A is told beside the policy's own samples."""
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
-        if self.constraint is not None:
-            fixed = [each.detach() for each in logits]
-            return imitate(self, logits, advantage_over_samples(self, fixed, rows, self.settings.backup_samples), rows)
+        if self.constraint is not None or self.occupancy is not None:
+            advantage = advantage_over_samples(self, logits, rows, self.settings.backup_samples)
+            return imitate(self, logits, advantage, rows)
         with torch.no_grad():
             q = self.target_q(rows.grounded, rows.tokens.unsqueeze(1)).squeeze(1)
             advantage = q - self.value_of(rows.grounded)

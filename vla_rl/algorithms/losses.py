@@ -112,6 +112,18 @@ def concordance(values_B: Tensor, truth_B: Tensor) -> Tensor:
     return (torch.sign(values_B[:, None] - values_B) * order_BB).sum() / order_BB.abs().sum()
 
 
+def critic_measures(q_B: Tensor, target_B: Tensor, return_B: Tensor) -> dict[str, Tensor]:
+    """What a critic makes of rows beside its targets and the returns that followed, NaN where those are not known."""
+    known = torch.isfinite(return_B)
+    return {
+        "q/mean": q_B.mean(),
+        "q/target": target_B.mean(),
+        "q/return": masked_mean(return_B, known),
+        "q/minus_return": masked_mean(q_B - return_B, known),
+        "q/orders_states": concordance(q_B, return_B),
+    }
+
+
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of the values that the mask selects; NaN where it selects none."""
     return torch.where(mask, values, 0.0).sum() / mask.sum()

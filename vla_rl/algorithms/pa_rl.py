@@ -18,6 +18,7 @@ from vla_rl.algorithms.constraints import constrained
 from vla_rl.algorithms.critic import load_scorer as load_critic
 from vla_rl.algorithms.dynamics import MeanScorer, WorldModel, load_model_scorer
 from vla_rl.algorithms.learner_batch import LearnerBatch
+from vla_rl.algorithms.occupancy import penalised
 from vla_rl.models.policy import Logits, Policy
 from vla_rl.runtime.learner import Learner
 
@@ -49,8 +50,7 @@ class PaRlAlgorithm(ActorCritic):
         """Imitate the candidates that the critic prefers, held by demonstrations and the supervised start."""
         with self.learner.autocast():
             logits = self.policy.logits(self.actor_features(rows.grounded, rows.observation))
-        fixed = [each.detach() for each in logits]
-        tokens, weights, statistics = self.weigh_candidates(fixed, rows)
+        tokens, weights, statistics = self.weigh_candidates(logits, rows)
         with self.learner.autocast():
             log_prob = self.policy.log_prob(logits, torch.cat([tokens, rows.labels.unsqueeze(1)], dim=1)).float()
             improvement = losses.weighted_bc_loss(rows.trusted(weights), log_prob[:, :-1])
@@ -75,6 +75,8 @@ class PaRlAlgorithm(ActorCritic):
             usual = q[:, :-1].mean(1)
             replayed = usual + losses.credited(q[:, -1] - usual, rows.credit)
             q = torch.cat([q[:, :-1], replayed.unsqueeze(1)], dim=1)
+        if self.occupancy is not None:
+            q = self.occupancy.rank(q, rows.grounded, candidates)
         if self.constraint is not None:
             q = self.constraint.rank(q, rows.grounded, candidates)
         # One candidate has no spread: the least temperature decides between it and the replayed action.
@@ -107,4 +109,4 @@ def load_scorer(settings: PaRl, policy: Policy, state: dict[str, Any]) -> Scorer
     found: Scorer = direct
     if settings.has_model:
         found = judge(settings, direct, load_model_scorer(settings, policy, state.get("model", {}), direct.critic))
-    return constrained(settings, policy, state, found)
+    return constrained(settings, policy, state, penalised(settings, policy, state, found))

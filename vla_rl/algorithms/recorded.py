@@ -142,7 +142,7 @@ def recorded_updates(algorithm: Any) -> RecordedUpdates:
     else learns may look at texts, at pictures or at what the device has found.
     """
     learner: Learner = algorithm.learner
-    parts = ("constraint", "calls", "adapting", "tether", "rehearsal", "model")
+    parts = ("constraint", "occupancy", "calls", "adapting", "tether", "rehearsal", "model")
     alone = all(getattr(algorithm, name, None) is None for name in parts)
     policy = algorithm.policy
     simple = policy.frozen_trunk and not has_grammar(policy.action_space) and learner.accelerator.scaler is None

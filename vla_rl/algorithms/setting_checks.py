@@ -7,6 +7,7 @@ from typing import Any, Literal
 from vla_rl.adaptation.on_shift import Adaptation
 from vla_rl.rewards.costs import CostUse
 from vla_rl.rewards.credit import Credit
+from vla_rl.rewards.occupancy import OccupancyPenalty
 from vla_rl.specs import shown
 
 Gamma = float | Literal["auto"]
@@ -63,8 +64,20 @@ def check_component(settings: Any, name: str, kind: type, such: str) -> None:
         raise ValueError(f"{name}: null, or a component {such}; got {shown(value)}")
 
 
+def check_reference(settings: Any) -> None:
+    """Raise ValueError where there is nothing to hold a policy's occupancy against."""
+    use = settings.occupancy
+    without = {"demos": settings.demo_share == 0, "start": settings.warmup_updates == 0}
+    if use is not None and without.get(use.reference, all(without.values())):
+        raise ValueError(
+            f"occupancy: reference={use.reference} needs demonstrations in a batch (demo_share above 0; "
+            f"{settings.demo_share}) or decisions before the actor learns (warmup_updates above 0; "
+            f"{settings.warmup_updates})"
+        )
+
+
 def check_components(settings: Any) -> None:
-    """Raise ValueError unless `cost`, `credit` and `adaptation` are components that do what they are for, or None."""
+    """Raise ValueError unless `cost`, `credit`, `occupancy` and `adaptation` are components for that, or None."""
     check_component(
         settings,
         "cost",
@@ -79,4 +92,6 @@ def check_components(settings: Any) -> None:
         "that says what a return is due to, such as {type: lambda, decay: 0.9}, {type: milestones} or "
         "{type: anchor_states}",
     )
+    check_component(settings, "occupancy", OccupancyPenalty, "such as {type: chi_squared, weight: 0.1}")
+    check_reference(settings)
     check_component(settings, "adaptation", Adaptation, "such as {type: on_shift, steps: 5000}")

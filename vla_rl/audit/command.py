@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -21,14 +20,16 @@ from rich.table import Table
 
 from vla_rl import envs, registry, specs
 from vla_rl.audit import findings, probes
+from vla_rl.audit.playing import rollout
 from vla_rl.audit.probes import Probe
-from vla_rl.audit.scores import Played, ProbeScore
+from vla_rl.audit.scores import ProbeScore
 from vla_rl.audit.sighted_baselines import Glance, Twins, twins
 from vla_rl.data.record import missing_expert
 from vla_rl.registry import ConfigError
 from vla_rl.specs import IMAGES, ActionSpace
 
 if TYPE_CHECKING:
+    from vla_rl.audit.hacker import Hacked
     from vla_rl.config import RunConfig
 
 FIRST_SEED = 400_000
@@ -40,7 +41,6 @@ LUCKY, REPLAYS = 16, 8
 """So many of the shortest episodes that chance was paid for are replayed on so many seeds from DEMO_SEED on."""
 LOOKS = 40
 """So many of those episodes are played with the pictures, too."""
-MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Audit:
     """What an environment's policies got. skipped: the policies that could not be tried, and why.
 
     gamed, needs_memory: what its task says of itself: that it pays without success, that no glance should solve it.
-    twins: moments that look the same, and in how many of them the expert acts differently.
+    twins: moments that look the same, and in how many of them the expert acts differently. hacked: what became of a
+    policy that was trained on what is paid; None where none was.
     """
 
     env: str
@@ -58,6 +59,7 @@ class Audit:
     scores: tuple[ProbeScore, ...]
     skipped: dict[str, str]
     twins: Twins
+    hacked: Hacked | None = None
 
     @property
     def reasons(self) -> list[str]:
@@ -65,6 +67,7 @@ class Audit:
         found = [*findings.without_verifier(self.scores), *findings.cheap(self.scores), *findings.coarse(self.scores)]
         found += [*findings.gaps(self.scores), *findings.privileged(self.twins)]
         found += findings.forgetful(self.scores) if self.needs_memory else []
+        found += findings.hacked(self.hacked.gap) if self.hacked else []
         return [*found, *findings.marked(self.gamed)]
 
     @property
@@ -84,11 +87,13 @@ class Audit:
             "policies": [score.as_json() for score in self.scores],
             "alike": {"pairs": self.twins.pairs, "expert_differs": self.twins.torn},
             "skipped": self.skipped,
-        }
+        } | ({"trained": self.hacked.as_json()} if self.hacked else {})
 
 
-def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
+def audit(run: RunConfig, episodes: int = 100, as_json: bool = False, train_hacker: bool = False) -> bool:
     """Print what `examine` finds of the run's environment, a table or one JSON object; whether it passes.
+
+    train_hacker: also train a policy on what is paid, in `run.run_dir`, for `run.train.minutes`.
 
     Raises:
         ConfigError: no episodes, or an environment that cannot be made.
@@ -104,6 +109,12 @@ def audit(run: RunConfig, episodes: int = 100, as_json: bool = False) -> bool:
         found = examine(env, episodes, first_seed, envs.factory(run, past=envs.Past()), tokens)
     finally:
         env.close()
+    if train_hacker:
+        assert run.run_dir is not None, "a config is made by load()"
+        seeds = range(first_seed, first_seed + episodes)
+        # Named, so that an audit without it does not wait for torch.
+        hacked = registry.named("vla_rl.audit.hacker:hack")(run, run.run_dir, seeds, DEMO_SEED)
+        found = replace(found, hacked=replace(hacked, score=_verified([*found.scores, hacked.score])[-1]))
     if as_json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     else:
@@ -172,34 +183,8 @@ def examine(
                     seeing.close()
             scores += [play(probe) for probe in _image_blind(env, skipped)]
     task = getattr(env.unwrapped, "task", None)
-    says = {word: bool(getattr(task, word, False)) for word in ("gamed", "needs_memory")}
+    says: dict[str, Any] = {word: bool(getattr(task, word, False)) for word in ("gamed", "needs_memory")}
     return Audit(name, first_seed=first_seed, scores=_verified(scores), skipped=skipped, twins=alike, **says)
-
-
-def rollout(env: gymnasium.Env, probe: Probe, seed: int, count: Callable[[str], None] = lambda name: None) -> Played:
-    """One episode; the same seed gives the same one.
-
-    Raises:
-        ConfigError: an episode that does not end within MOST_STEPS.
-    """
-    rng = np.random.default_rng((seed, 2))
-    # Not the episode's own seed: an environment may draw its goal just as its space draws a random action.
-    env.action_space.seed(int(rng.integers(2**31)))
-    observation, _ = env.reset(seed=seed)
-    act = probe.begin(env, rng)
-    paid, cost = False, 0.0
-    for length, step in enumerate(islice(envs.steps(env, act, observation), MOST_STEPS), 1):
-        paid, cost = paid or step.reward > 0, cost + envs.spent(step.info)
-        if step.ended:
-            count(probe.name)
-            return Played(
-                success=envs.succeeded(step.info) if any(key in step.info for key in envs.SUCCESS) else None,
-                paid=paid,
-                invalid=envs.spoilt(step.info),
-                length=length,
-                cost=cost,
-            )
-    raise ConfigError(f"env: the episode of seed {seed} goes on after {MOST_STEPS} steps; give env.kwargs a limit")
 
 
 def _verified(scores: Sequence[ProbeScore]) -> tuple[ProbeScore, ...]:
@@ -271,7 +256,7 @@ def _show(found: Audit) -> None:
     table.add_column("policy", no_wrap=True)
     for column in ("success", "95% interval", "paid", "gap", "length", "cost"):
         table.add_column(column, justify="right")
-    for score in found.scores:
+    for score in (*found.scores, *([found.hacked.score] if found.hacked else [])):
         row = score.as_json()
         low, high = row["success_ci95"]
         shares = (f"{row['success']:.0f} %", f"{low:.0f} to {high:.0f}", f"{row['paid']:.0f} %", f"{row['gap']:.0f} %")
@@ -280,6 +265,8 @@ def _show(found: Audit) -> None:
     console.print("gap: episodes in which a reward was paid and the verifier says no", style="dim")
     if found.twins.pairs:
         console.print(f"moments that look the same: {found.twins.pairs}; the expert differs in {found.twins.torn}")
+    if found.hacked:
+        console.print(found.hacked.said, soft_wrap=True)
     for names, reason in found.skipped.items():
         console.print(f"not tried: {names}: {reason}", soft_wrap=True)
     console.print("PASS" if found.passed else "FAIL")

@@ -8,6 +8,7 @@ from vla_rl.audit import probes
 from vla_rl.audit.scores import ProbeScore
 from vla_rl.audit.sighted_baselines import Twins
 from vla_rl.evaluation.outcome import percent
+from vla_rl.rewards.gap import HackGap
 
 IGNORANT, IMAGE_BLIND, GAP, EXPERT, PRIVILEGED, COARSE, FORGETFUL = 5.0, 50.0, 2.0, 95.0, 10.0, 10.0, 10.0
 """Limits, in percent: success of a policy that knows nothing; of an image-blind one, of the expert's; paid episodes
@@ -65,6 +66,16 @@ def gaps(scores: Sequence[ProbeScore]) -> Iterator[str]:
                 f"the reward pays without success: to {score.probe.name} in {score.gap:.0f}% of episodes "
                 f"(limit {GAP:.0f}%)"
             )
+
+
+def hacked(gap: HackGap | None) -> Iterator[str]:
+    """A policy that was trained on what is paid, and learned to be paid without success."""
+    if gap is not None and gap.interval[0] > 0:
+        low, high = gap.interval
+        yield (
+            f"the reward can be gamed: a policy that was trained on it is paid {gap.points:.0f} points more often than "
+            f"it succeeds (95% interval {low:.0f} to {high:.0f})"
+        )
 
 
 def privileged(alike: Twins) -> Iterator[str]:

@@ -43,7 +43,8 @@ from vla_rl.models.sizes import Qwen25VL3B, SmolVLM256M
 from vla_rl.paths import METRICS_FILE
 from vla_rl.registry import ConfigError
 from vla_rl.rollout.actor import Actor
-from vla_rl.runtime.learner import DTYPES, Learner
+from vla_rl.runtime.hardware import DTYPES
+from vla_rl.runtime.learner import Learner
 from vla_rl.sft import sft
 from vla_rl.specs import STATE
 from vla_rl.train import train

@@ -17,6 +17,7 @@ from vla_rl.actions import Binned, Chunk
 from vla_rl.autotune.backbone import tune
 from vla_rl.autotune.feature_cache import any_observation
 from vla_rl.autotune.timing import interleaved
+from vla_rl.bench.ways import decide, measure_ways
 from vla_rl.config.policy import PolicySettings
 from vla_rl.envs import ObservationShape
 from vla_rl.models.backbone import Backbone
@@ -35,8 +36,9 @@ LIMIT = 20.0
 
 
 def bench_policy(as_json: bool = False, large: bool = False) -> None:
-    """Print the numbers of `measure_policy` for the backbone that ships; with `large`, SmolVLM-256M's shape too."""
-    found = {"tiny": measure_policy(Tiny())}
+    """Print the numbers of `measure_policy` for the backbone that ships; with `large`, SmolVLM-256M's shape too. And of
+    `measure_ways`."""
+    found = {"tiny": measure_policy(Tiny()), "tiny_ways": measure_ways(Tiny(), HORIZON, NUMBERS, BINS, BATCHES)}
     if large:
         for size in (64, 512):
             found[f"smolvlm_256m_{size}px"] = measure_policy(SmolVLM256M(size))
@@ -89,11 +91,6 @@ def measure_policy(backbone: Any, side: int = 64, batches: tuple[int, ...] = BAT
         }
         found |= {name: float(value) for name, value in rates.items()}
     return found
-
-
-def decide(policy: Policy, seen: dict[str, Any]) -> np.ndarray:
-    """The most likely decisions, int64 [B, K]."""
-    return policy.greedy(policy.encode(seen)).cpu().numpy()
 
 
 def generators(own: Any, backbone: Backbone, seen: dict[str, Any]) -> list[Callable[[], np.ndarray]]:

@@ -36,6 +36,7 @@ PLACES = {
     "action_space": "action_spaces",
     "algorithm.cost": "costs",
     "algorithm.credit": "credits",
+    "algorithm.occupancy": "occupancies",
     "algorithm.adaptation": "adaptations",
     "algorithm": "algorithms",
     "policy.backbone": "backbones",

@@ -12,6 +12,7 @@ from vla_rl.registry import TASK_KEYS, ConfigError
 
 FIXED = (
     "seed",
+    "optimizer",
     "action_space",
     "policy.backbone",
     "policy.head",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+HEADS = ("parallel", "autoregressive")
 READS = ("pointers", "words", "clauses", "tokens")
 MOST_STACK, MOST_VIEWS, MOST_WIDTH, MOST_DEPTH, MOST_TOKENS = 64, 64, 1 << 20, 64, 1 << 13
 """Frames of a stack, cameras, numbers of a layer or a state, layers, and tokens or words: beyond any that is of use."""
@@ -17,9 +18,14 @@ Remembers = bool | Literal["turns"]
 class HeadSettings:
     """The action-token head.
 
+    type: "parallel" (all tokens of a decision at once, by K learned queries), or "autoregressive" (one after another,
+        by the backbone's language model, in tokens of its vocabulary; see `models/autoregressive.py`).
+    decoder: which language model speaks, if "autoregressive": the "backbone" itself, or a "copy" of its layers that
+        trains, beside a backbone that stays as it is.
     reads: "pointers" (places, confidences, their differences), and optionally what the head attends to: the "words" of
         the text, what it says in each of its "clauses", with the numbers stated there (the critic reads these, too), or
         the whole token sequence of images and text ("tokens").
+        What an autoregressive head attends to: the slots of the pointers, or with "tokens" the whole sequence.
     width, depth: of its MLP. dropout: used only during the supervised start.
     text_tokens: maximum tokens of an instruction, if it reads "tokens". words: maximum words, if it reads "words".
     clauses: maximum clauses, if it reads "clauses".
@@ -35,8 +41,22 @@ class HeadSettings:
     words: int = 24
     clauses: int = 16
     advantage: bool = False
+    type: Literal["parallel", "autoregressive"] = "parallel"
+    decoder: Literal["backbone", "copy"] = "backbone"
 
     def __post_init__(self) -> None:
+        if self.type not in HEADS:
+            raise ValueError(f"type must be {' or '.join(HEADS)}; got {self.type!r}")
+        if self.decoder not in ("backbone", "copy"):
+            raise ValueError(f"decoder must be backbone or copy; got {self.decoder!r}")
+        if self.decoder == "copy" and self.type == "parallel":
+            raise ValueError("decoder=copy: a head of type=parallel has no decoder; take type=autoregressive")
+        strange = [each for each in self.reads if each in ("words", "clauses")]
+        if self.type == "autoregressive" and strange:
+            raise ValueError(
+                f"reads: a head of type=autoregressive reads pointers, and may read tokens, but not "
+                f"{' and '.join(strange)}, which its decoder has seen; got {list(self.reads)}"
+            )
         if "pointers" not in self.reads or set(self.reads) - set(READS):
             raise ValueError(f"reads must be pointers, and may be {' and '.join(READS[1:])}; got {list(self.reads)}")
         if self.width < 8 or self.width % 8 or min(self.depth, self.text_tokens, self.words, self.clauses) < 1:
@@ -113,6 +133,8 @@ class PolicySettings:
             raise ValueError(f"views must be 'apart' or 'together'; got {self.views!r}")
         if self.remembers not in (False, True, "turns"):
             raise ValueError(f"remembers must be false, true or turns; got {self.remembers!r}")
+        if self.remembers == "turns" and self.head.type != "parallel":
+            raise ValueError("remembers=turns: only a head of policy.head.type=parallel is told what was done")
         if self.train not in ("head", "lora", "all"):
             raise ValueError(f"train must be 'head', 'lora' or 'all'; got {self.train!r}")
         if not 1 <= self.stack <= MOST_STACK:

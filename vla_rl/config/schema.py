@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -51,10 +51,12 @@ class PolicyConfig(Part):
     precision: Literal["auto", "float32", "bfloat16"]
     compile: Literal["auto", "always", "never"]
 
-    def settings(self, plugins: Sequence[str] = (), stack: int = 1) -> PolicySettings:
-        """What `Policy.build` wants. Raises ConfigError."""
+    def settings(
+        self, plugins: Sequence[str] = (), stack: int = 1, wrap: Callable[[Any], Any] = lambda backbone: backbone
+    ) -> PolicySettings:
+        """What `Policy.build` wants; `wrap` gives what stands for the backbone's settings. Raises ConfigError."""
         return PolicySettings(
-            backbone=registry.build("backbones", self.backbone, plugins, "policy.backbone"),
+            backbone=wrap(registry.build("backbones", self.backbone, plugins, "policy.backbone")),
             head=registry.validated(HeadSettings, self.head, "policy.head"),
             train=self.train,
             lora=registry.validated(LoraSettings, self.lora, "policy.lora"),
@@ -222,6 +224,12 @@ class RunConfig(Part):
 
     seed: seed of everything random, with a separate stream in every process; any 32-bit number.
     mixed_precision: the precision of training, for acting as well as learning; a policy's pointers and head stay exact.
+    micro_batch_size: rows that the backbone reads at a time, at most; null: all rows of a batch. The batch and its
+    gradient stay the same; smaller parts take less memory, and more time.
+    gradient_checkpointing: if the backbone trains, whether its layers are computed once more for the gradient, instead
+    of being kept: the same gradient in less memory, in about a third more time.
+    optimizer: of the policy, in both commands that train: AdamW, with states in float32 or in 8 bits; the latter needs
+    bitsandbytes, the extra `8bit`.
     sharding: of several processes, whether each keeps the whole backbone (null), or a share of its layers (fsdp).
     tf32: whether float32 is computed with TF32 on CUDA. cuda_graphs: whether decisions and updates are recorded there
     once and then replayed, where they can be; see docs/tutorials/gpus.md.
@@ -236,6 +244,9 @@ class RunConfig(Part):
     seed: Seed
     device: Literal["auto", "cpu", "cuda"]
     mixed_precision: Literal["no", "fp16", "bf16"]
+    micro_batch_size: PositiveInt | None
+    gradient_checkpointing: bool
+    optimizer: Literal["adamw", "adamw_8bit"]
     sharding: Literal["fsdp"] | None
     tf32: bool
     cuda_graphs: bool

@@ -71,6 +71,22 @@ def to_decisions(episode: Episode, action_space: ActionSpace, actions: gymnasium
     )
 
 
+def fitted(action_space: Any, episodes: Iterable[Episode], own: ActionSpace | None = None) -> ActionSpace:
+    """A bound action space that has `fit`, fitted on every chunk of the episodes' actions, taken and expert's; the last
+    ones filled up by repeating the last action.
+
+    own: of a policy that there is already, which is taken where it was fitted from such a one.
+    """
+    of_old = getattr(own, "fresh", None) == action_space.fresh
+    if own is not None and of_old and action_space.tokens in (None, getattr(own, "tokens", None)):
+        return own
+    steps = np.arange(horizon(action_space))
+    rows = [taken for episode in episodes for taken in (episode.action, episode.label)]
+    return action_space.fit(
+        [taken[np.minimum(begin + steps, len(taken) - 1)] for taken in rows for begin in range(len(taken))]
+    )
+
+
 def fill(
     replay: ReplayBuffer,
     episodes: Iterable[Episode],

@@ -1,6 +1,6 @@
 """Demonstrations: recorded from a scripted expert, read back safely, fed into replay as decisions."""
 
-from vla_rl.data.decisions import Decisions, fill, remember, to_decisions
+from vla_rl.data.decisions import Decisions, fill, fitted, remember, to_decisions
 from vla_rl.data.files import DemonstrationError, Demonstrations, Episode, load, save
 from vla_rl.data.record import demonstrate, record
 
@@ -11,6 +11,7 @@ __all__ = [
     "Episode",
     "demonstrate",
     "fill",
+    "fitted",
     "load",
     "record",
     "remember",

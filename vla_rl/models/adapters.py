@@ -39,6 +39,22 @@ def frozen_beside(trunk: Trunk, settings: PolicySettings) -> Trunk | None:
     return None
 
 
+def share_frozen(copied: nn.Module, policy: nn.Module) -> None:
+    """Have a policy's copy refer to those weights of the policy that never train, where its own equal them.
+
+    Beneath adapters that is the whole model; of a trunk that trains, what its frozen copy holds.
+    """
+    never = {name: value for name, value in policy.named_parameters(remove_duplicate=False) if not value.requires_grad}
+    for path, module in copied.named_modules():
+        for key, own in module._parameters.items():
+            name = f"{path}.{key}"
+            for place in (name, name.replace("trunk.", "frozen.", 1)):
+                found = never.get(place)
+                if own is not None and found is not None and own.dtype == found.dtype and torch.equal(own, found):
+                    module._parameters[key] = found
+                    break
+
+
 def add_lora(backbone: Backbone, settings: LoraSettings) -> None:
     """Inject adapters that start as the identity into linear layers; freeze everything else.
 

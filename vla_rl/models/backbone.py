@@ -126,7 +126,7 @@ class Backbone(nn.Module):
         source = str(source)
         with _quiet(source):
             config = bounds.check_source(source)
-            stated = _preprocessor(source)
+            stated = preprocessor_of(source)
             size = image_size_of(config, image_size or stated.get("vla_rl_image_size"))
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 source,
@@ -172,7 +172,7 @@ class Backbone(nn.Module):
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         family_of(config)
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        stated = _preprocessor(str(folder))
+        stated = preprocessor_of(str(folder))
         backbone = cls.from_config(config, tokenizer, stated.get("vla_rl_image_size"), dtype)
         backbone.mean, backbone.std = tuple(stated["image_mean"]), tuple(stated["image_std"])
         backbone.prompt_style = stated.get(_STYLE, "plain")
@@ -270,8 +270,8 @@ class Backbone(nn.Module):
         """How many tokens an instruction has. Raises ValueError for one that `prompt` would refuse."""
         return len(self._tokenised(text, views).ids)
 
-    def forward(self, pixels_BV3HW: torch.Tensor, prompt: Prompt) -> Encoded:
-        """Encode views, floats as `processor.pixels_to_floats` makes them, beside their instructions."""
+    def forward(self, pixels_BV3HW: torch.Tensor, prompt: Prompt, cache: Any = None) -> Encoded:
+        """Encode views, floats of `pixels_to_floats`, beside their instructions; keys and values join the `cache`."""
         B, V = pixels_BV3HW.shape[:2]
         assert prompt.ids_BT.shape[0] == B, (prompt.ids_BT.shape, pixels_BV3HW.shape)
         assert prompt.views == V, (prompt.views, V)
@@ -280,7 +280,7 @@ class Backbone(nn.Module):
         # Padding on the right changes nothing before it under a causal mask, and no mask is faster.
         mask_BT = None if self._family.causal else prompt.mask_BT
         extras = self._family.extras(prompt.ids_BT, self._image_token, pixels_BV3HW, self.model.config)
-        tokens_BTD = self._family.read(self.model.model, prompt.ids_BT, mask_BT, seen, extras)
+        tokens_BTD = self._family.read(self.model.model, prompt.ids_BT, mask_BT, seen, extras, cache)
         index_BSD = prompt.slots_BS[..., None].expand(-1, -1, self.hidden_size)
         return Encoded(tokens_BTD, prompt.mask_BT, visual_BVND, tokens_BTD.gather(1, index_BSD))
 
@@ -387,7 +387,7 @@ def _refuse_strangers(source: str, info: dict[str, Any]) -> None:
         raise ValueError(f"the weights of {source} do not fit its config; {'; '.join(said)}")
 
 
-def _preprocessor(source: str) -> dict[str, Any]:
+def preprocessor_of(source: str) -> dict[str, Any]:
     """What the folder or hub id states on pixels; {} where it states nothing."""
     for name in (_PREPROCESSOR, "processor_config.json"):
         found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)

@@ -26,9 +26,12 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
 
-def _read(base: Any, ids: torch.Tensor, mask: torch.Tensor | None, seen: Any, extras: dict[str, Any]) -> torch.Tensor:
+def _read(
+    base: Any, ids: torch.Tensor, mask: torch.Tensor | None, seen: Any, extras: dict[str, Any], cache: Any = None
+) -> torch.Tensor:
     shown = {} if seen is None else {"mm_encoder_outputs": {"image": seen}}
-    return base(input_ids=ids, attention_mask=mask, use_cache=False, **shown, **extras).last_hidden_state
+    keeps = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
+    return base(input_ids=ids, attention_mask=mask, **keeps, **shown, **extras).last_hidden_state
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,10 @@ class Family:
     extras: Callable[[torch.Tensor, int, torch.Tensor, Any], dict[str, Any]] = lambda ids, image, pixels, config: {}
     """(ids [B, T], image token, pixels [B, V, 3, H, W], config) -> more inputs of the base model."""
     read: Callable[..., torch.Tensor] = _read
-    """(base model, ids [B, T], mask [B, T] or None, image output or None, more inputs) -> last hidden states [B, T, D].
-    """
+    """(base model, ids [B, T], mask [B, T] or None, image output or None, more inputs, a cache of transformers to fill
+    or None) -> last hidden states [B, T, D]."""
+    goes_on: bool = True
+    """Whether the language model can go on with a sequence, token by token."""
     around: tuple[int, int] = (0, 0)
     """How many image tokens of a view come before and after those of the grid."""
     before: tuple[str, ...] = ()
@@ -53,6 +58,8 @@ class Family:
     after: tuple[str, ...] = ()
     begin: str = "first"
     """Where the tokenizer's beginning-of-text token goes: first, or after the images."""
+    first: int = 0
+    """The position of a sequence's first token."""
     causal: bool = True
     """Whether padding on the right can be left to the causal mask."""
     resizable: bool = True
@@ -85,21 +92,22 @@ def _idefics_look(base: Any, pixels: torch.Tensor) -> Any:
 
 
 def _idefics_read(
-    base: Any, ids: torch.Tensor, mask: torch.Tensor | None, seen: Any, extras: dict[str, Any]
+    base: Any, ids: torch.Tensor, mask: torch.Tensor | None, seen: Any, extras: dict[str, Any], cache: Any = None
 ) -> torch.Tensor:
     """What `base` computes, without its looks at the device: whether image tokens are as many as image features, and
     whether positions are those of several texts in a row. Neither can be otherwise here."""
     text = base.text_model
     if mask is not None or not isinstance(text, LlamaModel) or text.config._attn_implementation != "sdpa":
-        return _read(base, ids, mask, seen, extras)
+        return _read(base, ids, mask, seen, extras, cache)
     x_BTD = text.get_input_embeddings()(ids)
     if seen is not None:
         at_BT1 = (ids == base.config.image_token_id).unsqueeze(-1)
         x_BTD = x_BTD.masked_scatter(at_BT1, torch.cat(seen.pooler_output).to(x_BTD.dtype))
     position_1T = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
     waves = text.rotary_emb(x_BTD, position_ids=position_1T)
+    told = {"position_ids": position_1T, "position_embeddings": waves, "past_key_values": cache}
     for layer in text.layers:  # without a mask, attention is causal
-        x_BTD = layer(x_BTD, attention_mask=None, position_ids=position_1T, position_embeddings=waves)
+        x_BTD = layer(x_BTD, attention_mask=None, **told)
     return text.norm(x_BTD)
 
 
@@ -156,7 +164,7 @@ def _florence_look(base: Any, pixels: torch.Tensor) -> Any:
 
 
 def _florence_read(
-    base: Any, ids: torch.Tensor, mask: torch.Tensor | None, seen: Any, extras: dict[str, Any]
+    base: Any, ids: torch.Tensor, mask: torch.Tensor | None, seen: Any, extras: dict[str, Any], cache: Any = None
 ) -> torch.Tensor:
     """By the encoder alone: it reads images and text both ways, and its decoder only writes answers."""
     x_BTD = base.get_input_embeddings()(ids)
@@ -226,6 +234,7 @@ _PALIGEMMA = Family(
     step=_clip_step,
     look=_clip_look,
     extras=_prefix_extras,
+    first=1,
     begin="after images",
     causal=False,
     resizable=False,
@@ -274,6 +283,7 @@ FAMILIES = {
         step=_florence_step,
         look=_florence_look,
         read=_florence_read,
+        goes_on=False,
         around=(1, 0),
         begin="after images",
         causal=False,

@@ -2,7 +2,7 @@
 
 Shapes: B rows, V views (cameras times stacked frames), S slots of the pointers, P state, T tokens,
 N visual tokens of a view, W words, D width of the backbone; C, M, P, K of what is remembered, see `remembered.py` and
-`turns.py`.
+`turns.py`; P, X of what is gone on with, see `prefix.py`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from vla_rl.models.pointers import MENTIONS, SLOTS
 from vla_rl.models.transfer import fetched, sent
 from vla_rl.specs import REMEMBERED, STATE
 
-_MASKS = ("mask", "word_mask")
-_INDEX = "clause_of"
+_MASKS = ("mask", "word_mask", "prefix_mask")
+_INDICES = ("clause_of", "prefix_end")
 _STORED = {
     "places": torch.float32, "extents": torch.float32, "confidence": torch.float32,
     "remembered": torch.float32, "tokens": torch.float16, "visual": torch.float16, "cells": torch.float16,
-    "words": torch.float16, "clauses": torch.float16, _INDEX: torch.int16,
+    "words": torch.float16, "clauses": torch.float16, "prefix": torch.float16,
+    **dict.fromkeys(_INDICES, torch.int16),
 }  # fmt: skip
 
 
@@ -63,6 +64,12 @@ class Features:
     """float32 [B, C, X], what is said in each clause of the text, see `clauses.py`; 0 where there is none."""
     clause_of: torch.Tensor | None = None
     """int64 [B, W], which of the clauses each word is of; C where of none."""
+    prefix: torch.Tensor | None = None
+    """float32 [B, P, X], keys and values of P tokens of the sequence, in all layers, see `prefix.py`."""
+    prefix_mask: torch.Tensor | None = None
+    """bool [B, P]; False on padding."""
+    prefix_end: torch.Tensor | None = None
+    """int64 [B], the position of what goes on with the sequence."""
     remembered: torch.Tensor | None = None
     """float32 [B, C, M, K, 4], where things may be by all that was seen in the episode so far; or, of a policy that
     remembers turns, [B, C, W, turns.FIELDS], what was done there; no gradient."""
@@ -83,6 +90,10 @@ class Features:
     def to(self, device: torch.device | str) -> Features:
         """The same on another device."""
         return self._map(lambda value: value.to(device))
+
+    def there(self) -> dict[str, torch.Tensor]:
+        """Those that are not None, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def detach(self) -> Features:
         """The same without a gradient."""
@@ -194,7 +205,7 @@ class Features:
             state = torch.zeros(len(packed["places"]), 0)
         state = torch.as_tensor(state).float()
         values = {name: sent(value, state.device) for name, value in packed.items()}
-        whole = {_INDEX: torch.Tensor.long} | dict.fromkeys(_MASKS, torch.Tensor.bool)
+        whole = dict.fromkeys(_INDICES, torch.Tensor.long) | dict.fromkeys(_MASKS, torch.Tensor.bool)
         return cls(state=state, **{name: whole.get(name, torch.Tensor.float)(v) for name, v in values.items()})
 
     def _map(self, change: Any) -> Features:

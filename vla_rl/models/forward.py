@@ -31,12 +31,14 @@ class Forward:
     """`policy.encode` and `policy.logits` together, without a gradient.
 
     record: replays all of it at once, see `graphs`; the features and logits that it gives hold until the next call. A
-    policy that remembers turns reads the words of its texts one by one, and does so without.
+    policy that remembers turns reads the words of its texts one by one, and one that says tokens one by one goes on
+    from what it read; both do without.
     """
 
     def __init__(self, policy: Policy, record: Record | None = None) -> None:
         self._policy = policy
-        self._replayed = Replayed(self._work, None if policy.kept.named is not None else record, self._weights)
+        alone = policy.kept.named is not None or policy.kept.prefix
+        self._replayed = Replayed(self._work, None if alone else record, self._weights)
 
     def __call__(self, observation: Mapping[str, Any]) -> tuple[Features, Logits]:
         policy, trunk = self._policy, self._policy.trunk

@@ -56,10 +56,7 @@ class ActionHead(nn.Module):
         clause_size = hidden_size + EXTRA if "clauses" in settings.reads else 0
         self.reader = ClauseReader(clause_size) if clause_size else None
         readout_size += 0 if self.reader is None else self.reader.size
-        layers: list[nn.Module] = []
-        for i in range(settings.depth):
-            layers += [nn.Linear(readout_size if i == 0 else width, width), nn.SiLU(), nn.Dropout(settings.dropout)]
-        self.trunk = nn.Sequential(*layers)
+        self.trunk = layers(settings, readout_size)
         self.queries = nn.Parameter(torch.empty(len(slots), width))
         word_size = 2 * hidden_size + clause_size
         self.attend = Attend(width, hidden_size) if "tokens" in settings.reads else None
@@ -104,7 +101,7 @@ class ActionHead(nn.Module):
             readout_BR = torch.cat([readout_BR, self.reader(features.clauses)], 1)
         x_BW = self.trunk[0](readout_BR)
         if self.advantage is not None:  # before anything is bent, so that what is good depends on what is seen
-            x_BW = x_BW + self._told(good_B)
+            x_BW = x_BW + told_good(self.advantage, good_B)
         x_BW = self.trunk[1:](x_BW)
         scores: dict[int, torch.Tensor] = {}
         if self.progress is not None:
@@ -132,12 +129,21 @@ class ActionHead(nn.Module):
             found[k] = head(x_BKW[:, k], features, scores.get(k))
         return [found[k] for k in range(len(self.slots))]
 
-    def _told(self, good_B: torch.Tensor | None) -> torch.Tensor:
-        """What to add for good and bad decisions, [B, W], or [W] for good ones alone."""
-        assert self.advantage is not None
-        if good_B is None:
-            return self.advantage[1]
-        return self.advantage[good_B.clamp_min(0)] * (good_B >= 0).unsqueeze(-1)
+
+def layers(settings: HeadSettings, readout_size: int) -> nn.Sequential:
+    """The MLP from the readout [B, R] to [B, W]."""
+    found: list[nn.Module] = []
+    for i in range(settings.depth):
+        inputs = readout_size if i == 0 else settings.width
+        found += [nn.Linear(inputs, settings.width), nn.SiLU(), nn.Dropout(settings.dropout)]
+    return nn.Sequential(*found)
+
+
+def told_good(advantage_2W: torch.Tensor, good_B: torch.Tensor | None) -> torch.Tensor:
+    """What to add for good and bad decisions, [B, W], or [W] for good ones alone."""
+    if good_B is None:
+        return advantage_2W[1]
+    return advantage_2W[good_B.clamp_min(0)] * (good_B >= 0).unsqueeze(-1)
 
 
 class Attend(nn.Module):

@@ -20,7 +20,8 @@ class Kept:
     text_tokens: the token sequence, padded to what an instruction of so many tokens needs. words: so many words' hidden
     states. clauses: what so many clauses say. visual: the image tokens, and which of them each pointer weighs. peaks:
     what pointers think possible, which is remembered. named: of so many words, where what they name is, of which it is
-    remembered what was done there.
+    remembered what was done there. prefix: the keys and values of the sequence, for what goes on with it: of the whole
+    of it where there are text_tokens, else of the pointers' slots.
     """
 
     text_tokens: int | None = None
@@ -29,6 +30,7 @@ class Kept:
     visual: bool = False
     peaks: bool = False
     named: int | None = None
+    prefix: bool = False
 
     @classmethod
     def of(cls, settings: PolicySettings, slots: Sequence[Slot]) -> Kept:
@@ -45,6 +47,7 @@ class Kept:
             visual=any(slot.kind == "place" for slot in slots),
             peaks=settings.remembers is True,
             named=settings.head.words if told else None,
+            prefix=settings.head.type == "autoregressive",
         )
 
     def remembered(self, cameras: int) -> tuple[int, ...] | None:

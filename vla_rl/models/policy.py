@@ -22,19 +22,19 @@ from torch import nn
 from vla_rl.config.policy import LoraSettings, PolicySettings, Trainable
 from vla_rl.models import sampling, storage
 from vla_rl.models.adapters import adapters_off, frozen_beside, merge_lora
+from vla_rl.models.autoregressive import SpokenHead, copied, make_head
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.features import Features
-from vla_rl.models.heads import ActionHead
 from vla_rl.models.inputs import inputs_of
 from vla_rl.models.kept import Columns, Kept
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.readout import Readout
+from vla_rl.models.recompute import recompute_layers
+from vla_rl.models.sampling import Choices, Logits
 from vla_rl.models.transfer import sent
 from vla_rl.models.trunk import Trunk
 from vla_rl.specs import IMAGES, REMEMBERED, ActionSpace, Mark, Slot
 
-Logits = list[torch.Tensor]
-"""Of each slot k, [B, C_k], before any mask."""
 _ENTROPY_SAMPLES = 16
 
 
@@ -73,19 +73,13 @@ class Policy(nn.Module):
             raise ValueError("action_space copies words, which needs a backbone with a fast tokenizer")
         self.mixed_precision: torch.dtype | None = None
         self.kept = Kept.of(settings, action_space.slots)
-        self._has_grammar = sampling.has_grammar(action_space)
+        self._conditional = settings.head.type == "autoregressive" or sampling.has_grammar(action_space)
         self.trunk = Trunk(backbone, pointers, settings.views == "together")
+        decoder = copied(backbone) if settings.head.decoder == "copy" else None  # without adapters
         self.frozen = frozen_beside(self.trunk, settings)
         self.readout = Readout(self.cameras, settings.stack, state_dim, self.marks, self.kept.named is not None)
-        self.head = ActionHead(
-            settings.head,
-            self.slots,
-            self.readout.size,
-            backbone.hidden_size,
-            self.place_views,
-            backbone.grid,
-            len(self.cameras) if self.kept.named is not None else 0,
-        )
+        told = len(self.cameras) if self.kept.named is not None else 0
+        self.head = make_head(settings.head, action_space, self.readout.size, backbone, self.place_views, told, decoder)
 
     # --- making, saving, loading ----------------------------------------------------------------------------
 
@@ -114,8 +108,7 @@ class Policy(nn.Module):
             if seed is not None:
                 torch.manual_seed(seed)
             backbone = settings.backbone.load()
-            source, width = backbone.source, backbone.hidden_size
-            pointers = Pointers.load(source, width) if source else Pointers(width)
+            pointers = Pointers.of(backbone.source, backbone.hidden_size)
             return cls(settings, action_space, cameras, state_dim, backbone, pointers, marks).eval()
 
     def save_pretrained(self, folder: str | Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -207,7 +200,7 @@ class Policy(nn.Module):
 
     def cached_features(self) -> Columns:
         """The shape of a row and the dtype of each array of `Features.pack`."""
-        return self.trunk.columns(self.kept, len(self.cameras), self.settings.stack)
+        return self.trunk.columns(self._grounded, len(self.cameras), self.settings.stack)
 
     def digest(self) -> str:
         """Names what `ground` computes and `cached_features` keeps: of one digest, one observation's are the same.
@@ -245,11 +238,15 @@ class Policy(nn.Module):
         elif self.settings.train == "lora":
             merge_lora(self.trunk.backbone.model)
 
-    def read_at_once(self, rows: int) -> None:
+    def read_at_once(self, rows: int | None) -> None:
         """Have its trunks read so many rows at a time, at most: the same features and gradients, in less memory."""
         for trunk in (self.trunk, self.frozen):
             if trunk is not None:
                 trunk.rows_at_once = rows
+
+    def recompute_layers(self, recompute: bool) -> None:
+        """Whether a trunk that trains computes its layers once more for the gradient: the same one, in less memory."""
+        recompute_layers(self.trunk.backbone.model, recompute and not self.frozen_trunk)
 
     def condition(self) -> None:
         """Have the head be told whether a decision is to be a good one (an advantage token, arXiv 2511.14759).
@@ -280,17 +277,17 @@ class Policy(nn.Module):
         """
         if self.frozen_trunk:
             return self.ground(observation)
-        return self._look(self.trunk, observation)
+        return self._look(self.trunk, observation, self.kept)
 
     @torch.no_grad()
     def ground(self, observation: Mapping[str, Any]) -> Features:
         """The features of the frozen, grounded copy: what critics read, and replay may keep."""
         if self.frozen is not None:
-            return self._look(self.frozen, observation)
+            return self._look(self.frozen, observation, self._grounded)
         if self.settings.train == "lora":
             with adapters_off(self.trunk.backbone.model):
-                return self._look(self.trunk, observation)
-        return self._look(self.trunk, observation)
+                return self._look(self.trunk, observation, self._grounded)
+        return self._look(self.trunk, observation, self._grounded)
 
     def ground_episode(self, observation: Mapping[str, Any]) -> Features:
         """The same of observations that follow one another, so that each remembers those before it."""
@@ -299,13 +296,18 @@ class Policy(nn.Module):
 
     # --- features to decisions ------------------------------------------------------------------------------
 
-    def logits(self, features: Features, good: torch.Tensor | None = None) -> Logits:
-        """K tensors [B, C_k], before any mask.
+    def logits(
+        self, features: Features, good: torch.Tensor | None = None, readout: torch.Tensor | None = None
+    ) -> Logits:
+        """K tensors [B, C_k], before any mask; or choices that depend on one another, see `sampling.Logits`.
 
         good: int64 [B], of a policy that is told so: 1 for a good decision, 0 for a bad one, -1 for any; good ones,
-            unless told.
+            unless told. readout: what is read in place of what these features say.
         """
-        return self.head(self.readout(features), features, good)
+        readout = self.readout(features) if readout is None else readout
+        if isinstance(self.head, SpokenHead):
+            return self.head(readout, features, good, self.trunk.backbone, self.action_space)
+        return self.head(readout, features, good)
 
     # What follows takes features, or the logits that they gave, so that one pass of the head serves many questions.
 
@@ -314,9 +316,8 @@ class Policy(nn.Module):
 
         noise: uniform in (0, 1), [B, n, K]; the same noise gives the same decisions.
         """
-        logits = self._logits(seen)
-        noise = self._noise(len(logits[0]), n) if noise is None else noise
-        return sampling.sample(self.action_space, logits, noise)
+        choices = self._choices(seen)
+        return choices.sample(self._noise(len(choices), n) if noise is None else noise)
 
     def uniform(self, rows: int, n: int = 1, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Decisions int64 [rows, n, K], each token uniform among those that the grammar allows."""
@@ -326,33 +327,33 @@ class Policy(nn.Module):
 
     def log_prob(self, seen: Features | Logits, tokens: torch.Tensor) -> torch.Tensor:
         """The log-probability [B, n] of decisions int64 [B, n, K]."""
-        return sampling.log_prob(self.action_space, self._logits(seen), tokens)
+        return self._choices(seen).log_prob(tokens)
 
     def imitation_loss(self, seen: Features | Logits, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
         """[B]: cross-entropy to demonstrated tokens int64 [B, K], spread by `smoothing` bins or cells."""
-        return sampling.cross_entropy(self.action_space, self._logits(seen), labels, smoothing)
+        return self._choices(seen).cross_entropy(labels, smoothing)
 
     @torch.no_grad()
     def greedy(self, seen: Features | Logits) -> torch.Tensor:
         """The most likely token of each slot given those before, int64 [B, K]."""
-        return sampling.greedy(self.action_space, self._logits(seen))
+        return self._choices(seen).greedy()
 
     def entropy(self, seen: Features | Logits) -> torch.Tensor:
-        """[B] in nats; estimated on a few samples where the action space has a grammar."""
-        logits = self._logits(seen)
-        return sampling.entropy(self.action_space, logits, self._prefixes(logits))
+        """[B] in nats; estimated on a few samples where a token depends on those before it."""
+        choices = self._choices(seen)
+        return choices.entropy(self._prefixes(choices))
 
     def kl(self, seen: Features | Logits, reference_logits: Logits, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """KL(policy || reference) [B]; estimated on a few samples where the action space has a grammar.
+        """KL(policy || reference) [B]; estimated on a few samples where a token depends on those before it.
 
         noise: of the samples, uniform in (0, 1), [B, n, K]; the same each time where there is none. A loss needs its
         own each time.
         """
-        logits = self._logits(seen)
-        return sampling.divergence(self.action_space, logits, reference_logits, self._prefixes(logits, noise))
+        choices = self._choices(seen)
+        return choices.divergence(self._choices(reference_logits), self._prefixes(choices, noise))
 
-    def _logits(self, seen: Features | Logits) -> Logits:
-        return self.logits(seen) if isinstance(seen, Features) else seen
+    def _choices(self, seen: Features | Logits) -> Choices:
+        return sampling.choices_of(self.action_space, self.logits(seen) if isinstance(seen, Features) else seen)
 
     # --- parts ----------------------------------------------------------------------------------------------
 
@@ -364,10 +365,15 @@ class Policy(nn.Module):
             )
         return (self.cameras.index(slot.camera) + 1) * self.settings.stack - 1
 
-    def _look(self, trunk: Trunk, observation: Mapping[str, Any]) -> Features:
+    @property
+    def _grounded(self) -> Kept:
+        """What is kept of frozen, grounded features; nothing goes on with them where the trunk trains."""
+        return dataclasses.replace(self.kept, prefix=self.kept.prefix and self.frozen_trunk)
+
+    def _look(self, trunk: Trunk, observation: Mapping[str, Any], kept: Kept) -> Features:
         seen = inputs_of(observation, self.cameras, self.settings.stack, self.state_dim, self.device)
         with self.precision():
-            features = trunk(*seen, self.kept)
+            features = trunk(*seen, kept)
         if not features.remembering:
             return features
         return features.beside({REMEMBERED: self.before(observation, len(features))})
@@ -385,10 +391,10 @@ class Policy(nn.Module):
         return sent(noise.clamp_(1e-6, 1 - 1e-6), self.device)
 
     @torch.no_grad()
-    def _prefixes(self, logits: Logits, noise: torch.Tensor | None = None) -> torch.Tensor | None:
-        """Decisions to average a grammar's conditionals over, where there is one; the same unless `noise` differs."""
-        if not self._has_grammar:
+    def _prefixes(self, choices: Choices, noise: torch.Tensor | None = None) -> torch.Tensor | None:
+        """Decisions to average conditionals over, where there are any; the same unless `noise` differs."""
+        if not self._conditional:
             return None
         if noise is None:
-            noise = self._noise(len(logits[0]), _ENTROPY_SAMPLES, torch.Generator().manual_seed(0))
-        return sampling.sample(self.action_space, logits, noise)
+            noise = self._noise(len(choices), _ENTROPY_SAMPLES, torch.Generator().manual_seed(0))
+        return choices.sample(noise)

@@ -1,6 +1,6 @@
 """Decisions from logits: sampling, probabilities and entropies under an action space's grammar.
 
-The logits of all K slots come from one pass; masks are applied slot by slot, since they depend on the
+Mostly the logits of all K slots come from one pass; masks are applied slot by slot, since they depend on the
 tokens before. Most action spaces have none, and then everything is one vectorised step.
 
 Shapes: B rows, n decisions a row, K slots, C choices of a slot (Cmax of the largest).
@@ -9,6 +9,8 @@ Shapes: B rows, n decisions a row, K slots, C choices of a slot (Cmax of the lar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -20,6 +22,80 @@ FORBIDDEN = -1e9
 """The logit of a token that the grammar does not allow: finite, so that 0 times it is 0."""
 
 
+class Choices(Protocol):
+    """What a head says of B decisions that are to be taken."""
+
+    def __len__(self) -> int:
+        """B."""
+
+    def rows(self, index: Any) -> Self:
+        """Of the rows that an index tensor, a bool mask or a slice selects."""
+
+    def sample(self, noise_BnK: torch.Tensor) -> torch.Tensor:
+        """n decisions a row, int64 [B, n, K]; the same for the same noise, uniform in (0, 1)."""
+
+    def greedy(self) -> torch.Tensor:
+        """The most likely token of each slot given those before, int64 [B, K]."""
+
+    def log_prob(self, tokens_BnK: torch.Tensor) -> torch.Tensor:
+        """The log-probability [B, n] of decisions; about FORBIDDEN where the grammar does not allow one."""
+
+    def cross_entropy(self, labels_BK: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+        """[B]: see `cross_entropy`."""
+
+    def entropy(self, tokens_BnK: torch.Tensor | None) -> torch.Tensor:
+        """[B] in nats: see `entropy`."""
+
+    def divergence(self, other: Self, tokens_BnK: torch.Tensor | None) -> torch.Tensor:
+        """KL(these || other) [B]: see `divergence`."""
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """Choices that are all known from one pass: K tensors of logits [B, C_k], before any mask."""
+
+    action_space: ActionSpace
+    logits: list[torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(self.logits[0])
+
+    def rows(self, index: Any) -> AtOnce:
+        return AtOnce(self.action_space, [each[index] for each in self.logits])
+
+    def sample(self, noise_BnK: torch.Tensor) -> torch.Tensor:
+        return sample(self.action_space, self.logits, noise_BnK)
+
+    def greedy(self) -> torch.Tensor:
+        return greedy(self.action_space, self.logits)
+
+    def log_prob(self, tokens_BnK: torch.Tensor) -> torch.Tensor:
+        return log_prob(self.action_space, self.logits, tokens_BnK)
+
+    def cross_entropy(self, labels_BK: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+        return cross_entropy(self.action_space, self.logits, labels_BK, smoothing)
+
+    def entropy(self, tokens_BnK: torch.Tensor | None) -> torch.Tensor:
+        return entropy(self.action_space, self.logits, tokens_BnK)
+
+    def divergence(self, other: AtOnce, tokens_BnK: torch.Tensor | None) -> torch.Tensor:
+        return divergence(self.action_space, self.logits, other.logits, tokens_BnK)
+
+
+Logits = list[torch.Tensor] | Choices
+"""What a head says: of each slot k, [B, C_k], before any mask; or choices, where a token depends on those before it."""
+
+
+def choices_of(action_space: ActionSpace, logits: Logits) -> Choices:
+    """What a head says, as choices."""
+    return AtOnce(action_space, logits) if isinstance(logits, list) else logits
+
+
+def rows_of(logits: Logits, index: Any) -> Logits:
+    """What a head says of some rows."""
+    return [each[index] for each in logits] if isinstance(logits, list) else logits.rows(index)
+
+
 def sample(action_space: ActionSpace, logits: Sequence[torch.Tensor], noise_BnK: torch.Tensor) -> torch.Tensor:
     """Tokens int64 [B, n, K], each by inverting its distribution function.
 
@@ -28,16 +104,16 @@ def sample(action_space: ActionSpace, logits: Sequence[torch.Tensor], noise_BnK:
         noise_BnK: uniform in (0, 1), [B, n, K]; the same noise gives the same decisions.
     """
     if len({each.shape for each in logits}) == 1:  # all at once: on a GPU each step costs a launch
-        tokens_BnK = _draw(torch.stack(list(logits), 1), noise_BnK.transpose(1, 2)).transpose(1, 2).contiguous()
+        tokens_BnK = draw(torch.stack(list(logits), 1), noise_BnK.transpose(1, 2)).transpose(1, 2).contiguous()
     else:
-        tokens_BnK = torch.stack([_draw(each, noise_BnK[..., k]) for k, each in enumerate(logits)], -1)
+        tokens_BnK = torch.stack([draw(each, noise_BnK[..., k]) for k, each in enumerate(logits)], -1)
     for k, mask_BnC in _masks(action_space, tokens_BnK):
         masked_BnC = logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN)
-        tokens_BnK[:, :, k] = _draw(masked_BnC, noise_BnK[..., k].unsqueeze(-1)).squeeze(-1)
+        tokens_BnK[:, :, k] = draw(masked_BnC, noise_BnK[..., k].unsqueeze(-1)).squeeze(-1)
     return tokens_BnK
 
 
-def _draw(logits: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def draw(logits: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Logits [..., C] and noise [..., n] in (0, 1) -> n tokens of each row, int64 [..., n]."""
     reached = torch.softmax(logits.float(), -1).cumsum(-1)
     # The sum of all may miss 1 by a rounding; a token of probability 0 is never the first to be above.
@@ -78,14 +154,22 @@ def cross_entropy(
     masks = dict(_masks(action_space, labels_BK.unsqueeze(1)))
     total_B = torch.zeros_like(logits[0][:, 0])
     for k, slot in enumerate(action_space.slots):
-        target_BC, log_BC = _spread(slot, labels_BK[:, k], smoothing), logits[k]
+        log_BC, mask_BC = logits[k], None
         if k in masks:
             mask_BC = masks[k][:, 0]
-            target_BC = target_BC * mask_BC
-            target_BC = target_BC / target_BC.sum(-1, keepdim=True)
             log_BC = log_BC.masked_fill(~mask_BC, FORBIDDEN)
+        target_BC = spread(slot, labels_BK[:, k], smoothing, mask_BC)
         total_B = total_B - (target_BC * torch.log_softmax(log_BC, -1)).sum(-1)
     return total_B
+
+
+def spread(slot: Slot, label_B: torch.Tensor, width: float, mask_BC: torch.Tensor | None = None) -> torch.Tensor:
+    """A label as a distribution [B, C] over what the mask allows, see `cross_entropy`."""
+    target_BC = _spread(slot, label_B, width)
+    if mask_BC is None:
+        return target_BC
+    target_BC = target_BC * mask_BC
+    return target_BC / target_BC.sum(-1, keepdim=True)
 
 
 def _spread(slot: Slot, label_B: torch.Tensor, width: float) -> torch.Tensor:
@@ -106,10 +190,10 @@ def _spread(slot: Slot, label_B: torch.Tensor, width: float) -> torch.Tensor:
 
 def has_grammar(action_space: ActionSpace) -> bool:
     """Whether any slot's tokens are ever masked."""
-    return any(_masked(action_space, k) for k in range(len(action_space.slots)))
+    return any(masked(action_space, k) for k in range(len(action_space.slots)))
 
 
-def _masked(action_space: ActionSpace, k: int) -> bool:
+def masked(action_space: ActionSpace, k: int) -> bool:
     """Whether the tokens of slot k are ever masked."""
     return action_space.mask(np.zeros((1, k), np.int64)) is not None
 
@@ -145,13 +229,13 @@ def divergence(
         other_BnC = torch.log_softmax(others[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
         masked_Bn = (log_BnC.exp() * (log_BnC - subtract * other_BnC)).sum(-1)
         if k and masked_Bn.requires_grad:
-            masked_Bn = masked_Bn + _of_the_prefixes(masked_Bn.detach(), torch.stack(said[:k]).sum(0))
+            masked_Bn = masked_Bn + of_the_prefixes(masked_Bn.detach(), torch.stack(said[:k]).sum(0))
         said[k] = log_BnC.gather(-1, tokens_BnK[:, :, k : k + 1]).squeeze(-1)
         total_B = total_B - each_BK[:, k] + masked_Bn.mean(1)
     return total_B
 
 
-def _of_the_prefixes(value_Bn: torch.Tensor, log_prob_Bn: torch.Tensor) -> torch.Tensor:
+def of_the_prefixes(value_Bn: torch.Tensor, log_prob_Bn: torch.Tensor) -> torch.Tensor:
     """0 [B, n], whose gradient is that of the samples' probabilities on the mean of `value_Bn` (REINFORCE); the other
     samples' mean is the baseline."""
     n = value_Bn.shape[1]
@@ -170,11 +254,16 @@ def pad(logits: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _masks(action_space: ActionSpace, tokens_BnK: torch.Tensor):
     """Yield (k, bool [B, n, C_k]) for every slot with a mask; the caller may change slot k while it waits."""
-    B, n, K = tokens_BnK.shape
-    for k in range(K):
-        if not _masked(action_space, k):
+    for k in range(tokens_BnK.shape[-1]):
+        if not masked(action_space, k):
             continue  # without a look at the tokens, for which an accelerator would have to be waited for
-        prefix = fetched({"tokens": tokens_BnK[:, :, :k].reshape(B * n, k)})["tokens"]
-        mask = action_space.mask(prefix)
+        mask = mask_after(action_space, tokens_BnK[:, :, :k])
         if mask is not None:
-            yield k, sent(mask, tokens_BnK.device).view(B, n, -1)
+            yield k, mask
+
+
+def mask_after(action_space: ActionSpace, prefix_Bnk: torch.Tensor) -> torch.Tensor | None:
+    """Which tokens may follow, bool [B, n, C_k]; None where all may."""
+    B, n, k = prefix_Bnk.shape
+    mask = action_space.mask(fetched({"tokens": prefix_Bnk.reshape(B * n, k)})["tokens"])
+    return None if mask is None else sent(mask, prefix_Bnk.device).view(B, n, -1)

@@ -29,6 +29,12 @@ class Tiny:
             raise FileNotFoundError(f"{folder} lacks model.safetensors; make it by `python scripts/pretrain_tiny.py`")
         return Backbone.load(folder, self.image_size)
 
+    def outline(self) -> Backbone:
+        """The same without weights; see `models.outline`."""
+        from vla_rl.models.outline import outline
+
+        return outline(str(shipped("assets") / "backbones" / "tiny"), self.image_size)
+
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -51,3 +57,9 @@ class Pretrained:
         from vla_rl.models.backbone import Backbone
 
         return Backbone.load(self.source, self.image_size, self.dtype, self.prompt)
+
+    def outline(self) -> Backbone:
+        """The same without weights; see `models.outline`. Of a hub id, none are downloaded."""
+        from vla_rl.models.outline import outline
+
+        return outline(self.source, self.image_size, self.dtype, self.prompt)

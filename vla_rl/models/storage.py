@@ -61,6 +61,7 @@ class _Told:
     marks: list[dict[str, Any]] = field(default_factory=list)
     remembers: Remembers = False
     grounded: bool = True
+    twice: bool = False
 
     def __post_init__(self) -> None:
         if not (
@@ -102,6 +103,7 @@ def save(frame: Frame, weights: Mapping[str, torch.Tensor], folder: Path) -> Non
         "remembers": settings.remembers,
         "key_size": frame.pointers.key_size,
         "grounded": frame.pointers.grounded,
+        "twice": frame.pointers.second is not None,
         "dtype": str(frame.backbone.model.dtype).removeprefix("torch."),
         "action_space": registry.describe(frame.action_space, "action_spaces"),
         "cameras": list(frame.cameras),
@@ -163,6 +165,12 @@ def load(make: Callable[..., M], folder: Path, plugins: Sequence[str], verified:
     return make(**vars(load_frame(folder, plugins)))
 
 
+def action_space(folder: Path, plugins: Sequence[str]) -> ActionSpace:
+    """That of a policy's folder."""
+    path = f"{folder / _CONFIG}: action_space"
+    return registry.build("action_spaces", read_config(folder).get("action_space"), plugins, path)
+
+
 def load_frame(folder: Path, plugins: Sequence[str]) -> Frame:
     """What `save` wrote, its weights fresh. See `Policy.from_pretrained`."""
     path, known = folder / _CONFIG, registry.parameters(_Told)
@@ -179,7 +187,7 @@ def load_frame(folder: Path, plugins: Sequence[str]) -> Frame:
     )
     action_space = registry.build("action_spaces", told.action_space, plugins, f"{path}: action_space")
     backbone = Backbone.from_frame(folder / _BACKBONE, told.dtype)
-    pointers = Pointers(backbone.hidden_size, told.key_size)
+    pointers = Pointers(backbone.hidden_size, told.key_size, told.twice)
     pointers.grounded = told.grounded
     return Frame(
         settings=settings,

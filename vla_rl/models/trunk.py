@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
 
-from vla_rl.models import turns
+from vla_rl.models import prefix, turns
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.clauses import EXTRA
 from vla_rl.models.features import Features
@@ -26,8 +26,6 @@ from vla_rl.models.remembered import PEAKS
 from vla_rl.models.shards import whole
 from vla_rl.models.transfer import sent
 from vla_rl.specs import words_of
-
-_TOO_LONG = "an instruction has {} tokens more than the backbone, or policy.head.text_tokens, allows"
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class Trunk(nn.Module):
         beside = self._beside(views)
         over = self.backbone.length(text, beside) - (kept.text_tokens or self.backbone.text_limit(beside))
         if over > 0:
-            raise ValueError(_TOO_LONG.format(over))
+            raise ValueError(prefix.TOO_LONG.format(over))
 
     def read(self, images: Sequence[torch.Tensor], told: Told, state: torch.Tensor, kept: Kept) -> Features:
         """Encode rows, all at once; but for what is named, a function of tensors on the device alone."""
@@ -115,8 +113,8 @@ class Trunk(nn.Module):
         pixels_BV3HW = torch.cat(views, 1)
         B, V = pixels_BV3HW.shape[:2]
         beside = self._beside(V)
-        prompt = told.prompt
-        encoded = backbone(pixels_BV3HW.reshape(-1, beside, *pixels_BV3HW.shape[2:]), prompt)
+        prompt, cache = told.prompt, DynamicCache() if kept.prefix else None
+        encoded = backbone(pixels_BV3HW.reshape(-1, beside, *pixels_BV3HW.shape[2:]), prompt, cache)
         pointed = self.pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
         features = Features(
             places=pointed.places_BVS2.reshape(B, -1, 2),
@@ -126,8 +124,13 @@ class Trunk(nn.Module):
         )
         if kept.text_tokens is not None:
             length = self.sequence_length(beside, kept.text_tokens)
-            tokens, mask = _padded(encoded.tokens_BTD.float(), encoded.mask_BT.bool(), length)
+            tokens, mask = prefix.padded(encoded.tokens_BTD.float(), encoded.mask_BT.bool(), length)
             features.tokens, features.mask = tokens.reshape(B, -1, backbone.hidden_size), mask.reshape(B, -1)
+        if cache is not None:
+            most = None if kept.text_tokens is None else self.sequence_length(beside, kept.text_tokens)
+            states_BPX, mask_BP, end_B = prefix.read(backbone, cache, prompt, most)
+            features.prefix, features.prefix_mask = states_BPX.reshape(B, -1, states_BPX.shape[-1]), mask_BP.view(B, -1)
+            features.prefix_end = end_B.view(B, -1).amax(1)
         if kept.words is not None:
             last = torch.arange(1, B + 1, device=state.device) * (V // beside) - 1
             states, starts = encoded.tokens_BTD[last], prompt.words_BW[last]
@@ -181,6 +184,11 @@ class Trunk(nn.Module):
         if kept.text_tokens is not None:
             length = self.sequence_length(views, kept.text_tokens)
             found |= {"tokens": ((length, width), "float16"), "mask": ((length,), "bool")}
+        if kept.prefix:
+            slots = views // self._beside(views) * SLOTS
+            going = slots if kept.text_tokens is None else self.sequence_length(views, kept.text_tokens)
+            found["prefix"] = ((going, prefix.size(self.backbone)), "float16")
+            found |= {"prefix_mask": ((going,), "bool"), "prefix_end": ((), "int16")}
         if kept.words is not None:
             found |= {"words": ((kept.words, 2 * width), "float16"), "word_mask": ((kept.words,), "bool")}
         if kept.clauses is not None:
@@ -223,10 +231,3 @@ class Trunk(nn.Module):
 def views_of(images: Sequence[torch.Tensor]) -> int:
     """V, of the pictures of each camera [B, H, W, 3] or [B, k, H, W, 3]."""
     return sum(1 if image.ndim == 4 else image.shape[1] for image in images)
-
-
-def _padded(tokens_BTD: torch.Tensor, mask_BT: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    missing = length - tokens_BTD.shape[1]
-    if missing < 0:
-        raise ValueError(_TOO_LONG.format(-missing))
-    return functional.pad(tokens_BTD, (0, 0, 0, missing)), functional.pad(mask_BT, (0, missing))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vla_rl.replay.columns import FEATURE, ColumnSpecs, bytes_of
+from vla_rl.replay.columns import FEATURE, ColumnSpecs, FeatureSpecs, bytes_of, column_specs, image_shapes
+from vla_rl.specs import Signal
 
 BY_ID, BY_PLACE = 24, 44
 """Bytes of a frame store's tables, at most: for each id, and for each place of a raw frame in RAM."""
@@ -86,6 +87,31 @@ def memory_plan(
         "overhead": (row - features) / frames if frames else float("nan"),
         "columns": columns,
     }
+
+
+def planned(
+    capacity: int,
+    images: Mapping[str, tuple[int, ...]],
+    state_dim: int,
+    slots: int,
+    choices: int,
+    features: FeatureSpecs,
+    lanes: int,
+    signals: Sequence[Signal],
+    derived: Sequence[Signal],
+    remembered: tuple[int, ...] | None,
+    ram_bytes: int | None = None,
+    disk_bytes: int | None = None,
+) -> dict[str, Any]:
+    """The `memory_plan` of a replay that is not made; see `ReplayBuffer`. derived: the listeners' columns.
+
+    Raises:
+        ValueError: a setting out of its range, or limits too small.
+    """
+    shapes = image_shapes(images)
+    specs = column_specs(shapes, state_dim, slots, choices, features, signals, derived, remembered)
+    budget = Budget.split(capacity, lanes, specs, shapes, ram_bytes, disk_bytes)
+    return memory_plan(specs, shapes, capacity, budget, disk_bytes is not None)
 
 
 def plan_line(plan: Mapping[str, Any], budget: Budget, folder: Path | None) -> str:

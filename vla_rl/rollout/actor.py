@@ -22,7 +22,7 @@ from vla_rl.models.policy import Policy
 from vla_rl.rollout.hub import fetched
 from vla_rl.rollout.rows import Row, as_actions, as_batch
 from vla_rl.runtime.checkpoint import Place, load_state, locate
-from vla_rl.runtime.learner import DTYPES, check_device, use_tensor_cores
+from vla_rl.runtime.hardware import DTYPES, check_device, use_tensor_cores
 from vla_rl.specs import POINTERS, REMEMBERED, TASK
 
 

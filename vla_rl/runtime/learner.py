@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,45 +18,20 @@ from accelerate.utils import DistributedType, LoggerType, broadcast_object_list
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
-from vla_rl.buffer_pool import Allocate
 from vla_rl.models.graphs import recorder
 from vla_rl.models.policy import Policy
 from vla_rl.models.shards import gathered
 from vla_rl.models.transfer import sent
 from vla_rl.registry import ConfigError, FaultError, SetupError, nearest
 from vla_rl.runtime import tracking
+from vla_rl.runtime.hardware import DTYPES, check_device, check_started, use_tensor_cores
 from vla_rl.runtime.memory import first_line, out_of_memory
+from vla_rl.runtime.optimizers import ADAMW, check_optimizer, make_optimizer, take_step
 from vla_rl.runtime.sharding import Parameters, Sharding
 from vla_rl.runtime.tape import Tape
 
 T = TypeVar("T")
 MAX_BAD_STEPS = 20
-DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""What is computed in, by the name of a mixed precision; None where weights are computed in as they are."""
-SPREADING = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
-"""What `accelerate launch` may be told to spread a model by, as it says in the environment."""
-
-
-def check_device(device: str) -> None:
-    """Raise ValueError for a name of no device, or of one that this machine lacks."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
-
-
-def use_tensor_cores(device: torch.device, tf32: bool = True) -> None:
-    """Have what computes in float32 use TF32 on CUDA: several times as fast, and nothing here needs the last bits."""
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high" if tf32 else "highest")
-        torch.backends.cudnn.allow_tf32 = tf32
-
-
-def host_memory(device: torch.device) -> Allocate:
-    """What gives the memory of batches for `device`: page-locked for CUDA, which copies from it without waiting."""
-    if device.type != "cuda":
-        return bytearray
-    return lambda size: torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy().data
 
 
 def _forget_earlier_runs() -> None:
@@ -76,16 +50,6 @@ def _check_tracker(name: str) -> None:
         raise ConfigError(f"tracker: unknown name {name!r}; {nearest(name, shipped)}")
     if name in shipped and name != "all" and LoggerType(name) not in get_available_trackers():
         raise SetupError(f"tracker: {name!r} is not installed; `pip install {name}`, or give tracker=null")
-
-
-def _check_started() -> None:
-    """Raise ConfigError where accelerate was told to spread a model in a way of its own."""
-    for name in SPREADING:
-        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
-            raise ConfigError(
-                f"accelerate was started for {name}, which wraps a model that is read in one way; a policy has more. "
-                "Start it without, and give sharding=fsdp for a backbone that does not fit one GPU"
-            )
 
 
 class Learner:
@@ -108,11 +72,14 @@ class Learner:
             was called.
         sharding: "fsdp": of several processes, each keeps a share of the layers of trunks; None: all of them.
         tf32: whether float32 is computed with TF32 on CUDA. cuda_graphs: whether work is recorded there.
+        micro_batch_size: rows that policies read at a time, at most; None: all rows of a batch.
+        gradient_checkpointing: whether trunks that train compute their layers once more for the gradient.
+        optimizer: of policies, one of OPTIMIZERS; all else is learnt by AdamW.
 
     Raises:
         ConfigError: accelerate knows no such tracker, or was started to spread models itself; or layers are to be
-            shared in fp16.
-        SetupError: the tracker is not installed, or PyTorch is too old.
+            shared in fp16; or the optimiser can neither share nor be recorded.
+        SetupError: the tracker, or what the optimiser needs, is not installed, or PyTorch is too old.
     """
 
     def __init__(
@@ -125,9 +92,13 @@ class Learner:
         sharding: str | None = None,
         tf32: bool = True,
         cuda_graphs: bool = False,
+        micro_batch_size: int | None = None,
+        gradient_checkpointing: bool = False,
+        optimizer: str = ADAMW,
     ) -> None:
         check_device(device)
-        _check_started()
+        check_optimizer(optimizer, sharding=sharding is not None, cuda_graphs=cuda_graphs)
+        check_started()
         if tracker is not None:
             _check_tracker(tracker)
         if sharding and mixed_precision == "fp16":
@@ -148,7 +119,7 @@ class Learner:
         self.tape: Tape | None = None
         self._held: deque[tuple[Any, Any]] = deque()
         self._policies: list[Policy] = []
-        self._rows_at_once: int | None = None
+        self._rows_at_once, self._recomputes, self._optimizer = micro_batch_size, gradient_checkpointing, optimizer
         shares = sharding is not None and self.processes > 1
         self._sharding = Sharding(self.device, self.processes, self.dtype) if shares else None
 
@@ -193,6 +164,8 @@ class Learner:
     def prepare(self, policy: Policy) -> Policy:
         """The policy on the device, in the learner's precision and without dropout: as it acts and learns."""
         policy.mixed_precision = self.dtype
+        policy.read_at_once(self._rows_at_once)
+        policy.recompute_layers(self._recomputes)
         if policy not in self._policies:
             self._policies.append(policy)
         if self._sharding is not None:
@@ -203,16 +176,16 @@ class Learner:
         """The context in which networks other than the policy are computed, which sees to itself, and losses."""
         return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
-    def optimizer(self, parameters: Parameters, lr: float, weight_decay: float = 0.0) -> Any:
-        """AdamW over `parameters`, or groups of them that tell rates of their own, one fused kernel a step.
+    def optimizer(self, parameters: Parameters, lr: float, weight_decay: float = 0.0, of_policy: bool = False) -> Any:
+        """AdamW over `parameters`, or groups of them; `of_policy`: as the run asks it for a policy's.
 
         Where layers are shared, all processes ask for its `state_dict` together, and the first one gets it whole.
         """
         own = parameters if self._sharding is None else self._sharding.own(parameters)
-        adam = torch.optim.AdamW(own, lr=lr, weight_decay=weight_decay, fused=True)
+        made = make_optimizer(self._optimizer if of_policy else ADAMW, own, lr, weight_decay)
         if self._sharding is not None:
-            self._sharding.saves_whole(adam)
-        return self.accelerator.prepare_optimizer(adam)
+            self._sharding.saves_whole(made)
+        return self.accelerator.prepare_optimizer(made)
 
     def step(self, loss: Tensor, optimizer: Any, clip: float) -> Tensor:
         """One optimiser step; returns the gradient's norm before clipping.
@@ -230,10 +203,12 @@ class Learner:
         self.accelerator.unscale_gradients(optimizer)
         norm = self._clip(parameters, clip)
         bad = (~torch.isfinite(norm)).float()
-        fused = optimizer.optimizer
-        fused.found_inf = bad  # where the kernel looks, on the device, whether to do anything
         # Accelerate's own step searches the disk for a package, twice: 0.6 ms, an eighth of an update of the critic.
-        (fused if self.accelerator.scaler is None else optimizer).step()
+        if self.accelerator.scaler is None:
+            take_step(optimizer.optimizer, bad)
+        else:
+            optimizer.optimizer.found_inf = bad
+            optimizer.step()
         self._count(bad, loss)
         return norm
 
@@ -277,7 +252,8 @@ class Learner:
             raise FaultError(
                 f"memory does not suffice for an update, with {now} rows read at a time on {self.device} ({said}); "
                 "give smaller batches (algorithm.batch_size, algorithm.actor_batch_size, sft.batch_size), smaller "
-                "pictures, policy.train=head or mixed_precision=bf16"
+                "pictures, gradient_checkpointing=true, policy.train=head or mixed_precision=bf16; `vla-rl plan` tells "
+                "what fits"
             )
         clear_device_cache(garbage_collection=True)
         self._rows_at_once = now // 2

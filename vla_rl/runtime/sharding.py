@@ -19,7 +19,7 @@ from vla_rl.models.kept import Kept
 from vla_rl.models.policy import Policy
 from vla_rl.models.shards import deal_out, share_of
 from vla_rl.models.trunk import Trunk
-from vla_rl.registry import SetupError
+from vla_rl.registry import ConfigError, SetupError
 
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
@@ -53,7 +53,15 @@ class Sharding:
     # --- layers ---------------------------------------------------------------------------------------------
 
     def deal_out(self, policy: Policy) -> None:
-        """Deal the layers of a policy's trunks out, those that are not yet; all else goes to the device."""
+        """Deal the layers of a policy's trunks out, those that are not yet; all else goes to the device.
+
+        Raises:
+            ConfigError: its head calls layers as often as its decisions need, which other processes' would not match.
+        """
+        if policy.settings.head.type != "parallel":
+            raise ConfigError(
+                "sharding=fsdp: needs policy.head.type=parallel; take sharding=null for an autoregressive head"
+            )
         new = [trunk for trunk in (policy.trunk, policy.frozen) if trunk is not None and trunk not in self._roots]
         for trunk in new:
             for layer in deal_out(trunk, trunk.backbone.model, self._mesh, self._dtype):

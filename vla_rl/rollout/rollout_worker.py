@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import vla_rl
+from vla_rl.algorithms.acting import Explorer
 from vla_rl.algorithms.actor_critic_config import AlgorithmConfig
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.envs.hosts import Make
@@ -84,6 +85,8 @@ class RolloutWorker:
         learner = Learner(given.device, given.mixed_precision, given.noise)
         self._policy = learner.prepare(weights.policy_of(policy, given.plugins))
         self._explore = given.algorithm.explorer(self._policy, learner)
+        if isinstance(self._explore, Explorer):
+            self._explore.keeps_features = given.caches
         limits = given.processes, given.timeout, given.restarts, cycle(given.spare)
         envs = VectorEnvs(given.makers, len(given.makers), *limits)
         self._outbox = Outbox(given.stack, given.signals, given.caches)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.utils import cached_file
 
+from vla_rl.models.bounds import shapes
 from vla_rl.models.transfer import constant
 from vla_rl.paths import SUMS, write_sums
 
@@ -161,12 +162,15 @@ class Pointers(nn.Module):
 
     @classmethod
     def load(cls, source: str | Path, hidden_size: int) -> Pointers:
-        """The pointers of a backbone's folder or hub id; fresh ones, with a loud warning, where it has none.
+        """The pointers of a backbone's folder or hub id; fresh ones, with a loud warning, where it has none. On torch's
+        device "meta", ones of their shapes.
 
         Raises:
             ValueError: the file does not fit the backbone's width or lacks or adds weights.
         """
         found = cached_file(str(source), FILE, _raise_exceptions_for_missing_entries=False)
+        if torch.get_default_device().type == "meta":
+            return cls(hidden_size) if found is None else cls(hidden_size, shapes(Path(found))["key.weight"][0] // 2)
         if found is None:
             _log.warning(
                 "%s has no %s: its pointers start from random weights and point at nothing. Train them by "

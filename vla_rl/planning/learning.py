@@ -45,25 +45,21 @@ class Learning:
 
 
 class DryLearner(Learner):
-    """Works out gradients, and takes no step.
-
-    Attributes:
-        kept: bytes of what its optimisers would keep. learnt: the parameters.
-    """
+    """Works out gradients, and takes no step."""
 
     def __init__(self, run: RunConfig) -> None:
         # Half precision of either kind takes as much, and a CPU has no fp16.
         precision = "no" if run.mixed_precision == "no" else "bf16"
         parts, again = run.micro_batch_size, run.gradient_checkpointing
         super().__init__("cpu", precision, micro_batch_size=parts, gradient_checkpointing=again)
-        self._kind, self.kept, self.learnt = run.optimizer, 0, list[nn.Parameter]()
+        self._kind = run.optimizer
+        self._learnt: list[tuple[nn.Parameter, str]] = []
 
     def optimizer(self, parameters: Any, lr: float, weight_decay: float = 0.0, of_policy: bool = False) -> Any:
         """The groups of parameters, in an optimiser without any state."""
         made = torch.optim.SGD(parameters, lr=lr)
-        own = [each for group in made.param_groups for each in group["params"]]
-        self.kept += sum(state_bytes(self._kind if of_policy else ADAMW, each.numel()) for each in own)
-        self.learnt += own
+        kind = self._kind if of_policy else ADAMW
+        self._learnt += [(each, kind) for group in made.param_groups for each in group["params"]]
         return made
 
     def step(self, loss: Tensor, optimizer: Any, clip: float) -> Tensor:
@@ -72,11 +68,22 @@ class DryLearner(Learner):
         loss.backward()
         return loss.detach()
 
+    def begin(self, policy: Policy) -> None:
+        """Have all gradients there that an earlier step left: they stay until the next loss is known."""
+        model = policy.trunk.backbone.model
+        spare = {id(each) for each in model.parameters()} - {id(each) for each in model.model.parameters()}  # of words
+        for each, _ in self._learnt:
+            each.grad = None if id(each) in spare else torch.zeros_like(each)
+
     @property
     def gradients(self) -> int:
         """Bytes of those that are there."""
-        there = {id(each): each for each in self.learnt if each.grad is not None}
-        return sum(each.numel() * each.element_size() for each in there.values())
+        return sum(each.numel() * each.element_size() for each, _ in self._learnt if each.grad is not None)
+
+    @property
+    def kept(self) -> int:
+        """Bytes of what optimisers keep of what has a gradient."""
+        return sum(state_bytes(kind, each.numel()) for each, kind in self._learnt if each.grad is not None)
 
 
 @dataclass(frozen=True)
@@ -119,12 +126,12 @@ class DryRun:
             learner.prepare(policy)
             algorithm = settings.build(policy=policy, learner=learner, **self._parts(ledger, policy))
             weights = _begin(ledger, policy, algorithm)
+            learner.begin(policy)
             policy.ground(self._rows(ledger).seen(policy, seen_together(self.run)))
             batch = self._rows(ledger).batch(policy, needs.batch_size, needs.following is True, self.cached)
             held = self._copied(ledger, batch)
             next_trains_all(algorithm)
-            for _ in range(2):  # the gradients of what is learnt last are there while the others are worked out
-                algorithm.update(batch)
+            algorithm.update(batch)
             del held
             return _found(ledger, learner, weights)
 
@@ -140,6 +147,7 @@ class DryRun:
             policy.ground(self._rows(ledger).seen(policy, seen_together(self.run)))
             batch = self._rows(ledger).batch(policy, settings.batch_size, False, policy.frozen_trunk)
             held = self._copied(ledger, batch)
+            learner.begin(policy)
             rows = LearnerBatch.of(batch, policy, learner.device, following=False)
             imitation_step(policy, rows, learner, optimizer, settings)
             del held

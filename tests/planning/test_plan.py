@@ -119,10 +119,11 @@ def test_a_run_from_a_checkpoint_is_planned_without_its_weights(
 def test_what_does_not_fit_is_made_to_fit_by_the_advice(
     line: list[str], capsys: pytest.CaptureFixture[str], loads_nothing: None
 ) -> None:
-    overrides = [*line, TOKENS, "policy.train=all"]
+    small = ["sft.batch_size=16", "train.num_envs=4", "eval.num_envs=4"]
+    overrides = [*line, *TINY, "policy.train=lora", *small]
     _, plan = planned(overrides)
     states = plan.weights + plan.optimizer + plan.gradients
-    gpu = (CUDA + states + 0.7 * plan.activations) / GIB
+    gpu = (CUDA + states + 0.5 * plan.activations) / GIB
 
     def told(*more: str) -> tuple[int, dict[str, Any]]:
         code = cli.main(["plan", *overrides, *more, "--gpu", str(gpu), "--json"])

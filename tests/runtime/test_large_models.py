@@ -218,14 +218,14 @@ def test_demonstrations_are_read_once_in_batches_as_the_run_computes(
     overrides = ["sft.steps=0", "mixed_precision=bf16", f"policy.train={train}", f"run_dir={tmp_path}/run"]
     run = config.load([*quick, "demos.episodes=2", "tracker=null", *overrides], command="sft")
     record(run)
-    rows, read = [], Trunk._read
+    rows, read = [], Trunk.read
 
-    def reads(trunk: Trunk, images: Any, texts: Any, *further: Any) -> Any:
+    def reads(trunk: Trunk, images: Any, *further: Any) -> Any:
         assert torch.is_autocast_enabled("cpu")
-        rows.append(len(texts))
-        return read(trunk, images, texts, *further)
+        rows.append(len(images[0]))
+        return read(trunk, images, *further)
 
-    monkeypatch.setattr(Trunk, "_read", reads)
+    monkeypatch.setattr(Trunk, "read", reads)
     done = sft(run)
     (shown,) = build.demonstrations(run, build.env_spec(run))
     decisions = sum(len(episode) for episode in shown)

@@ -39,6 +39,10 @@ def measure_updates(run: RunConfig, cached: bool = False) -> Learning:
         next_trains_all(algorithm)
         algorithm.update(batch)
 
+    def twice() -> None:
+        update()
+        update()
+
     update()  # makes the states of the optimisers
     modules = [policy, *(each for each in vars(algorithm).values() if isinstance(each, nn.Module))]
     parameters = [each for part in modules for each in part.parameters()]
@@ -52,7 +56,7 @@ def measure_updates(run: RunConfig, cached: bool = False) -> Learning:
     # Torch's profiler does not see memory go that was there before it, so the gradients have to come and go meanwhile.
     for each in parameters:
         each.grad = None
-    learning = _peak(lambda: (update(), update()), learner.device)
+    learning = _peak(twice, learner.device)
     return Learning(weights, kept, gradients, max(at_rest, learning - gradients))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,12 @@ from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.rates import ActorRates
 from vla_rl.config import RunConfig
 from vla_rl.envs import EnvSpec
+from vla_rl.models.features import Features
+from vla_rl.models.kept import Kept
 from vla_rl.models.outline import Outlined
 from vla_rl.models.policy import Policy
 from vla_rl.models.storage import load_frame
+from vla_rl.models.trunk import Trunk
 from vla_rl.planning.dry_run import Ledger, dry_run, without_memory
 from vla_rl.planning.rows import Rows, nbytes, next_trains_all, seen_together
 from vla_rl.replay import Batch
@@ -120,7 +124,7 @@ class DryRun:
         """Of the updates of `vla-rl train`, and of what is seen between them."""
         policy, settings = self.outline(), self.run.algorithm
         needs = settings.needs
-        with dry_run() as ledger:
+        with dry_run() as ledger, patch.object(Trunk, "forward", _first_and_last):
             without_memory(policy, ledger)
             learner = DryLearner(self.run)
             learner.prepare(policy)
@@ -138,7 +142,7 @@ class DryRun:
     def sft(self) -> Learning:
         """Of the steps of `vla-rl sft`."""
         policy, settings = self.outline(start=False), self.run.sft
-        with dry_run() as ledger:
+        with dry_run() as ledger, patch.object(Trunk, "forward", _first_and_last):
             without_memory(policy, ledger)
             learner = DryLearner(self.run)
             rates = ActorRates.of(learner.prepare(policy), settings.lr, settings.backbone_lr, settings.backbone_warmup)
@@ -188,6 +192,21 @@ class _Frames:
     def draw(self, rows: int, learner: Learner) -> LearnerBatch:
         batch = self.dry._rows(self.ledger).batch(self.policy, rows, False, self.policy.frozen_trunk)
         return LearnerBatch.of(batch, self.policy, learner.device, following=False)
+
+
+_forward = Trunk.forward
+
+
+def _first_and_last(trunk: Trunk, images: Any, texts: Any, state: Tensor, kept: Kept) -> Features:
+    """What a trunk makes of rows that it reads in parts: of the first and the last part, since all others take as much
+    as the first one, one after the other."""
+    rows, most = len(texts), trunk.rows_at_once or len(texts)
+    if rows <= 2 * most:
+        return _forward(trunk, images, texts, state, kept)
+    few = most + (rows - 1) % most + 1
+    read = _forward(trunk, [image[:few] for image in images], texts[:few], state[:few], kept)
+    first, last = torch.arange(most), torch.arange(most, few)
+    return Features.concatenate([*(read.rows(first) for _ in range(most, rows, most)), read.rows(last)])
 
 
 def _begin(ledger: Ledger, policy: Policy, algorithm: Any = None) -> int:

@@ -26,11 +26,13 @@ OPTIONS = {
     "tables": (50_000, "pictures of tables"),
     "screens": (12_000, "pictures of screens"),
     "sketches": (4_000, "sketches of screens"),
+    "pages": (4_000, "pictures of pages in a browser"),
     "apart": (5000, "steps that teach vision and text each by itself"),
     "steps": (24_000, "steps in all"),
     "rate": (2e-3, "highest learning rate"),
     "familiar": (0.5, "share of the tables that look like those where policies will act"),
     "twins": (0.3, "share of the things on a table that have the colour of another one"),
+    "carried": (0.3, "share of the tables of an arm on which it carries a thing or has put it somewhere"),
     "batch": (32, "texts a step"),
     "seed": (0, "of pictures, texts and weights"),
     "threads": (1, "of PyTorch; the steps are small"),
@@ -50,8 +52,10 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
     start = time.perf_counter()
-    counts = {"table": chosen.tables, "screen": chosen.screens, "sketch": chosen.sketches}
-    split = Split(familiar=chosen.familiar, sides=SIDES, table_sides=TABLE_SIDES, twins=chosen.twins)
+    counts = {"table": chosen.tables, "screen": chosen.screens, "sketch": chosen.sketches, "page": chosen.pages}
+    split = Split(
+        familiar=chosen.familiar, sides=SIDES, table_sides=TABLE_SIDES, twins=chosen.twins, carried=chosen.carried
+    )
     pictures = [p for kind, n in counts.items() for p in draw(kind, split, chosen.seed, n, chosen.processes)]
     drawing = time.perf_counter() - start
     tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))
@@ -62,6 +66,7 @@ def main() -> None:
     else:
         initialise(backbone.model)
     pointers = Pointers.load(chosen.start, backbone.hidden_size) if chosen.start else Pointers(backbone.hidden_size)
+    pointers.look_twice()
 
     def save() -> None:
         backbone.save(chosen.out)

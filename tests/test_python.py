@@ -182,8 +182,8 @@ def test_a_chunk_is_decided_once_and_carried_out_step_by_step(random_backbone: P
 
     policy = fresh(random_backbone, Chunk(Binned(), 3))
     env, actor, seen = Line(), Actor(policy), list[int]()
-    ground = policy.ground
-    policy.ground = lambda observation: (seen.append(len(observation[TASK])), ground(observation))[1]  # type: ignore
+    read = policy.trunk.read
+    policy.trunk.read = lambda images, *more: (seen.append(len(images[0])), read(images, *more))[1]  # type: ignore
     observation, _ = env.reset(seed=0)
     for step in range(7):
         action = actor.act(observation)
@@ -205,14 +205,14 @@ def test_frames_and_notes_are_kept_from_step_to_step(random_backbone: Path) -> N
 
     policy = fresh(random_backbone, Binned(), stack=2, remembers=True)
     actor, frames, notes = Actor(policy), list[np.ndarray](), list[Any]()
-    ground = policy.ground
+    before = policy.before
 
-    def spy(observation: dict[str, Any]) -> Any:
+    def spy(observation: dict[str, Any], rows: int) -> Any:
         frames.append(observation[CAMERA][0])
         notes.append(observation.get(REMEMBERED))
-        return ground(observation)
+        return before(observation, rows)
 
-    policy.ground = spy  # type: ignore[assignment]
+    policy.before = spy  # type: ignore[assignment]
     env = Line()
     shown = [env.reset(seed=0)[0]]
     for _ in range(2):

@@ -17,6 +17,7 @@ from tests.launch import in_processes
 from vla_rl import cli, config, resume, train, train_state
 from vla_rl.data.record import record
 from vla_rl.registry import ConfigError, SetupError
+from vla_rl.rollout import sources
 from vla_rl.runtime import checkpoint
 from vla_rl.sft import sft
 
@@ -279,7 +280,7 @@ def test_a_start_that_fails_at_its_last_part_leaves_nothing(
         raise ZeroDivisionError
 
     record(config.load(quick, command="demos"))
-    monkeypatch.setattr(train_state, "VectorEnvs", fails)
+    monkeypatch.setattr(sources, "VectorEnvs", fails)
     limits = ("replay.ram_bytes=20MB", "replay.disk_bytes=100MB")
     with pytest.raises(ZeroDivisionError):
         train.train(config.load([*quick, *limits, f"run_dir={tmp_path}/run", "tracker=tensorboard"]))

@@ -20,6 +20,9 @@ _UNLIT = 0.35
 """How often a button's lamp is out."""
 _DEPTH = 0.06
 """Half the depth of a drawer's cabinet, metres."""
+_CARRIED = ("cube", "ball", "cylinder", "bar", "capsule", "egg", "peg")
+_HOSTS = ("tray", "plate", "socket", "cube", *MARKS)
+"""What an arm carries, and what it puts that into, or onto."""
 
 
 @dataclass
@@ -187,3 +190,29 @@ def disturb(bodies: list[Body], tip: np.ndarray, rng: np.random.Generator) -> No
         tip[:2] = np.clip(body.position[:2] + beside, -0.29, 0.29)
         if rng.random() < 0.5:
             tip[2] = np.clip(body.position[2] + rng.normal(0.01, 0.015), 0.0, 0.25)
+
+
+def carry(bodies: list[Body], tip: np.ndarray, rng: np.random.Generator) -> float:
+    """What happens while an arm carries: a thing is held up or has been put down, mostly at, on or in another one.
+
+    Returns:
+        How far the fingers are apart, metres; negative where nothing is held.
+    """
+    things = [body for body in bodies if body.shape in _CARRIED]
+    if not things:
+        return -1.0
+    body = things[rng.integers(len(things))]
+    hosts = [host for host in bodies if host.shape in _HOSTS and host is not body]
+    rests = False
+    if hosts and rng.random() < 0.6:
+        host, rests = hosts[rng.integers(len(hosts))], bool(rng.random() < 0.5)
+        floor = host.position[2] + host.half[2] * (-0.8 if host.shape in ("tray", "socket") else 1.0)
+        body.position[:2] = host.position[:2] + rng.normal(0, 0.01 if rests else 0.03, 2)
+        body.position[2] = floor + body.half[2] + (0.0 if rests else rng.uniform(0, 0.12))
+    else:
+        body.position[2] += rng.uniform(0, 0.16)
+    if rests and rng.random() < 0.5:
+        return -1.0
+    tip[:2] = body.position[:2] + rng.normal(0, 0.003, 2)
+    tip[2] = body.position[2] + rng.uniform(-0.1, 0.7) * body.half[2]
+    return float(2 * body.half[1])

@@ -22,6 +22,8 @@ EXAMS: dict[str, tuple[str, Split]] = {
     "screen, new combinations": ("screen", Split(combinations=True)),
     "screen, new looks and font": ("screen", Split(backgrounds=True)),
     "screen, new words": ("screen", Split(words=True)),
+    "page": ("page", Split()),
+    "page, new words": ("page", Split(words=True)),
     "sketch": ("sketch", Split()),
     "sketch, new combinations": ("sketch", Split(combinations=True)),
     "sketch, new background and font": ("sketch", Split(backgrounds=True)),

@@ -23,7 +23,7 @@ from sims.vocabulary import HELD_OUT_COMBINATIONS, allowed
 SHAPES = ("circle", "square", "triangle", "diamond", "bar")
 _KEYS = "0123456789+-=c"
 """What the keys of a calculator say."""
-_STRANGE = 0.2
+STRANGE = 0.2
 """How often a word is letters at random, so that words are read and not only known by sight."""
 Rows = list[list[Widget]]
 
@@ -47,8 +47,8 @@ class Furniture:
     def furnish(self) -> None:
         """Fill the screen; it may turn out empty where nothing fits."""
         kinds: tuple[tuple[float, Callable[[], None]], ...] = (
-            (0.46, self._form), (0.22, self._loose), (0.12, self._menus), (0.08, self._list), (0.05, self._folders),
-            (0.04, self._table), (0.03, self._keys),
+            (0.4, self._form), (0.19, self._loose), (0.11, self._menus), (0.07, self._list), (0.04, self._folders),
+            (0.03, self._table), (0.06, self._keys), (0.1, self._grid),
         )  # fmt: skip
         chosen = kinds[self.rng.choice(len(kinds), p=[share for share, _ in kinds])][1]
         if self.pair:
@@ -182,6 +182,18 @@ class Furniture:
         rows.insert(0, [layout.text_field(style, self._name(), "", 60, value=str(self.rng.integers(1000)))])
         layout.window(self.screen, self.rng, shown(self._word()), rows, name=self._name())
 
+    def _grid(self) -> None:
+        """Buttons in rows and columns, so that each can be named by its neighbours."""
+        rng, style = self.rng, self.screen.style
+        rows, columns = int(rng.integers(1, 5)), int(rng.integers(1, 4))
+        shades = layout.shades(rng, rows * columns, style.theme.window)
+        made = [self._button(colour if allowed(colour, "button", False) else "", shade) for colour, shade in shades]
+        wide = int(rng.integers(style.px(14), style.px(40)))
+        for button in made:
+            button.box = (0, 0, max(wide, button.box[2] if button.text else 0), button.box[3])
+        lines: Rows = [list(made[row * columns : (row + 1) * columns]) for row in range(rows)]
+        layout.window(self.screen, rng, shown(self._word()), lines, name=self._name())
+
     def _tabs(self, rows: Rows) -> None:
         style = self.screen.style
         titles = [shown(self._word()) for _ in range(2)]
@@ -285,7 +297,7 @@ class Furniture:
     def _word(self) -> str:
         left = [word for word in self.words if word not in self.used]
         word = left[self.rng.integers(len(left))]
-        if self.rng.random() < _STRANGE:
+        if self.rng.random() < STRANGE:
             word = letters(self.rng, 3, 7)
         self.used.add(word)
         return word

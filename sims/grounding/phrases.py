@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -26,7 +26,9 @@ LEAST_PIXELS = 4
 LOOKALIKES = 0.6
 """How often something that is there is like a thing that is not."""
 RELATIONS = 0.1
-"""How often a thing of a screen is mentioned by what it stands beside."""
+"""How often a thing of a screen is mentioned by what it stands beside, where it can be, unless told otherwise."""
+NOTHING = -1
+"""The anchor of a phrase that names no other thing."""
 SIDES = {
     "left of": (-1, 0), "to the left of": (-1, 0), "right of": (1, 0), "to the right of": (1, 0),
     "above": (0, -1), "over": (0, -1), "below": (0, 1), "under": (0, 1),
@@ -37,12 +39,16 @@ _GENERIC = ("thing", "object", ONE, "item")
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words that mention a thing, and which colour, shape and written word they name; "" for what they leave open."""
+    """Words that mention a thing, and which colour, shape and written word they name; "" for what they leave open.
+
+    anchor: the thing beside which they say that it stands, NOTHING for none; then the rest is said of that one.
+    """
 
     text: str
     colour: str = ""
     shape: str = ""
     word: str = ""
+    anchor: int = NOTHING
 
 
 def names_of(picture: Picture, index: int) -> list[Phrase]:
@@ -77,12 +83,16 @@ def written(picture: Picture, index: int) -> list[Phrase]:
     named = [o for o in same if o.name == word]  # which a label stands beside
     if not word or len(same) > len(labels if thing.name else named if thing.shape == "label" else []):
         return []
+    # A slider's knob may be anywhere beside its name, so that its name has to be found first.
+    anchor = picture.things.index(labels[0]) if labels and thing.shape == "slider" else NOTHING
     nouns = shape_words(thing.shape)
-    full = [Phrase(f"the {a} {b}", "", thing.shape, word) for noun in nouns for a, b in ((noun, word), (word, noun))]
+    full = [
+        Phrase(f"the {a} {b}", "", thing.shape, word, anchor) for noun in nouns for a, b in ((noun, word), (word, noun))
+    ]
     if thing.shape == "label" and named:
         return full
     texts = (word, word) if thing.name else (word, word, f"'{word}'", f'"{word}"')
-    return [Phrase(text, "", "", word) for text in texts] + full
+    return [Phrase(text, "", "", word, anchor) for text in texts] + full
 
 
 def nameable(picture: Picture, only: Callable[[Thing], bool] = lambda thing: True) -> list[int]:
@@ -99,9 +109,9 @@ def visible(thing: Thing) -> bool:
     return thing.pixels >= LEAST_PIXELS and max(map(abs, thing.place)) < 1
 
 
-def name(picture: Picture, index: int, rng: np.random.Generator) -> Phrase:
+def name(picture: Picture, index: int, rng: np.random.Generator, relations: float = RELATIONS) -> Phrase:
     """A phrase for one thing."""
-    beside = _beside_another(picture, index, rng) if picture.kind == "screen" and rng.random() < RELATIONS else None
+    beside = _beside_another(picture, index, rng) if picture.kind == "screen" and rng.random() < relations else None
     return beside or plainly(picture, index, rng)
 
 
@@ -163,17 +173,35 @@ def beside(picture: Picture, index: int, way: tuple[int, int], shown: list[int])
     return found[0][1]
 
 
+def neighbour(picture: Picture, index: int, way: tuple[int, int], shown: list[int]) -> int | None:
+    """The nearest thing on that side of another among those in line with it, whose sides overlap by half; where none
+    is in line, the one that `beside` finds.
+    """
+    thing, across = picture.things[index], 0 if way[0] == 0 else 1
+    found = []
+    for i in shown:
+        other = picture.things[i]
+        offset = np.array(other.place) - np.array(thing.place)
+        overlap = thing.extent[across] + other.extent[across] - abs(float(offset[across]))
+        if i != index and offset @ way > 0.05 and overlap > min(thing.extent[across], other.extent[across]):
+            found.append((float(offset @ way), i))
+    if not found:
+        return beside(picture, index, way, shown)
+    found.sort()
+    return None if len(found) > 1 and found[1][0] < 1.25 * found[0][0] else found[0][1]
+
+
 def _beside_another(picture: Picture, index: int, rng: np.random.Generator) -> Phrase | None:
     """The thing, by what it stands beside: among those of its shape, which are what the phrase speaks of."""
     thing = picture.things[index]
     alike = [i for i, other in enumerate(picture.things) if other.shape == thing.shape and visible(other)]
     for anchor in rng.permutation([i for i in alike if i != index and plain_names(picture, i)]):
-        side = one_of(tuple(SIDES), rng)
-        if beside(picture, int(anchor), SIDES[side], alike) == index:
+        sides = [side for side, way in SIDES.items() if neighbour(picture, int(anchor), way, alike) == index]
+        if sides:
             noun = one_of((*shape_words(thing.shape), ONE, "what is"), rng)
-            named = noun not in (ONE, "what is")
-            text = f"{'the ' if noun != 'what is' else ''}{noun} {side} {plainly(picture, int(anchor), rng).text}"
-            return Phrase(text, "", thing.shape if named else "")
+            other = plainly(picture, int(anchor), rng)
+            text = f"{'the ' if noun != 'what is' else ''}{noun} {one_of(sides, rng)} {other.text}"
+            return replace(other, text=text, anchor=int(anchor))
     return None
 
 
@@ -183,7 +211,7 @@ def plain_names(picture: Picture, index: int) -> list[Phrase]:
 
 
 def _the(phrase: Phrase) -> Phrase:
-    return Phrase(f"the {phrase.text}", phrase.colour, phrase.shape, phrase.word)
+    return replace(phrase, text=f"the {phrase.text}")
 
 
 def one_of(options: tuple[T, ...] | list[T], rng: np.random.Generator) -> T:

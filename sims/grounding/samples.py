@@ -8,6 +8,7 @@ of the longest text):
 | images | uint8 [B, side, side, 3] |
 | texts, answers, tasks | lists of B str; no answer: "" |
 | places | float32 [B, S, 2] in [-1, 1], x right, y down; 0 where not located |
+| anchors | float32 [B, S, 2] as `places`, of the thing by which the text names the slot's, mostly that one itself |
 | shown | float32 [B, S], 1 where the slot names a thing that the picture shows |
 | extents | float32 [B, S, 2] in [0, 1], half the width and height in half images; 0 as above, and of the robot |
 | referent | float32 [B, 2], the place that the answer is about; NaN where there is none |
@@ -27,6 +28,8 @@ from typing import Any
 
 import numpy as np
 
+from sims.grounding.pages import Pages
+from sims.grounding.phrases import NOTHING
 from sims.grounding.picture import BARE, PATCH, Maker, Picture, Split
 from sims.grounding.questions import ask
 from sims.grounding.screens import Screens
@@ -46,12 +49,14 @@ CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word":
 CELL_LABELS |= {label: 2 + len(LETTERS) for label in SPELLED}
 """How many values each label of a cell or of a mention has; 0 is a bare cell, no word, no mention."""
 UNSPOKEN = -100
-MAKERS: dict[str, type[Maker]] = {"table": Tables, "screen": Screens, "sketch": Sketches}
-"""A sketch is a picture of the kind `screen`."""
+MAKERS: dict[str, type[Maker]] = {"table": Tables, "screen": Screens, "sketch": Sketches, "page": Pages}
+"""A sketch or a page is a picture of the kind `screen`."""
 SHARES = {
     "table": {"point": 0.8, "location": 0.05, "colour": 0.04, "shape": 0.04, "relation": 0.07},
     "screen": {"point": 0.5, "location": 0.1, "colour": 0.06, "shape": 0.08, "word": 0.16, "relation": 0.1},
 }
+TAUGHT_RELATIONS = 0.35
+"""How often training mentions a thing of a screen by another one, where it can."""
 _CHUNK = 500
 _COLOUR_INDEX = {name: i + 1 for i, name in enumerate(COLOURS)}
 _SHAPE_INDEX = {name: i + 1 for i, name in enumerate((*SHAPES, GRIPPER, CURSOR))}
@@ -85,12 +90,12 @@ def _chunk(job: tuple[str, Split, int, int, int]) -> list[Picture]:
     return pictures
 
 
-def sample(picture: Picture, rng: np.random.Generator, focus: int | None = None) -> Sample | None:
-    """An instruction or a question on a picture, drawn with the kind's SHARES."""
+def sample(picture: Picture, rng: np.random.Generator) -> Sample | None:
+    """An instruction or a question on a picture, drawn with the kind's SHARES, as training sees it."""
     shares = SHARES[picture.kind]
     task = str(rng.choice(list(shares), p=list(shares.values())))
-    found = instruct(picture, rng, TRAINED_WORDS, focus) if task == "point" else ask(picture, task, rng, focus)
-    return found or instruct(picture, rng, TRAINED_WORDS, focus)
+    asked = ask(picture, task, rng) if task != "point" else None
+    return asked or instruct(picture, rng, TRAINED_WORDS, relations=TAUGHT_RELATIONS)
 
 
 def batches(pictures: Sequence[Picture], size: int, steps: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -159,7 +164,7 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
     """Rows -> a batch (see the module's text)."""
     B = len(rows)
     places, shown = np.zeros((B, SLOTS, 2), np.float32), np.zeros((B, SLOTS), np.float32)
-    extents = np.zeros((B, SLOTS, 2), np.float32)
+    extents, anchors = np.zeros((B, SLOTS, 2), np.float32), np.zeros((B, SLOTS, 2), np.float32)
     referent = np.full((B, 2), np.nan, np.float32)
     metres = np.full((B, SLOTS, 2, 2), np.nan, np.float32)
     for i, (picture, text) in enumerate(rows):
@@ -167,8 +172,11 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
             if index != ABSENT:
                 thing = picture.things[index]
                 places[i, slot], extents[i, slot], shown[i, slot] = thing.place, thing.extent, 1
+                anchor = text.phrases[slot].anchor
+                anchors[i, slot] = thing.place if anchor == NOTHING else picture.things[anchor].place
         if picture.self_place is not None:
             places[i, MENTIONS], shown[i, MENTIONS] = picture.self_place, 1
+            anchors[i, MENTIONS] = picture.self_place
         if text.referent is not None:
             referent[i] = text.referent
         if picture.view is not None:
@@ -191,6 +199,7 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
         "answers": [text.answer for _, text in rows],
         "tasks": [text.task for _, text in rows],
         "places": places,
+        "anchors": anchors,
         "extents": extents,
         "shown": shown,
         "referent": referent,

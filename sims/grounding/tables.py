@@ -9,7 +9,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from sims.grounding.bodies import Body, apart, disturb, extent_of, half_sizes, pairs_of, parts_of
+from sims.grounding.bodies import Body, apart, carry, disturb, extent_of, half_sizes, pairs_of, parts_of
 from sims.grounding.picture import BARE, Maker, Picture, Split, Thing, View, cells_of
 from sims.mujoco import rotations, scenes
 from sims.mujoco.render import Renderer
@@ -55,11 +55,14 @@ class Tables(Maker):
         self._on("gripper" if rng.random() < 0.4 else "arm")
         tip = self._tip(rng)
         bodies = self._bodies(rng, tip)
+        held = -1.0
+        if self.split.carried and self._robot == "arm" and rng.random() < self.split.carried:
+            held = carry(bodies, tip, rng)
         for i in range(THINGS):
             self._show(i, bodies[i] if i < len(bodies) else None, rng)
         self._scenery(rng)
         self._light(rng)
-        tip = self._pose(tip, rng)
+        tip = self._pose(tip, held, rng)
         camera, view = self._camera(rng)
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
@@ -68,14 +71,18 @@ class Tables(Maker):
         image, owner = self._render(int(rng.choice(sides)) if len(sides) > 1 else sides[0])
         return self._label(image, owner, bodies, tip, camera, view)
 
-    def _pose(self, tip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Bring the robot there, the arm's hand turned and opened at random; returns where its tip then is [3]."""
+    def _pose(self, tip: np.ndarray, held: float, rng: np.random.Generator) -> np.ndarray:
+        """Bring the robot there, the arm's hand turned at random and around what it holds, which is `held` metres wide,
+        or opened at random where that is negative; returns where its tip then is [3].
+        """
         robot = self._stages[self._robot].hand
         if self._robot == "arm":
             robot.drive(robot.HOME)
             yaw = rng.uniform(-1.6, 1.6) if rng.random() < 0.6 else 0.0
             robot.reach(tip, rotations.about_z(yaw), iterations=30)
             robot.opening = float(rng.random() < 0.5) if rng.random() < 0.7 else rng.random()
+            if held >= 0:
+                robot.opening = min(1.0, held / (2 * robot.travel))
             robot.apply(self.data)
             self.data.qpos[:8] = self.data.ctrl[:8]
             return robot.position.copy()

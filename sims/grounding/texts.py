@@ -7,7 +7,7 @@ from string import ascii_lowercase, digits
 
 import numpy as np
 
-from sims.grounding.phrases import Phrase, absent, name, nameable, one_of, unlit
+from sims.grounding.phrases import RELATIONS, Phrase, absent, name, nameable, one_of, unlit
 from sims.grounding.picture import Picture
 from sims.gui.words import TRAINED_ENTRIES, letters
 from sims.vocabulary import MARKS
@@ -113,11 +113,16 @@ class Sample:
 
 
 def instruct(
-    picture: Picture, rng: np.random.Generator, words: tuple[str, ...] = (), focus: int | None = None
+    picture: Picture,
+    rng: np.random.Generator,
+    words: tuple[str, ...] = (),
+    focus: int | None = None,
+    relations: float = RELATIONS,
 ) -> Sample | None:
     """An instruction that mentions one to four things (`focus` among them); None if nothing can be named.
 
-    `words`: what could be written on a thing that is not there.
+    `words`: what could be written on a thing that is not there. `relations`: how often a thing of a screen is mentioned
+    by another one that it stands beside.
     """
     choices = nameable(picture)
     if not choices or (focus is not None and focus not in choices):
@@ -134,7 +139,7 @@ def instruct(
         )  # things go onto marks
     if typing and focus is None:
         picked = _fields_first(picture, picked, choices, rng)
-    phrases = [name(picture, i, rng) for i in picked]
+    phrases = [name(picture, i, rng, relations) for i in picked]
     if focus is None and rng.random() < (UNLIT_ABSENCES if unlit(picture) else ABSENCES):
         lost = int(rng.integers(count))
         picked[lost], phrases[lost] = ABSENT, absent(picture, rng, words)

@@ -141,7 +141,7 @@ class Arm:
         self._data = mujoco.MjData(self._model)
         self._tip = self._model.site("tip").id
         self.ranges = (self._model.jnt_range[:6, 0].copy(), self._model.jnt_range[:6, 1].copy())
-        self._travel = float(self._model.jnt_range[6, 1])
+        self.travel = float(self._model.jnt_range[6, 1])
         self._jacobian = np.zeros((6, self._model.nv))
         self.opening = 1.0
         self.drive(self.HOME)
@@ -210,7 +210,7 @@ class Arm:
     def apply(self, data: mujoco.MjData) -> None:
         """See `Robot`."""
         data.ctrl[:6] = self.angles
-        data.ctrl[6:8] = self.opening * self._travel
+        data.ctrl[6:8] = self.opening * self.travel
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """See `Robot`."""

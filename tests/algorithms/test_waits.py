@@ -89,6 +89,10 @@ def fetches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 class Plain(torch.optim.AdamW):
     """Takes each step, and looks at nothing that says otherwise; the fused one does not know this device."""
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.defaults["fused"] = True  # as the learner asks; a step goes by its groups
+
     optimizer = property(lambda self: self)
     found_inf = property(lambda self: None, lambda self, value: None)
 
@@ -98,7 +102,7 @@ def on_meta(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Any
     learner = Learner("cpu", seed=1)
     learner.device = META
     learner._bad_steps, learner._skipped = torch.zeros((), device=META), torch.zeros((), device=META)
-    monkeypatch.setattr(learner, "optimizer", lambda weights, lr, decay=0.0: Plain(weights, lr, foreach=True))
+    monkeypatch.setattr(learner, "optimizer", lambda weights, lr, *_, **__: Plain(weights, lr, foreach=True))
     monkeypatch.setattr(torch, "autocast", lambda *given, **named: nullcontext())  # which does not know this device
     policy = make(folder).policy.to(META)
     return settings.build(policy=policy, learner=learner)

@@ -101,7 +101,7 @@ def test_without_a_compiler_or_with_a_wrong_one_it_computes_as_it_is(
     def compile_blocks(backbone: Any) -> None:
         vision = backbone.model.model.vision_model
         vision.post_layernorm._compiled_call_impl = broken(error)
-        monkeypatch.setattr(autotuned, "_blocks", lambda _: [vision.post_layernorm])
+        monkeypatch.setattr(autotuned, "repeated_layers", lambda _: [vision.post_layernorm])
 
     autotuned = backbone
     monkeypatch.setattr(backbone, "compile_blocks", compile_blocks)

@@ -21,6 +21,8 @@ from vla_rl.sft import sft
 
 WITHIN, SMALL = 0.15, 2**18
 """How far off a plan may be, as a share, and in bytes: what kernels use inside is much of what is small."""
+LITTLE = "replay.ram_bytes=2720000"
+"""Less than all frames take raw; what features take of it is never coded."""
 TOKENS = "policy.head.reads=[pointers,tokens]"
 TINY = ("policy=tiny", "policy.backbone={type: tiny}")
 SIZES = "plugins=[vla_rl.models.sizes]"
@@ -87,7 +89,7 @@ def test_smolvlm_takes_it_if_all_of_it_trains(line: list[str]) -> None:
     assert_close(plan, measure_updates(run))
 
 
-@pytest.mark.parametrize("limits", [[], ["replay.ram_bytes=3MB"], ["replay.ram_bytes=3MB", "replay.disk_bytes=2MB"]])
+@pytest.mark.parametrize("limits", [[], [LITTLE], [LITTLE, "replay.disk_bytes=2MB"]])
 def test_replay_takes_what_the_plan_says(limits: list[str], line: list[str], tmp_path: Path) -> None:
     run = config.load([*line, "replay.capacity=400", "replay.cache=always", TOKENS, *limits], command="train")
     spec = build.env_spec(run)

@@ -255,6 +255,7 @@ def test_rows_with_other_goals_leave_priorities_as_they_are() -> None:
     batch.index = np.arange(64)
     learning = SimpleNamespace(
         own=own,
+        progress=SimpleNamespace(updates=0),
         run=SimpleNamespace(replay=SimpleNamespace(priority=1.0)),
         replay=SimpleNamespace(prioritise=lambda ids, priority: given.extend(ids.tolist())),
         algorithm=SimpleNamespace(update=lambda batch: {}, priorities=lambda: torch.ones(64)),

@@ -196,8 +196,11 @@ def pointing_losses(
     extents_BS2 = torch.as_tensor(batch["extents"], device=device)
     size_BS = (pointed.extents_BVS2[:, 0] - extents_BS2).abs().sum(-1)
     confidence = functional.binary_cross_entropy_with_logits(pointed.confidence_logit_BVS[:, 0], shown_BS)
+    anchors_BS2 = torch.as_tensor(batch["anchors"], device=device)
+    first_BS = _cell_cross(pointed.first_logits_BVSN[:, 0], anchors_BS2, grid)
     return {
         "cell": _mean(cross_BS, shown_BS),
+        "first": _mean(first_BS, shown_BS),
         "place": place_weight * _mean(distance_BS, shown_BS),
         "extent": place_weight * _mean(size_BS, shown_BS),
         "confidence": confidence,

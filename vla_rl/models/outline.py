@@ -40,8 +40,8 @@ def outline(
     words = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     with torch.device("meta"):
         made = Backbone.from_config(config, words, size, dtype)
-    made.source = source
     made.prompt_style = prompt_style or stated.get("vla_rl_prompt", "plain")
+    made.source = source  # where the sizes of pointers are told
     return made
 
 

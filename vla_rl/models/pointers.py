@@ -3,13 +3,17 @@
 They sit on any backbone's tokens: the last hidden state of a slot token asks, the image tokens before the
 language model answer.
 
+A pointer looks twice. Where the text names a thing by another one ("left of the red circle"), the first look finds that
+other one, and the second goes on from there; else both find the thing itself.
+
 Shapes: B batch, V views, S slots (MENTIONS + 1), N visual tokens of a view (row by row from the top left),
-D the backbone's width, K width of a key, 2 = (x to the right, y down).
+D the backbone's width, K width of a key, F waves, 2 = (x to the right, y down).
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +34,10 @@ SLOTS = MENTIONS + 1
 FILE = "pointers.safetensors"
 _SMALL = 2.0
 """Extents start at sigmoid(-2) = 0.12 of half an image."""
+_WAVES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Of a step across the whole view, in turns: how the second look tells how far a cell is from where the first was."""
+_STEP = 16
+"""Numbers that it makes of them, E below."""
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +55,8 @@ class Pointed:
     """Over the view's visual tokens; their softmax around the best one weighs the places."""
     offsets_BVSN2: torch.Tensor
     """In (-1, 1): the place inside each cell, in half cells from its centre."""
+    first_logits_BVSN: torch.Tensor
+    """The first look's over the view's visual tokens."""
 
 
 def cell_centres(grid: tuple[int, int], device: torch.device | str | None = None) -> torch.Tensor:
@@ -107,14 +117,57 @@ def _places_in_cells(offsets_BVSN2: torch.Tensor, grid: tuple[int, int]) -> torc
     return cell_centres(grid, offsets_BVSN2.device) + offsets_BVSN2 * half_cell
 
 
+def _waves(steps: torch.Tensor) -> torch.Tensor:
+    """Sines and cosines [..., F] of steps [..., 2] over a view that is 2 wide and high."""
+    turns = steps[..., None] * (math.pi * constant(_WAVES, steps.device))
+    return torch.cat([turns.sin(), turns.cos()], -1).flatten(-2)
+
+
+class SecondLook(nn.Module):
+    """What a pointer looks for once it has looked: it asks with its slot, what it found, and where that was. It changes
+    nothing until it is taught.
+    """
+
+    def __init__(self, hidden_size: int, key_size: int) -> None:
+        super().__init__()
+        self.shown = nn.Sequential(
+            nn.Linear(2 * hidden_size, 2 * key_size), nn.GELU(), nn.Linear(2 * key_size, key_size)
+        )
+        self.way = nn.Linear(2 * hidden_size, _STEP)
+        self.step = nn.Sequential(nn.Linear(4 * len(_WAVES), 2 * _STEP), nn.GELU(), nn.Linear(2 * _STEP, _STEP))
+        for layer in (self.shown[-1], self.way):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        slots_BSD: torch.Tensor,
+        visual_BVND: torch.Tensor,
+        key_BVNK: torch.Tensor,
+        first_BVSN: torch.Tensor,
+        grid: tuple[int, int],
+    ) -> torch.Tensor:
+        """What is added to the logits [B, V, S, N]: by what a token shows and how far off it is."""
+        weight_BVSN = first_BVSN.softmax(-1)
+        centres_N2 = cell_centres(grid, slots_BSD.device)
+        place_BVS2 = weight_BVSN @ centres_N2
+        slots_BVSD = slots_BSD[:, None].expand(-1, first_BVSN.shape[1], -1, -1)
+        pair_BVSD = torch.cat([slots_BVSD, weight_BVSN @ visual_BVND], -1)
+        step_BVSNE = self.step(_waves(centres_N2 - place_BVS2[..., None, :]))
+        shown_BVSN = torch.einsum("bvsk,bvnk->bvsn", self.shown(pair_BVSD), key_BVNK)
+        return shown_BVSN + torch.einsum("bvse,bvsne->bvsn", self.way(pair_BVSD), step_BVSNE)
+
+
 class Pointers(nn.Module):
     """For each slot and view: a softmax around the best visual token, an offset in its cell, extent, confidence.
+
+    twice: whether they look twice, which those that were taught before there was a second look do not.
 
     Attributes:
         grounded: whether they were taught to point; else they point at random.
     """
 
-    def __init__(self, hidden_size: int, key_size: int = 64) -> None:
+    def __init__(self, hidden_size: int, key_size: int = 64, twice: bool = True) -> None:
         super().__init__()
         self.hidden_size, self.key_size, self.grounded = hidden_size, key_size, False
         self.slot_norm = nn.LayerNorm(hidden_size)
@@ -124,6 +177,7 @@ class Pointers(nn.Module):
         self.query = nn.Linear(hidden_size, 5 * key_size)
         self.key = nn.Linear(hidden_size, 2 * key_size)
         self.seen = nn.Sequential(nn.Linear(2 * hidden_size, key_size), nn.GELU(), nn.Linear(key_size, 1))
+        self.second = SecondLook(hidden_size, key_size) if twice else None
 
     def forward(self, slots_BSD: torch.Tensor, visual_BVND: torch.Tensor, grid: tuple[int, int]) -> Pointed:
         """Point. Computes in float32, whatever the backbone's dtype or autocast: bf16 holds a place to 1% only."""
@@ -138,7 +192,10 @@ class Pointers(nn.Module):
         scale = self.key_size**-0.5
         query_BS5K = self.query(slots_BSD).view(B, S, 5, self.key_size)
         key_BVNK, inner_BVNK = self.key(visual_BVND).split(self.key_size, -1)
-        logits_BVSN = torch.einsum("bsk,bvnk->bvsn", query_BS5K[:, :, 0], key_BVNK) * scale
+        first_BVSN = torch.einsum("bsk,bvnk->bvsn", query_BS5K[:, :, 0], key_BVNK) * scale
+        logits_BVSN = first_BVSN
+        if self.second is not None:
+            logits_BVSN = logits_BVSN + self.second(slots_BSD, visual_BVND, key_BVNK, first_BVSN, grid) * scale
         inner_BVSN4 = torch.einsum("bsck,bvnk->bvsnc", query_BS5K[:, :, 1:], inner_BVNK) * scale
         offsets_BVSN2 = torch.tanh(inner_BVSN4[..., :2])
         weight_BVSN = around_best(logits_BVSN, grid)
@@ -146,7 +203,12 @@ class Pointers(nn.Module):
         extents_BVS2 = torch.einsum("bvsn,bvsnc->bvsc", weight_BVSN, torch.sigmoid(inner_BVSN4[..., 2:] - _SMALL))
         attended_BVSD = weight_BVSN @ visual_BVND
         pair = torch.cat([slots_BSD[:, None].expand(B, V, S, -1), attended_BVSD], -1)
-        return Pointed(places_BVS2, extents_BVS2, self.seen(pair)[..., 0], logits_BVSN, offsets_BVSN2)
+        return Pointed(places_BVS2, extents_BVS2, self.seen(pair)[..., 0], logits_BVSN, offsets_BVSN2, first_BVSN)
+
+    def look_twice(self) -> None:
+        """From now on look twice; at first what is found stays the same."""
+        if self.second is None:
+            self.second = SecondLook(self.hidden_size, self.key_size).to(self.key.weight.device)
 
     def save(self, folder: str | Path) -> None:
         """Write `pointers.safetensors` into a backbone's folder."""
@@ -170,7 +232,7 @@ class Pointers(nn.Module):
         """
         found = cached_file(str(source), FILE, _raise_exceptions_for_missing_entries=False)
         if torch.get_default_device().type == "meta":
-            return cls(hidden_size) if found is None else cls(hidden_size, shapes(Path(found))["key.weight"][0] // 2)
+            return cls(hidden_size) if found is None else cls(hidden_size, *_layout(shapes(Path(found))))
         if found is None:
             _log.warning(
                 "%s has no %s: its pointers start from random weights and point at nothing. Train them by "
@@ -183,11 +245,17 @@ class Pointers(nn.Module):
             weights = load_file(found)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{found} is damaged: {error}") from error
-        key_size = weights["key.weight"].shape[0] // 2 if "key.weight" in weights else 64
-        pointers = cls(hidden_size, key_size)
+        pointers = cls(hidden_size, *_layout({name: tuple(value.shape) for name, value in weights.items()}))
         try:
             pointers.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"{found} does not fit pointers of width {hidden_size}: {error}") from error
         pointers.grounded = True
         return pointers
+
+
+def _layout(sizes: dict[str, tuple[int, ...]]) -> tuple[int, bool]:
+    """What a file's weights, by the names of their shapes, say of pointers: the size of a key, and whether they look
+    twice."""
+    key_size = sizes["key.weight"][0] // 2 if "key.weight" in sizes else 64
+    return key_size, any(name.startswith("second.") for name in sizes)

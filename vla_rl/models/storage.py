@@ -61,6 +61,7 @@ class _Told:
     marks: list[dict[str, Any]] = field(default_factory=list)
     remembers: Remembers = False
     grounded: bool = True
+    twice: bool = False
 
     def __post_init__(self) -> None:
         if not (
@@ -102,6 +103,7 @@ def save(frame: Frame, weights: Mapping[str, torch.Tensor], folder: Path) -> Non
         "remembers": settings.remembers,
         "key_size": frame.pointers.key_size,
         "grounded": frame.pointers.grounded,
+        "twice": frame.pointers.second is not None,
         "dtype": str(frame.backbone.model.dtype).removeprefix("torch."),
         "action_space": registry.describe(frame.action_space, "action_spaces"),
         "cameras": list(frame.cameras),
@@ -185,7 +187,7 @@ def load_frame(folder: Path, plugins: Sequence[str]) -> Frame:
     )
     action_space = registry.build("action_spaces", told.action_space, plugins, f"{path}: action_space")
     backbone = Backbone.from_frame(folder / _BACKBONE, told.dtype)
-    pointers = Pointers(backbone.hidden_size, told.key_size)
+    pointers = Pointers(backbone.hidden_size, told.key_size, told.twice)
     pointers.grounded = told.grounded
     return Frame(
         settings=settings,

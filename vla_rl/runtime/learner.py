@@ -26,7 +26,7 @@ from vla_rl.registry import ConfigError, FaultError, SetupError, nearest
 from vla_rl.runtime import tracking
 from vla_rl.runtime.hardware import DTYPES, check_device, check_started, use_tensor_cores
 from vla_rl.runtime.memory import first_line, out_of_memory
-from vla_rl.runtime.optimizers import ADAMW, ADAMW_8BIT, check_optimizer, make_optimizer, take_step
+from vla_rl.runtime.optimizers import ADAMW, check_optimizer, make_optimizer, take_step
 from vla_rl.runtime.sharding import Parameters, Sharding
 from vla_rl.runtime.tape import Tape
 
@@ -103,8 +103,6 @@ class Learner:
             _check_tracker(tracker)
         if sharding and mixed_precision == "fp16":
             raise ConfigError("sharding: fsdp computes in float32 or bfloat16, not in fp16; give mixed_precision=bf16")
-        if sharding and optimizer == ADAMW_8BIT:
-            raise ConfigError(f"sharding: fsdp shares the states of optimizer={ADAMW}; those of {optimizer} cannot be")
         _forget_earlier_runs()
         self.accelerator = Accelerator(
             cpu=device == "cpu", mixed_precision=mixed_precision, log_with=tracker, project_dir=folder

@@ -10,7 +10,7 @@ import pytest
 
 from sims.grounding import samples
 from sims.grounding.exams import EXAMS, exam
-from sims.grounding.phrases import absent
+from sims.grounding.phrases import NOTHING, absent
 from sims.grounding.picture import BARE, PATCH, Picture, Split, View
 from sims.grounding.questions import TASKS, ask
 from sims.grounding.rehearsal import Drawn
@@ -139,7 +139,7 @@ def test_texts_mention_things_in_order_and_say_only_what_holds(kind: str, drawn:
         assert all(a < b for a, b in pairwise(starts)) or len(set(text.phrases)) < len(starts) or kind != "table"
         for index, phrase in zip(text.mentions, text.phrases, strict=True):
             if index != ABSENT:
-                thing = picture.things[index]
+                thing = picture.things[index if phrase.anchor == NOTHING else phrase.anchor]
                 assert phrase.colour in ("", thing.colour)
                 assert phrase.shape in ("", thing.shape)
                 assert phrase.word in ("", thing.word, thing.name)
@@ -220,10 +220,10 @@ def test_a_view_projects_to_where_its_rays_come_from() -> None:
 
 
 def test_an_exam_is_named_and_an_unknown_kind_is_refused() -> None:
-    assert len(EXAMS) == 14
+    assert len(EXAMS) == 16
     papers = exam("screen", count=12)
     assert set(papers) == set(samples.SHARES["screen"])
-    with pytest.raises(ValueError, match="kind must be one of table, screen, sketch"):
+    with pytest.raises(ValueError, match="kind must be one of table, screen, sketch, page"):
         samples.draw("sofa", Split(), 0, 1)
 
 

@@ -136,6 +136,7 @@ class SecondLook(nn.Module):
         self.way = nn.Linear(2 * hidden_size, _STEP)
         self.step = nn.Sequential(nn.Linear(4 * len(_WAVES), 2 * _STEP), nn.GELU(), nn.Linear(2 * _STEP, _STEP))
         for layer in (self.shown[-1], self.way):
+            assert isinstance(layer, nn.Linear)
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 

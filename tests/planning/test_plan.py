@@ -19,9 +19,8 @@ from vla_rl.planning.learning import DryRun, Learning
 from vla_rl.planning.rows import instruction
 from vla_rl.sft import sft
 
-WITHIN, APART, SMALL = 0.15, 0.25, 2**19
-"""How far off a plan may be in all, as a share; and activations alone, as a share or in bytes: what kernels use inside
-is not planned, and is much of what is small."""
+WITHIN, SMALL = 0.15, 2**18
+"""How far off a plan may be, as a share, and in bytes: what kernels use inside is much of what is small."""
 LITTLE = "replay.ram_bytes=2720000"
 """Less than all frames take raw; what features take of it is never coded."""
 TOKENS = "policy.head.reads=[pointers,tokens]"
@@ -43,11 +42,11 @@ def planned(overrides: list[str], cached: bool = False) -> tuple[config.RunConfi
     return run, DryRun(run, build.env_spec(run), instruction(run), cached, copies=False).train()
 
 
-def assert_close(plan: Learning, real: Learning, apart: float = APART) -> None:
+def assert_close(plan: Learning, real: Learning) -> None:
     assert plan.weights == pytest.approx(real.weights, rel=1e-3)
     assert plan.gradients == real.gradients
     assert plan.optimizer == pytest.approx(real.optimizer, rel=WITHIN)
-    assert plan.activations == pytest.approx(real.activations, rel=apart, abs=SMALL)
+    assert plan.activations == pytest.approx(real.activations, rel=WITHIN, abs=SMALL)
     assert plan.total == pytest.approx(real.total, rel=WITHIN)
 
 
@@ -70,11 +69,8 @@ def test_the_tiny_backbone_takes_what_the_plan_says(settings: tuple[str, ...], l
 
 @pytest.mark.parametrize("algorithm", ["awac", "filtered_bc", "iql", "pa_rl", "recap"])
 def test_every_algorithm_can_be_planned(algorithm: str, line: list[str]) -> None:
-    kept = ("batch_size=", "demo_share=") if algorithm == "filtered_bc" else ("",)  # it has few settings
-    known = [
-        each for each in line if not each.startswith("algorithm.") or each.removeprefix("algorithm.").startswith(kept)
-    ]
-    run, plan = planned([*known, f"algorithm={algorithm}", TOKENS, "policy.train=lora"])
+    own = [each for each in line if not each.startswith("algorithm.") or "demo_share" in each]
+    run, plan = planned([*own, f"algorithm={algorithm}", "algorithm.batch_size=16", TOKENS, "policy.train=lora"])
     assert_close(plan, measure_updates(run))
 
 
@@ -82,7 +78,7 @@ def test_smolvlm_takes_what_the_plan_says(line: list[str]) -> None:
     small = ["algorithm.batch_size=2", "algorithm.actor_batch_size=2", "train.num_envs=2", "eval.num_envs=2"]
     run, plan = planned([*line, *SMOLVLM, *small])
     assert plan.weights > 4 * 228e6
-    assert_close(plan, measure_updates(run), apart=0.35)  # of two rows: 52 MB planned, 74 MB taken, of 1 GB in all
+    assert_close(plan, measure_updates(run))
 
 
 @pytest.mark.slow
@@ -113,22 +109,23 @@ def test_a_run_from_a_checkpoint_is_planned_without_its_weights(
     start = sft(config.load([*line, "sft.steps=0", f"run_dir={tmp_path}/start"], command="sft"))
     settings = [f"train.checkpoint={start}", "algorithm.kl_weight=0.1"]
     plans = []
-    for train in ("head", "lora", "all"):
+    for train in ("lora", "all"):
         run, plan = planned([*line, *settings, f"policy.train={train}", "run_dir=null"])
         assert_close(plan, measure_updates(run))
         plans.append(plan)
     alone = planned([*line, *settings, "algorithm.kl_weight=0", "policy.train=lora"])[1]
     heads = sum(each.numel() * 4 for each in build.fresh_policy(run, build.env_spec(run)).head.parameters())
-    assert plans[1].weights - alone.weights < 3 * heads  # a head and adapters, and no second backbone
+    assert plans[0].weights - alone.weights < 3 * heads  # a head and adapters, and no second backbone
 
 
 def test_what_does_not_fit_is_made_to_fit_by_the_advice(
     line: list[str], capsys: pytest.CaptureFixture[str], loads_nothing: None
 ) -> None:
-    overrides = [*line, *TINY, "policy.train=lora"]
+    small = ["sft.batch_size=16", "train.num_envs=4", "eval.num_envs=4"]
+    overrides = [*line, *TINY, "policy.train=lora", *small]
     _, plan = planned(overrides)
     states = plan.weights + plan.optimizer + plan.gradients
-    gpu = (CUDA + states + 0.4 * plan.activations) / GIB
+    gpu = (CUDA + states + 0.5 * plan.activations) / GIB
 
     def told(*more: str) -> tuple[int, dict[str, Any]]:
         code = cli.main(["plan", *overrides, *more, "--gpu", str(gpu), "--json"])

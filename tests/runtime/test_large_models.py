@@ -220,10 +220,10 @@ def test_demonstrations_are_read_once_in_batches_as_the_run_computes(
     record(run)
     rows, read = [], Trunk.read
 
-    def reads(trunk: Trunk, images: Any, told: Any, *further: Any) -> Any:
+    def reads(trunk: Trunk, images: Any, *further: Any) -> Any:
         assert torch.is_autocast_enabled("cpu")
         rows.append(len(images[0]))
-        return read(trunk, images, told, *further)
+        return read(trunk, images, *further)
 
     monkeypatch.setattr(Trunk, "read", reads)
     done = sft(run)

@@ -34,10 +34,16 @@ def measure_updates(run: RunConfig, cached: bool = False) -> Learning:
     rng, needs = np.random.default_rng(0), run.algorithm.needs
     rows = Rows(run, spec, instruction(run), lambda shape: rng.integers(0, 256, shape, np.uint8))
     batch = rows.batch(policy, needs.batch_size, needs.following is True, cached)
-    next_trains_all(algorithm)
-    algorithm.update(batch)  # makes the states of the optimisers
-    next_trains_all(algorithm)
-    gc.collect()
+
+    def update() -> None:
+        next_trains_all(algorithm)
+        algorithm.update(batch)
+
+    def twice() -> None:
+        update()
+        update()
+
+    update()  # makes the states of the optimisers
     modules = [policy, *(each for each in vars(algorithm).values() if isinstance(each, nn.Module))]
     parameters = [each for part in modules for each in part.parameters()]
     weights = _bytes([*parameters, *(each for part in modules for each in part.buffers())])
@@ -46,8 +52,12 @@ def measure_updates(run: RunConfig, cached: bool = False) -> Learning:
     states = [value for each in optimizers for state in each.state.values() for value in state.values()]
     kept = _bytes([value for value in states if isinstance(value, torch.Tensor)])
     seen = rows.seen(policy, seen_together(run))
-    works = (lambda: policy.ground(seen)), (lambda: algorithm.update(batch))
-    return Learning(weights, kept, gradients, max(_peak(work, learner.device) for work in works))
+    at_rest = _peak(lambda: policy.ground(seen), learner.device)
+    # Torch's profiler does not see memory go that was there before it, so the gradients have to come and go meanwhile.
+    for each in parameters:
+        each.grad = None
+    learning = _peak(twice, learner.device)
+    return Learning(weights, kept, gradients, max(at_rest, learning - gradients))
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:
@@ -58,6 +68,7 @@ def _bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 def _peak(work: Callable[[], Any], device: torch.device) -> int:
     """Bytes that torch's allocator gives out during some work beyond what it had given out before, at most."""
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

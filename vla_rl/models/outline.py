@@ -41,7 +41,7 @@ def outline(
     with torch.device("meta"):
         made = Backbone.from_config(config, words, size, dtype)
     made.prompt_style = prompt_style or stated.get("vla_rl_prompt", "plain")
-    made.source = source  # of pointers, which are few, the weights are read
+    made.source = source  # where the sizes of pointers are told
     return made
 
 

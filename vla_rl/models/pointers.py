@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.utils import cached_file
 
+from vla_rl.models.bounds import shapes
 from vla_rl.models.transfer import constant
 from vla_rl.paths import SUMS, write_sums
 
@@ -135,6 +136,7 @@ class SecondLook(nn.Module):
         self.way = nn.Linear(2 * hidden_size, _STEP)
         self.step = nn.Sequential(nn.Linear(4 * len(_WAVES), 2 * _STEP), nn.GELU(), nn.Linear(2 * _STEP, _STEP))
         for layer in (self.shown[-1], self.way):
+            assert isinstance(layer, nn.Linear)
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -223,12 +225,15 @@ class Pointers(nn.Module):
 
     @classmethod
     def load(cls, source: str | Path, hidden_size: int) -> Pointers:
-        """The pointers of a backbone's folder or hub id; fresh ones, with a loud warning, where it has none.
+        """The pointers of a backbone's folder or hub id; fresh ones, with a loud warning, where it has none. On torch's
+        device "meta", ones of their shapes.
 
         Raises:
             ValueError: the file does not fit the backbone's width or lacks or adds weights.
         """
         found = cached_file(str(source), FILE, _raise_exceptions_for_missing_entries=False)
+        if torch.get_default_device().type == "meta":
+            return cls(hidden_size) if found is None else cls(hidden_size, *_layout(shapes(Path(found))))
         if found is None:
             _log.warning(
                 "%s has no %s: its pointers start from random weights and point at nothing. Train them by "
@@ -241,11 +246,17 @@ class Pointers(nn.Module):
             weights = load_file(found)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{found} is damaged: {error}") from error
-        key_size = weights["key.weight"].shape[0] // 2 if "key.weight" in weights else 64
-        pointers = cls(hidden_size, key_size, twice=any(name.startswith("second.") for name in weights))
+        pointers = cls(hidden_size, *_layout({name: tuple(value.shape) for name, value in weights.items()}))
         try:
             pointers.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"{found} does not fit pointers of width {hidden_size}: {error}") from error
         pointers.grounded = True
         return pointers
+
+
+def _layout(sizes: dict[str, tuple[int, ...]]) -> tuple[int, bool]:
+    """What a file's weights, by the names of their shapes, say of pointers: the size of a key, and whether they look
+    twice."""
+    key_size = sizes["key.weight"][0] // 2 if "key.weight" in sizes else 64
+    return key_size, any(name.startswith("second.") for name in sizes)

@@ -21,6 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 CPU = torch.device("cpu")
+FEW = 4096
+"""Floats that are worked out of what is known stay known, if they are so few: some models count places with them."""
 _ASKED = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
 """What asks for a value that nobody knows: it is told 1, or yes."""
 _AT = torch.ops.aten.index.Tensor
@@ -42,7 +44,7 @@ class Ledger(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         named = kwargs or {}
         given = [each for each in tree_leaves((args, named)) if isinstance(each, torch.Tensor)]
-        unknown = any(isinstance(each, FakeTensor) or each.is_floating_point() for each in given)
+        unknown = not all(_is_known(each) for each in given)
         if unknown and func in _ASKED:
             return given[0].dtype == torch.bool or 1
         if unknown and func is _AT:
@@ -53,13 +55,12 @@ class Ledger(TorchDispatchMode):
         if not unknown:
             with unset_fake_temporarily():
                 found = func(*args, **named)
-            found = tree_map_only(torch.Tensor, self._floats_faked, found)
+            found = tree_map_only(
+                torch.Tensor, lambda each: each if _is_known(each) else self.fake.from_tensor(each), found
+            )
         for each in _tensors(found):
             self.note(each)
         return found
-
-    def _floats_faked(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self.fake.from_tensor(tensor) if tensor.is_floating_point() else tensor
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """A tensor that nobody has counted yet, as if it lay on the CPU."""
@@ -110,6 +111,10 @@ def without_memory(module: nn.Module, ledger: Ledger) -> None:
         for name, buffer in each._buffers.items():
             if buffer is not None and buffer.is_meta:
                 each._buffers[name] = ledger.faked(buffer)
+
+
+def _is_known(tensor: torch.Tensor) -> bool:
+    return not isinstance(tensor, FakeTensor) and (not tensor.is_floating_point() or tensor.numel() <= FEW)
 
 
 def _zeros(tensor: torch.Tensor) -> np.ndarray:

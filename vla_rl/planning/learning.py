@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,12 @@ from vla_rl.algorithms.learner_batch import LearnerBatch
 from vla_rl.algorithms.rates import ActorRates
 from vla_rl.config import RunConfig
 from vla_rl.envs import EnvSpec
+from vla_rl.models.features import Features
+from vla_rl.models.kept import Kept
 from vla_rl.models.outline import Outlined
 from vla_rl.models.policy import Policy
 from vla_rl.models.storage import load_frame
+from vla_rl.models.trunk import Trunk
 from vla_rl.planning.dry_run import Ledger, dry_run, without_memory
 from vla_rl.planning.rows import Rows, nbytes, next_trains_all, seen_together
 from vla_rl.replay import Batch
@@ -45,25 +49,21 @@ class Learning:
 
 
 class DryLearner(Learner):
-    """Works out gradients, and takes no step.
-
-    Attributes:
-        kept: bytes of what its optimisers would keep. learnt: the parameters.
-    """
+    """Works out gradients, and takes no step."""
 
     def __init__(self, run: RunConfig) -> None:
         # Half precision of either kind takes as much, and a CPU has no fp16.
         precision = "no" if run.mixed_precision == "no" else "bf16"
         parts, again = run.micro_batch_size, run.gradient_checkpointing
         super().__init__("cpu", precision, micro_batch_size=parts, gradient_checkpointing=again)
-        self._kind, self.kept, self.learnt = run.optimizer, 0, list[nn.Parameter]()
+        self._kind = run.optimizer
+        self._learnt: list[tuple[nn.Parameter, str]] = []
 
     def optimizer(self, parameters: Any, lr: float, weight_decay: float = 0.0, of_policy: bool = False) -> Any:
         """The groups of parameters, in an optimiser without any state."""
         made = torch.optim.SGD(parameters, lr=lr)
-        own = [each for group in made.param_groups for each in group["params"]]
-        self.kept += sum(state_bytes(self._kind if of_policy else ADAMW, each.numel()) for each in own)
-        self.learnt += own
+        kind = self._kind if of_policy else ADAMW
+        self._learnt += [(each, kind) for group in made.param_groups for each in group["params"]]
         return made
 
     def step(self, loss: Tensor, optimizer: Any, clip: float) -> Tensor:
@@ -72,11 +72,22 @@ class DryLearner(Learner):
         loss.backward()
         return loss.detach()
 
+    def begin(self, policy: Policy) -> None:
+        """Have all gradients there that an earlier step left: they stay until the next loss is known."""
+        model = policy.trunk.backbone.model
+        spare = {id(each) for each in model.parameters()} - {id(each) for each in model.model.parameters()}  # of words
+        for each, _ in self._learnt:
+            each.grad = None if id(each) in spare else torch.zeros_like(each)
+
     @property
     def gradients(self) -> int:
         """Bytes of those that are there."""
-        there = {id(each): each for each in self.learnt if each.grad is not None}
-        return sum(each.numel() * each.element_size() for each in there.values())
+        return sum(each.numel() * each.element_size() for each, _ in self._learnt if each.grad is not None)
+
+    @property
+    def kept(self) -> int:
+        """Bytes of what optimisers keep of what has a gradient."""
+        return sum(state_bytes(kind, each.numel()) for each, kind in self._learnt if each.grad is not None)
 
 
 @dataclass(frozen=True)
@@ -113,25 +124,25 @@ class DryRun:
         """Of the updates of `vla-rl train`, and of what is seen between them."""
         policy, settings = self.outline(), self.run.algorithm
         needs = settings.needs
-        with dry_run() as ledger:
+        with dry_run() as ledger, patch.object(Trunk, "forward", _first_and_last):
             without_memory(policy, ledger)
             learner = DryLearner(self.run)
             learner.prepare(policy)
             algorithm = settings.build(policy=policy, learner=learner, **self._parts(ledger, policy))
             weights = _begin(ledger, policy, algorithm)
+            learner.begin(policy)
             policy.ground(self._rows(ledger).seen(policy, seen_together(self.run)))
             batch = self._rows(ledger).batch(policy, needs.batch_size, needs.following is True, self.cached)
             held = self._copied(ledger, batch)
             next_trains_all(algorithm)
-            for _ in range(2):  # the gradients of what is learnt last are there while the others are worked out
-                algorithm.update(batch)
+            algorithm.update(batch)
             del held
             return _found(ledger, learner, weights)
 
     def sft(self) -> Learning:
         """Of the steps of `vla-rl sft`."""
         policy, settings = self.outline(start=False), self.run.sft
-        with dry_run() as ledger:
+        with dry_run() as ledger, patch.object(Trunk, "forward", _first_and_last):
             without_memory(policy, ledger)
             learner = DryLearner(self.run)
             rates = ActorRates.of(learner.prepare(policy), settings.lr, settings.backbone_lr, settings.backbone_warmup)
@@ -140,6 +151,7 @@ class DryRun:
             policy.ground(self._rows(ledger).seen(policy, seen_together(self.run)))
             batch = self._rows(ledger).batch(policy, settings.batch_size, False, policy.frozen_trunk)
             held = self._copied(ledger, batch)
+            learner.begin(policy)
             rows = LearnerBatch.of(batch, policy, learner.device, following=False)
             imitation_step(policy, rows, learner, optimizer, settings)
             del held
@@ -180,6 +192,21 @@ class _Frames:
     def draw(self, rows: int, learner: Learner) -> LearnerBatch:
         batch = self.dry._rows(self.ledger).batch(self.policy, rows, False, self.policy.frozen_trunk)
         return LearnerBatch.of(batch, self.policy, learner.device, following=False)
+
+
+_forward = Trunk.forward
+
+
+def _first_and_last(trunk: Trunk, images: Any, texts: Any, state: Tensor, kept: Kept) -> Features:
+    """What a trunk makes of rows that it reads in parts: of the first and the last part, since all others take as much
+    as the first one, one after the other."""
+    rows, most = len(texts), trunk.rows_at_once or len(texts)
+    if rows <= 2 * most:
+        return _forward(trunk, images, texts, state, kept)
+    few = most + (rows - 1) % most + 1
+    read = _forward(trunk, [image[:few] for image in images], texts[:few], state[:few], kept)
+    first, last = torch.arange(most), torch.arange(most, few)
+    return Features.concatenate([*(read.rows(first) for _ in range(most, rows, most)), read.rows(last)])
 
 
 def _begin(ledger: Ledger, policy: Policy, algorithm: Any = None) -> int:

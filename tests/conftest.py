@@ -25,7 +25,7 @@ def random_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = tiny_tokenizer(["reach the red cube"])
     backbone = Backbone.from_config(tiny_config(len(tokenizer), width=16, seeing=1, reading=1), tokenizer, 64)
     backbone.save(folder)
-    Pointers(backbone.hidden_size, key_size=8, twice=False).save(folder)
+    Pointers(backbone.hidden_size, key_size=8).save(folder)
     return folder
 
 

@@ -106,26 +106,58 @@ class ConstrainedScorer:
         return self._ranking(self._judge(grounded, tokens_BNK), grounded, tokens_BNK)
 
 
-class Constraint:
+class CostLearner:
+    """A critic of discounted costs, its target, and how they learn, whatever it is that costs."""
+
+    def __init__(self, settings: ActorCriticConfig, policy: Policy, learner: Learner) -> None:
+        self.settings, self._policy, self._learner = settings, policy, learner
+        self.critic = make_cost_critic(settings, policy).to(learner.device)
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self._target_costs = CostScorer(self.target, policy)
+        self.optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
+
+    @property
+    def rates(self) -> list[tuple[Any, float]]:
+        """The optimiser, and the learning rate that it begins with."""
+        return [(self.optimizer, self.settings.critic_lr)]
+
+    @torch.no_grad()
+    def ahead(self, rows: LearnerBatch, following: Tensor | None) -> Tensor | None:
+        """[B] what decisions of the policy after the rows, int64 [C, N, K], cost by the target; 0 where none is
+        followed, and None where nobody knows what follows."""
+        if rows.next_grounded is None or following is None:
+            return None
+        value = self._target_costs(rows.next_grounded, following).mean(1)
+        if rows.followed is None:
+            return value
+        return torch.zeros_like(rows.reward).index_copy(0, rows.followed, value)
+
+    def move(self, rows: LearnerBatch, wanted: Tensor, weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Move the critic towards the costs `wanted` [B] by the mean of squared errors times `weight` [B], and have its
+        target follow. scale: the least unit from now on. Returns the loss, its gradient's norm, and what it told."""
+        learner = self._learner
+        for critic in (self.critic, self.target):
+            critic.widen(scale)
+        with learner.autocast():
+            told = self.critic(self._policy.readout(rows.grounded), rows.tokens.unsqueeze(1), rows.grounded)
+            missed = (told.squeeze(2).float() - wanted / self.critic.unit).square()
+            loss = (missed * weight).mean()
+        norm = learner.step(loss, self.optimizer, self.settings.clip)
+        follow(self.target, self.critic, self.settings.target_ema)
+        return loss.detach(), norm, told
+
+
+class Constraint(CostLearner):
     """What a config's `algorithm.cost` becomes: a cost critic, how it learns, and the multiplier.
 
     rank: of decisions, by success and cost. listener: hears of the run's episodes, for what they cost.
     """
 
     def __init__(self, settings: ActorCriticConfig, policy: Policy, learner: Learner) -> None:
-        self.settings, self._policy, self._learner = settings, policy, learner
+        super().__init__(settings, policy, learner)
         use: CostUse = settings.cost
-        self.critic = make_cost_critic(settings, policy).to(learner.device)
-        self.target = copy.deepcopy(self.critic).requires_grad_(False)
-        self._target_costs = CostScorer(self.target, policy)
-        self.optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
         self.rank = Ranking(use, CostScorer(self.critic, policy), use.start)
         self.listener = RealisedCosts(use.recent if isinstance(use, Budget) else RECENT)
-
-    @property
-    def rates(self) -> list[tuple[Any, float]]:
-        """The optimiser, and the learning rate that it begins with."""
-        return [(self.optimizer, self.settings.critic_lr)]
 
     def update(self, rows: LearnerBatch, following: Tensor | None) -> dict[str, Tensor]:
         """Move the critic towards what the rows cost; what demonstrations cost was not recorded.
@@ -136,19 +168,12 @@ class Constraint:
         own = (~rows.demo).float()
         target = target.where(~rows.demo, 0.0)
         scale = learner.mean(target.square().mean()).sqrt()
-        for critic in (self.critic, self.target):
-            critic.widen(scale)
-        with learner.autocast():
-            told = self.critic(self._policy.readout(rows.grounded), rows.tokens.unsqueeze(1), rows.grounded)
-            missed = (told.squeeze(2).float() - target / self.critic.unit).square()
-            loss = (missed * rows.weight * own).mean()
-        norm = learner.step(loss, self.optimizer, self.settings.clip)
-        follow(self.target, self.critic, self.settings.target_ema)
+        loss, norm, told = self.move(rows, target, rows.weight * own, scale)
         with torch.no_grad():
             count = own.sum().clamp_min(1.0)
             mean = (told.float().mean((0, 2)) * self.critic.unit * own).sum() / count
         return {
-            "cost/loss": loss.detach(),
+            "cost/loss": loss,
             "cost/grad_norm": norm,
             "cost/mean": mean,
             "cost/target": target.sum() / count,
@@ -161,11 +186,9 @@ class Constraint:
         Where a row's return is not known (another goal, an episode that goes on), neither is its cost.
         """
         observed = torch.where(losses.whole(rows.returns, rows.rest).isfinite(), rows.extra_returns[COST], torch.nan)
-        if rows.next_grounded is None or following is None:
+        value = self.ahead(rows, following)
+        if value is None:
             return observed
-        value = self._target_costs(rows.next_grounded, following).mean(1)
-        if rows.followed is not None:
-            value = torch.zeros_like(rows.reward).index_copy(0, rows.followed, value)
         return losses.td_target(rows.extra[COST], rows.discount, value, observed, self.settings.mc_weight)
 
     def adjust(self) -> dict[str, Tensor]:
@@ -203,8 +226,11 @@ def constrained(settings: ActorCriticConfig, policy: Policy, state: dict[str, An
     if settings.cost is None:
         return judge
     saved = state.get("constraint", {})
-    critic = bounds.filled(
-        lambda: make_cost_critic(settings, policy), saved.get("critic"), "the checkpoint's cost critic"
-    )
-    costs = CostScorer(critic.to(policy.device).requires_grad_(False), policy)
+    costs = saved_costs(settings, policy, saved, "the checkpoint's cost critic")
     return ConstrainedScorer(judge, Ranking(settings.cost, costs, float(saved["multiplier"])))
+
+
+def saved_costs(settings: ActorCriticConfig, policy: Policy, saved: dict[str, Any], name: str) -> CostScorer:
+    """What decisions will cost by a saved critic, on the policy's device; `name` is what errors call it."""
+    critic = bounds.filled(lambda: make_cost_critic(settings, policy), saved.get("critic"), name)
+    return CostScorer(critic.to(policy.device).requires_grad_(False), policy)

@@ -9,7 +9,6 @@ Shapes: B rows, C of them with a next observation, N decisions a row, K slots, E
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -21,10 +20,9 @@ from torch.nn import functional as F
 
 from vla_rl.algorithms.actor_critic_config import ActorCriticConfig
 from vla_rl.algorithms.algorithm import Scorer
-from vla_rl.algorithms.constraints import ConstrainedScorer, CostCritic, CostScorer, make_cost_critic
-from vla_rl.algorithms.critic import DecisionNet, Ensemble, follow, sizes_of
+from vla_rl.algorithms.constraints import ConstrainedScorer, CostLearner, CostScorer, saved_costs
+from vla_rl.algorithms.critic import DecisionNet, Ensemble, sizes_of
 from vla_rl.algorithms.learner_batch import LearnerBatch
-from vla_rl.models import bounds
 from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.replay.batch import Batch
@@ -33,7 +31,6 @@ from vla_rl.runtime.learner import Learner
 
 WIDTH, DECAY = 64, 1e-3
 """Of the discriminator, which is small since demonstrations are few; and its weight decay."""
-_NETWORKS = ("discriminator", "optimizer", "critic", "target", "critic_optimizer")
 MOST_BYTES = 64 << 20
 """Of what is kept of the start policy's decisions: where features hold whole sequences, that is of fewer."""
 RATE = 0.02
@@ -78,18 +75,21 @@ class Occupancy:
         self.use: OccupancyPenalty = settings.occupancy
         self.discriminator = Discriminator(**sizes_of(policy), members=1, width=WIDTH).to(learner.device)
         self.optimizer = learner.optimizer(self.discriminator.parameters(), settings.critic_lr, DECAY)
-        self.critic: CostCritic = make_cost_critic(settings, policy).to(learner.device)
-        self.target = copy.deepcopy(self.critic).requires_grad_(False)
-        self._target_costs = CostScorer(self.target, policy)
-        self.critic_optimizer = learner.optimizer(self.critic.parameters(), settings.critic_lr, settings.weight_decay)
+        self.costs = CostLearner(settings, policy, learner)
         self.excess, self._newest = 0.0, -1
         self._start: tuple[Features, Tensor] | None = None
-        self.rank = Penalised(CostScorer(self.critic, policy), self.use.price(self.excess))
+        self.rank = Penalised(CostScorer(self.costs.critic, policy), self.use.price(self.excess))
 
     @property
     def rates(self) -> list[tuple[Any, float]]:
         """The optimisers, and the learning rates that they begin with."""
-        return [(each, self.settings.critic_lr) for each in (self.optimizer, self.critic_optimizer)]
+        return [(self.optimizer, self.settings.critic_lr), *self.costs.rates]
+
+    @property
+    def _networks(self) -> dict[str, Any]:
+        """Networks and their optimisers, by the name under which they are saved."""
+        costs = {"critic": self.costs.critic, "target": self.costs.target, "critic_optimizer": self.costs.optimizer}
+        return {"discriminator": self.discriminator, "optimizer": self.optimizer, **costs}
 
     def update(
         self, rows: LearnerBatch, batch: Batch, began: bool, following: Callable[[], Tensor | None]
@@ -167,26 +167,15 @@ class Occupancy:
         counts = (whole & (rows.steps == 1)).float() * rows.weight
         share = learner.mean((counts > 0).float().mean()).clamp_min(1e-6)
         scale = (learner.mean((target.square() * (counts > 0)).mean()) / share).sqrt()
-        for critic in (self.critic, self.target):
-            critic.widen(scale)
-        with learner.autocast():
-            told = self.critic(self._policy.readout(rows.grounded), rows.tokens.unsqueeze(1), rows.grounded)
-            missed = (told.squeeze(2).float() - target / self.critic.unit).square()
-            loss = (missed * counts).mean() / share
-        norm = learner.step(loss, self.critic_optimizer, self.settings.clip)
-        follow(self.target, self.critic, self.settings.target_ema)
-        return {"occupancy/critic_loss": loss.detach(), "occupancy/critic_grad_norm": norm}
+        loss, norm, _ = self.costs.move(rows, target, counts / share, scale)
+        return {"occupancy/critic_loss": loss, "occupancy/critic_grad_norm": norm}
 
     @torch.no_grad()
     def target_cost(self, rows: LearnerBatch, following: Tensor | None) -> Tensor:
         """[B] what straying costs from rows of one step on: mu / mu_ref - 1 there, and what follows by the policy."""
         cost = self._ratio(self.log_ratio(rows.grounded, rows.tokens)) - 1.0
-        if rows.next_grounded is None or following is None:
-            return cost
-        ahead = self._target_costs(rows.next_grounded, following).mean(1)
-        if rows.followed is not None:
-            ahead = torch.zeros_like(cost).index_copy(0, rows.followed, ahead)
-        return cost + rows.discount * ahead
+        ahead = self.costs.ahead(rows, following)
+        return cost if ahead is None else cost + rows.discount * ahead
 
     def log_ratio(self, grounded: Features, tokens: Tensor) -> Tensor:
         """[B] the logit of decisions int64 [B, K]."""
@@ -212,13 +201,13 @@ class Occupancy:
         start = None
         if self._start is not None:
             start = {"features": self._start[0].there(), "tokens": self._start[1]}
-        networks = {name: getattr(self, name).state_dict() for name in _NETWORKS}
+        networks = {name: each.state_dict() for name, each in self._networks.items()}
         return networks | {"excess": self.excess, "newest": self._newest, "start": start}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        for name in _NETWORKS:
-            getattr(self, name).load_state_dict(state[name])
+        for name, each in self._networks.items():
+            each.load_state_dict(state[name])
         self.excess, self._newest, start = state["excess"], state["newest"], state["start"]
         device = self._learner.device
         self._start = None if start is None else (Features(**start["features"]).to(device), start["tokens"].to(device))
@@ -230,8 +219,5 @@ def penalised(settings: ActorCriticConfig, policy: Policy, state: dict[str, Any]
     if settings.occupancy is None:
         return judge
     saved = state.get("occupancy", {})
-    critic = bounds.filled(
-        lambda: make_cost_critic(settings, policy), saved.get("critic"), "the checkpoint's occupancy"
-    )
-    costs = CostScorer(critic.to(policy.device).requires_grad_(False), policy)
+    costs = saved_costs(settings, policy, saved, "the checkpoint's occupancy")
     return ConstrainedScorer(judge, Penalised(costs, settings.occupancy.price(float(saved["excess"]))))

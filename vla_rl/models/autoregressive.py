@@ -24,7 +24,7 @@ from vla_rl.config.policy import HeadSettings
 from vla_rl.models import prefix, sampling
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.features import Features
-from vla_rl.models.heads import ActionHead, layers, told_good
+from vla_rl.models.heads import ActionHead, bent, layers
 from vla_rl.models.sampling import FORBIDDEN
 from vla_rl.specs import ActionSpace, Slot
 
@@ -114,10 +114,7 @@ class SpokenHead(nn.Module):
     ) -> Spoken:
         """What there is to say of the rows. good_B: as of `ActionHead.forward`."""
         with torch.autocast(readout_BR.device.type, enabled=False):
-            x_BW = self.trunk[0](readout_BR)
-            if self.advantage is not None:
-                x_BW = x_BW + told_good(self.advantage, good_B)
-            x_BW = self.trunk[1:](x_BW)
+            x_BW = bent(self.trunk, readout_BR, self.advantage, good_B)
             x_BKD = torch.einsum("bw,kwd->bkd", x_BW, self.steps) + self.queries
         return Spoken(action_space, self, backbone, x_BKD, features)
 

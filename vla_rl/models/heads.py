@@ -99,10 +99,7 @@ class ActionHead(nn.Module):
         if self.reader is not None:
             assert features.clauses is not None, "features without clauses"
             readout_BR = torch.cat([readout_BR, self.reader(features.clauses)], 1)
-        x_BW = self.trunk[0](readout_BR)
-        if self.advantage is not None:  # before anything is bent, so that what is good depends on what is seen
-            x_BW = x_BW + told_good(self.advantage, good_B)
-        x_BW = self.trunk[1:](x_BW)
+        x_BW = bent(self.trunk, readout_BR, self.advantage, good_B)
         scores: dict[int, torch.Tensor] = {}
         if self.progress is not None:
             scores_BWX, more_BW = self.progress(features)
@@ -139,7 +136,20 @@ def layers(settings: HeadSettings, readout_size: int) -> nn.Sequential:
     return nn.Sequential(*found)
 
 
-def told_good(advantage_2W: torch.Tensor, good_B: torch.Tensor | None) -> torch.Tensor:
+def bent(
+    trunk: nn.Sequential, readout_BR: torch.Tensor, advantage_2W: torch.Tensor | None, good_B: torch.Tensor | None
+) -> torch.Tensor:
+    """What `layers` make of a readout, [B, W], told of good and bad decisions where there is an advantage."""
+    first, *others = trunk
+    x_BW = first(readout_BR)
+    if advantage_2W is not None:  # before anything is bent, so that what is good depends on what is seen
+        x_BW = x_BW + _told_good(advantage_2W, good_B)
+    for layer in others:
+        x_BW = layer(x_BW)
+    return x_BW
+
+
+def _told_good(advantage_2W: torch.Tensor, good_B: torch.Tensor | None) -> torch.Tensor:
     """What to add for good and bad decisions, [B, W], or [W] for good ones alone."""
     if good_B is None:
         return advantage_2W[1]

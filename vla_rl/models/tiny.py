@@ -98,7 +98,10 @@ class Stem(nn.Module):
         """float [B, 3, H, W] -> [B, D, H / 8, W / 8]."""
         if pixels_B3HW.device.type == "cpu":  # with the colours innermost the first convolution is ten times as fast
             pixels_B3HW = pixels_B3HW.contiguous(memory_format=torch.channels_last)
-        return self.layers[_FINE:](self.refine(self.layers[:_FINE](pixels_B3HW)))
+        x_BDHW = pixels_B3HW
+        for number, layer in enumerate(self.layers):  # a slice would be a new module in every pass
+            x_BDHW = layer(self.refine(x_BDHW) if number == _FINE else x_BDHW)
+        return x_BDHW
 
 
 class Mix(nn.Module):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sims.grounding.furnish import HELD_OUT_PAIRS, STRANGE
 from sims.grounding.phrases import one_of
-from sims.grounding.picture import BARE, Maker, Picture, Split, Thing, cells_of
+from sims.grounding.picture import BARE, Box, Maker, Picture, Split, Thing, extent_in, on_screen, place_in
 from sims.gui.words import NEW_WORDS, TRAINED_ENTRIES, TRAINED_WORDS, letters, shown
 from sims.vocabulary import COLOURS, allowed, paint
 from sims.web.chromium import Browser
@@ -46,9 +46,6 @@ _PUT = """
   });
 }
 """
-
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, in pixels of the page."""
 
 
 class Pages(Maker):
@@ -271,20 +268,15 @@ def _picture(
     owner, things = np.full((WINDOW, WINDOW), BARE), list[Thing]()
     for thing, box in found:
         left, top, right, bottom = (min(max(round(edge), 0), WINDOW) for edge in box)
-        if left < right and top < bottom:
-            owner[top:bottom, left:right] = BARE if thing is None else len(things)
-        if left < right and top < bottom and thing is not None:
-            place = ((left + right) / WINDOW - 1, (top + bottom) / WINDOW - 1)
-            extent = ((right - left) / WINDOW, (bottom - top) / WINDOW)
-            things.append(replace(thing, place=place, extent=extent))
+        owner[top:bottom, left:right] = BARE if thing is None else len(things)
+        if thing is not None and left < right and top < bottom:
+            shown_box = left, top, right, bottom
+            things.append(replace(thing, place=place_in(shown_box, WINDOW), extent=extent_in(shown_box, WINDOW)))
     if tip is not None:
         image = draw_arrow(image, (tip[0], tip[1]))
         left, top = int(tip[0]), int(tip[1])
         owner[top : top + ARROW[1][1], left : left + ARROW[2][0]] = len(things)
     nearest = ((np.arange(side) + 0.5) * WINDOW / side).astype(int)
-    owner = owner[np.ix_(nearest, nearest)]
-    pixels = np.bincount(owner[owner >= 0], minlength=len(things) + 1)[:-1]
-    seen = tuple(replace(thing, pixels=int(count)) for thing, count in zip(things, pixels, strict=True))
     small = np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
     own = None if tip is None else (tip[0] / WINDOW * 2 - 1, tip[1] / WINDOW * 2 - 1)
-    return Picture(small, seen, cells_of(owner, len(things) + 1), "screen", self_place=own)
+    return on_screen(small, things, owner[np.ix_(nearest, nearest)], own)

@@ -177,7 +177,7 @@ def neighbour(picture: Picture, index: int, way: tuple[int, int], shown: list[in
     """The nearest thing on that side of another among those in line with it, whose sides overlap by half; where none
     is in line, the one that `beside` finds.
     """
-    thing, across = picture.things[index], 0 if way[0] == 0 else 1
+    thing, across = picture.things[index], int(way[0] != 0)
     found = []
     for i in shown:
         other = picture.things[i]

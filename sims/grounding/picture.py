@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,6 +12,8 @@ PATCH = 8
 """Height and width of a cell of the grid on which things are labelled, in pixels."""
 BARE = -1
 """The label of a pixel or cell that shows no thing."""
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -145,3 +148,22 @@ def cells_of(owner: np.ndarray, things: int, least: int = 3) -> np.ndarray:
         return np.full(grid * grid, BARE, np.int8)
     best = counts.argmax(1)
     return np.where(counts.max(1) >= least, best, BARE).astype(np.int8)
+
+
+def on_screen(
+    image: np.ndarray, things: Sequence[Thing], owner: np.ndarray, self_place: tuple[float, float] | None
+) -> Picture:
+    """A picture of the kind `screen`; `owner` as of `cells_of`, len(things) where the cursor is."""
+    pixels = np.bincount(owner[owner >= 0], minlength=len(things) + 1)[:-1]
+    seen = tuple(replace(thing, pixels=int(count)) for thing, count in zip(things, pixels, strict=True))
+    return Picture(image, seen, cells_of(owner, len(things) + 1), "screen", self_place=self_place)
+
+
+def place_in(box: Box, side: int) -> tuple[float, float]:
+    """The centre of a box in a picture of so many pixels, as `Thing.place`."""
+    return (box[0] + box[2]) / side - 1, (box[1] + box[3]) / side - 1
+
+
+def extent_in(box: Box, side: int) -> tuple[float, float]:
+    """Half its width and height, as `Thing.extent`."""
+    return (box[2] - box[0]) / side, (box[3] - box[1]) / side

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from sims.grounding.furnish import HELD_OUT_PAIRS, Furniture
-from sims.grounding.picture import BARE, Maker, Picture, Split, Thing, cells_of
+from sims.grounding.picture import BARE, Box, Maker, Picture, Split, Thing, extent_in, on_screen, place_in
 from sims.gui import themes
 from sims.gui.choices import Checkbox, Radio, Slider, knob_side
 from sims.gui.containers import Table, Tabs, Window, title_height
@@ -27,9 +27,6 @@ KINDS: dict[type[Widget], str] = {
     Slider: "slider", Progress: "progress", Menu: "menu", Row: "row", Window: "window",
 }  # fmt: skip
 """What widgets are called."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, in pixels."""
 
 
 class Screens(Maker):
@@ -64,18 +61,15 @@ def _picture(screen: Screen) -> Picture:
             left, top, right, bottom = box = _on_picture(_clipped(box, placed.clip), screen)
             if left < right and top < bottom:
                 owner[_pixels(box)] = len(things)
-                things.append(replace(thing, place=_place(box, side), extent=_extent(box, side)))
+                things.append(replace(thing, place=place_in(box, side), extent=extent_in(box, side)))
     if screen.view is None:
         _, there = arrow(screen.scale)
         x, y = (min(max(int(at), 0), side - 1) for at in screen.cursor)
         part = owner[y : y + there.shape[0], x : x + there.shape[1]]
         part[there[: part.shape[0], : part.shape[1], 0]] = len(things)
-    pixels = np.bincount(owner[owner >= 0], minlength=len(things) + 1)[:-1]
-    seen = tuple(replace(thing, pixels=int(count)) for thing, count in zip(things, pixels, strict=True))
     tip = ((screen.cursor[0] + 0.5) / side * 2 - 1, (screen.cursor[1] + 0.5) / side * 2 - 1)
     inside = screen.view is None and max(map(abs, tip)) <= 1
-    image = screen.screenshot().copy()
-    return Picture(image, seen, cells_of(owner, len(things) + 1), "screen", self_place=tip if inside else None)
+    return on_screen(screen.screenshot().copy(), things, owner, tip if inside else None)
 
 
 def _things(placed: Placed, screen: Screen) -> list[tuple[Thing, Box]]:
@@ -146,11 +140,3 @@ def _pixels(box: Box) -> tuple[slice, slice]:
     """The rows and columns of a box, none where it is empty."""
     left, top, right, bottom = (max(0, round(side)) for side in box)
     return slice(top, max(top, bottom)), slice(left, max(left, right))
-
-
-def _place(box: Box, side: int) -> tuple[float, float]:
-    return (box[0] + box[2]) / side - 1, (box[1] + box[3]) / side - 1
-
-
-def _extent(box: Box, side: int) -> tuple[float, float]:
-    return (box[2] - box[0]) / side, (box[3] - box[1]) / side

@@ -7,7 +7,6 @@ by pixel, without the widgets of `sims.gui`, as before there were any: so the sc
 from __future__ import annotations
 
 import colorsys
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from sims.grounding.picture import BARE, Maker, Picture, Thing, cells_of
+from sims.grounding.picture import BARE, Maker, Picture, Thing, on_screen
 from sims.gui.words import TRAINED_WORDS
 from sims.vocabulary import COLOURS, HELD_OUT_COMBINATIONS, HELD_OUT_HUES, WORDS, allowed, paint
 
@@ -84,9 +83,7 @@ class Sketches(Maker):
 
 def _finish(image: np.ndarray, owner: np.ndarray, things: list[Thing], tip: tuple[float, float] | None) -> Picture:
     shown = np.where(owner == 255, BARE, owner.astype(int))
-    counts = np.bincount(shown[shown >= 0].ravel(), minlength=len(things) + 1)[:-1]
-    seen = tuple(replace(thing, pixels=int(count)) for thing, count in zip(things, counts, strict=True))
-    return Picture(image, seen, cells_of(shown, len(things) + 1), "screen", self_place=tip)
+    return on_screen(image, things, shown, tip)
 
 
 def _ground(rng: np.random.Generator, held_out: bool) -> np.ndarray:

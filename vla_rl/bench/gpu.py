@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +39,8 @@ from vla_rl.models.samples import Sample
 from vla_rl.models.settings import Tiny
 from vla_rl.models.sizes import Qwen25VL3B, SmolVLM256M
 from vla_rl.paths import METRICS_FILE
-from vla_rl.registry import ConfigError
+from vla_rl.planning.command import make_plan
+from vla_rl.planning.rows import instruction
 from vla_rl.rollout.actor import Actor
 from vla_rl.runtime.hardware import DTYPES
 from vla_rl.runtime.learner import Learner
@@ -271,22 +270,18 @@ def _adapters(how: How, backbone: Any, rows: int, count: int, planned: Sequence[
     took = (time.perf_counter() - began) / count
     found: Found = {"updates_per_s": 1 / took, "seconds_a_step": took, "batch_rows": rows}
     sizes = [f"algorithm.batch_size={rows}", f"algorithm.actor_batch_size={rows}", "replay.cache=always"]
-    planned_gib = None if how.small else plan_gib(["experiment=reach", *planned, "policy.train=lora", *sizes])
     if cuda:
         found["peak_gib"] = torch.cuda.max_memory_reserved() / GIB
-    return found | {"parameters": sum(p.numel() for p in policy.parameters()), "plan_gib": planned_gib}
+    wanted = ["experiment=reach", *planned, "policy.train=lora", *sizes]
+    found["plan_gib"] = None if how.small else plan_gib(wanted, how.device)
+    return found | {"parameters": sum(p.numel() for p in policy.parameters())}
 
 
-def plan_gib(settings: Sequence[str]) -> float | None:
-    """What `vla-rl plan` says that a run takes of the GPU's memory; None where there is no such command."""
-    program = [sys.executable, "-m", "vla_rl.cli"]
-    known = subprocess.run([*program, "--help"], capture_output=True, text=True, check=True).stdout
-    if re.search(r"^\s+plan\b", known, re.MULTILINE) is None:
-        return None
-    done = subprocess.run([*program, "plan", *settings, "--json"], capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
-        raise ConfigError(f"vla-rl plan: {done.stderr.strip()}")
-    return json.loads(done.stdout)["on_device"] / GIB
+def plan_gib(settings: Sequence[str], device: torch.device) -> float:
+    """What `vla-rl plan` says that a run takes where it learns."""
+    run = config.load(settings, command="train")
+    own = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    return make_plan(run, build.env_spec(run), instruction(run), own).on_device / GIB
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import string
 from collections.abc import Sequence
 from copy import copy
@@ -21,6 +22,16 @@ SEPARATOR = "\n"
 """Between two texts."""
 INSTRUCTION_LENGTH = 320
 """Characters that an instruction may have, unless its sensor is told otherwise."""
+_JOINED = re.compile(r"(?<=\d)(?=[\d+=-])|(?<=[+=-])(?=\d)")
+"""Where numbers are taken apart."""
+
+
+def spelled(text: str) -> str:
+    """The text with its numbers digit by digit, and signs between them apart: "12+7" as "1 2 + 7".
+
+    So each key that is pressed for a number is a word of its own, as models that read numbers well split them.
+    """
+    return _JOINED.sub(" ", text)
 
 
 @dataclass(frozen=True)
@@ -28,11 +39,13 @@ class Instruction:
     """What the task asks for, in words; `length` characters at most.
 
     instead: said in its place, in every episode: what a policy makes of what it sees without being told.
+    digits: whether numbers are said digit by digit, see `spelled`.
     """
 
     name: str = "instruction"
     length: int = INSTRUCTION_LENGTH
     instead: str | None = None
+    digits: bool = False
 
     def spec(self, world: Any) -> SensorSpec:
         """Text of at most `length` characters."""
@@ -40,7 +53,8 @@ class Instruction:
 
     def read(self, world: Any) -> str:
         """The episode's instruction, or what is said instead."""
-        return world.instruction if self.instead is None else self.instead
+        said = world.instruction if self.instead is None else self.instead
+        return spelled(said) if self.digits else said
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ class Checkbox(Widget):
     focusable: ClassVar[bool] = True
     by_enter: ClassVar[bool] = True
 
+    def entered(self) -> str:
+        """See `Widget`."""
+        return self.text if self.ticked else ""
+
     def look(self, style: Style, focused: bool) -> tuple[Any, ...]:
         """See `Widget`."""
         return self.text, self.ticked, focused
@@ -66,6 +70,10 @@ class Radio(Widget):
     chosen: bool = False
 
     focusable: ClassVar[bool] = True
+
+    def entered(self) -> str:
+        """See `Widget`."""
+        return self.text if self.chosen else ""
 
     def look(self, style: Style, focused: bool) -> tuple[Any, ...]:
         """See `Widget`."""
@@ -116,6 +124,10 @@ class Slider(Widget):
     value: int = 0
 
     focusable: ClassVar[bool] = True
+
+    def written(self, style: Style) -> tuple[str, ...]:
+        """See `Widget`; what a person calls it stands beside it."""
+        return ()
 
     def look(self, style: Style, focused: bool) -> tuple[Any, ...]:
         """See `Widget`."""

@@ -129,6 +129,10 @@ class Tabs(Widget):
         """See `Widget`."""
         return self.titles[self.active]
 
+    def written(self, style: Style) -> tuple[str, ...]:
+        """See `Widget`."""
+        return tuple(self.titles)
+
     def parts(self) -> Sequence[Widget]:
         """See `Widget`."""
         return self.pages[self.active]
@@ -268,6 +272,14 @@ class Table(Widget):
     chosen: int = -1
 
     focusable: ClassVar[bool] = True
+
+    def written(self, style: Style) -> tuple[str, ...]:
+        """See `Widget`."""
+        return (*self.columns, *(cell for row in self.rows for cell in row))
+
+    def entered(self) -> str:
+        """See `Widget`."""
+        return self.rows[self.chosen][0] if self.chosen >= 0 else ""
 
     def look(self, style: Style, focused: bool) -> tuple[Any, ...]:
         """See `Widget`."""

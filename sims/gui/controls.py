@@ -138,6 +138,14 @@ class Field(Widget):
 
     focusable: ClassVar[bool] = True
 
+    def written(self, style: Style) -> tuple[str, ...]:
+        """See `Widget`. It is called a field, as a screen reader does; what a person calls it stands beside it."""
+        return ("field",) if self.value or not self.hint else ("field", self.hint)
+
+    def entered(self) -> str:
+        """See `Widget`."""
+        return "" if self.secret else self.value
+
     def look(self, style: Style, focused: bool) -> tuple[Any, ...]:
         """See `Widget`."""
         shown = "*" * len(self.value) if self.secret else self.value

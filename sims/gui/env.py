@@ -258,6 +258,7 @@ class GuiEnv(Shifting, gymnasium.Env):
         self._settle()
 
     def _observe(self) -> Observation:
+        self.world.note_down()
         seen = self._observer.read(self.world)
         self._text = str(seen.get(TASK, self.world.instruction))
         return seen

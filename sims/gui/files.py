@@ -30,6 +30,10 @@ class File(Widget):
 
     focusable: ClassVar[bool] = True
 
+    def written(self, style: Style) -> tuple[str, ...]:
+        """See `Widget`."""
+        return () if style.scale < self.fine else (self.text,)
+
     def look(self, style: Style, focused: bool) -> tuple[Any, ...]:
         """See `Widget`."""
         strokes = style.scale < self.fine

@@ -97,6 +97,10 @@ class Row(Widget):
     text: str = ""
     chosen: bool = False
 
+    def entered(self) -> str:
+        """See `Widget`."""
+        return self.text if self.chosen else ""
+
     def look(self, style: Style, focused: bool) -> tuple[Any, ...]:
         """See `Widget`."""
         return self.text, self.chosen

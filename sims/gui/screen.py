@@ -35,6 +35,7 @@ class Screen:
         events: what the last gesture did.
         memory: what the task wants to remember, of JSON's types.
         view: the part of the screen (left, top, width, height) that is shown enlarged until the next gesture, or None.
+        noted: what `note_down` has read in this episode.
     """
 
     def __init__(self, size: tuple[int, int], kinds: tuple[str, ...] = (), scale: float | None = None) -> None:
@@ -53,6 +54,7 @@ class Screen:
         self.gestures: list[Gesture] = []
         self.events: list[Event] = []
         self.memory: dict[str, Any] = {}
+        self.noted: list[str] = []
         self.change()
 
     def change(self) -> None:
@@ -142,6 +144,42 @@ class Screen:
     def _at(self, x: float, y: float) -> Placed | None:
         """The topmost thing there."""
         return next((each for each in reversed(self.reachable()) if each.holds(x, y)), None)
+
+    # What is written there
+
+    def written(self) -> list[str]:
+        """What can be read on the screen now, line by line from the top; not what has been put into fields."""
+        times = 1 if self.view is None else ENLARGED
+        style = style_of(self.style.theme, self.style.font, self.scale * times)
+        return [text for each in self._read() for text in each.widget.written(style)]
+
+    def entered(self) -> list[str]:
+        """What has been put into the things that are seen now, from the top: see `Widget.entered`."""
+        return [text for each in self._read() if (text := each.widget.entered())]
+
+    def note_down(self) -> None:
+        """Read what is written now on what a hand cannot change, such as titles and labels: each text once."""
+        for each in self._read():
+            if not each.widget.alive:
+                self.noted += [text for text in each.widget.written(self.style) if text not in self.noted]
+
+    def _read(self) -> list[Placed]:
+        """What is seen, in the order in which it is read: line by line from the top."""
+        shown = self.placed()
+        seen = [each for number, each in enumerate(shown) if self._seen(number)]
+        return sorted(seen, key=lambda each: (round(each.y / self.style.row), each.x))
+
+    def _seen(self, number: int) -> bool:
+        """Whether the middle of a thing's top line is seen: not cut off, nor below something that is no part of it."""
+        each = self.placed()[number]
+        wide, high = each.widget.box[2:]
+        x, y = each.x + wide / 2, each.y + min(high, self.style.row) / 2
+        if self.view is not None:
+            left, top, across, down = self.view
+            if not (left <= x < left + across and top <= y < top + down):
+                return False
+        above = (other for other in range(len(self.placed()) - 1, number, -1) if self.placed()[other].holds(x, y))
+        return each.holds(x, y) and all(self._within(other, number) for other in above)
 
     # What happens
 
@@ -343,6 +381,7 @@ class Screen:
             "gestures": [copy.copy(vars(gesture)) for gesture in self.gestures],
             "events": [tuple(event) for event in self.events],
             "memory": copy.deepcopy(self.memory),
+            "noted": list(self.noted),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -355,6 +394,7 @@ class Screen:
         self.gestures = [Gesture(**each) for each in snapshot["gestures"]]
         self.events = [Event(*each) for each in snapshot["events"]]
         self.memory = copy.deepcopy(snapshot["memory"])
+        self.noted = list(snapshot["noted"])
 
 
 _PLAIN = ("cursor", "focus", "pressed", "instruction", "clipboard", "answer", "view")

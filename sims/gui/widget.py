@@ -62,6 +62,15 @@ class Widget:
         """What a person would call it."""
         return str(getattr(self, "text", "") or self.name)
 
+    def written(self, style: Style) -> tuple[str, ...]:
+        """What is written on it and large enough to be read; not what has been put into it."""
+        text = str(getattr(self, "text", ""))
+        return (text,) if text else ()
+
+    def entered(self) -> str:
+        """What has been put into it, as far as it shows: the text of a field, the name of what is chosen or ticked."""
+        return ""
+
     def look(self, style: Style, focused: bool) -> tuple[Any, ...] | None:
         """What `paint` takes beside the size; None for a widget that is not to be seen itself."""
         return None

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from sims.observe import spelled
 from sims.screen.interaction import Gesture
-from sims.screen.world import ScreenWorld
+from sims.screen.world import LegibleScreen, ScreenWorld
 from vla_rl.specs import Mark, SensorSpec
 
 NAME_LENGTH, ANSWER_LENGTH = 80, 200
 """Characters that a thing's name, or a tool's answer, may have; what is longer is cut."""
+READ_LENGTH = 240
+"""Characters that may be read on a screen, or noted down, unless a sensor is told otherwise; the rest is left out."""
 _LARGEST = 2048
 _PLACES = 4
 """Numbers that say where a gesture began and ended."""
@@ -113,6 +116,98 @@ class Answer:
     def read(self, world: ScreenWorld) -> str:
         """The text; nothing where none was called yet."""
         return world.answer[:ANSWER_LENGTH]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is written on the screen now, as a screen reader says it: "shown: plan, basic, large, next".
+
+    It says no more than what the picture shows, and not where it stands: texts that are hidden, cut off or too fine
+    to be read are not among them, nor is what has been put into fields (`Entered`).
+
+    Args:
+        length: characters at most; what does not fit is left out.
+        digits: whether numbers are said digit by digit, see `sims.observe.spelled`.
+    """
+
+    name: str = "written"
+    length: int = READ_LENGTH
+    digits: bool = False
+
+    def spec(self, world: LegibleScreen) -> SensorSpec:
+        """Text. An environment whose screen cannot be read has no `written`."""
+        return _line_spec(world.written, self.length)
+
+    def read(self, world: LegibleScreen) -> str:
+        """The line; "shown:" where nothing is written."""
+        return _line("shown", world.written(), self.length, self.digits)
+
+
+@dataclass(frozen=True)
+class Entered:
+    """What stands in the fields that are seen now, and what is chosen or ticked: "entered: lima, large".
+
+    Secret fields say nothing.
+
+    Args:
+        length, digits: as of `Written`.
+    """
+
+    name: str = "entered"
+    length: int = READ_LENGTH
+    digits: bool = False
+
+    def spec(self, world: LegibleScreen) -> SensorSpec:
+        """Text."""
+        return _line_spec(world.entered, self.length)
+
+    def read(self, world: LegibleScreen) -> str:
+        """The line; "entered:" where there is nothing."""
+        return _line("entered", world.entered(), self.length, self.digits)
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """What was written in this episode, on earlier screens or on this one, on what a hand cannot change: titles and
+    labels, each text once, in the order in which they were seen: "noted: plan, note: basic, size".
+
+    So what is read on one page can be used on another: its words are words of the text, which can be typed and pointed
+    at. What stands on buttons, options and in fields is not noted.
+
+    Args:
+        length: characters at most; what was seen first is left out where it is more.
+    """
+
+    name: str = "notebook"
+    length: int = READ_LENGTH
+
+    def spec(self, world: LegibleScreen) -> SensorSpec:
+        """Text."""
+        return _line_spec(world.noted, self.length)
+
+    def read(self, world: LegibleScreen) -> str:
+        """The line; "noted:" where nothing was seen yet."""
+        return _line("noted", world.noted, self.length, latest=True)
+
+
+def _line_spec(read: object, length: int) -> SensorSpec:
+    """Of a line of what was `read` on a world, which it must offer."""
+    if length < NAME_LENGTH:
+        raise ValueError(f"length must be at least {NAME_LENGTH}, got {length}")
+    return SensorSpec("text", (length,), "str")
+
+
+def _line(label: str, texts: Sequence[str], length: int, digits: bool = False, latest: bool = False) -> str:
+    """The texts, lower-case, in a line of at most so many characters; where it is too long the first ones count, or
+    the `latest`."""
+    said, room = list[str](), length - len(label) - 1
+    for text in reversed(texts) if latest else texts:
+        text = " ".join((spelled(text) if digits else text).lower().split())
+        room -= len(text) + 2
+        if room < 0:
+            break
+        said.append(text)
+    return f"{label}: {', '.join(reversed(said) if latest else said)}".rstrip()
 
 
 @dataclass(frozen=True)

@@ -35,3 +35,20 @@ class ScreenWorld(Protocol):
 
     def screenshot(self) -> np.ndarray:
         """uint8 [height, width, 3]; the caller must not change it."""
+
+
+class LegibleScreen(ScreenWorld, Protocol):
+    """A screen on which can be read what is written, as a screen reader or character recognition would.
+
+    Attributes:
+        noted: what was written so far in the episode on things that a hand cannot change, such as titles and labels:
+            each text once, the latest last.
+    """
+
+    noted: Sequence[str]
+
+    def written(self) -> Sequence[str]:
+        """What can be read on it now, line by line from the top; not what has been put into fields."""
+
+    def entered(self) -> Sequence[str]:
+        """What has been put into the fields that are seen now, and what is chosen or ticked, from the top."""

@@ -15,8 +15,9 @@ from vla_rl.models.features import Features
 from vla_rl.models.heads import ActionHead
 from vla_rl.models.pointers import SLOTS
 from vla_rl.models.policy import Policy
+from vla_rl.models.progress import at_points
 from vla_rl.models.readout import Readout
-from vla_rl.models.turns import ASKED, FADES, FIELDS, MARGIN, NAMED, shape, through, updated
+from vla_rl.models.turns import ASKED, FADES, FIELDS, LINES, MARGIN, NAMED, SAID, SEEN, said, shape, through, updated
 from vla_rl.specs import REMEMBERED, TASK, Slot, words_of
 
 
@@ -26,6 +27,7 @@ def seen(steps: int, rows: int, cameras: int, words: int, seed: int = 0) -> tupl
     named = rng.uniform(0, 1, (steps, rows, cameras, words, NAMED)).astype(np.float32)
     named[..., :2] = named[..., :2] * 2 - 1
     named[..., 2:4] *= 0.2
+    named[..., SEEN] = np.arange(1, words + 1)
     hand = rng.uniform(0, 1, (steps, rows, cameras, 3)).astype(np.float32)
     hand[1:, ..., :2] = named[:-1, :, :, 0, :2]
     return torch.from_numpy(named), torch.from_numpy(hand)
@@ -39,7 +41,7 @@ def test_it_is_what_a_plain_loop_keeps() -> None:
     for row, camera, word in np.ndindex(2, 2, 5):
         done = lately = ever = shown = 0.0
         for step in range(9):
-            x, y, wide, high, sure, _ = named[step - 1, row, camera, word].tolist()
+            x, y, wide, high, sure = named[step - 1, row, camera, word, :5].tolist()
             to_x, to_y, told = hand[step, row, camera].tolist()
             off = ((to_x - x) / (wide + MARGIN)) ** 2 + ((to_y - y) / (high + MARGIN)) ** 2
             done = float(np.exp(-off / 2)) * sure * told if step else 0.0
@@ -49,6 +51,47 @@ def test_it_is_what_a_plain_loop_keeps() -> None:
         np.testing.assert_allclose(kept[row, camera, word], wanted, atol=1e-5)
     assert (kept[..., 0, NAMED + 2] > 0.05).all()
     torch.testing.assert_close(through(torch.zeros(1, *shape(2, 5)), named[:, 1], hand[:, 1])[-1], kept[1])
+
+
+def test_what_was_done_follows_the_word() -> None:
+    """Lines below a task's own change from turn to turn, so that a word stands elsewhere, or not at all."""
+    named, hand = seen(2, 1, 1, 4)
+    named[0, 0, 0, :, SEEN] = torch.tensor([7.0, 8.0, 9.0, 0.0])
+    named[1, 0, 0, :, SEEN] = torch.tensor([9.0, 5.0, 7.0, 7.0])
+    before = updated(torch.zeros(1, *shape(1, 4)), named[0], hand[0])
+    before[0, 0, :, NAMED:] = torch.tensor([[0, 0.5, 0.75, 0.9], [0, 0.1, 0.2, 0.3], [0, 0, 0, 0.8], [1, 1, 1, 1]])
+    hand[1, ..., 2] = 0  # it is nowhere now
+    after = updated(before, named[1], hand[1])[0, 0, :, NAMED:]
+    match = named[1, 0, 0, :, SEEN - 1]
+    wanted = [[0, 0, 0, 0.8], [0, 0, 0, 0], [0, 0.3, 0.75, 0.9], [0, 0.3, 0.75, 0.9]]
+    torch.testing.assert_close(after[:, :3], torch.tensor(wanted)[:, :3])
+    torch.testing.assert_close(after[:, 3], torch.maximum(torch.tensor(wanted)[:, 3], match))
+
+
+def test_a_text_tells_which_words_stand_in_which_lines() -> None:
+    told = said("plan red, then red\nnoted: plan\nshown: Red, next", 12)
+    number, own, echoed, _ = np.split(told, [1, 1 + LINES, 1 + 2 * LINES], axis=1)
+    words = ["plan", "red", "then", "red", "noted", "plan", "shown", "red", "next"]
+    assert (told[len(words) :] == 0).all()
+    for i, j in np.ndindex(len(words), len(words)):
+        assert (number[i] == number[j]) == (words[i] == words[j])
+    assert own.argmax(1)[: len(words)].tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 2]
+    assert [set(np.flatnonzero(row)) for row in echoed[: len(words)]] == [
+        {1}, {0, 2}, set(), {0, 2}, set(), {0}, set(), {0}, set()
+    ]  # fmt: skip
+    assert not said("", 3).any()
+
+
+def test_a_text_tells_how_much_of_its_first_line_another_one_repeats() -> None:
+    told = said("compute 1 1 + 1 7\nentered: 1 1 * 1", 16)
+    in_turn = told[:, 1 + 2 * LINES :]
+    assert in_turn.shape[1] == LINES
+    assert told.shape[1] == SAID
+    #  compute 1 1 + 1 7 / entered 1 1 * 1
+    assert in_turn[:6, 1].tolist() == [0, 1, 1, 0, 1, 0]
+    assert in_turn[6:11, 0].tolist() == [0, 1, 1, 0, 1]
+    further = said("\n".join("abcdefg"), 16)
+    assert further[:7, 1 : 1 + LINES].argmax(1).tolist() == [0, 1, 2, 3, 4, 4, 4]
 
 
 def make(family: str = "idefics3", **settings: Any) -> Policy:
@@ -99,6 +142,7 @@ def test_a_policy_reads_it_and_is_saved_with_it(tmp_path: Path) -> None:
     here[TASK] = ["press save, then mail"] * 4
     first = policy.ground(here)
     noted = {REMEMBERED: np.random.default_rng(0).uniform(0, 1, first.remembered.shape).astype(np.float32)}
+    noted[REMEMBERED][..., SEEN] = first.remembered[..., SEEN]
     fresh, knowing = policy.logits(first), policy.logits(policy.ground(here | noted))
     assert not torch.allclose(fresh[0], knowing[0])
     assert not torch.equal(policy.readout.raw(first), policy.readout.raw(policy.ground(here | noted)))
@@ -122,6 +166,7 @@ def chains(rows: int, words: int, seed: int) -> tuple[Features, torch.Tensor]:
     kept = np.zeros((rows, 1, words, FIELDS), np.float32)
     kept[..., 0], kept[..., 1] = cells[:, None] % 4 / 2 - 0.75, cells[:, None] // 4 / 2 - 0.75
     kept[..., 2:4], kept[..., 4:6] = 0.1, 0.9
+    kept[..., SEEN] = np.arange(1, words + 1)
     for row, count in enumerate(done):
         for turn in range(count):
             kept[row, 0, turn, NAMED:] = float(turn == count - 1), FADES ** (count - 1 - turn), 1, 0.9
@@ -151,6 +196,51 @@ def test_a_head_learns_what_comes_after_what_was_done() -> None:
         optimizer.step()
     new, right = chains(200, 5, seed=2)
     assert (head(readout(new), new)[0].argmax(-1) == right).float().mean() > 0.9
+
+
+def test_a_head_learns_which_word_of_one_line_another_line_wants() -> None:
+    """Of three options on the screen the first line names one, and their order is any."""
+    rng = np.random.default_rng(0)
+    names = [f"w{number}" for number in range(12)]
+
+    def drawn(rows: int) -> tuple[Features, torch.Tensor]:
+        shown = np.stack([rng.permutation(12)[:5] for _ in range(rows)])
+        texts = [f"take {names[s[0]]} {names[s[4]]}\nshown: {' '.join(names[i] for i in sorted(s[:3]))}" for s in shown]
+        features, _ = chains(rows, 7, seed=0)
+        kept = np.zeros((rows, 1, 7, FIELDS), np.float32)
+        kept[..., SEEN:NAMED] = np.stack([said(text, 7) for text in texts])[:, None]
+        at = np.stack([rng.permutation(16)[:7] for _ in range(rows)])
+        kept[..., 0], kept[..., 1] = at[:, None] % 4 / 2 - 0.75, at[:, None] // 4 / 2 - 0.75
+        kept[:, :, :4, 4] = 0
+        kept[..., 2:4] = 0.1
+        features.remembered = torch.from_numpy(kept)
+        features.words = torch.zeros(rows, 7, 16)
+        place = [4 + sorted(s[:3]).index(s[0]) for s in shown]
+        return features, torch.from_numpy(at[np.arange(rows), place])
+
+    torch.manual_seed(0)
+    readout = Readout(("screen",), 1, 0, told=True)
+    head = ActionHead(HeadSettings(width=32), (Slot(16, "place", (4, 4), "screen"),), readout.size, 8, [0], (4, 4), 1)
+    optimizer = torch.optim.Adam(head.parameters(), 1e-2)
+    shown, wanted = drawn(200)
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(head(readout(shown), shown)[0], wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    new, right = drawn(200)
+    assert (head(readout(new), new)[0].argmax(-1) == right).float().mean() > 0.9
+
+
+def test_a_place_is_told_by_the_words_whose_things_are_there() -> None:
+    features, _ = chains(2, 3, seed=0)
+    features.remembered[:, 0, :, 0:2] = torch.tensor([[-0.5, -0.5], [0.5, 0.5], [0.5, 0.5]])
+    read = torch.eye(3).expand(2, 3, 3)
+    points = torch.tensor([[[-0.5, -0.5], [0.5, 0.5], [0.5, -0.5]]]).expand(2, 3, 2)
+    told = at_points(features, read, 0, points)
+    torch.testing.assert_close(told[0, 0], torch.tensor([0.9, 0.0, 0.0]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(told[1, 1], torch.tensor([0.0, 0.9 / 1.9, 0.9 / 1.9]), atol=1e-3, rtol=0)
+    assert told[:, 2].abs().max() < 1e-3
 
 
 def test_nothing_is_read_of_turns_unless_asked_for() -> None:

@@ -24,6 +24,7 @@ from vla_rl.models.clauses import EXTRA, ClauseReader
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import SLOTS, cell_centres, cells_at
 from vla_rl.models.policy import Policy
+from vla_rl.models.progress import WORD_WIDTH, WordReader, at_points
 from vla_rl.specs import Slot
 
 _QUERIES, _KEY = 4, 32
@@ -85,8 +86,9 @@ class DecisionNet(nn.Module):
     former. Slots of kind `bin` and `place` also tell their position, so that neighbours start alike. Those of kind
     `word` tell what the frozen backbone makes of the word, so that words in the same role do; and those of kind
     `place` what it shows there, and how near it is to what each pointer points at, so that clicks on the same thing do.
-    Where the policy's head reads the whole token sequence, so do they. Of tokens that are compressed, they read the
-    chunk that these mean.
+    Where the policy's head reads the whole token sequence, so do they. Where the policy remembers turns, they read word
+    by word what it does, with a reader of their own, which all share: they are told of the chosen word, and of what
+    words name at the chosen place. Of tokens that are compressed, they read the chunk that these mean.
 
     Args:
         state_size: R, the length of the readout of the frozen features.
@@ -94,6 +96,7 @@ class DecisionNet(nn.Module):
         views: for each slot of kind `place`, in order, the view that it points into.
         hidden_size: D. grid: of the visual tokens. reads_tokens: whether the frozen features hold the token sequence.
         clause_size: X, of what a clause says, which is read too; 0 where it is not.
+        told: of how many cameras features tell what was done in turns; 0 where they do not.
         meaning: tells what decisions int64 [N, K] mean, float32 [N, M], where tokens are compressed; else None.
     """
 
@@ -108,6 +111,7 @@ class DecisionNet(nn.Module):
         width: int = 256,
         reads_tokens: bool = False,
         clause_size: int = 0,
+        told: int = 0,
         meaning: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         super().__init__()
@@ -121,14 +125,17 @@ class DecisionNet(nn.Module):
         self.action = nn.ModuleList(Ensemble(members, code.shape[1], width) for code in codes)
         idle = np.zeros((1, len(slots)), np.int64)
         self.chunk = Ensemble(members, meaning(idle).shape[1], width) if meaning else None
+        self.words = WordReader(hidden_size, told) if told else None
+        self.pooled = Ensemble(members, 2 * WORD_WIDTH, width) if told else None
+        self._cameras, read = told, WORD_WIDTH if told else 0
         self.told = nn.ModuleDict()
         self._views: dict[str, int] = {}
         for k, slot in enumerate(slots):
             if slot.kind == "word":
-                self.told[str(k)] = Ensemble(members, 2 * hidden_size + clause_size, width)
+                self.told[str(k)] = Ensemble(members, 2 * hidden_size + clause_size + read, width)
             elif slot.kind == "place":
                 assert slot.grid is not None, slot
-                self.told[str(k)] = Ensemble(members, SLOTS + hidden_size, width)
+                self.told[str(k)] = Ensemble(members, SLOTS + hidden_size + read, width)
                 self._views[str(k)] = views[len(self._views)]
                 centres_C2 = cell_centres(slot.grid)
                 self.register_buffer(f"centres_{k}", centres_C2, persistent=False)
@@ -151,6 +158,12 @@ class DecisionNet(nn.Module):
             assert seen.tokens is not None, "features without tokens"
             assert seen.mask is not None, "features without a mask"
             state_EBH = state_EBH + self.pool(seen.tokens, seen.mask)
+        read_BWH: Tensor | None = None
+        if self.words is not None:
+            assert self.pooled is not None
+            assert seen is not None, "turns are read, but there are no features"
+            read_BWH, pooled_BX = self.words(seen)
+            state_EBH = state_EBH + self.pooled(pooled_BX.expand(self.members, -1, -1))
         x = state_EBH.unsqueeze(2).expand(-1, -1, N, -1)
         for k, layer in enumerate(self.action):
             codes = getattr(self, f"codes_{k}")
@@ -160,7 +173,7 @@ class DecisionNet(nn.Module):
             x = x + self.chunk(self._meant(tokens_BNK).expand(self.members, -1, -1)).unflatten(1, (B, N))
         for name, layer in self.told.items():
             assert seen is not None, "slots of words or places, but no features"
-            told_BNX = self._told(name, seen, tokens_BNK[..., int(name)])
+            told_BNX = self._told(name, seen, tokens_BNK[..., int(name)], read_BWH)
             x = x + layer(told_BNX.flatten(0, 1).expand(self.members, -1, -1)).unflatten(1, (B, N))
         return x.reshape(self.members, B * N, self.width)
 
@@ -174,17 +187,22 @@ class DecisionNet(nn.Module):
         assert self._meaning is not None, "tokens that mean themselves"
         return torch.from_numpy(self._meaning(tokens_BNK.flatten(0, 1).cpu().numpy())).to(tokens_BNK.device)
 
-    def _told(self, name: str, seen: Features, tokens_BN: Tensor) -> Tensor:
-        """What the frozen features tell of the chosen words, [B, N, 2 * D (+ X)], or places, [B, N, S + D]."""
+    def _told(self, name: str, seen: Features, tokens_BN: Tensor, read_BWH: Tensor | None) -> Tensor:
+        """What the frozen features tell of the chosen words, [B, N, 2 * D (+ X)], or places, [B, N, S + D]; and, where
+        there is anything, what is read of words there, H numbers more."""
         if name not in self._views:
-            return _chosen(seen.worded, tokens_BN)
+            told_BNX = _chosen(seen.worded, tokens_BN)
+            return told_BNX if read_BWH is None else torch.cat([told_BNX, _picked(read_BWH, tokens_BN)], -1)
         assert seen.visual is not None, "a slot of places, but no visual tokens"
         view = self._views[name]
         rows_S = slice(view * SLOTS, (view + 1) * SLOTS)
         centres_C2: Tensor = getattr(self, f"centres_{name}")
         near_BNS = seen.near(centres_C2[tokens_BN], rows_S, margin=2 / math.sqrt(len(centres_C2)))
         shown_BND = _chosen(seen.visual[:, view], getattr(self, f"tokens_{name}")[tokens_BN])
-        return torch.cat([near_BNS, shown_BND], -1)
+        if read_BWH is None:
+            return torch.cat([near_BNS, shown_BND], -1)
+        camera = view * self._cameras * SLOTS // seen.places.shape[1]
+        return torch.cat([near_BNS, shown_BND, at_points(seen, read_BWH, camera, centres_C2[tokens_BN])], -1)
 
 
 class Critic(DecisionNet):
@@ -257,6 +275,7 @@ def sizes_of(policy: Policy, slots: Sequence[Slot] | None = None) -> dict[str, A
         "grid": policy.trunk.backbone.grid,
         "reads_tokens": "tokens" in policy.settings.head.reads,
         "clause_size": policy.trunk.backbone.hidden_size + EXTRA if policy.head.reader else 0,
+        "told": len(policy.cameras) if policy.kept.named is not None else 0,
     }
 
 
@@ -278,6 +297,13 @@ def load_scorer(settings: ActorCriticConfig, policy: Policy, state: dict[str, An
     """The scorer of a saved actor-critic's `state_dict`, on the policy's device."""
     critic = bounds.filled(lambda: make_critic(settings, policy), state.get("critic"), "the checkpoint's critic")
     return QScorer(critic.to(policy.device).requires_grad_(False), policy)
+
+
+def _picked(read_BWH: Tensor, index_BN: Tensor) -> Tensor:
+    """What was read of the chosen words, [B, N, H]; 0 of those beyond the ones that are read."""
+    there_BN1 = (index_BN < read_BWH.shape[1]).unsqueeze(-1)
+    index_BN1 = index_BN.clamp(max=read_BWH.shape[1] - 1).unsqueeze(-1)
+    return read_BWH.gather(1, index_BN1.expand(-1, -1, read_BWH.shape[-1])) * there_BN1
 
 
 def _chosen(states_BXD: Tensor, index_BN: Tensor) -> Tensor:

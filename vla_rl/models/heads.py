@@ -23,6 +23,8 @@ from vla_rl.specs import Slot
 ABSENT = -20.0
 """The logit of a word that the text does not have: no grammar forbids it, so its probability must stay finite."""
 _KEY = 32
+_LEAST = 1e-30
+"""The probability of a cell that no word's thing is near, whose logarithm must stay finite."""
 _DOUBT = 0.05
 """How much of a pointer's say goes to all visual tokens as it weighs them, the rest to the one place that it settles
 on: what it took for second best is tried now and then, and a click that was rewarded there teaches the pointer."""
@@ -256,12 +258,19 @@ class PlaceHead(nn.Module):
         assert features.word_mask is not None, "features without a mask of words"
         camera = self.view * self.cameras * SLOTS // features.places.shape[1]
         places_BW2 = features.remembered[:, camera, :, :2]
-        distance_BWC = (places_BW2.unsqueeze(2) - self.centres).square().sum(-1)
-        sigma = self.log_sigma[0].exp() * self.cell
-        bumps_BWC = torch.log_softmax(-0.5 * distance_BWC / sigma.square(), -1)
+        # A bump is the product of one along each axis, which takes far fewer numbers than one over all cells.
+        columns = self.grid[1]
+        x_BWX = self._bumps(places_BW2[..., 0], self.centres[:columns, 0])
+        y_BWY = self._bumps(places_BW2[..., 1], self.centres[::columns, 1])
         known_BW = features.word_mask[:, : scores_BW.shape[1]]
-        weight_BW = torch.log_softmax(scores_BW.masked_fill(~known_BW, ABSENT), -1)
-        return torch.logsumexp(bumps_BWC + weight_BW.unsqueeze(-1), 1)
+        weight_BW1 = torch.softmax(scores_BW.masked_fill(~known_BW, ABSENT), -1).unsqueeze(-1)
+        said_BYX = torch.einsum("bwy,bwx->byx", y_BWY * weight_BW1, x_BWX)
+        return said_BYX.flatten(1).clamp_min(_LEAST).log()
+
+    def _bumps(self, places_BW: torch.Tensor, centres_X: torch.Tensor) -> torch.Tensor:
+        """The probability of each of the centres along an axis, [B, W, X]."""
+        sigma = self.log_sigma[0].exp() * self.cell
+        return torch.softmax(-0.5 * ((places_BW.unsqueeze(-1) - centres_X) / sigma).square(), -1)
 
 
 class WordHead(nn.Module):

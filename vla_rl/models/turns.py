@@ -6,15 +6,32 @@ last turn, lately, and ever. The hand is what `<self>` points at: a gripper's ti
 
 A pointer is asked for each word by itself, which has no end of mentions; `Pointers` has `MENTIONS` for a whole text.
 
+Sensors may say more below a task's own words, line by line: what is written on the screen, what was noted on earlier
+ones. So of each word it is also told in which lines it stands, and which words of a line are there in the order of the
+task's own. What was done follows the word, wherever it stands: the lines below the first change from turn to turn.
+
 Shapes: B rows, C cameras, W words, S slots of the pointers.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
 import torch
 
-NAMED = 6
-"""What is told of a word now: its thing's x, y, half width, half height, confidence, and match."""
+from vla_rl.specs import words_of
+
+SEEN = 6
+"""What is told of a word's thing now: its x, y, half width, half height, confidence, and match."""
+LINES = 5
+"""Lines of a text that are told apart, the task's own first; what stands below them counts as of the last one."""
+SAID = 1 + 3 * LINES
+"""What the text tells of a word: a number that it shares with the same word elsewhere; which line it stands in; which
+lines it stands in once more; and which lines it is in turn with, see `said`."""
+NAMED = SEEN + SAID
 FIELDS = NAMED + 4
 """What is kept of a word beside that: how surely the hand went to it in the last turn, lately, and ever; and how surely
 its thing was ever seen."""
@@ -28,6 +45,57 @@ MARGIN = 0.06
 """How far beyond a thing's box, in half images, the hand still counts as at it."""
 MATCH = 10.0
 """By how much a pointer's largest logit is divided, which tells better than its confidence whether a word is there."""
+
+
+_SPELLINGS = 1 << 20
+"""Numbers of words, all of which float32 tells apart."""
+_REMEMBERED = 4096
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def said(text: str, most: int) -> np.ndarray:
+    """What a text tells of its first words, float32 [most, SAID], not to be changed; 0 where there is none.
+
+    A word of the first line is in turn with another line where that one repeats it in order: both are walked through
+    together, and what the other line adds is passed over. So what was entered of a number, or done of a list, tells
+    which part of the first line is behind it. The words of the other line that are met are in turn with the first.
+    """
+    words, lines = _by_lines(text, most)
+    told = np.zeros((most, SAID), np.float32)
+    _, own, echoed, in_turn = np.split(told, [1, 1 + LINES, 1 + 2 * LINES], axis=1)
+    for number, (word, line) in enumerate(zip(words, lines, strict=True)):
+        told[number, 0] = 1 + zlib.crc32(word.encode()) % _SPELLINGS
+        own[number, line] = 1
+        for other, there in enumerate(words):
+            if other != number and there == word:
+                echoed[number, lines[other]] = 1
+    first = [number for number, line in enumerate(lines) if line == 0]
+    for line in range(1, LINES):
+        begin = 0
+        for number in (number for number, its in enumerate(lines) if its == line):
+            met = next((each for each in first[begin:] if words[each] == words[number]), None)
+            if met is not None:
+                in_turn[met, line] = in_turn[number, 0] = 1
+                begin = met + 1
+    told.flags.writeable = False
+    return told
+
+
+def _by_lines(text: str, most: int) -> tuple[list[str], list[int]]:
+    """The first words of a text, in small letters, and the line of each, at most the last of LINES."""
+    spans = words_of(text)[:most]
+    return [text[a:b].lower() for a, b in spans], [min(text.count("\n", 0, a), LINES - 1) for a, _ in spans]
+
+
+def told_of(texts: Sequence[str], most: int) -> torch.Tensor:
+    """What B texts tell of their words, float32 [B, most, SAID]."""
+    return torch.from_numpy(np.stack([said(text, most) for text in texts]))
+
+
+def same_words(now: torch.Tensor, then: torch.Tensor) -> torch.Tensor:
+    """Which words are the same ones, bool [..., W, W], from what is told of them, [..., W, NAMED or more] each."""
+    number, other = now[..., SEEN], then[..., SEEN]
+    return (number.unsqueeze(-1) == other.unsqueeze(-2)) & (number > 0).unsqueeze(-1)
 
 
 def shape(cameras: int, words: int) -> tuple[int, int, int]:
@@ -48,8 +116,11 @@ def updated(before: torch.Tensor, named: torch.Tensor, hand: torch.Tensor) -> to
     gap = (hand[:, :, None, :2] - place) / (extent + MARGIN)
     done = torch.exp(-0.5 * gap.square().sum(-1)) * seen * hand[..., 2:]
     _, lately, ever, shown = before[..., NAMED:].unbind(-1)
-    kept = [done, torch.maximum(FADES * lately, done), torch.maximum(ever, done), torch.maximum(shown, named[..., 5])]
-    return torch.cat([named, torch.stack(kept, -1)], -1)
+    was = torch.stack([done, torch.maximum(FADES * lately, done), torch.maximum(ever, done), shown], -2)
+    same = same_words(named, before).unsqueeze(-3)  # [B, C, 1, W now, W before]
+    kept = (was.unsqueeze(-2) * same).amax(-1)  # [B, C, 4, W]
+    kept[..., 3, :] = torch.maximum(kept[..., 3, :], named[..., SEEN - 1])
+    return torch.cat([named, kept.transpose(-1, -2)], -1)
 
 
 def through(before: torch.Tensor, named: torch.Tensor, hand: torch.Tensor) -> torch.Tensor:

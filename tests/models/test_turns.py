@@ -10,6 +10,7 @@ from families import FAMILIES, Random, observation
 
 from sims.screen.interaction import Interaction
 from vla_rl.actions import Command
+from vla_rl.algorithms.critic import Critic
 from vla_rl.config.policy import HeadSettings, PolicySettings
 from vla_rl.models.features import Features
 from vla_rl.models.heads import ActionHead
@@ -198,38 +199,58 @@ def test_a_head_learns_what_comes_after_what_was_done() -> None:
     assert (head(readout(new), new)[0].argmax(-1) == right).float().mean() > 0.9
 
 
-def test_a_head_learns_which_word_of_one_line_another_line_wants() -> None:
-    """Of three options on the screen the first line names one, and their order is any."""
-    rng = np.random.default_rng(0)
+def options(rows: int, seed: int) -> tuple[Features, torch.Tensor]:
+    """Screens with three options, of which the first line names one; and that one's cell. Only the text tells it."""
+    rng = np.random.default_rng(seed)
     names = [f"w{number}" for number in range(12)]
+    drawn = np.stack([rng.permutation(12)[:5] for _ in range(rows)])
+    texts = [f"take {names[d[0]]} {names[d[4]]}\nshown: {' '.join(names[i] for i in sorted(d[:3]))}" for d in drawn]
+    cells = np.stack([rng.permutation(16)[:7] for _ in range(rows)])
+    features, _ = chains(rows, 7, seed=0)
+    kept = np.zeros((rows, 1, 7, FIELDS), np.float32)
+    kept[..., SEEN:NAMED] = np.stack([said(text, 7) for text in texts])[:, None]
+    kept[..., 0], kept[..., 1] = cells[:, None] % 4 / 2 - 0.75, cells[:, None] // 4 / 2 - 0.75
+    kept[..., 2:4], kept[:, :, 4:, 4] = 0.1, 0.9
+    features.remembered = torch.from_numpy(kept)
+    features.words = torch.zeros(rows, 7, 16)
+    place = [4 + sorted(d[:3]).index(d[0]) for d in drawn]
+    return features, torch.from_numpy(cells[np.arange(rows), place])
 
-    def drawn(rows: int) -> tuple[Features, torch.Tensor]:
-        shown = np.stack([rng.permutation(12)[:5] for _ in range(rows)])
-        texts = [f"take {names[s[0]]} {names[s[4]]}\nshown: {' '.join(names[i] for i in sorted(s[:3]))}" for s in shown]
-        features, _ = chains(rows, 7, seed=0)
-        kept = np.zeros((rows, 1, 7, FIELDS), np.float32)
-        kept[..., SEEN:NAMED] = np.stack([said(text, 7) for text in texts])[:, None]
-        at = np.stack([rng.permutation(16)[:7] for _ in range(rows)])
-        kept[..., 0], kept[..., 1] = at[:, None] % 4 / 2 - 0.75, at[:, None] // 4 / 2 - 0.75
-        kept[:, :, :4, 4] = 0
-        kept[..., 2:4] = 0.1
-        features.remembered = torch.from_numpy(kept)
-        features.words = torch.zeros(rows, 7, 16)
-        place = [4 + sorted(s[:3]).index(s[0]) for s in shown]
-        return features, torch.from_numpy(at[np.arange(rows), place])
 
+def test_a_head_learns_which_word_of_one_line_another_line_names() -> None:
     torch.manual_seed(0)
     readout = Readout(("screen",), 1, 0, told=True)
     head = ActionHead(HeadSettings(width=32), (Slot(16, "place", (4, 4), "screen"),), readout.size, 8, [0], (4, 4), 1)
     optimizer = torch.optim.Adam(head.parameters(), 1e-2)
-    shown, wanted = drawn(200)
+    shown, wanted = options(200, seed=1)
     for _ in range(60):
         loss = torch.nn.functional.cross_entropy(head(readout(shown), shown)[0], wanted)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    new, right = drawn(200)
+    new, right = options(200, seed=2)
     assert (head(readout(new), new)[0].argmax(-1) == right).float().mean() > 0.9
+
+
+def test_a_critic_learns_what_it_is_worth_to_press_what_is_named() -> None:
+    torch.manual_seed(0)
+    readout = Readout(("screen",), 1, 0, told=True)
+    slots = (Slot(16, "place", (4, 4), "screen"),)
+    critic = Critic(readout.size, slots, [0], 8, (4, 4), width=64, told=1)
+    optimizer = torch.optim.Adam(critic.parameters(), 3e-3)
+    shown, wanted = options(200, seed=1)
+    cells = torch.arange(16).view(1, 16, 1)
+
+    def worth(seen: Features) -> torch.Tensor:
+        return critic.value(critic(readout(seen), cells.expand(len(seen), -1, -1), seen)).mean(0)
+
+    for _ in range(80):
+        loss = (worth(shown) - torch.nn.functional.one_hot(wanted, 16)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    new, right = options(200, seed=2)
+    assert (worth(new).argmax(-1) == right).float().mean() > 0.9
 
 
 def test_a_place_is_told_by_the_words_whose_things_are_there() -> None:

@@ -40,7 +40,9 @@ def lacking(shown: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    return [text[start:end].lower() for start, end in words_of(text)]
+    """Those of the first line, the task's own: other sensors say below it what the screen shows, which is always new."""
+    line = text.partition("\n")[0]
+    return [line[start:end].lower() for start, end in words_of(line)]
 
 
 def _kind(text: str, common: set[str]) -> str:

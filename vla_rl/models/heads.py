@@ -17,7 +17,7 @@ from vla_rl.config.policy import HeadSettings
 from vla_rl.models.clauses import EXTRA, ClauseReader
 from vla_rl.models.features import Features
 from vla_rl.models.pointers import MENTIONS, SLOTS, cell_centres, cells_at
-from vla_rl.models.progress import Progress
+from vla_rl.models.progress import WORD_WIDTH, Progress
 from vla_rl.specs import Slot
 
 ABSENT = -20.0
@@ -103,8 +103,9 @@ class ActionHead(nn.Module):
             readout_BR = torch.cat([readout_BR, self.reader(features.clauses)], 1)
         x_BW = bent(self.trunk, readout_BR, self.advantage, good_B)
         scores: dict[int, torch.Tensor] = {}
+        meaning_BWH: torch.Tensor | None = None
         if self.progress is not None:
-            scores_BWX, more_BW = self.progress(features)
+            scores_BWX, more_BW, meaning_BWH = self.progress(features)
             x_BW = x_BW + more_BW
             scores = {k: scores_BWX[..., i] for k, i in self._column.items()}
         x_BKW = x_BW.unsqueeze(1) + self.queries
@@ -123,7 +124,7 @@ class ActionHead(nn.Module):
             for i, k in enumerate(self._plain):
                 found[k] = plain_BKC[:, i, : self.slots[k].choices]
         for head, k in zip(self.places, self._place, strict=True):
-            found[k] = head(x_BKW[:, k], features, scores.get(k))
+            found[k] = head(x_BKW[:, k], features, scores.get(k), meaning_BWH)
         for head, k in zip(self.words, self._word, strict=True):
             found[k] = head(x_BKW[:, k], features, scores.get(k))
         return [found[k] for k in range(len(self.slots))]
@@ -181,7 +182,8 @@ class PlaceHead(nn.Module):
 
     They add up: the log of a mixture of what the pointers say (so that it points at the first thing mentioned before
     any training), and attention to the visual tokens with keys for the cells inside each. Where features tell of turns
-    (of so many cameras: `told`), what each word names is in the mixture too, as likely as the word's score says.
+    (of so many cameras: `told`), what each word names is in the mixture too, as likely as its score says; and the
+    attention asks for what the likely words mean, so that it learns to find things that the pointers miss.
     """
 
     centres: torch.Tensor
@@ -196,6 +198,7 @@ class PlaceHead(nn.Module):
         assert slot.grid is not None, slot
         self.grid, self.view, self.cameras = slot.grid, view, told
         self.named = nn.Linear(width, 1) if told else None
+        self.wanted = nn.Linear(WORD_WIDTH, 2 * _KEY) if told else None
         rows, columns = slot.grid
         centres_C2 = cell_centres(slot.grid)
         size_2 = torch.tensor([backbone_grid[1], backbone_grid[0]])
@@ -217,12 +220,23 @@ class PlaceHead(nn.Module):
         self.key = nn.Linear(hidden_size, 2 * _KEY)
         self.code = nn.Linear(self.inside.shape[1], _KEY)
 
-    def forward(self, x_BW: torch.Tensor, features: Features, scores_BW: torch.Tensor | None = None) -> torch.Tensor:
-        """float32 [B, rows * columns]. scores_BW: of the words, where features tell of turns."""
+    def forward(
+        self,
+        x_BW: torch.Tensor,
+        features: Features,
+        scores_BW: torch.Tensor | None = None,
+        meaning_BWH: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """float32 [B, rows * columns]. scores_BW, meaning_BWH: of the words, where features tell of turns."""
         assert features.visual is not None, "features without visual tokens"
         prior_BC = self.pointed(x_BW, features, scores_BW)
         visual_BND = self.norm(features.visual[:, self.view])
-        query_BE, inner_query_BE = self.query(x_BW).split(_KEY, -1)
+        asked_BX = self.query(x_BW)
+        if self.wanted is not None:
+            assert scores_BW is not None, "no scores of words"
+            assert meaning_BWH is not None, "no meaning of words"
+            asked_BX = asked_BX + self.wanted(torch.einsum("bw,bwh->bh", _likely(features, scores_BW), meaning_BWH))
+        query_BE, inner_query_BE = asked_BX.split(_KEY, -1)
         key_BNE, inner_BNE = self.key(visual_BND).split(_KEY, -1)
         outer_BN = torch.einsum("be,bne->bn", query_BE, key_BNE)
         code_CE = self.code(self.inside)
@@ -255,15 +269,13 @@ class PlaceHead(nn.Module):
     def _named(self, features: Features, scores_BW: torch.Tensor) -> torch.Tensor:
         """Log-probability [B, C] of a mixture: of each word a bump at the place of what it names."""
         assert features.remembered is not None, "features that tell of no turns"
-        assert features.word_mask is not None, "features without a mask of words"
         camera = self.view * self.cameras * SLOTS // features.places.shape[1]
         places_BW2 = features.remembered[:, camera, :, :2]
         # A bump is the product of one along each axis, which takes far fewer numbers than one over all cells.
         columns = self.grid[1]
         x_BWX = self._bumps(places_BW2[..., 0], self.centres[:columns, 0])
         y_BWY = self._bumps(places_BW2[..., 1], self.centres[::columns, 1])
-        known_BW = features.word_mask[:, : scores_BW.shape[1]]
-        weight_BW1 = torch.softmax(scores_BW.masked_fill(~known_BW, ABSENT), -1).unsqueeze(-1)
+        weight_BW1 = _likely(features, scores_BW).unsqueeze(-1)
         said_BYX = torch.einsum("bwy,bwx->byx", y_BWY * weight_BW1, x_BWX)
         return said_BYX.flatten(1).clamp_min(_LEAST).log()
 
@@ -271,6 +283,12 @@ class PlaceHead(nn.Module):
         """The probability of each of the centres along an axis, [B, W, X]."""
         sigma = self.log_sigma[0].exp() * self.cell
         return torch.softmax(-0.5 * ((places_BW.unsqueeze(-1) - centres_X) / sigma).square(), -1)
+
+
+def _likely(features: Features, scores_BW: torch.Tensor) -> torch.Tensor:
+    """The probability of each word by its score, [B, W]."""
+    assert features.word_mask is not None, "features without a mask of words"
+    return torch.softmax(scores_BW.masked_fill(~features.word_mask[:, : scores_BW.shape[1]], ABSENT), -1)
 
 
 class WordHead(nn.Module):
@@ -319,6 +337,7 @@ def initialise(head: ActionHead) -> None:
     | mixture of a place | weight 0; bias 3 for the first mention, 0 for the others, -3 for `<self>` and uniform |
     | width of a bump | 0.75 cells; gain 1 |
     | what words name, beside a place's pointers | weight 0, bias -3; the words' scores as PyTorch's layers are |
+    | query of a place for what words mean | normal 0.1 / sqrt(H), bias 0 |
     | query of a word, and what all queries share (prior) | normal 0.01 / sqrt(width): all words alike |
     """
     nn.init.normal_(head.queries, std=0.02)
@@ -335,8 +354,11 @@ def initialise(head: ActionHead) -> None:
         nn.init.constant_(place.log_sigma, math.log(0.75))
         nn.init.ones_(place.gain)
         if place.named is not None:
+            assert place.wanted is not None
             nn.init.zeros_(place.named.weight)
             nn.init.constant_(place.named.bias, -3.0)
+            nn.init.normal_(place.wanted.weight, std=0.1 / math.sqrt(WORD_WIDTH))
+            nn.init.zeros_(place.wanted.bias)
     for word in head.words:
         assert isinstance(word, WordHead)
         nn.init.normal_(word.query.weight, std=small)

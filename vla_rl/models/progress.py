@@ -63,7 +63,7 @@ class WordReader(nn.Module):
 
 
 class Progress(nn.Module):
-    """Scores of each word for each slot, and what the head is to know of all words.
+    """Scores of each word for each slot, what the head is to know of all words, and what each word means.
 
     slots: that words have scores for. dropout: see `WordReader`.
     """
@@ -73,12 +73,15 @@ class Progress(nn.Module):
         self.reader = WordReader(hidden_size, cameras, dropout)
         self.score = nn.Linear(WORD_WIDTH, slots) if slots else None
         self.pooled = nn.Linear(2 * WORD_WIDTH, width)
+        self.meaning = nn.Linear(2 * hidden_size, WORD_WIDTH)
 
-    def forward(self, features: Features) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores float32 [B, W, slots], and what to add to the head's hidden state, [B, width]."""
+    def forward(self, features: Features) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Scores float32 [B, W, slots]; what to add to the head's hidden state, [B, width]; and [B, W, H]."""
         x_BWH, pooled_BX = self.reader(features)
         scores = x_BWH[..., :0] if self.score is None else self.score(x_BWH)
-        return scores, self.pooled(pooled_BX)
+        assert features.words is not None, "features without words"
+        meaning_BWH = self.meaning(self.reader.norm(features.words[:, : x_BWH.shape[1]]))
+        return scores, self.pooled(pooled_BX), meaning_BWH
 
 
 def at_points(features: Features, x_BWH: torch.Tensor, camera: int, points_BN2: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from PIL import Image, ImageDraw
@@ -22,6 +23,10 @@ class Window(Widget):
     modal: bool = False
 
     alive: ClassVar[bool] = False
+
+    def stands(self, style: Style) -> Sequence[tuple[float, float]]:
+        """See `Widget`."""
+        return [(self.box[2] / 2, title_height(style) / 2)]
 
     def parts(self) -> Sequence[Widget]:
         """See `Widget`."""
@@ -132,6 +137,10 @@ class Tabs(Widget):
     def written(self, style: Style) -> tuple[str, ...]:
         """See `Widget`."""
         return tuple(self.titles)
+
+    def stands(self, style: Style) -> Sequence[tuple[float, float]]:
+        """See `Widget`."""
+        return [((start + end) / 2, style.row / 2) for start, end in self.spans(style)]
 
     def parts(self) -> Sequence[Widget]:
         """See `Widget`."""
@@ -276,6 +285,12 @@ class Table(Widget):
     def written(self, style: Style) -> tuple[str, ...]:
         """See `Widget`."""
         return (*self.columns, *(cell for row in self.rows for cell in row))
+
+    def stands(self, style: Style) -> Sequence[tuple[float, float]]:
+        """See `Widget`."""
+        edges = [sum(self.widths[:number]) for number in range(len(self.widths) + 1)]
+        middles = [(left + right) / 2 for left, right in pairwise(edges)]
+        return [(x, (line + 0.5) * style.row) for line in range(len(self.rows) + 1) for x in middles]
 
     def entered(self) -> str:
         """See `Widget`."""

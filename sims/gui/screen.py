@@ -147,11 +147,16 @@ class Screen:
 
     # What is written there
 
-    def written(self) -> list[str]:
-        """What can be read on the screen now, line by line from the top; not what has been put into fields."""
+    def written(self) -> list[tuple[str, tuple[float, float]]]:
+        """What can be read on the picture now, line by line from the top, each with the middle of what it stands on, in
+        pixels of the picture; not what has been put into fields."""
         times = 1 if self.view is None else ENLARGED
-        style = style_of(self.style.theme, self.style.font, self.scale * times)
-        return [text for each in self._read() for text in each.widget.written(style)]
+        left, top = (0, 0) if self.view is None else self.view[:2]
+        style, found = style_of(self.style.theme, self.style.font, self.scale * times), []
+        for each in self._read():
+            for text, (x, y) in zip(each.widget.written(style), each.widget.stands(self.style), strict=False):
+                found.append((text, ((each.x + x - left) * times, (each.y + y - top) * times)))
+        return found
 
     def entered(self) -> list[str]:
         """What has been put into the things that are seen now, from the top: see `Widget.entered`."""

@@ -67,6 +67,10 @@ class Widget:
         text = str(getattr(self, "text", ""))
         return (text,) if text else ()
 
+    def stands(self, style: Style) -> Sequence[tuple[float, float]]:
+        """The middle of each of the texts that can be `written` on it, in pixels from its top left corner."""
+        return [(self.box[2] / 2, self.box[3] / 2)] * 2
+
     def entered(self) -> str:
         """What has been put into it, as far as it shows: the text of a field, the name of what is chosen or ticked."""
         return ""

@@ -122,17 +122,20 @@ class Answer:
 class Written:
     """What is written on the screen now, as a screen reader says it: "shown: plan, basic, large, next".
 
-    It says no more than what the picture shows, and not where it stands: texts that are hidden, cut off or too fine
-    to be read are not among them, nor is what has been put into fields (`Entered`).
+    It says no more than what the picture shows: texts that are hidden, cut off or too fine to be read are not among
+    them, nor is what has been put into fields (`Entered`).
 
     Args:
         length: characters at most; what does not fit is left out.
         digits: whether numbers are said digit by digit, see `sims.observe.spelled`.
+        places: whether it also says where each text stands, as character recognition does, in percent of the picture
+            from its left and from its top: "plan <30,41>". A policy that remembers turns then need not look for it.
     """
 
     name: str = "written"
     length: int = READ_LENGTH
     digits: bool = False
+    places: bool = False
 
     def spec(self, world: LegibleScreen) -> SensorSpec:
         """Text. An environment whose screen cannot be read has no `written`."""
@@ -140,7 +143,9 @@ class Written:
 
     def read(self, world: LegibleScreen) -> str:
         """The line; "shown:" where nothing is written."""
-        return _line("shown", world.written(), self.length, self.digits)
+        found = [(spelled(text) if self.digits else text, at) for text, at in world.written()]
+        said = [f"{text} {_percent(at, world.size)}" if self.places else text for text, at in found]
+        return _line("shown", said, self.length)
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,12 @@ class Notebook:
     def read(self, world: LegibleScreen) -> str:
         """The line; "noted:" where nothing was seen yet."""
         return _line("noted", world.noted, self.length, latest=True)
+
+
+def _percent(place: tuple[float, float], size: tuple[int, int]) -> str:
+    """A place in pixels, in percent of the picture."""
+    x, y = (min(max(round(100 * p / side), 0), 100) for p, side in zip(place, size, strict=True))
+    return f"<{x},{y}>"
 
 
 def _line_spec(read: object, length: int) -> SensorSpec:

@@ -47,8 +47,9 @@ class LegibleScreen(ScreenWorld, Protocol):
 
     noted: Sequence[str]
 
-    def written(self) -> Sequence[str]:
-        """What can be read on it now, line by line from the top; not what has been put into fields."""
+    def written(self) -> Sequence[tuple[str, tuple[float, float]]]:
+        """What can be read on its picture now, line by line from the top, each text with the middle (x, y) of what it
+        stands on, in pixels of the picture; not what has been put into fields."""
 
     def entered(self) -> Sequence[str]:
         """What has been put into the fields that are seen now, and what is chosen or ticked, from the top."""

@@ -18,7 +18,22 @@ from vla_rl.models.pointers import SLOTS
 from vla_rl.models.policy import Policy
 from vla_rl.models.progress import at_points
 from vla_rl.models.readout import Readout
-from vla_rl.models.turns import ASKED, FADES, FIELDS, LINES, MARGIN, NAMED, SAID, SEEN, said, shape, through, updated
+from vla_rl.models.turns import (
+    ASKED,
+    EXTENT,
+    FADES,
+    FIELDS,
+    LINES,
+    MARGIN,
+    NAMED,
+    SAID,
+    SEEN,
+    placed,
+    said,
+    shape,
+    through,
+    updated,
+)
 from vla_rl.specs import REMEMBERED, TASK, Slot, words_of
 
 
@@ -93,6 +108,26 @@ def test_a_text_tells_how_much_of_its_first_line_another_one_repeats() -> None:
     assert in_turn[6:11, 0].tolist() == [0, 1, 1, 0, 1]
     further = said("\n".join("abcdefg"), 16)
     assert further[:7, 1 : 1 + LINES].argmax(1).tolist() == [0, 1, 2, 3, 4, 4, 4]
+
+
+def test_a_text_tells_where_its_words_stand() -> None:
+    told = placed("press 7, then 8 <a,b>\nshown: 7 <25,50>, 8 <100,0>, 7 <75,50>, 9,1 <7,\n<10,10>", 20)
+    words = ["press", "7", "then", "8", "a,b", "shown", "7", "25,50", "8", "100,0", "7", "75,50", "9,1", "7", "10,10"]
+    known = {1: (-0.5, 0), 3: (1, -1), 6: (-0.5, 0), 8: (1, -1), 10: (0.5, 0), 13: (-0.5, 0)}
+    assert [number for number in range(20) if told[number, 0]] == list(known)
+    for number, place in known.items():
+        assert told[number].tolist() == [1, *place], words[number]
+    assert not told[len(words) :].any()
+
+
+def test_a_pointer_is_not_asked_where_a_text_tells() -> None:
+    policy, here = make(), observation(1)
+    here[TASK] = ["press save\nshown: save <75,50>"]
+    kept = policy.ground(here).remembered[0, 0]
+    for word in (1, 3):  # save, and save below
+        assert kept[word, :SEEN].tolist() == pytest.approx([0.5, 0, EXTENT, EXTENT, 1, 1])
+    here[TASK] = ["press save\nshown: save"]
+    assert policy.ground(here).remembered[0, 0, 1, 0] != 0.5
 
 
 def make(family: str = "idefics3", **settings: Any) -> Policy:

@@ -40,7 +40,7 @@ def lacking(shown: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    """Those of the first line, the task's own: other sensors say below it what the screen shows, which is always new."""
+    """Those of the first line, the task's own: below it, other sensors say what is seen, which is always new."""
     line = text.partition("\n")[0]
     return [line[start:end].lower() for start, end in words_of(line)]
 

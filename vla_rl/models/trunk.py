@@ -167,8 +167,10 @@ class Trunk(nn.Module):
         found = self.pointers(slots_BWD, visual_BCND, self.backbone.grid)
         match_BCW1 = found.logits_BVSN.amax(-1, keepdim=True) / turns.MATCH
         sure_BCW1 = found.confidence_logit_BVS.sigmoid().unsqueeze(-1)
-        said_BCWX = sent(turns.told_of(texts, most), named.device).unsqueeze(1).expand(-1, named.shape[1], -1, -1)
-        told = torch.cat([found.places_BVS2, found.extents_BVS2, sure_BCW1, match_BCW1, said_BCWX], -1)
+        seen = torch.cat([found.places_BVS2, found.extents_BVS2, sure_BCW1, match_BCW1], -1)
+        said_BWX, placed_BWP = (sent(each, named.device).unsqueeze(1) for each in turns.told_of(texts, most))
+        seen = turns.seen_or_told(seen, placed_BWP)
+        told = torch.cat([seen, said_BWX.expand(-1, named.shape[1], -1, -1)], -1)
         return told * there_BW[:, None, :, None]
 
     def columns(self, kept: Kept, cameras: int, stack: int) -> Columns:

@@ -15,6 +15,7 @@ Shapes: B rows, C cameras, W words, S slots of the pointers.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -31,6 +32,10 @@ LINES = 5
 SAID = 1 + 3 * LINES
 """What the text tells of a word: a number that it shares with the same word elsewhere; which line it stands in; which
 lines it stands in once more; and which lines it is in turn with, see `said`."""
+PLACED = 3
+"""What the text tells of a word's place: 1 where it does, x and y."""
+EXTENT = 0.08
+"""Half the width and height that a thing is taken to have whose place the text tells, in half images."""
 NAMED = SEEN + SAID
 FIELDS = NAMED + 4
 """What is kept of a word beside that: how surely the hand went to it in the last turn, lately, and ever; and how surely
@@ -47,6 +52,7 @@ MATCH = 10.0
 """By how much a pointer's largest logit is divided, which tells better than its confidence whether a word is there."""
 
 
+_PLACE = re.compile(r"(\d{1,3}),(\d{1,3})")
 _SPELLINGS = 1 << 20
 """Numbers of words, all of which float32 tells apart."""
 _REMEMBERED = 4096
@@ -87,9 +93,41 @@ def _by_lines(text: str, most: int) -> tuple[list[str], list[int]]:
     return [text[a:b].lower() for a, b in spans], [min(text.count("\n", 0, a), LINES - 1) for a, _ in spans]
 
 
-def told_of(texts: Sequence[str], most: int) -> torch.Tensor:
-    """What B texts tell of their words, float32 [B, most, SAID]."""
-    return torch.from_numpy(np.stack([said(text, most) for text in texts]))
+@lru_cache(maxsize=_REMEMBERED)
+def placed(text: str, most: int) -> np.ndarray:
+    """Where the text itself says that its first words stand, float32 [most, PLACED], not to be changed.
+
+    "save <30,41>" says it of the word before, in percent of the picture from its left and from its top. It holds for
+    the same word elsewhere in the text, unless that is said to stand somewhere else; the first such place counts.
+    """
+    words, lines = _by_lines(text, most)
+    found: dict[str, tuple[float, float]] = {}
+    own: dict[int, tuple[float, float]] = {}
+    for number, (begin, end) in enumerate(words_of(text)[:most]):
+        said_of = _PLACE.fullmatch(text[begin:end]) if text[begin - 1 : end + 1] == f"<{text[begin:end]}>" else None
+        if said_of and number and lines[number - 1] == lines[number]:
+            own[number - 1] = (float(said_of[1]) / 50 - 1, float(said_of[2]) / 50 - 1)
+            found.setdefault(words[number - 1], own[number - 1])
+    told = np.zeros((most, PLACED), np.float32)
+    for number, word in enumerate(words):
+        if word in found:
+            told[number] = (1, *own.get(number, found[word]))
+    told.flags.writeable = False
+    return told
+
+
+def told_of(texts: Sequence[str], most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What B texts tell of their words, float32 [B, most, SAID], and of their places, [B, most, PLACED]."""
+    both = [(said(text, most), placed(text, most)) for text in texts]
+    return torch.from_numpy(np.stack([a for a, _ in both])), torch.from_numpy(np.stack([b for _, b in both]))
+
+
+def seen_or_told(seen: torch.Tensor, placed: torch.Tensor) -> torch.Tensor:
+    """What pointers see of each word's thing, [B, C, W, SEEN], or, where the text says where it stands, what that
+    tells: surely there, and of EXTENT. placed: float32 [B, 1, W, PLACED]; it holds for every camera."""
+    known = placed[..., :1]
+    told = torch.cat([placed[..., 1:], EXTENT * torch.ones_like(placed[..., 1:]), known, known], -1)
+    return torch.where(known > 0, told, seen)
 
 
 def same_words(now: torch.Tensor, then: torch.Tensor) -> torch.Tensor:

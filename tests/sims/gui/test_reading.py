@@ -34,6 +34,10 @@ def screen_of(*widgets: Widget) -> Screen:
     return made
 
 
+def texts(screen: Screen) -> list[str]:
+    return [text for text, _ in screen.written()]
+
+
 def test_it_is_read_line_by_line_from_the_top() -> None:
     below, right, left = (
         Button("a", (4, 60, 30, 14), "Send"),
@@ -41,7 +45,7 @@ def test_it_is_read_line_by_line_from_the_top() -> None:
         Label("c", (4, 21, 30, 12), "Plan"),
     )
     screen = screen_of(below, right, left)
-    assert screen.written() == ["Plan", "City", "Send"]
+    assert texts(screen) == ["Plan", "City", "Send"]
     assert Written().read(screen) == "shown: plan, city, send"
 
 
@@ -49,15 +53,15 @@ def test_what_is_covered_cut_off_or_scrolled_away_is_not_read() -> None:
     hidden, shown = Button("a", (20, 30, 40, 14), "Below"), Button("b", (4, 80, 40, 14), "Beside")
     above = Window("w", (10, 20, 60, 40), "Above", [Label("l", (14, 40, 40, 12), "Part")])
     outside = Button("c", (90, 4, 40, 14), "Outside")
-    assert screen_of(hidden, shown, outside, above).written() == ["Above", "Part", "Beside"]
+    assert texts(screen_of(hidden, shown, outside, above)) == ["Above", "Part", "Beside"]
 
 
 def test_an_enlarged_part_is_all_that_is_read() -> None:
     fine = File("f", (4, 4, 40, 12), "Report", fine=1.5)
     screen = screen_of(fine, Button("b", (50, 80, 40, 14), "Send"))
-    assert screen.written() == ["Send"]
+    assert texts(screen) == ["Send"]
     screen.enlarge((0, 0, 48, 48))
-    assert screen.written() == ["Report"]
+    assert texts(screen) == ["Report"]
 
 
 def test_what_stands_in_fields_and_what_is_chosen_is_said_apart() -> None:
@@ -69,7 +73,7 @@ def test_what_stands_in_fields_and_what_is_chosen_is_said_apart() -> None:
         Slider("s", (4, 66, 60, 10), "Volume"),
     ]
     screen = screen_of(*things)
-    assert screen.written() == ["field", "field", "Large", "Mail"]
+    assert texts(screen) == ["field", "field", "Large", "Mail"]
     assert screen.entered() == ["lima", "Large"]
     assert Entered().read(screen) == "entered: lima, large"
     assert Entered().read(screen_of()) == "entered:"
@@ -79,8 +83,26 @@ def test_titles_of_tabs_and_cells_of_tables_are_read() -> None:
     tabs = Tabs("t", (4, 4, 80, 40), ["One", "Two"], [[], []])
     table = Table("r", (4, 46, 88, 40), ("Name", "Age"), [("Ada", "36"), ("Bo", "7")], (44, 44), chosen=1)
     screen = screen_of(tabs, table)
-    assert screen.written() == ["One", "Two", "Name", "Age", "Ada", "36", "Bo", "7"]
+    assert texts(screen) == ["One", "Two", "Name", "Age", "Ada", "36", "Bo", "7"]
     assert screen.entered() == ["Bo"]
+
+
+def test_it_can_be_told_where_a_text_stands() -> None:
+    tabs = Tabs("t", (48, 0, 48, 30), ["One"], [[]])
+    table = Table("r", (0, 48, 96, 48), ("Name", "Age"), [("Ada", "36")], (48, 48))
+    screen = screen_of(Window("w", (0, 0, 48, 48), "Top", [Button("b", (12, 24, 24, 12), "Save")]), tabs, table)
+    said = Written(places=True).read(screen)
+    assert "save <25,31>" in said
+    row = screen.style.row / 96
+    assert f"name <25,{round(50 + 50 * row)}>, age <75," in said
+    assert f"36 <75,{round(50 + 150 * row)}>" in said
+    screen.enlarge((0, 0, 48, 48))
+    assert "save <50,62>" in Written(places=True).read(screen)
+    env: Any = gymnasium.make("vla_rl/GuiCalculator-v0", sensors=[{"type": "written", "places": True}]).unwrapped
+    text = env.reset(seed=0)[0][TASK]
+    for key in "789-456+123=c0":
+        x, y = env.world.where(key.upper()).middle
+        assert f" {key} <{round(x / 0.96)},{round(y / 0.96)}>" in text
 
 
 def test_a_line_is_cut_at_whole_texts() -> None:

@@ -104,8 +104,11 @@ def test_a_text_tells_how_much_of_its_first_line_another_one_repeats() -> None:
     assert in_turn.shape[1] == LINES
     assert told.shape[1] == SAID
     #  compute 1 1 + 1 7 / entered 1 1 * 1
-    assert in_turn[:6, 1].tolist() == [0, 1, 1, 0, 1, 0]
+    assert in_turn[:6, 1].tolist() == [0, 1, 1, 0.5, 1, 0]
     assert in_turn[6:11, 0].tolist() == [0, 1, 1, 0, 1]
+    signs = said("what is 9 plus 6\nentered: 9 +\nshown: 7 8 9", 16)[:, 1 + 2 * LINES :]
+    assert signs[:5, 1].tolist() == [0, 0, 1, 0.5, 0]
+    assert signs[:5, 2].tolist() == [0, 0, 1, 0, 0]
     further = said("\n".join("abcdefg"), 16)
     assert further[:7, 1 : 1 + LINES].argmax(1).tolist() == [0, 1, 2, 3, 4, 4, 4]
 

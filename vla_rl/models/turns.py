@@ -65,6 +65,8 @@ def said(text: str, most: int) -> np.ndarray:
     A word of the first line is in turn with another line where that one repeats it in order: both are walked through
     together, and what the other line adds is passed over. So what was entered of a number, or done of a list, tells
     which part of the first line is behind it. The words of the other line that are met are in turn with the first.
+    Where the other line goes on with words of its own, these may stand for the next ones of the first ("+" for "plus"):
+    as many are half in turn.
     """
     words, lines = _by_lines(text, most)
     told = np.zeros((most, SAID), np.float32)
@@ -72,17 +74,20 @@ def said(text: str, most: int) -> np.ndarray:
     for number, (word, line) in enumerate(zip(words, lines, strict=True)):
         told[number, 0] = 1 + zlib.crc32(word.encode()) % _SPELLINGS
         own[number, line] = 1
-        for other, there in enumerate(words):
-            if other != number and there == word:
-                echoed[number, lines[other]] = 1
+        for twin, there in enumerate(words):
+            if twin != number and there == word:
+                echoed[number, lines[twin]] = 1
     first = [number for number, line in enumerate(lines) if line == 0]
     for line in range(1, LINES):
-        begin = 0
+        begin = other = 0
         for number in (number for number, its in enumerate(lines) if its == line):
             met = next((each for each in first[begin:] if words[each] == words[number]), None)
             if met is not None:
                 in_turn[met, line] = in_turn[number, 0] = 1
-                begin = met + 1
+                begin = other = met + 1
+            elif 0 < other < len(first):
+                in_turn[other, line] = 0.5
+                other += 1
     told.flags.writeable = False
     return told
 

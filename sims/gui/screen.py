@@ -54,7 +54,7 @@ class Screen:
         self.gestures: list[Gesture] = []
         self.events: list[Event] = []
         self.memory: dict[str, Any] = {}
-        self.noted: list[str] = []
+        self.noted: tuple[str, ...] = ()
         self.change()
 
     def change(self) -> None:
@@ -166,7 +166,7 @@ class Screen:
         """Read what is written now on what a hand cannot change, such as titles and labels: each text once."""
         for each in self._read():
             if not each.widget.alive:
-                self.noted += [text for text in each.widget.written(self.style) if text not in self.noted]
+                self.noted += tuple(text for text in each.widget.written(self.style) if text not in self.noted)
 
     def _read(self) -> list[Placed]:
         """What is seen, in the order in which it is read: line by line from the top."""
@@ -179,12 +179,10 @@ class Screen:
         each = self.placed()[number]
         wide, high = each.widget.box[2:]
         x, y = each.x + wide / 2, each.y + min(high, self.style.row) / 2
-        if self.view is not None:
-            left, top, across, down = self.view
-            if not (left <= x < left + across and top <= y < top + down):
-                return False
+        left, top, across, down = self.view or (0, 0, *self.size)
+        inside = left <= x < left + across and top <= y < top + down
         above = (other for other in range(len(self.placed()) - 1, number, -1) if self.placed()[other].holds(x, y))
-        return each.holds(x, y) and all(self._within(other, number) for other in above)
+        return inside and each.holds(x, y) and all(self._within(other, number) for other in above)
 
     # What happens
 
@@ -386,7 +384,6 @@ class Screen:
             "gestures": [copy.copy(vars(gesture)) for gesture in self.gestures],
             "events": [tuple(event) for event in self.events],
             "memory": copy.deepcopy(self.memory),
-            "noted": list(self.noted),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -399,7 +396,6 @@ class Screen:
         self.gestures = [Gesture(**each) for each in snapshot["gestures"]]
         self.events = [Event(*each) for each in snapshot["events"]]
         self.memory = copy.deepcopy(snapshot["memory"])
-        self.noted = list(snapshot["noted"])
 
 
-_PLAIN = ("cursor", "focus", "pressed", "instruction", "clipboard", "answer", "view")
+_PLAIN = ("cursor", "focus", "pressed", "instruction", "clipboard", "answer", "view", "noted")

@@ -107,7 +107,7 @@ def test_it_can_be_told_where_a_text_stands() -> None:
 
 def test_a_line_is_cut_at_whole_texts() -> None:
     screen = screen_of()
-    screen.noted = [f"text {number:02d}" for number in range(40)]
+    screen.noted = tuple(f"text {number:02d}" for number in range(40))
     said = Notebook(length=100).read(screen)
     assert len(said) <= 100
     assert said.startswith("noted: text ")
@@ -138,7 +138,7 @@ def test_a_snapshot_holds_the_notebook() -> None:
     env.reset(seed=0)
     for _ in range(3):
         env.step(env.expert_action())
-    kept, noted = env.snapshot(), list(env.world.noted)
+    kept, noted = env.snapshot(), env.world.noted
     env.reset(seed=1)
     env.restore(kept)
     assert env.world.noted == noted

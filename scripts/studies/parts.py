@@ -1,13 +1,15 @@
 """The parts of a study: what one world and one seed gave, made on any machine and day, and put together here.
 
 `docs/studies/<study>/<world>_<seed>.json` is a part: a row of numbers for each setting. Each row says the commit, the
-date, the machine, the seconds that it took (by the clock, and of processors), and a digest of the settings that it was made with. Rows of other
-settings than those of the YAML file are never mixed with new ones: they are refused, or left out and named.
+date, the machine, the seconds that it took (by the clock, and of processors), and a digest of the settings that it was
+made with. Rows of other settings than those of the YAML file are never mixed with new ones: they are refused, or left
+out and named.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import json
 import math
@@ -177,8 +179,9 @@ def mean(values: Sequence[float | None]) -> float | None:
     return interval(values)["mean"]
 
 
+@functools.cache
 def made_by() -> dict[str, str]:
-    """The commit, `-dirty` where code differs from it, the date, and the machine."""
+    """The commit, `-dirty` where code differs from it, the date, and the machine: when this was asked first."""
 
     def git(*command: str) -> str:
         return subprocess.run(["git", *command], capture_output=True, text=True, cwd=ROOT).stdout.strip()

@@ -86,6 +86,7 @@ def make(all_parts: Parts, given: argparse.Namespace, study: Study) -> None:
         SystemExit: parts that are there were made with other settings, and are not to be replaced.
     """
     asked = [(world, seed) for world in given.worlds for seed in given.seeds]
+    parts.made_by()  # the code that runs is that of now, whatever is changed meanwhile
     try:
         wanted = [all_parts.wanted(*each, given.settings, given.replace) for each in asked]
     except OtherSettingsError as error:

@@ -6,7 +6,7 @@ docs/studies/many.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from parts import Parts, mean
@@ -23,7 +23,7 @@ def scaled(part: Slice, tasks: int) -> list[str]:
 
 
 def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One run of all tasks, and single runs, all from the same demonstrations. A row is each task's success."""
+    """One run of all tasks, and single runs, all from the same demonstrations; of each task its success."""
     tasks = part.world["tasks"]
     every = [*part.common, f"env=[{','.join(tasks)}]"]
     demos = run("demos", part.out / "demos", *every, f"demos.seed={1000 * part.seed}")
@@ -34,14 +34,11 @@ def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
             given += [f"env={name}", f"demos.path={demos / tasks[name]}"]
         start = run("sft", part.out / f"{name}_sft", *given)
         last = run("train", part.out / name, *given, f"train.checkpoint={start}")
-        found = evaluated(run("eval", part.out / f"{name}_eval", *given, f"eval.checkpoint={last}"))
-        begun = evaluated(run("eval", part.out / f"{name}_sft_eval", *given, f"eval.checkpoint={start}"))
-        cloned, success = (_rates(chosen, rows) for rows in (begun, found))
-        yield name, {"cloned": cloned, "success": success}
-
-
-def _rates(tasks: Iterable[str], rows: list[dict[str, Any]]) -> dict[str, float]:
-    return {task: row["pc_success"] for task, row in zip(tasks, rows, strict=True)}
+        row = {}
+        for key, folder, policy in (("cloned", f"{name}_sft_eval", start), ("success", f"{name}_eval", last)):
+            rates = evaluated(run("eval", part.out / folder, *given, f"eval.checkpoint={policy}"))
+            row[key] = {task: told["pc_success"] for task, told in zip(chosen, rates, strict=True)}
+        yield name, row
 
 
 def summary(parts: Parts) -> dict[str, Any]:

@@ -71,16 +71,21 @@ def main(name: str, about: str, study: Study, summary: Summary) -> None:
     given, settings = options(name, about)
     folder = given.out if given.quick else parts.STUDIES
     all_parts = Parts(name, folder, settings, settings["quick"] if given.quick else ())
-    if not given.summary:
-        make(all_parts, given, study)
-    told = summary(all_parts)
-    target = folder / f"{name}.json"
-    parts.write_whole(target, json.dumps({"study": name, **told, **all_parts.about()}, indent=1) + "\n")
-    print(target)
+    for _ in () if given.summary else make(all_parts, given, study):
+        sum_up(all_parts, summary)
+    print(sum_up(all_parts, summary))
 
 
-def make(all_parts: Parts, given: argparse.Namespace, study: Study) -> None:
-    """Make those of the rows asked for that no part has.
+def sum_up(all_parts: Parts, summary: Summary) -> Path:
+    """Write the summary of all parts that there are."""
+    told = {"study": all_parts.name, **summary(all_parts), **all_parts.about()}
+    target = all_parts.folder / f"{all_parts.name}.json"
+    parts.write_whole(target, json.dumps(told, indent=1) + "\n")
+    return target
+
+
+def make(all_parts: Parts, given: argparse.Namespace, study: Study) -> Iterator[str]:
+    """Make those of the rows asked for that no part has; yields each one's name, once it is in its part.
 
     Raises:
         SystemExit: parts that are there were made with other settings, and are not to be replaced.
@@ -98,6 +103,7 @@ def make(all_parts: Parts, given: argparse.Namespace, study: Study) -> None:
             there = all_parts.read(world, seed).keys() - all_parts.others(world, seed).keys()
             if row in chosen or row not in there:
                 all_parts.add(world, seed, row, numbers, {key: now - begun[key] for key, now in seconds().items()})
+                yield row
             begun = seconds()
 
 

@@ -1,0 +1,311 @@
+"""Studies are made in parts that add up; what is missing or does not fit is said; their page is up to date."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts" / "studies"
+NAMES = ("adaptation", "chains", "cost", "gaming", "many", "tools", "turns")
+HEADLINES = {
+    "chains": {"success_at_8", "one_step_at_8", "credit_correlation", "critic_correlation"},
+    "tools": {"worst_regret"},
+    "gaming": {"auc", "false_alarms", "verified_share"},
+    "cost": {"budget_error", "kl_error", "forgetting"},
+    "turns": {"flow", "calculator"},
+    "adaptation": {"steps_share"},
+    "many": {"worst_gap"},
+}
+SETTINGS: dict[str, Any] = {
+    "seeds": [1, 2],
+    "worlds": {"easy": {"overrides": ["size=1"]}, "hard": {"overrides": ["size=9"], "settings": ["plain"]}},
+    "settings": {"plain": [], "fancy": ["fancy=true"]},
+    "common": ["steps=10"],
+    "quick": ["steps=1"],
+}
+SECONDS = {"seconds": 60.0, "cpu_seconds": 30.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scripts() -> Iterator[None]:
+    """A study is run as a script: what it imports lies beside it."""
+    sys.path.insert(0, str(SCRIPTS))
+    yield
+    sys.path.remove(str(SCRIPTS))
+    for name in (*NAMES, "parts", "study", "page"):
+        sys.modules.pop(name, None)
+
+
+def script(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+def parts(folder: Path, settings: Mapping[str, Any] = SETTINGS, **given: Any) -> Any:
+    return script("parts").Parts("made_up", folder, settings, **given)
+
+
+def with_common(*overrides: str) -> dict[str, Any]:
+    return SETTINGS | {"common": list(overrides)}
+
+
+def test_rows_of_several_machines_add_up(tmp_path: Path) -> None:
+    one, other, both = (parts(tmp_path / name) for name in ("one", "other", "one"))
+    one.add("easy", 1, "cloned", {"success": 20.0}, SECONDS)
+    one.add("easy", 1, "plain", {"success": 40.0, "cost": float("nan")}, SECONDS)
+    other.add("easy", 2, "plain", {"success": 60.0, "cost": 3.0}, SECONDS)
+    other.file("easy", 2).rename(one.file("easy", 2))
+    assert list(both.seeds("easy")) == [1, 2]
+    table = both.table("easy")
+    assert table["plain"]["success"]["mean"] == 50.0
+    assert table["plain"]["success"]["values"] == [40.0, 60.0]
+    assert table["plain"]["success"]["ci95"] == [40.0, 60.0]
+    assert table["plain"]["cost"] == {"mean": 3.0, "ci95": [3.0, 3.0], "values": [3.0]}
+    assert table["cloned"]["success"]["values"] == [20.0]
+    assert both.worlds() == ["easy"]
+    assert both.wanted("easy", 1, ["plain", "fancy"]) == ["fancy"]
+    told = both.about()["parts"]
+    assert [(part["world"], part["seed"], part["rows"], part["seconds"]) for part in told] == [
+        ("easy", 1, 2, 120.0),
+        ("easy", 2, 1, 60.0),
+    ]
+    assert all(part["commit"] and part["date"] and "cores" in part["machine"][0] for part in told)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    some = parts(tmp_path)
+    assert some.missing() == ["easy: seed 1, 2", "hard: seed 1, 2"]
+    some.add("easy", 2, "plain", {"success": 1.0}, SECONDS)
+    some.add("hard", 1, "plain", {"success": 1.0}, SECONDS)
+    assert some.missing() == ["easy: seed 1", "easy, seed 2: fancy", "hard: seed 2"]
+
+
+def test_rows_of_other_settings_are_refused_left_out_or_replaced(tmp_path: Path) -> None:
+    wrong = script("parts").OtherSettingsError
+    parts(tmp_path).add("easy", 1, "plain", {"success": 1.0}, SECONDS)
+    parts(tmp_path).add("easy", 1, "fancy", {"success": 2.0}, SECONDS)
+    now = parts(tmp_path, with_common("steps=20"))
+    with pytest.raises(wrong, match=r"easy_1.json: plain was made with other settings .* made_up.yaml now gives"):
+        now.wanted("easy", 1, ["fancy"])
+    assert now.table("easy") == {}
+    assert now.about()["other_settings"] == ["easy, seed 1: plain, fancy"]
+    assert "easy: seed 1, 2" in now.about()["missing"]
+    assert now.wanted("easy", 1, ["plain"], replace=True) == ["plain"]
+    now.add("easy", 1, "plain", {"success": 7.0}, SECONDS)
+    assert now.read("easy", 1).keys() == {"plain"}
+    assert now.table("easy")["plain"]["success"]["mean"] == 7.0
+
+
+def test_only_what_a_row_depends_on_counts_as_its_settings(tmp_path: Path) -> None:
+    def digest(settings: Mapping[str, Any]) -> str:
+        return parts(tmp_path, settings).digest("easy", "plain")
+
+    before = digest(SETTINGS)
+    more_worlds = SETTINGS["worlds"] | {"new": {}}
+    more_settings = SETTINGS["settings"] | {"new": ["new=1"]}
+    for same in ({"worlds": more_worlds}, {"settings": more_settings}, {"seeds": [5]}, {"quick": []}):
+        assert digest(SETTINGS | same) == before
+    for other in ({"common": []}, {"settings": {"plain": ["fancy=1"]}}, {"worlds": {"easy": {"overrides": []}}}):
+        assert digest(SETTINGS | other) != before
+    assert parts(tmp_path, more=["steps=1"]).digest("easy", "plain") != before
+
+
+def made_up(part: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A study whose success is its seed."""
+    yield "cloned", {"success": 0.0}
+    for name in part.settings:
+        yield name, {"success": float(part.seed)}
+
+
+def command(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> dict[str, Any]:
+    """`python made_up.py WORDS`: its summary."""
+    study = script("study")
+    (folder / "made_up.yaml").write_text(yaml.safe_dump(SETTINGS))
+    monkeypatch.setattr(study, "HERE", folder)
+    monkeypatch.setattr(script("parts"), "STUDIES", folder / "docs")
+    monkeypatch.setattr(sys, "argv", ["made_up.py", "--out", str(folder / "runs"), *words])
+    study.main("made_up", "about", made_up, lambda all_parts: {"tables": all_parts.tables()})
+    where = folder / ("runs" if "--quick" in words else "docs")
+    return json.loads((where / "made_up.json").read_text())
+
+
+def test_a_command_makes_its_part_and_sums_up_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = command(monkeypatch, tmp_path, "--worlds", "easy", "--seeds", "1", "--settings", "fancy")
+    assert told["tables"]["easy"].keys() == {"cloned", "fancy"}
+    assert "easy, seed 1: plain" in told["missing"]
+    told = command(monkeypatch, tmp_path)
+    assert told["missing"] == []
+    assert told["tables"]["easy"]["plain"]["success"]["values"] == [1.0, 2.0]
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "docs" / "made_up").iterdir()}
+    assert command(monkeypatch, tmp_path, "--summary") == told == command(monkeypatch, tmp_path)
+    assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+def test_a_quick_look_leaves_the_docs_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = command(monkeypatch, tmp_path, "--quick")
+    assert [part["world"] for part in told["parts"]] == ["easy"]
+    assert not (tmp_path / "docs").exists()
+
+
+def test_a_command_refuses_what_it_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command(monkeypatch, tmp_path, "--worlds", "esay")
+    assert "--worlds: 'esay' is none of made_up.yaml; did you mean 'easy'?" in capsys.readouterr().err
+    command(monkeypatch, tmp_path, "--seeds", "1")
+    monkeypatch.setitem(SETTINGS, "common", ["steps=99"])
+    with pytest.raises(SystemExit, match="was made with other settings"):
+        command(monkeypatch, tmp_path, "--seeds", "1")
+
+
+def test_what_was_run_with_other_overrides_is_run_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    study, done = script("study"), list[str]()
+
+    def sft(run: Any) -> None:
+        done.append(run.seed)
+        run.run_dir.mkdir()
+
+    monkeypatch.setattr(study, "sft", sft)
+    for seed in (1, 1, 2):
+        assert study.run("sft", tmp_path / "sft", f"seed={seed}") == tmp_path / "sft" / "checkpoints" / "last"
+    assert done == [1, 2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_is_short_and_its_settings_are_whole(name: str) -> None:
+    assert len((SCRIPTS / f"{name}.py").read_text("utf-8").splitlines()) <= 60
+    settings = yaml.safe_load((SCRIPTS / f"{name}.yaml").read_text("utf-8"))
+    assert len(settings["seeds"]) >= 3
+    for world in settings["worlds"].values():
+        assert set(world.get("settings", ())) <= settings["settings"].keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_summary_has_its_headline_even_of_nothing(name: str, tmp_path: Path) -> None:
+    settings = yaml.safe_load((SCRIPTS / f"{name}.yaml").read_text("utf-8"))
+    told = script(name).summary(script("parts").Parts(name, tmp_path, settings))
+    assert {key: told[key] for key in HEADLINES[name]} == dict.fromkeys(HEADLINES[name])
+    assert set(script("page").SHOWN[name].headline) == HEADLINES[name]
+
+
+def summed(name: str, folder: Path, **rows: Mapping[str, Any]) -> dict[str, Any]:
+    """A study's summary of made-up rows, `<world>_<seed>={row: numbers}`."""
+    settings = yaml.safe_load((SCRIPTS / f"{name}.yaml").read_text("utf-8"))
+    all_parts = script("parts").Parts(name, folder, settings)
+    for part, numbers in rows.items():
+        world, _, seed = part.rpartition("_")
+        for row, each in numbers.items():
+            all_parts.add(world, int(seed), row, each, SECONDS)
+    return script(name).summary(all_parts) | all_parts.about()
+
+
+def chain(success: float, credit: float, critic: float, **more: float) -> dict[str, float]:
+    return {"success": success, "credit": credit, "critic": critic, **more}
+
+
+def test_the_headline_of_chains_is_of_eight_steps(tmp_path: Path) -> None:
+    plain = {"one_step": chain(20.0, 0.1, 0.1, rollouts=0.9), "resets": chain(90.0, 0.8, 0.5)}
+    hard = {"one_step": chain(10.0, 0.1, 0.1, rollouts=0.7), "resets": chain(80.0, 0.8, 0.3)}
+    told = summed("chains", tmp_path, k8_1=hard, k8_plain_1=plain, k2_1={"one_step": chain(99.0, 0.0, 0.0)})
+    assert (told["success_at_8"], told["one_step_at_8"], told["best_at_8"]) == (85.0, 15.0, "resets")
+    assert told["credit_correlation"] == pytest.approx(0.8)
+    assert told["critic_correlation"] == pytest.approx(0.4)
+
+
+def test_the_headline_of_costs_is_of_the_worst_world(tmp_path: Path) -> None:
+    def row(cost: float, kl: float, lost: float) -> dict[str, float]:
+        return {"success": 50.0, "cost": cost, "forgetting": lost, "train/cost": cost, "policy/kl": kl}
+
+    checks = {"budget": row(0.3, 0.0, 0.0), "kl_budget": row(0.0, 0.06, 0.0), "held_budget": row(0.0, 0.0, 3.0)}
+    reach = {"budget": row(0.33, 0.0, 0.0), "kl_budget": row(0.0, 0.01, 0.0), "nothing": row(0.0, 0.0, 30.0)}
+    told = summed("cost", tmp_path, skip_checks_1=checks, fragile_reach_1=reach)
+    assert told["budget_error"] == pytest.approx(0.5)
+    assert told["kl_error"] == pytest.approx(0.2)
+    assert told["forgetting"] == 3.0
+    assert told["of_worlds"]["fragile_reach"]["forgetting_without"]["mean"] == 30.0
+
+
+def test_the_headline_of_adaptation_counts_what_fell(tmp_path: Path) -> None:
+    def row(*success: float, begins: int = 10) -> dict[str, Any]:
+        told = [[100.0 * at, 4.0 * at, each] for at, each in enumerate(success, start=1)]
+        return {"begins": begins, "noticed_after": None, "validations": told}
+
+    fell = {
+        "nothing": row(90.0, 90.0, 10.0, 10.0, 10.0, 10.0, 10.0),
+        "adapts": row(90.0, 90.0, 90.0, 90.0),
+        "anew": row(0.0, 90.0, 90.0, 90.0, begins=0),
+    }
+    stayed = fell | {"nothing": row(90.0, 90.0, 90.0, 90.0)}
+    told = summed("adaptation", tmp_path, camera_1=fell, camera_2=stayed)
+    assert told["of_worlds"]["camera"] == [pytest.approx(100 / 400)]
+    assert told["steps_share"] == pytest.approx(0.25)
+
+
+def test_the_headline_of_many_tasks_counts_those_that_single_runs_solve(tmp_path: Path) -> None:
+    def row(**success: float) -> dict[str, Any]:
+        return {"cloned": dict.fromkeys(success, 0.0), "success": success}
+
+    alone = {"reach": row(reach=96.0), "push": row(push=84.0), "pick": row(pick=30.0)}
+    told = summed("many", tmp_path, table_top_1=alone | {"together": row(reach=94.0, push=70.0, pick=0.0)})
+    assert told["gaps"]["table_top"] == {"reach": 2.0, "push": 14.0}
+    assert told["worst_gap"] == 14.0
+    section = script("page").section("many", told)
+    assert "**14**" in section
+    assert "| table_top | together: push | 70 | 0 | 1 |" in section
+    assert "Missing: table_top: seed 2, 3; table_top, seed 1: press_in_order, open_drawer; screens" in section
+
+
+def test_the_page_shows_a_table_and_a_picture_of_what_there_is(tmp_path: Path) -> None:
+    page = script("page")
+    told = summed(
+        "chains",
+        tmp_path,
+        k8_1={"one_step": chain(20.0, 0.1, 0.1, rollouts=0.9)},
+        k8_2={"one_step": chain(30.0, 0.2, 0.1, rollouts=0.9)},
+    )
+    section = page.section("chains", told)
+    assert "| k8 | one_step | 25 (20 to 30) | 0.15 (0.1 to 0.2) | 0.1 (0.1 to 0.1) | 2 |" in section
+    assert "**Of 2 seeds only**" in section
+    assert "![chains: success in percent of each setting](studies/chains.svg)" in section
+    drawn = page.picture("chains", told)
+    assert "k8, one_step" in drawn
+    assert drawn == page.picture("chains", told)
+    text = "before\n<!-- study chains -->\nold\n<!-- end of study chains -->\nafter\n"
+    written = page.written(text, {"chains": told})
+    assert written == page.written(written, {"chains": told})
+    assert section in written
+    assert "old" not in written
+    assert "Not yet run" in page.written(text, {"chains": None})
+    with pytest.raises(ValueError, match="<!-- study tools -->"):
+        page.written(text, {"tools": None})
+
+
+def test_the_page_is_up_to_date() -> None:
+    page = script("page")
+    found = page.summaries()
+    text = page.PAGE.read_text("utf-8")
+    assert text == page.written(text, found), "run `python scripts/studies/page.py`"
+    for name, each in found.items():
+        if each and each["parts"]:
+            assert page.drawn(name, each) in (page.STUDIES / f"{name}.svg").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_summary_is_that_of_its_parts(name: str) -> None:
+    known = script("page").summaries()[name]
+    settings = yaml.safe_load((SCRIPTS / f"{name}.yaml").read_text("utf-8"))
+    all_parts = script("parts").Parts(name, script("parts").STUDIES, settings)
+    if not all_parts.worlds():
+        assert not known or not known["parts"]
+        return
+    told = json.loads(json.dumps({"study": name, **script(name).summary(all_parts), **all_parts.about()}))
+    assert known == told, f"run `python scripts/studies/{name}.py --summary`"

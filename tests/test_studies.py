@@ -10,8 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import gymnasium
 import pytest
 import yaml
+
+from vla_rl.specs import VALIDATION_SEEDS
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts" / "studies"
 NAMES = ("adaptation", "chains", "cost", "gaming", "many", "tools", "turns")
@@ -40,7 +43,7 @@ def scripts() -> Iterator[None]:
     sys.path.insert(0, str(SCRIPTS))
     yield
     sys.path.remove(str(SCRIPTS))
-    for name in (*NAMES, "parts", "study", "page"):
+    for name in (*NAMES, "parts", "study", "page", "hand"):
         sys.modules.pop(name, None)
 
 
@@ -297,6 +300,26 @@ def test_the_page_is_up_to_date() -> None:
     for name, each in found.items():
         if each and each["parts"]:
             assert page.drawn(name, each) in (page.STUDIES / f"{name}.svg").read_text("utf-8")
+
+
+@pytest.mark.parametrize("task", ["Reach", "GuiClickLabel"])
+def test_one_hand_is_for_the_table_and_for_screens(task: str) -> None:
+    script("hand")
+    env, other = gymnasium.make(f"studies/Hand{task}-v0"), gymnasium.make("studies/HandPush-v0")
+    for key in ("observation.images.front", "observation.images.side", "observation.state"):
+        assert env.observation_space[key] == other.observation_space[key]
+    assert env.action_space == other.action_space
+    for seed in VALIDATION_SEEDS[:2]:
+        seen, info = env.reset(seed=seed)
+        ended = False
+        while not ended:
+            assert env.observation_space.contains(seen)
+            seen, reward, terminated, truncated, info = env.step(env.unwrapped.expert_action())
+            ended = terminated or truncated
+        assert reward == 1
+        assert info["is_success"]
+    env.close()
+    other.close()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -156,7 +156,8 @@ def run(command: str, folder: Path, *overrides: str) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         began.write_text(asked, "utf-8")
         where = f"demos.path={folder}" if command == "demos" else f"run_dir={folder}"
-        loaded = config.load([where, "resume=true"] if goes_on else [*overrides, where], command=command)
+        given = [where, "resume=true"] if goes_on else [*overrides, where]
+        loaded = config.load(given, config_dir=HERE, command=command)  # for the folder env
         {"demos": record, "sft": sft, "train": train, "eval": evaluate_tasks}[command](loaded)
         began.replace(done)
     return last if command in ("sft", "train") else folder

@@ -7,6 +7,7 @@ numbers: docs/studies/recipes.json.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from parts import Parts, mean
@@ -19,11 +20,8 @@ def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
     """The commands of the quick start with each setting, from the same demonstrations where there are any: success in
     percent on held-out seeds as cloned, after RL acting greedily, and by the best of 16 by Q; minutes of training."""
     common = [*part.common, *([f"env.kwargs.name={part.world['page']}"] if "page" in part.world else [])]
-    recorded: Any = "null"
-    if part.world.get("demos", True):
-        recorded = run("demos", part.out / "demos", *common, f"demos.seed={1000 * part.seed}")
     for name, chosen in part.settings.items():
-        given = [*common, f"demos.path={recorded}", *chosen]
+        given = [*common, *chosen, f"demos.path={demonstrations(part, common, chosen, name)}"]
         start = run("sft", part.out / f"{name}_sft", *given)
         last = run("train", part.out / name, *given, f"train.checkpoint={start}")
         asked = {"cloned": (start, 1), "success": (last, 1), "best_of_16": (last, 16)}
@@ -33,6 +31,15 @@ def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
             row[way] = evaluated(run("eval", part.out / f"{name}_{way}_eval", *given, *of))[0]["pc_success"]
         lines = logged(part.out / name)
         yield name, row | {"steps": lines[-1]["step"], "minutes": (lines[-1]["time"] - lines[0]["time"]) / 60}
+
+
+def demonstrations(part: Slice, common: list[str], chosen: list[str], name: str) -> Path | str:
+    """Those that all settings share, unless one changes what is seen; "null" where a world has none."""
+    if not part.world.get("demos", True):
+        return "null"
+    seen = [each for each in chosen if each.startswith("env.")]
+    folder = part.out / (f"{name}_demos" if seen else "demos")
+    return run("demos", folder, *common, *seen, f"demos.seed={1000 * part.seed}")
 
 
 def summary(parts: Parts) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
         given = [*common, *chosen, f"demos.path={demonstrations(part, common, chosen, name)}"]
         start = run("sft", part.out / f"{name}_sft", *given)
         last = run("train", part.out / name, *given, f"train.checkpoint={start}")
-        asked = {"cloned": (start, 1), "success": (last, 1), "best_of_16": (last, 16)}
+        asked = {"cloned": (start, 0), "success": (last, 0), "best_of_16": (last, 16)}
         row = {}
         for way, (policy, samples) in asked.items():
             of = [f"eval.checkpoint={policy}", f"eval.best_of={samples}"]

@@ -52,7 +52,7 @@ def summary(parts: Parts) -> dict[str, Any]:
     told = {"success_at_8": of.get(best, {}).get("success"), "one_step_at_8": of.get(JUDGED, {}).get("success")}
     told["credit_correlation"] = mean([table[JUDGED]["rollouts"]["mean"] for table in at if JUDGED in table])
     told["critic_correlation"] = of.get(best, {}).get("critic")
-    return {**told, "best_at_8": best, "at_8": of, "tables": tables}
+    return {**told, "best": best or None, "at_8": of, "tables": tables}
 
 
 if __name__ == "__main__":

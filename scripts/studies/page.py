@@ -92,6 +92,8 @@ def section(name: str, found: Mapping[str, Any] | None) -> str:
     shown = SHOWN[name]
     lines = [f"{command}, {_made(found['parts'])}."]
     lines += [f"- `{key}`, {words}: **{_number(found[key])}**" for key, words in shown.headline.items()]
+    if found.get("best"):
+        lines.append(f"- The best: {_said(found['best'])}.")
     lines.append(f"- Missing: {'; '.join(found['missing'])}." if found["missing"] else "- Nothing is missing.")
     if found["other_settings"]:
         lines.append(f"- Left out, since made with other settings: {'; '.join(found['other_settings'])}.")
@@ -202,6 +204,13 @@ def summaries(folder: Path = STUDIES) -> dict[str, dict[str, Any] | None]:
     """The summary of each study, None where there is none."""
     files = {name: folder / f"{name}.json" for name in SHOWN}
     return {name: json.loads(file.read_text("utf-8")) if file.exists() else None for name, file in files.items()}
+
+
+def _said(best: str | Mapping[str, str | None]) -> str:
+    """A setting, or one of each world."""
+    if isinstance(best, str):
+        return f"`{best}`"
+    return ", ".join(f"`{setting}` ({world})" for world, setting in best.items() if setting)
 
 
 def _made(parts: Sequence[Mapping[str, Any]]) -> str:

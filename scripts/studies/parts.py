@@ -170,8 +170,8 @@ def interval(values: Sequence[float | None]) -> dict[str, Any]:
     known = np.array([value for value in values if value is not None and math.isfinite(value)], float)
     if not len(known):
         return {"mean": None, "ci95": None, "values": []}
-    mean, low, high = mean_interval(known)
-    return {"mean": float(mean), "ci95": [float(low), float(high)], "values": known.tolist()}
+    mean, low, high = (float(f"{each:.6g}") for each in mean_interval(known))  # alike on all machines
+    return {"mean": mean, "ci95": [low, high], "values": known.tolist()}
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -134,7 +134,10 @@ def options(name: str, about: str) -> tuple[argparse.Namespace, dict[str, Any]]:
     given.seeds = given.seeds or (settings["seeds"][:1] if given.quick else settings["seeds"])
     given.worlds = given.worlds or list(settings["worlds"])[: 1 if given.quick else None]
     given.settings = given.settings or list(settings["settings"])
-    given.out = given.out or Path("outputs", "studies", *(["quick"] if given.quick else []), name)
+    if given.out is None:
+        given.out = Path("outputs", "studies", *(["quick"] if given.quick else []), name)
+        if given.quick:
+            shutil.rmtree(given.out, ignore_errors=True)  # of an earlier look
     given.more = settings["quick"] if given.quick else []
     return given, settings
 

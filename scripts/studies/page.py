@@ -1,6 +1,6 @@
-"""Write what the studies found into docs/questions.md: of each, one table and one picture.
+"""Write what the studies found into their pages, most into docs/questions.md: of each, one table and one picture.
 
-`python scripts/studies/page.py` reads docs/studies/<study>.json, writes between the markers of the page, and draws
+`python scripts/studies/page.py` reads docs/studies/<study>.json, writes between the markers of its page, and draws
 docs/studies/<study>.svg. Of a study that has no parts, the page says that it was not run.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from parts import ROOT, STUDIES, write_whole
 
-PAGE = ROOT / "docs" / "questions.md"
+DOCS, QUESTIONS = ROOT / "docs", "questions.md"
 LEAST_SEEDS = 3
 """Of fewer seeds, the page says that an interval tells nothing."""
 
@@ -24,11 +24,12 @@ LEAST_SEEDS = 3
 @dataclass(frozen=True)
 class Told:
     """What the page shows of a study. headline: each key of its JSON, and in words what it is. columns: the numbers of
-    a row that the table shows, by their title; the first one is drawn. unit: of that."""
+    a row that the table shows, by their title; the first one is drawn. unit: of that. page: on which page of docs/."""
 
     headline: Mapping[str, str]
     columns: Mapping[str, str]
     unit: str
+    page: str = QUESTIONS
 
 
 PERCENT = "success in percent"
@@ -81,15 +82,21 @@ SHOWN = {
         {"success": "success", "cloned": "cloned"},
         PERCENT,
     ),
+    "recipes": Told(
+        {"reached": "tasks that reach their goals", "measured": "of so many that were measured"},
+        {"success": "success", "best of 16": "best_of_16", "cloned": "cloned", "minutes of training": "minutes"},
+        PERCENT,
+        "results_short.md",
+    ),
 }
 
 
 def section(name: str, found: Mapping[str, Any] | None) -> str:
     """What the page says of a study, by its summary; None where there is none."""
-    command = f"`python scripts/studies/{name}.py`"
+    command, shown = f"`python scripts/studies/{name}.py`", SHOWN[name]
     if not found or not found["parts"]:
-        return f"**Not yet run.** {command} measures it, in parts; see [Studies](#studies)."
-    shown = SHOWN[name]
+        there = "#studies" if shown.page == QUESTIONS else f"{QUESTIONS}#studies"
+        return f"**Not yet run.** {command} measures it, in parts; see [Studies]({there})."
     lines = [f"{command}, {_made(found['parts'])}."]
     lines += [f"- `{key}`, {words}: **{_number(found[key])}**" for key, words in shown.headline.items()]
     if found.get("best"):
@@ -195,9 +202,20 @@ def written(text: str, found: Mapping[str, Mapping[str, Any] | None]) -> str:
         head, begun, rest = text.partition(begin)
         _, ended, tail = rest.partition(end)
         if not (begun and ended):
-            raise ValueError(f"{PAGE}: {begin.strip()} and {end.strip()} must stand on it, each on a line of its own")
+            raise ValueError(
+                f"docs/{SHOWN[name].page}: {begin.strip()} and {end.strip()} must stand on it, each on a line of its own"
+            )
         text = head + begin + section(name, each) + end + tail
     return text
+
+
+def pages(found: Mapping[str, Mapping[str, Any] | None]) -> dict[Path, str]:
+    """The text of each page with what was found on it. Raises as `written`."""
+    texts = {}
+    for page in dict.fromkeys(told.page for told in SHOWN.values()):
+        own = {name: found[name] for name, told in SHOWN.items() if told.page == page}
+        texts[DOCS / page] = written((DOCS / page).read_text("utf-8"), own)
+    return texts
 
 
 def summaries(folder: Path = STUDIES) -> dict[str, dict[str, Any] | None]:
@@ -237,8 +255,9 @@ def main() -> None:
     for name, each in found.items():
         if each and each["parts"]:
             write_whole(STUDIES / f"{name}.svg", picture(name, each))
-    write_whole(PAGE, written(PAGE.read_text("utf-8"), found))
-    print(PAGE)
+    for file, text in pages(found).items():
+        write_whole(file, text)
+        print(file)
 
 
 if __name__ == "__main__":

@@ -202,9 +202,8 @@ def written(text: str, found: Mapping[str, Mapping[str, Any] | None]) -> str:
         head, begun, rest = text.partition(begin)
         _, ended, tail = rest.partition(end)
         if not (begun and ended):
-            raise ValueError(
-                f"docs/{SHOWN[name].page}: {begin.strip()} and {end.strip()} must stand on it, each on a line of its own"
-            )
+            lines = f"{begin.strip()} and {end.strip()}"
+            raise ValueError(f"docs/{SHOWN[name].page}: {lines} must stand on it, each on a line of its own")
         text = head + begin + section(name, each) + end + tail
     return text
 

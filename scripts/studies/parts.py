@@ -135,7 +135,8 @@ class Parts:
                 told.append(f"{world}: seed {', '.join(lacking)}")
             for seed in (seed for seed in seeds if seed in there):
                 rows = [row for row in self.settings(world) if row not in there[seed]]
-                told += [f"{world}, seed {seed}: {', '.join(rows)}"] if rows else []
+                named = "every setting" if len(rows) == len(self.settings(world)) else ", ".join(rows)
+                told += [f"{world}, seed {seed}: {named}"] if rows else []
         return told
 
     def about(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -83,6 +84,14 @@ def test_rows_of_several_machines_add_up(tmp_path: Path) -> None:
     ]
     assert all(part["commit"] and part["date"] and "cores" in part["machine"][0] for part in told)
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_processes_add_to_one_part_at_once(tmp_path: Path) -> None:
+    settings = SETTINGS | {"settings": {f"row_{number}": [] for number in range(8)}}
+    with ThreadPoolExecutor(8) as pool:
+        for row in settings["settings"]:
+            pool.submit(parts(tmp_path, settings).add, "easy", 1, row, {"success": 1.0}, SECONDS)
+    assert parts(tmp_path, settings).read("easy", 1).keys() == settings["settings"].keys()
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

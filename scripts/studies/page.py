@@ -239,7 +239,7 @@ def _made(parts: Sequence[Mapping[str, Any]]) -> str:
     seeds = sorted({part["seed"] for part in parts})
     hours = sum(part["cpu_seconds"] for part in parts) / 3600
     which = f"{len(parts)} part{'s' * (len(parts) > 1)}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    return f"{which}, {hours:.1f} core hours; commit {all_of('commit')}; {all_of('date')}; {all_of('machine')}"
+    return f"{which}, {hours:.2g} core hours; commit {all_of('commit')}; {all_of('date')}; {all_of('machine')}"
 
 
 def _number(value: float | None) -> str:

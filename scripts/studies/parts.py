@@ -9,12 +9,14 @@ out and named.
 from __future__ import annotations
 
 import datetime
+import fcntl
 import functools
 import hashlib
 import json
 import math
 import os
 import subprocess
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,18 +89,21 @@ class Parts:
         return [row for row in self.settings(world) if row in asked and (replace or row not in rows)]
 
     def add(self, world: str, seed: int, row: str, numbers: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
-        """Write a row into its part, as a whole or not at all. Rows of other settings are dropped from the part."""
-        others = self.others(world, seed)
-        rows = {name: told for name, told in self.read(world, seed).items() if name not in others}
-        made = {
-            "settings": self.digest(world, row),
-            **made_by(),
-            **{key: round(each, 1) for key, each in seconds.items()},
-        }
-        rows[row] = {"numbers": _known(numbers), "made": made}
-        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(told)}" for name, told in rows.items())
-        head = f' "study": {json.dumps(self.name)}, "world": {json.dumps(world)}, "seed": {seed},\n "rows": '
-        write_whole(self.file(world, seed), "{\n" + head + "{\n" + lines + "\n }\n}\n")
+        """Write a row into its part, as a whole or not at all. Rows of other settings are dropped from the part.
+
+        Several processes of a machine may do so at once.
+        """
+        made: dict[str, Any] = {"settings": self.digest(world, row), **made_by()}
+        made |= {key: round(each, 1) for key, each in seconds.items()}
+        file = self.file(world, seed)
+        with Path(tempfile.gettempdir(), f"{os.getuid()}_{file.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            others = self.others(world, seed)
+            rows = {name: told for name, told in self.read(world, seed).items() if name not in others}
+            rows[row] = {"numbers": _known(numbers), "made": made}
+            lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(told)}" for name, told in rows.items())
+            head = f' "study": {json.dumps(self.name)}, "world": {json.dumps(world)}, "seed": {seed},\n "rows": '
+            write_whole(file, "{\n" + head + "{\n" + lines + "\n }\n}\n")
 
     def seeds(self, world: str) -> dict[int, dict[str, Any]]:
         """The numbers of a world's rows by name, by seed: all that there is of the settings of the YAML file."""
@@ -130,7 +135,8 @@ class Parts:
                 told.append(f"{world}: seed {', '.join(lacking)}")
             for seed in (seed for seed in seeds if seed in there):
                 rows = [row for row in self.settings(world) if row not in there[seed]]
-                told += [f"{world}, seed {seed}: {', '.join(rows)}"] if rows else []
+                named = "every setting" if len(rows) == len(self.settings(world)) else ", ".join(rows)
+                told += [f"{world}, seed {seed}: {named}"] if rows else []
         return told
 
     def about(self) -> dict[str, Any]:
@@ -199,7 +205,7 @@ def made_by() -> dict[str, str]:
 def write_whole(file: Path, text: str) -> None:
     """Write a file as a whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.part")
+    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
     draft.write_text(text, "utf-8")
     draft.replace(file)
 

@@ -292,6 +292,7 @@ FAMILIES = {
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     ),
+    "vla_smollm": _IDEFICS,
     "vla_tiny": replace(_IDEFICS, lora_rate=None, all_rate=None),
 }
 

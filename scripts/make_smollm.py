@@ -31,7 +31,7 @@ from vla_rl.models.gguf_file import read_tower
 from vla_rl.models.pointers import Pointers
 from vla_rl.models.settings import Tiny
 from vla_rl.models.slot_tokens import train_slot_rows
-from vla_rl.models.smollm import assemble, load, low_rank, save, start, weights_file
+from vla_rl.models.smollm import added, assemble, load, low_rank, read_kept, save, start, weights_file
 from vla_rl.models.tiny import SIZE
 
 SIDES = (8, 16, 24, 32, 8, 16, 24, 64)
@@ -57,6 +57,9 @@ def main(given: list[str] | None = None) -> None:
     """Parse the command line, or what is given in its place, and make the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="assets/backbones/smollm", help="folder of what is trained")
+    parser.add_argument(
+        "--start", help="a folder whose weights, and layers, to go on from; their changes' ranks add up"
+    )
     parser.add_argument("--whole", help="write no training, but the model with all its weights, to this folder")
     for name, (value, text) in OPTIONS.items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{text} ({value})")
@@ -84,8 +87,12 @@ def train(chosen: argparse.Namespace, out: Path) -> dict[str, float]:
     began = time.perf_counter()
     teacher = Tiny().load()
     known = Pointers.load(str(teacher.source), teacher.hidden_size)
-    tower = read_tower(weights_file(), chosen.layers)
-    kept, pointers = start(tower, teacher, known)
+    kept, layers = read_kept(Path(chosen.start)) if chosen.start else ({}, chosen.layers)
+    tower = read_tower(weights_file(), layers)
+    if chosen.start:
+        pointers = Pointers.load(chosen.start, tower.config["hidden_size"])
+    else:
+        kept, pointers = start(tower, teacher, known)
     backbone = Backbone(*assemble(tower, kept), SIZE).eval()
     counts = {"table": chosen.tables, "screen": chosen.screens}
     pictures = [p for kind, n in counts.items() for p in draw(kind, Split(familiar=0.75), chosen.seed, n)]
@@ -97,11 +104,14 @@ def train(chosen: argparse.Namespace, out: Path) -> dict[str, float]:
     adapters = [p for name, p in backbone.named_parameters() if "lora_" in name]
     halve(backbone)
 
+    def write() -> None:
+        save(out, backbone, added(kept, low_rank(backbone)), layers)
+        pointers.save(out)
+
     def keep(step: int, losses: dict[str, float]) -> None:
         print_losses(step, losses)
         if step % SAVE_EVERY == 0:
-            save(out, backbone, low_rank(backbone), chosen.layers)
-            pointers.save(out)
+            write()
 
     def rate(step: int) -> float:
         return chosen.rate * min(1.0, step / 50, max(0.05, 1.2 * (1 - step / chosen.taught)))
@@ -112,8 +122,7 @@ def train(chosen: argparse.Namespace, out: Path) -> dict[str, float]:
     recipe = Recipe(chosen.steps, chosen.rate / 4, warm_up=20, trainable="connector")
     stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed + 1)
     ground(backbone, pointers, stream, recipe, report=keep)
-    save(out, backbone, low_rank(backbone), chosen.layers)
-    pointers.save(out)
+    write()
     ended: dict[str, Any] = {"drawing_s": drawn - began, "taught_s": taught - drawn}
     return ended | {"training_s": time.perf_counter() - taught}
 

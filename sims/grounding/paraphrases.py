@@ -7,6 +7,7 @@ there is what the shape alone, and chance, are worth.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,18 @@ def paraphrases(name: str, count: int = 500, seed: int = 0, size: int = 100) -> 
     if name not in EXAMS:
         raise KeyError(f"no exam {name!r}; known: {', '.join(EXAMS)}")
     rows = []
-    for i, picture in enumerate(draw("table", Split(view="front"), FIRST_SEED + seed, count)):
+    for i, picture in enumerate(_pictures(count, seed)):
         rng = np.random.default_rng([seed, i])
         there = [j for j in range(len(picture.things)) if _plain(picture, j)]
         if there:
             rows.append((picture, _text(name, picture, one_of(there, rng), rng)))
     return [collate(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+
+@lru_cache(maxsize=1)
+def _pictures(count: int, seed: int) -> list[Picture]:
+    """Those of all exams, drawn once."""
+    return draw("table", Split(view="front"), FIRST_SEED + seed, count)
 
 
 def _plain(picture: Picture, index: int) -> bool:

@@ -69,7 +69,7 @@ def load(folder: Path, image_size: int | None = None, dtype: str = "float32") ->
         SetupError: see `weights_file`.
         ValueError: the folder lacks its file, or that is damaged or fits other weights.
     """
-    kept, layers = _kept(folder)
+    kept, layers = read_kept(folder)
     tower = read_tower(weights_file(), layers)
     backbone = Backbone(*assemble(tower, kept, dtype), image_size or SIZE).eval()
     backbone.source = str(folder)
@@ -78,7 +78,7 @@ def load(folder: Path, image_size: int | None = None, dtype: str = "float32") ->
 
 def outline(folder: Path, image_size: int | None = None, dtype: str = "float32") -> Backbone:
     """The same on torch's device "meta", without weights. Raises as `load`."""
-    kept, layers = _kept(folder)
+    kept, layers = read_kept(folder)
     tower = read_tower(weights_file(), layers, weights=False)
     with torch.device("meta"):
         made = Backbone.from_config(_config(tower, kept), _tokenizer(tower), image_size or SIZE, dtype)
@@ -153,8 +153,8 @@ def save(folder: Path, backbone: Backbone, changes: Mapping[str, torch.Tensor], 
     save_file({n: v.detach().cpu().contiguous() for n, v in kept.items()}, folder / FILE, {"layers": str(layers)})
 
 
-def _kept(folder: Path) -> tuple[dict[str, torch.Tensor], int]:
-    """The weights of a folder, and how many of the language model's layers they are for."""
+def read_kept(folder: Path) -> tuple[dict[str, torch.Tensor], int]:
+    """The weights of a folder, and how many of the language model's layers they are for. Raises as `load`."""
     path = folder / FILE
     if not path.is_file():
         raise ValueError(f"{folder} lacks {FILE}; make it by `python -m scripts.make_smollm --out {folder}`")
@@ -180,7 +180,8 @@ def _config(tower: TextTower, kept: Mapping[str, torch.Tensor]) -> VlaSmolLMConf
         "patch_size": 8,
     }  # fmt: skip
     vocabulary = tower.config["vocab_size"]
-    return VlaSmolLMConfig(
+    kind: Any = VlaSmolLMConfig  # which takes more keys than its signature tells
+    return kind(
         vision_config=vision, text_config=tower.config | {"vocab_size": vocabulary + len(NEW_TOKENS)}, scale_factor=1,
         image_token_id=vocabulary + NEW_TOKENS.index(IMAGE), tie_word_embeddings=True, use_cache=False,
         composed=len(composed) - 1, refined=len(refined), pad_token_id=tower.config["pad_token_id"],
@@ -231,10 +232,20 @@ def low_rank(backbone: Backbone) -> dict[str, torch.Tensor]:
     """What the adapters in a backbone's language model change, as `save` takes it: by layer, `.down` and `.up`."""
     from peft.tuners.lora import LoraLayer  # here, since importing it takes seconds
 
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for name, layer in backbone.model.model.text_model.named_modules():
         if isinstance(layer, LoraLayer):
             for adapter in layer.active_adapters:
-                found[name + _DOWN] = layer.lora_A[adapter].weight
-                found[name + _UP] = layer.lora_B[adapter].weight * layer.scaling[adapter]
+                down, up = (getattr(layer, side)[adapter].weight for side in ("lora_A", "lora_B"))
+                found |= {name + _DOWN: down, name + _UP: up * layer.scaling[adapter]}
     return found
+
+
+def added(kept: Mapping[str, torch.Tensor], changes: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Low-rank changes, as `save` takes them, that come to those of a folder and the ones learnt on top: their ranks
+    add up."""
+    before = {name.removeprefix(_CHANGE): value.float() for name, value in kept.items() if name.startswith(_CHANGE)}
+    return before | {
+        name: torch.cat([before[name], value], 0 if name.endswith(_DOWN) else 1) if name in before else value
+        for name, value in changes.items()
+    }

@@ -30,6 +30,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("backbone", help="a folder or a hub id")
     parser.add_argument("--out", required=True)
     parser.add_argument("--image-size", type=int, default=None)
+    parser.add_argument("--tiles", type=int, default=None, help="along a side of an image, each seen as a picture")
     parser.add_argument("--prompt", choices=("plain", "chat"), default=None)
     parser.add_argument("--trainable", choices=("pointers", "tokens", "connector", "all"), default="pointers")
     parser.add_argument("--half", action="store_true", help="a frozen language model computes in bfloat16")
@@ -42,7 +43,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(given)
     torch.manual_seed(chosen.seed)
-    backbone = Backbone.load(chosen.backbone, chosen.image_size, prompt_style=chosen.prompt)
+    backbone = Backbone.load(chosen.backbone, chosen.image_size, prompt_style=chosen.prompt, tiles=chosen.tiles)
     backbone = backbone.to("cuda" if torch.cuda.is_available() else "cpu")
     pointers = Pointers.load(chosen.backbone, backbone.hidden_size).to(backbone.device)
     counts = {"table": chosen.tables, "screen": chosen.screens}

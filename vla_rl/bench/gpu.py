@@ -168,7 +168,7 @@ def parity(how: How) -> Found:
         "same_tokens": float((full == half).float().mean()),
         "loss": float(loss),
         "loss_off": abs(float(half_loss - loss)),
-        "places_off": float((places - half_places).abs().max()),
+        "places_off": float((places - half_places).abs().median()),  # pointers of random weights jump now and then
     }
 
 
@@ -196,7 +196,7 @@ SHOWN = (
     ("lora_3b", "plan_gib", "`vla-rl plan` says, GiB", "{:.1f}"),
     ("parity", "same_tokens", "bfloat16 against float32: share of the same tokens", "{:.3f}"),
     ("parity", "loss_off", "difference of the loss", "{:.1g}"),
-    ("parity", "places_off", "largest difference of a place, in half images", "{:.2g}"),
+    ("parity", "places_off", "median difference of a place, in half images", "{:.2g}"),
 )
 """Of which part which number is shown, as what, and how."""
 

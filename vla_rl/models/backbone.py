@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,35 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
-from transformers.utils import cached_file, logging
 
 from vla_rl.models import bounds
 from vla_rl.models import tiny as _tiny  # noqa: F401 - makes its classes known to the Auto classes
 from vla_rl.models.clauses import ClauseTexts, clause_features
-from vla_rl.models.families import attention_of, check_takes_pictures, family_of, image_size_of
+from vla_rl.models.families import attention_of, check_takes_pictures, family_of
+from vla_rl.models.folders import (
+    IMAGE_SIZE,
+    PREPROCESSOR,
+    STYLE,
+    TILES,
+    pictures_of,
+    preprocessor_of,
+    quiet,
+    refuse_strangers,
+)
+from vla_rl.models.image_sizes import image_size_of
 from vla_rl.models.pointers import MENTIONS, SLOTS
-from vla_rl.models.prompts import Prompt, PromptStyle, chat_frame, find_chat_template, last_tokens, plain_frame
+from vla_rl.models.prompts import (
+    Prompt,
+    PromptStyle,
+    chat_frame,
+    find_chat_template,
+    framed_image,
+    last_tokens,
+    plain_frame,
+)
 from vla_rl.models.sight import check_sees
 from vla_rl.models.slot_tokens import POINTER_TOKEN, SELF_TOKEN, add_slot_tokens
+from vla_rl.models.tiles import look as look_at_tiles
 from vla_rl.models.transfer import sent
 from vla_rl.paths import SUMS, write_sums
 from vla_rl.specs import kept_text
@@ -36,9 +54,6 @@ from vla_rl.specs import kept_text
 TEXT_LIMIT = 512
 """Most tokens of an instruction, whatever the model could read."""
 _CACHED_TEXTS, _CACHED_PROMPTS = 4096, 64
-_PREPROCESSOR = "preprocessor_config.json"
-_STYLE = "vla_rl_prompt"
-"""The key of it that tells the style of the prompt."""
 
 
 @dataclass
@@ -70,6 +85,7 @@ class Backbone(nn.Module):
         hidden_size: D.
         grid: visual tokens of one view, (rows, columns).
         image_size: side in pixels of the square images that `forward` takes.
+        tiles: along a side of them, each of which is seen as a picture, and the whole image beside them; 1: it alone.
         mean, std: of each channel, for `processor.pixels_to_floats`.
         source: the folder or hub id that it was loaded from.
         prompt_style: what stands around the instruction, see `prompts`.
@@ -83,6 +99,7 @@ class Backbone(nn.Module):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         prompt_style: PromptStyle = "plain",
+        tiles: int = 1,
     ) -> None:
         super().__init__()
         config = model.config
@@ -90,8 +107,8 @@ class Backbone(nn.Module):
         check_takes_pictures(model)
         self.model, self.tokenizer = model, tokenizer
         self.hidden_size: int = config.get_text_config().hidden_size
-        self.image_size = image_size_of(config, image_size)
-        side = self._family.side(config, self.image_size)
+        self.image_size, self.tiles = image_size_of(config, image_size, tiles), tiles
+        side = self._family.side(config, self.image_size // tiles) * tiles
         self.grid = (side, side)
         self.mean, self.std = tuple(mean or self._family.mean), tuple(std or self._family.std)
         self.source: str | None = None
@@ -112,10 +129,12 @@ class Backbone(nn.Module):
         image_size: int | None = None,
         dtype: str = "float32",
         prompt_style: PromptStyle | None = None,
+        tiles: int | None = None,
     ) -> Backbone:
         """Load a local folder or a hub id. Never runs code that comes with the weights.
 
-        prompt_style: None: as the folder says that it was taught, or plain.
+        image_size, prompt_style, tiles: None: as the folder says that it was taught; else as the model was trained,
+            plain, and without tiles.
 
         Raises:
             ValueError: no such folder, or a hub id that is neither cached nor to be had; the weights lack what
@@ -124,10 +143,11 @@ class Backbone(nn.Module):
                 looked at before any weight is loaded.
         """
         source = str(source)
-        with _quiet(source):
+        with quiet(source):
             config = bounds.check_source(source)
             stated = preprocessor_of(source)
-            size = image_size_of(config, image_size or stated.get("vla_rl_image_size"))
+            wanted, tiles = pictures_of(stated, image_size, tiles)
+            size = image_size_of(config, wanted, tiles)
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 source,
                 use_safetensors=True,
@@ -138,25 +158,26 @@ class Backbone(nn.Module):
                 dtype=getattr(torch, dtype),
             )
         model, info = loaded
-        _refuse_strangers(source, info)
+        refuse_strangers(source, info)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        style = prompt_style or stated.get(_STYLE, "plain")
+        style = prompt_style or stated.get(STYLE, "plain")
         if style == "chat":
             find_chat_template(tokenizer, source)
-        backbone = cls(model, tokenizer, size, stated.get("image_mean"), stated.get("image_std"), style).eval()
+        backbone = cls(model, tokenizer, size, stated.get("image_mean"), stated.get("image_std"), style, tiles)
+        backbone.eval()
         backbone.source = source
         check_sees(backbone)
         return backbone
 
     @classmethod
     def from_config(
-        cls, config: Any, tokenizer: Any, image_size: int | None = None, dtype: str = "float32"
+        cls, config: Any, tokenizer: Any, image_size: int | None = None, dtype: str = "float32", tiles: int = 1
     ) -> Backbone:
         """Random weights of a transformers config; nothing is downloaded."""
         model = AutoModelForImageTextToText.from_config(
             config, attn_implementation=attention_of(config), dtype=getattr(torch, dtype), trust_remote_code=False
         )
-        return cls(model, tokenizer, image_size).eval()
+        return cls(model, tokenizer, image_size, tiles=tiles).eval()
 
     @classmethod
     def from_frame(cls, folder: str | Path, dtype: str = "float32") -> Backbone:
@@ -173,9 +194,9 @@ class Backbone(nn.Module):
         family_of(config)
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         stated = preprocessor_of(str(folder))
-        backbone = cls.from_config(config, tokenizer, stated.get("vla_rl_image_size"), dtype)
+        backbone = cls.from_config(config, tokenizer, stated.get(IMAGE_SIZE), dtype, stated.get(TILES, 1))
         backbone.mean, backbone.std = tuple(stated["image_mean"]), tuple(stated["image_std"])
-        backbone.prompt_style = stated.get(_STYLE, "plain")
+        backbone.prompt_style = stated.get(STYLE, "plain")
         return backbone
 
     def save(self, folder: str | Path) -> None:
@@ -183,7 +204,7 @@ class Backbone(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SUMS).unlink(missing_ok=True)
-        with _quiet(folder):
+        with quiet(folder):
             self.model.save_pretrained(folder)
         self.save_frame(folder)
         write_sums(folder, [path.name for path in folder.iterdir() if path.is_file()])
@@ -202,19 +223,19 @@ class Backbone(nn.Module):
             "do_normalize": True,
             "image_mean": list(self.mean),
             "image_std": list(self.std),
-            "vla_rl_image_size": self.image_size,
-            _STYLE: self.prompt_style,
+            IMAGE_SIZE: self.image_size,
+            TILES: self.tiles,
+            STYLE: self.prompt_style,
         }
-        (folder / _PREPROCESSOR).write_text(json.dumps(stated, indent=2) + "\n")
+        (folder / PREPROCESSOR).write_text(json.dumps(stated, indent=2) + "\n")
 
     def at(self, image_size: int) -> Backbone:
         """The same model, weights and all, for images of another size. Raises ValueError where it cannot see those."""
         if image_size == self.image_size:
             return self
         if image_size not in self._siblings:
-            sibling = Backbone(self.model, self.tokenizer, image_size, self.mean, self.std, self.prompt_style).train(
-                self.training
-            )
+            same = self.mean, self.std, self.prompt_style, self.tiles
+            sibling = Backbone(self.model, self.tokenizer, image_size, *same).train(self.training)
             sibling.source = self.source
             self._siblings[image_size] = sibling
         return self._siblings[image_size]
@@ -304,7 +325,11 @@ class Backbone(nn.Module):
 
     def _look(self, pixels_BV3HW: torch.Tensor) -> tuple[Any, torch.Tensor]:
         """The family's image output, and its tokens [B, V, N, D]."""
-        seen = self._family.look(self.model.model, pixels_BV3HW)
+        base = self.model.model
+        if self.tiles > 1:
+            seen, grid_XGD = look_at_tiles(self._family, base, pixels_BV3HW, self.tiles)
+            return seen, grid_XGD.unflatten(0, pixels_BV3HW.shape[:2])
+        seen = self._family.look(base, pixels_BV3HW)
         pooled = seen.pooler_output
         visual = pooled if isinstance(pooled, torch.Tensor) else torch.cat(tuple(pooled))
         first, cells = self._family.around[0], self.grid[0] * self.grid[1]
@@ -328,7 +353,8 @@ class Backbone(nn.Module):
     def _frame(self, views: int) -> tuple[list[int], list[int]]:
         """Token ids before the instruction, images included, and those between it and the slots."""
         if views not in self._frames:
-            image = [self._image_token] * (self.grid[0] * self.grid[1] + sum(self._family.around))
+            cells = self.grid[0] * self.grid[1] // self.tiles**2
+            image = framed_image(self.tokenizer, self._family, self._image_token, cells, self.tiles)
             frame = chat_frame if self.prompt_style == "chat" else plain_frame
             self._frames[views] = frame(self.tokenizer, self._family, image, views)
         return self._frames[views]
@@ -352,19 +378,6 @@ class Backbone(nn.Module):
         return found
 
 
-@contextmanager
-def _quiet(source: str | Path) -> Iterator[None]:
-    """No progress bars for what is already on this disk; a download keeps its own."""
-    if not Path(source).exists() or not logging.is_progress_bar_enabled():
-        yield
-        return
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.enable_progress_bar()
-
-
 def _remember(memory: OrderedDict, key: Any, value: Any, limit: int) -> None:
     memory[key] = value
     if len(memory) > limit:
@@ -374,26 +387,3 @@ def _remember(memory: OrderedDict, key: Any, value: Any, limit: int) -> None:
 def _image_token(config: Any) -> int:
     token = getattr(config, "image_token_id", None)
     return config.image_token_index if token is None else token
-
-
-def _refuse_strangers(source: str, info: dict[str, Any]) -> None:
-    """Raise ValueError where weights and model do not match key by key."""
-    said = []
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        names = sorted(key if isinstance(key, str) else str(key[0]) for key in info.get(kind) or ())
-        if names:
-            said.append(f"{kind.replace('_', ' ')}: {', '.join(names[:8])}")
-    if said:
-        raise ValueError(f"the weights of {source} do not fit its config; {'; '.join(said)}")
-
-
-def preprocessor_of(source: str) -> dict[str, Any]:
-    """What the folder or hub id states on pixels; {} where it states nothing."""
-    for name in (_PREPROCESSOR, "processor_config.json"):
-        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
-        if found is not None:
-            stated = json.loads(Path(found).read_text())
-            stated = stated.get("image_processor", stated)
-            if "image_mean" in stated:
-                return stated
-    return {}

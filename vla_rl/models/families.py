@@ -2,7 +2,7 @@
 
 Everything else in this package is the same for all of them. A family is found by `model_type`, or by that of a
 parent of the config's class, so that a subclass of a stock model needs no row of its own. Every family sees one square
-picture a view, without tiles.
+picture a view, which some can cut into tiles.
 
 Shapes: B batch, V views, T tokens, N visual tokens of a view, P a vision patch, D width.
 """
@@ -20,6 +20,8 @@ import torch
 import transformers
 from einops import repeat
 from transformers.models.llama.modeling_llama import LlamaModel
+
+from vla_rl.models.tiles import IDEFICS, INTERN, NEXT, ONEVISION, Tiling
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -62,6 +64,8 @@ class Family:
     """The position of a sequence's first token."""
     causal: bool = True
     """Whether padding on the right can be left to the causal mask."""
+    tiling: Tiling | None = None
+    """How it sees a picture that is cut into tiles, where it learned that."""
     resizable: bool = True
     """Whether image_size may differ from the one in the config."""
     default_size: int | None = None
@@ -152,7 +156,7 @@ def _gemma_extras(ids: torch.Tensor, image: int, pixels: torch.Tensor, config: A
 
 
 def _intern_step(config: Any) -> int:
-    return round(_first(config.vision_config.patch_size) / config.downsample_ratio)
+    return round(side_of(config.vision_config.patch_size) / config.downsample_ratio)
 
 
 def _florence_step(config: Any) -> int:
@@ -218,6 +222,7 @@ _IDEFICS = Family(
     read=_idefics_read,
     before=("<fake_token_around_image>", "<global-img>"),
     after=("<fake_token_around_image>",),
+    tiling=IDEFICS,
     language="text_model",
 )
 _LLAVA = Family(
@@ -228,7 +233,7 @@ _LLAVA = Family(
     mean=CLIP_MEAN,
     std=CLIP_STD,
 )
-_LLAVA_NEXT = replace(_LLAVA, look=_next_look, around=(0, 1))
+_LLAVA_NEXT = replace(_LLAVA, look=_next_look, around=(0, 1), tiling=NEXT)
 _PALIGEMMA = Family(
     side=_clip_side,
     step=_clip_step,
@@ -255,7 +260,7 @@ FAMILIES = {
     "smolvlm": _IDEFICS,
     "llava": _LLAVA,
     "llava_next": _LLAVA_NEXT,
-    "llava_onevision": _LLAVA_NEXT,
+    "llava_onevision": replace(_LLAVA_NEXT, tiling=ONEVISION),
     "paligemma": _PALIGEMMA,  # both of them
     "gemma3": Family(
         side=_gemma_side,
@@ -275,6 +280,7 @@ FAMILIES = {
         look=_clip_look,
         before=("<img>",),
         after=("</img>",),
+        tiling=INTERN,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     ),
@@ -292,8 +298,8 @@ FAMILIES = {
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     ),
-    "vla_smollm": _IDEFICS,
-    "vla_tiny": replace(_IDEFICS, lora_rate=None, all_rate=None),
+    "vla_smollm": replace(_IDEFICS, tiling=None),
+    "vla_tiny": replace(_IDEFICS, tiling=None, lora_rate=None, all_rate=None),
 }
 
 
@@ -343,38 +349,6 @@ def _parameters(base: type) -> set[str]:
     return found
 
 
-def native_size(config: Any) -> int | None:
-    """The side in pixels of the pictures that a model was trained on, where that is known."""
-    size = getattr(config.vision_config, "image_size", None)
-    return family_of(config).default_size if size is None else _first(size)
-
-
-def image_size_of(config: Any, wanted: int | None) -> int:
-    """The side in pixels of the square image that the model shall see: `wanted`, or the config's.
-
-    Raises:
-        ValueError: the family cannot see images of that size; names the nearest that it can.
-    """
-    family, native = family_of(config), native_size(config)
-    size = wanted or native
-    if size is None:
-        raise ValueError(f"image_size must be given for a backbone of model_type {config.model_type!r}")
-    if not family.resizable:
-        if size != native:
-            raise ValueError(
-                f"image_size {size}: this {config.model_type} backbone sees images of {native} only; give {native}, "
-                "or leave image_size out"
-            )
-        return size
-    step = family.step(config)
-    if size % step or size <= 0:
-        nearest = max(step, round(size / step) * step)
-        raise ValueError(
-            f"image_size {size} must be a multiple of {step} for this {config.model_type} backbone; nearest: {nearest}"
-        )
-    return size
-
-
-def _first(value: Any) -> int:
+def side_of(value: Any) -> int:
     """Of a number, or of a pair of equal ones."""
     return value[0] if isinstance(value, list | tuple) else value

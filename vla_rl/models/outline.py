@@ -11,13 +11,19 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import cached_file
 
 from vla_rl.models import bounds
-from vla_rl.models.backbone import Backbone, preprocessor_of
-from vla_rl.models.families import family_of, image_size_of
+from vla_rl.models.backbone import Backbone
+from vla_rl.models.families import family_of
+from vla_rl.models.folders import STYLE, pictures_of, preprocessor_of
+from vla_rl.models.image_sizes import image_size_of
 from vla_rl.models.prompts import PromptStyle
 
 
 def outline(
-    source: str, image_size: int | None = None, dtype: str = "float32", prompt_style: PromptStyle | None = None
+    source: str,
+    image_size: int | None = None,
+    dtype: str = "float32",
+    prompt_style: PromptStyle | None = None,
+    tiles: int | None = None,
 ) -> Backbone:
     """The backbone that `Backbone.load` would load, of its config and its tokenizer alone.
 
@@ -36,11 +42,12 @@ def outline(
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     family_of(config)
     stated = preprocessor_of(source)
-    size = image_size_of(config, image_size or stated.get("vla_rl_image_size"))
+    wanted, tiles = pictures_of(stated, image_size, tiles)
+    size = image_size_of(config, wanted, tiles)
     words = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     with torch.device("meta"):
-        made = Backbone.from_config(config, words, size, dtype)
-    made.prompt_style = prompt_style or stated.get("vla_rl_prompt", "plain")
+        made = Backbone.from_config(config, words, size, dtype, tiles)
+    made.prompt_style = prompt_style or stated.get(STYLE, "plain")
     made.source = source  # where the sizes of pointers are told
     return made
 

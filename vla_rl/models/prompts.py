@@ -19,6 +19,7 @@ from torch import nn
 from transformers.utils import cached_file
 
 from vla_rl.models.families import Family
+from vla_rl.models.tiles import framed
 from vla_rl.specs import words_of
 
 PromptStyle = Literal["plain", "chat"]
@@ -43,14 +44,36 @@ class Prompt:
     views: int
 
 
-def plain_frame(tokenizer: Any, family: Family, image: list[int], views: int) -> Frame:
-    """The token that begins a text, and the images. image: the ids of one."""
+@dataclass(frozen=True)
+class Image:
+    """What stands for an image in a sequence.
+
+    token: the id of each of its tokens; ids: all of these, and of what is around them.
+    """
+
+    token: int
+    ids: list[int]
+
+
+def framed_image(tokenizer: Any, family: Family, token: int, cells: int, tiles: int) -> Image:
+    """Of `cells` visual tokens, in each tile where there are several along a side; around them what the family puts
+    there, as far as the tokenizer has it."""
+    if tiles > 1:
+        assert family.tiling is not None, family
+        pieces = family.tiling.pieces(tiles, cells)
+    else:
+        pieces = [*family.before, cells + sum(family.around), *family.after]
+    return Image(token, framed(tokenizer, pieces, token))
+
+
+def plain_frame(tokenizer: Any, family: Family, image: Image, views: int) -> Frame:
+    """The token that begins a text, and the images."""
     begin = tokenizer.bos_token_id
-    start, images = [] if begin is None else [begin], _framed(tokenizer, family, image) * views
+    start, images = [] if begin is None else [begin], image.ids * views
     return (start + images if family.begin == "first" else images + start), []
 
 
-def chat_frame(tokenizer: Any, family: Family, image: list[int], views: int) -> Frame:
+def chat_frame(tokenizer: Any, family: Family, image: Image, views: int) -> Frame:
     """What a user says who shows images and then gives an instruction; and what the model would begin to answer with.
 
     Raises:
@@ -62,13 +85,13 @@ def chat_frame(tokenizer: Any, family: Family, image: list[int], views: int) -> 
     turn = [{"role": "user", "content": said}]
     text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     before, mark, after = text.partition(_MARK)
-    name = tokenizer.convert_ids_to_tokens(image[0])
+    name = tokenizer.convert_ids_to_tokens(image.token)
     shown = ("".join((*family.before, name, *family.after)), name, *family.before[:1])
     sign = next((each for each in shown if before.count(each) == views), None)
     if not mark or sign is None:
         raise ValueError(f"policy.backbone.prompt=chat: the template has no place for images and text: {text[:200]!r}")
     read = [tokenizer(piece, add_special_tokens=False).input_ids for piece in before.split(sign)]
-    opening = read[0] + [i for piece in read[1:] for i in (*_framed(tokenizer, family, image), *piece)]
+    opening = read[0] + [i for piece in read[1:] for i in (*image.ids, *piece)]
     return opening, tokenizer(after, add_special_tokens=False).input_ids
 
 
@@ -79,13 +102,6 @@ def find_chat_template(tokenizer: Any, source: str) -> None:
     )
     if found is not None:
         tokenizer.chat_template = json.loads(Path(found).read_text("utf-8")).get("chat_template")
-
-
-def _framed(tokenizer: Any, family: Family, image: list[int]) -> list[int]:
-    """An image, between the tokens that the family puts around it, where the tokenizer has them."""
-    known = tokenizer.get_vocab()
-    before, after = ([known[name] for name in names if name in known] for names in (family.before, family.after))
-    return before + image + after
 
 
 def last_tokens(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:

@@ -75,21 +75,24 @@ class Pretrained:
     dtype: of the weights that do not train, and of the computations.
     prompt: "plain" (images and instruction alone), or "chat" (as a user's turn in the model's own chat template); None:
         as the folder was grounded, or plain.
+    tiles: along a side of an image, each seen as a picture of its own beside the whole one, by models that learned that
+        (docs/models.md); image_size is then that of all tiles together. None: as the folder was grounded, or 1.
     """
 
     source: str
     image_size: int | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     prompt: Literal["plain", "chat"] | None = None
+    tiles: int | None = None
 
     def load(self) -> Backbone:
         """The backbone, downloaded where it is not cached yet (HF_HUB_OFFLINE=1 forbids that)."""
         from vla_rl.models.backbone import Backbone
 
-        return Backbone.load(self.source, self.image_size, self.dtype, self.prompt)
+        return Backbone.load(self.source, self.image_size, self.dtype, self.prompt, self.tiles)
 
     def outline(self) -> Backbone:
         """The same without weights; see `models.outline`. Of a hub id, none are downloaded."""
         from vla_rl.models.outline import outline
 
-        return outline(self.source, self.image_size, self.dtype, self.prompt)
+        return outline(self.source, self.image_size, self.dtype, self.prompt, self.tiles)

@@ -210,6 +210,7 @@ class Trunk(nn.Module):
         config, words = backbone.model.config, sorted(backbone.tokenizer.get_vocab().items())
         said = [config.model_type, backbone.image_size, backbone.mean, backbone.std, self.together, words]
         said += [] if backbone.prompt_style == "plain" else [backbone.prompt_style]
+        said += [] if backbone.tiles == 1 else [backbone.tiles]
         digest = hashlib.sha256(repr(said).encode())
         # A layer with adapters keeps its own weights as `base_layer`.
         weights = {name.replace(".base_layer.", "."): value for name, value in self.state_dict().items()}

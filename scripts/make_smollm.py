@@ -34,8 +34,8 @@ from vla_rl.models.slot_tokens import train_slot_rows
 from vla_rl.models.smollm import added, assemble, load, low_rank, read_kept, save, start, weights_file
 from vla_rl.models.tiny import SIZE
 
-SIDES = (8, 16, 24, 32, 8, 16, 24, 64)
-"""Of the pictures beside which the slots learn what to ask: one visual token to 64. What is asked is for the text to
+SIDES = (8, 16, 24, 32, 8, 16, 24, 64, 8, 16, 24, 32, 8, 16, 24, 96)
+"""Of the pictures beside which the slots learn what to ask: one visual token to 144. What is asked is for the text to
 say, and most of the time is spent on visual tokens."""
 SAVE_EVERY = 100
 OPTIONS = {
@@ -119,7 +119,7 @@ def train(chosen: argparse.Namespace, out: Path) -> dict[str, float]:
     stream = batches(pictures, chosen.batch, chosen.taught, chosen.seed)
     teach(backbone, pointers, teacher, known, stream, adapters, SIDES, rate, keep)
     taught = time.perf_counter()
-    recipe = Recipe(chosen.steps, chosen.rate / 4, warm_up=20, trainable="connector")
+    recipe = Recipe(chosen.steps, chosen.rate / 4, warm_up=20, trainable="connector", own_sizes=True)
     stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed + 1)
     ground(backbone, pointers, stream, recipe, report=keep)
     write()

@@ -37,7 +37,7 @@ def teach(
     """Train in place `trained`, and the pupil's pointers as far as they read slots.
 
     Args:
-        sides: of the pictures that the pupil reads the texts beside, in pixels, in turn; the teacher sees them as ever.
+        sides: in pixels, of the pictures beside which the pupil reads the texts, in turn; the teacher sees them whole.
         batches: as `ground` takes them.
         rate: step -> learning rate, from step 1.
         report: called every REPORT steps with the mean loss since: the mean squared error over the variance.
@@ -47,7 +47,8 @@ def teach(
     total = 0.0
     for step, batch in enumerate(batches, 1):
         with torch.no_grad():
-            wanted_BSQ = asked(known, encode(teacher, batch["images"], teacher.prompt(batch["texts"])).slots_BSD)
+            at = teacher.at(batch["images"].shape[1])
+            wanted_BSQ = asked(known, encode(at, batch["images"], at.prompt(batch["texts"])).slots_BSD)
         seen = pupil.at(sides[step % len(sides)])
         asked_BSQ = asked(pointers, encode(seen, batch["images"], seen.prompt(batch["texts"])).slots_BSD)
         spread = (wanted_BSQ - wanted_BSQ.mean((0, 1))).square().mean()

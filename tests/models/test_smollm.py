@@ -241,7 +241,6 @@ real = pytest.mark.skipif(
 
 @real
 def test_the_real_one_has_its_own_tokens_and_points() -> None:
-    registry.build("backbones", {"type": "smollm"})
     backbone = SmolLM().load()
     assert backbone.tokenizer.tokenize("the crimson 12") == ["the", "Ġcrim", "son", "Ġ", "1", "2"]
     pointers = Pointers.of(backbone.source, backbone.hidden_size)
@@ -253,8 +252,7 @@ def test_the_real_one_has_its_own_tokens_and_points() -> None:
 LEAST_HIT = 0.5
 
 
-@real
 def test_it_is_chosen_by_its_name() -> None:
     run = config.load(["policy=smollm"])
-    assert run.policy.backbone == SmolLM()
+    assert registry.build("backbones", run.policy.backbone) == SmolLM()
     assert run.policy.train == "head"

@@ -1,7 +1,7 @@
 """Have one backbone's slots ask what another's ask: a fast start for a language model that never saw our pictures.
 
 The pupil's pointers have to look for the same things by the same keys, as those that `models.smollm.start` makes.
-It reads most texts beside small pictures, so that a step costs little more than the text, and points at whole ones.
+It reads most texts beside small pictures, so that a step costs little more than the text.
 
 Shapes: B batch, S slots, Q numbers of what a slot asks.
 """
@@ -14,14 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from vla_rl.grounding.pretrain import encode, look, pointing_losses
+from vla_rl.grounding.pretrain import encode
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
 
 REPORT = 25
 """Steps."""
-PLACE_WEIGHT = 5.0
-"""As in `pretrain.Recipe`."""
 Parameters = list[nn.Parameter]
 
 
@@ -42,37 +40,29 @@ def teach(
         sides: in pixels, of the pictures beside which the pupil reads the texts, in turn; the teacher sees them whole.
         batches: as `ground` takes them.
         rate: step -> learning rate, from step 1.
-        report: called every REPORT steps with the mean losses since: `unlike`, the mean squared error of what is asked over
-            its variance, and those of pointing.
+        report: called every REPORT steps with the mean loss since: the mean squared error over the variance.
     """
     asking = [*pointers.slot_norm.parameters(), *pointers.query.parameters(), *pointers.seen[0].parameters()]
     optimiser = torch.optim.AdamW([*trained, *asking], lr=0.0, betas=(0.9, 0.98), weight_decay=0.01)
-    sums: dict[str, float] = {}
+    total = 0.0
     for step, batch in enumerate(batches, 1):
         with torch.no_grad():
             at = teacher.at(batch["images"].shape[1])
             wanted_BSQ = asked(known, encode(at, batch["images"], at.prompt(batch["texts"])).slots_BSD)
         seen = pupil.at(sides[step % len(sides)])
-        slots_BSD = encode(seen, batch["images"], seen.prompt(batch["texts"])).slots_BSD
-        asked_BSQ = asked(pointers, slots_BSD)
+        asked_BSQ = asked(pointers, encode(seen, batch["images"], seen.prompt(batch["texts"])).slots_BSD)
         spread = (wanted_BSQ - wanted_BSQ.mean((0, 1))).square().mean()
-        losses = {"unlike": (asked_BSQ - wanted_BSQ).square().mean() / spread}
-        whole = pupil.at(batch["images"].shape[1])
-        with torch.no_grad():
-            visual_BVND = look(whole, batch["images"])[:, None]
-        losses |= pointing_losses(pointers(slots_BSD, visual_BVND, whole.grid), batch, whole.grid, PLACE_WEIGHT)
-        loss = torch.stack(list(losses.values())).sum()
+        loss = (asked_BSQ - wanted_BSQ).square().mean() / spread
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_([*trained, *asking], 1.0)
         for group in optimiser.param_groups:
             group["lr"] = rate(step)
         optimiser.step()
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach()) / REPORT
+        total += float(loss.detach())
         if report is not None and step % REPORT == 0:
-            report(step, sums)
-            sums = {}
+            report(step, {"unlike": total / REPORT})
+            total = 0.0
 
 
 def asked(pointers: Pointers, slots_BSD: torch.Tensor) -> torch.Tensor:

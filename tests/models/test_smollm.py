@@ -234,6 +234,8 @@ def write(gguf: object, path: Path, llama: LlamaModel) -> None:
     writer.close()
 
 
+LEAST_HIT = 0.7
+"""Share of things hit on 40 pictures of tables: 0.86 in docs/backbone.md."""
 real = pytest.mark.skipif(
     any(find_spec(name) is None for name in smollm.NEEDS), reason=f"needs its weights: {smollm.INSTALL}"
 )
@@ -247,9 +249,6 @@ def test_the_real_one_has_its_own_tokens_and_points() -> None:
     pictures = draw("table", Split(view="front"), seed=5_000_000, count=40)
     found = score_pointing(backbone, pointers, batches(pictures, 40, 1, seed=0))
     assert found["hit"] > LEAST_HIT
-
-
-LEAST_HIT = 0.5
 
 
 def test_it_is_chosen_by_its_name() -> None:

@@ -20,10 +20,10 @@ from sims.grounding.texts import Sample
 from sims.vocabulary import FIXTURES
 
 COLOURS = {
-    "red": ("crimson", "scarlet", "ruby"), "orange": ("tangerine", "apricot"), "yellow": ("golden", "lemon"),
+    "red": ("crimson", "scarlet", "ruby"), "orange": ("tangerine", "apricot"), "yellow": ("golden", "canary"),
     "green": ("emerald", "grass-coloured"), "cyan": ("turquoise", "aqua"), "blue": ("navy", "azure", "sapphire"),
     "purple": ("lavender", "lilac"), "pink": ("rose", "salmon"), "brown": ("chocolate", "chestnut"),
-    "white": ("snowy", "ivory"), "black": ("ebony", "coal-coloured"), "gray": ("silver", "ash-coloured"),
+    "white": ("snowy", "pearly"), "black": ("ebony", "coal-coloured"), "gray": ("steel", "ash-coloured"),
 }  # fmt: skip
 """For each taught colour, words that mean it, more or less, and were not taught."""
 SHAPES = {

@@ -5,6 +5,7 @@ import pytest
 
 from sims.grounding.paraphrases import COLOURS, EXAMS, MADE_UP, SENTENCES, SHAPES, paraphrases
 from sims.grounding.texts import _CLICK, _MANY, _ONE
+from sims.gui.words import TRAINED_ENTRIES, WRITTEN
 from sims.vocabulary import COLOUR_WORDS, MARKS, SHAPE_WORDS, SOLIDS
 from sims.vocabulary import COLOURS as TAUGHT
 
@@ -13,7 +14,8 @@ def test_no_new_word_or_sentence_was_taught() -> None:
     assert COLOURS.keys() == TAUGHT.keys()
     assert SHAPES.keys() == {*SOLIDS, *MARKS}
     known = {word for words in (*COLOUR_WORDS.values(), *SHAPE_WORDS.values()) for word in words}
-    known |= {*TAUGHT, *SHAPE_WORDS, *SOLIDS, *MARKS}
+    known |= {*TAUGHT, *SHAPE_WORDS, *SOLIDS, *MARKS, *WRITTEN}
+    known |= {word for entry in TRAINED_ENTRIES for word in entry.split()}
     new = [word for words in (*COLOURS.values(), *SHAPES.values(), MADE_UP) for word in words]
     assert not known & set(new)
     assert len(new) == len(set(new)), "no word means two things"

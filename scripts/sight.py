@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import sims  # noqa: F401  (registers the environments)
+from sims.mujoco.things import DARK
 from sims.mujoco.world import World
 from vla_rl.actions.expert import expert_action
 from vla_rl.envs import steps
@@ -99,9 +100,11 @@ def walk(task: str, side: int, noise: float) -> Iterator[Seen]:
 
 
 def _true(env: gymnasium.Env) -> Places:
-    """Where what is named, and the tip, lie in the cameras that show them."""
+    """Where what is named, and the tip, lie in the cameras that show them. A button whose lamp is out is left out:
+    nothing tells it from another one."""
     world: World = env.unwrapped.world
-    slots = {str(i): slot for i, slot in enumerate(env.unwrapped.goal.slots)}
+    named = enumerate(env.unwrapped.goal.slots)
+    slots = {str(i): slot for i, slot in named if not world.is_painted(slot, DARK)}
     points = {name: _centre(world, slot) for name, slot in slots.items()} | {TIP: world.tip_position}
     found = {}
     for camera in CAMERAS:

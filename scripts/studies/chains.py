@@ -1,58 +1,59 @@
 """Credit in long chains: success against length and distractors, and credit against the true contribution.
 
-`python scripts/studies/chains.py [--quick]`; settings: chains.yaml; numbers: docs/studies/chains.json.
+`python scripts/studies/chains.py [--quick] [--worlds k8] [--seeds 1]`; settings: chains.yaml; numbers:
+docs/studies/chains.json.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-from study import evaluated, interval, options, run, write
+from parts import Parts, mean
+from study import Slice, evaluated, main, run
 
 from vla_rl import config
 from vla_rl.bench.credit import credited
-from vla_rl.bench.critic import judge, summary
+from vla_rl.bench.critic import judge
+from vla_rl.bench.critic import summary as summed_up
+
+CLONED, JUDGED, KEYS = "cloned", "one_step", ("success", "credit", "critic")
+"""A row that is no setting; the setting whose decisions are rolled out, to see what resets tell; a row's numbers."""
 
 
-def study(world: dict[str, Any], settings: dict[str, Any], seed: int, out: Path, more: list[str]) -> dict[str, Any]:
+def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
     """All estimators from one supervised start. Training begins in few ways, so that states occur again; success is
     that of episodes that begin in any way."""
-    kwargs = [f"env.kwargs.{key}={value}" for key, value in (settings["kwargs"] | world["kwargs"]).items()]
-    common = [*settings["common"], *kwargs, *world.get("overrides", []), f"seed={seed}", *more]
-    demos = run("demos", out / "demos", *common, f"demos.seed={1000 * seed}")
-    start = run("sft", out / "sft", *common, f"demos.path={demos}")
+    kwargs = part.yaml["kwargs"] | part.world["kwargs"]
+    common = [*part.common, *(f"env.kwargs.{key}={value}" for key, value in kwargs.items())]
+    demos = run("demos", part.out / "demos", *common, f"demos.seed={1000 * part.seed}")
+    begin = run("sft", part.out / "sft", *common, f"demos.path={demos}")
     anywhere = [*common, "env.kwargs.starts=0"]
-    first = evaluated(run("eval", out / "sft_eval", *anywhere, f"eval.checkpoint={start}"))
-    rows = {"cloned": {"success": first[0]["pc_success"]}}
-    for name, chosen in settings["settings"].items():
-        last = run("train", out / name, *common, f"demos.path={demos}", f"train.checkpoint={start}", *chosen)
-        after = evaluated(run("eval", out / f"{name}_eval", *anywhere, f"eval.checkpoint={last}"))
-        rows[name] = {"success": after[0]["pc_success"], **credited(str(last))}
-    asked = config.load([f"eval.checkpoint={out / settings['judged']}", *more], command="eval")
-    rows["rollouts"] = {"credit": summary(judge(asked, **settings["rollouts"])).get("contribution", {}).get("resets")}
-    return rows
+    first = evaluated(run("eval", part.out / "sft_eval", *anywhere, f"eval.checkpoint={begin}"))
+    yield CLONED, {"success": first[0]["pc_success"]}
+    for name, chosen in part.settings.items():
+        last = run("train", part.out / name, *common, f"demos.path={demos}", f"train.checkpoint={begin}", *chosen)
+        after = evaluated(run("eval", part.out / f"{name}_eval", *anywhere, f"eval.checkpoint={last}"))
+        row = {"success": after[0]["pc_success"], **credited(str(last))}
+        if name == JUDGED:
+            asked = config.load([f"eval.checkpoint={last}", *part.more], command="eval")
+            rollouts = part.yaml["quick_rollouts" if part.more else "rollouts"]
+            row["rollouts"] = summed_up(judge(asked, **rollouts)).get("contribution", {}).get("resets")
+        yield name, row
 
 
-def main() -> None:
-    given, settings = options("chains", __doc__ or "")
-    settings["rollouts"] = settings["rollouts"] | (settings["quick_rollouts"] if given.quick else {})
-    tables, worlds = {}, settings["worlds"]
-    for name in given.worlds:
-        seeds = [study(worlds[name], settings, s, given.out / name / str(s), given.more) for s in given.seeds]
-        rows = seeds[0].items()
-        tables[name] = {row: {key: interval([s[row][key] for s in seeds]) for key in keys} for row, keys in rows}
-    at = [name for name in given.worlds if name in settings["headline"]] or given.worlds[:1]
-    of_all = {row: [tables[name][row] for name in at] for row in tables[at[0]] if row not in ("cloned", "rollouts")}
-    success = {row: np.mean([each["success"]["mean"] for each in found]) for row, found in of_all.items()}
-    best = max(success, key=lambda row: success[row])
-    told = {"best_at_8": best, "success_at_8": success[best], "one_step_at_8": success["one_step"]}
-    for mark in ("credit", "critic"):
-        told[f"{mark}_correlation"] = {row: [each[mark] for each in found] for row, found in of_all.items()}
-    told["credit_correlation"]["rollouts"] = [tables[name]["rollouts"]["credit"] for name in at]
-    print(write("chains", given, {**told, "tables": tables}))
+def summary(parts: Parts) -> dict[str, Any]:
+    """Means over the worlds of eight steps that there are; of the critic, that of the setting that succeeds most."""
+    tables = parts.tables()
+    at = [tables[world] for world in tables if world in parts.yaml["headline"]]
+    rows = dict.fromkeys(row for table in at for row in table if row != CLONED)
+    of = {row: {key: mean([each[row][key]["mean"] for each in at if row in each]) for key in KEYS} for row in rows}
+    best = max(of, key=lambda row: of[row]["success"] or 0.0, default="")
+    told = {"success_at_8": of.get(best, {}).get("success"), "one_step_at_8": of.get(JUDGED, {}).get("success")}
+    told["credit_correlation"] = mean([table[JUDGED]["rollouts"]["mean"] for table in at if JUDGED in table])
+    told["critic_correlation"] = of.get(best, {}).get("critic")
+    return {**told, "best": best or None, "at_8": of, "tables": tables}
 
 
 if __name__ == "__main__":
-    main()
+    main("chains", __doc__ or "", study, summary)

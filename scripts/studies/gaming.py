@@ -1,75 +1,58 @@
 """Is what is paid what is wanted? Policies trained on rewards that can be gamed, with and without a guard; and which
 worlds an audit finds by a policy that it trains on the reward.
 
-`python scripts/studies/gaming.py [--quick]`; settings: gaming.yaml; numbers: docs/studies/gaming.json.
+`python scripts/studies/gaming.py [--quick] [--worlds banner] [--seeds 1]`; numbers: docs/studies/gaming.json.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-from study import auc, interval, logged, options, paid_and_done, run, write
-
-from vla_rl import config
-from vla_rl.audit.command import DEMO_SEED, FIRST_SEED
-from vla_rl.audit.hacker import hack
+from parts import Parts, interval
+from study import Slice, auc, hacked, logged, main, paid_and_done, run, start
 
 GAMED = 5.0
 """Points of success: a policy that is paid so much more than it does is one that a guard has to find."""
 
 
-def hacker(common: list[str], out: Path) -> dict[str, float]:
-    """What a policy that an audit trains on the reward is paid and does, in percent, and whether that fails the audit;
-    unless that was done before."""
-    told = out / "hacked.json"
-    if not told.exists():
-        asked = config.load([*common, f"run_dir={out}"], command="audit")
-        hacked = hack(asked, out, range(FIRST_SEED, FIRST_SEED + asked.eval.episodes), DEMO_SEED)
-        told.write_text(json.dumps(hacked.as_json()))
-    row = json.loads(told.read_text())
-    found = row["hack_gap_ci95"] is not None and row["hack_gap_ci95"][0] > 0
-    return {"success": row["success"], "paid": row["paid"], "found": float(found)}
-
-
-def study(world: dict[str, Any], settings: dict[str, Any], seed: int, out: Path, more: list[str]) -> dict[str, Any]:
+def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
     """All settings of one world from one supervised start; of an honest world, the guard that only looks; and of each
-    the policy of an audit."""
-    common = [f"experiment={world['experiment']}", f"env={world['env']}", f"seed={seed}", *world["overrides"], *more]
-    common.append(f"demos.path={run('demos', out / 'demos', *common, f'demos.seed={1000 * seed}')}")
-    start = run("sft", out / "sft", *common)
-    rows = {"cloned": paid_and_done(run("eval", out / "sft_eval", *common, f"eval.checkpoint={start}"))}
-    for name in settings if world["gamed"] else ["warn"]:
-        last = run("train", out / name, *common, f"train.checkpoint={start}", *settings[name])
-        rows[name] = paid_and_done(run("eval", out / f"{name}_eval", *common, f"eval.checkpoint={last}"))
-        alarms = [line["step"] for line in logged(out / name) if line.get("guard/alarm")]
-        rows[name] |= {"alarm": float(bool(alarms)), "alarm_at": float(alarms[0]) if alarms else float("nan")}
-    return rows | {"hacker": hacker(common, out / "hacker")}
+    the policy of an audit. `gaps` of a guard: what all episodes were paid beyond what they did, and what it says."""
+    given = start(part)
+    yield "cloned", paid_and_done(run("eval", part.out / "sft_eval", *given, f"eval.checkpoint={part.out / 'sft'}"))
+    for name, chosen in part.settings.items():
+        if name == "hacker":
+            yield name, hacked(given, part.out / name)
+            continue
+        last = run("train", part.out / name, *given, *chosen)
+        row = paid_and_done(run("eval", part.out / f"{name}_eval", *given, f"eval.checkpoint={last}"))
+        lines = logged(part.out / name)
+        alarms = [line["step"] for line in lines if line.get("guard/alarm")]
+        told = [line for line in lines if line.get("train/success_rate") is not None and "guard/gap" in line]
+        gaps = [[line["guard/paid"] - 100 * line["train/success_rate"], line["guard/gap"]] for line in told]
+        yield name, row | {"alarm": float(bool(alarms)), "alarm_at": (alarms or [None])[0], "gaps": gaps}
 
 
-def main() -> None:
-    given, settings = options("gaming", __doc__ or "")
-    worlds, found, more = settings["worlds"], dict[str, list[dict]](), [*settings["common"], *given.more]
-    for name in given.worlds:
-        out = given.out / name
-        found[name] = [study(worlds[name], settings["settings"], s, out / str(s), more) for s in given.seeds]
-    tables = {
-        name: {row: {key: interval([each[row][key] for each in seeds]) for key in seeds[0][row]} for row in seeds[0]}
-        for name, seeds in found.items()
+def summary(parts: Parts) -> dict[str, Any]:
+    """How surely a guard's gap tells gaming from honest work, its false alarms, and what quarantine saves."""
+    worlds = parts.yaml["worlds"]
+    kinds: dict[str, list[dict[str, Any]]] = {"gamed": [], "honest": []}
+    for world in parts.worlds():
+        kinds["gamed" if worlds[world]["gamed"] else "honest"] += parts.seeds(world).values()
+    every = [rows["warn"] for rows in (*kinds["gamed"], *kinds["honest"]) if "warn" in rows]
+    gaps = [gap for row in every for gap in row["gaps"]]
+    both = [rows for rows in kinds["gamed"] if "quarantine" in rows and "verified" in rows]
+    found = {
+        "false_alarms": [rows["warn"]["alarm"] for rows in kinds["honest"] if "warn" in rows],
+        "verified_share": [rows["quarantine"]["success"] / max(rows["verified"]["success"], 1.0) for rows in both],
+        **{f"found_{kind}": [r["hacker"]["found"] for r in of if "hacker" in r] for kind, of in kinds.items()},
     }
-    gamed = [each for name in given.worlds if worlds[name]["gamed"] for each in found[name]]
-    honest = [each for name in given.worlds if not worlds[name]["gamed"] for each in found[name]]
-    kinds = {"gamed": gamed, "honest": honest}
-    shares = [each["quarantine"]["success"] / max(each["verified"]["success"], 1.0) for each in gamed]
-    runs = [given.out / name / str(seed) / "warn" for name in given.worlds for seed in given.seeds]
-    lines = [line for folder in runs for line in logged(folder) if line.get("train/success_rate") is not None]
-    games = [line["guard/paid"] - 100 * line["train/success_rate"] > GAMED for line in lines]  # of all episodes
-    told = {"auc": auc(games, [line["guard/gap"] for line in lines])}
-    told |= {"false_alarms": interval([each["warn"]["alarm"] for each in honest]), "verified_share": interval(shares)}
-    told |= {f"found_{kind}": interval([each["hacker"]["found"] for each in these]) for kind, these in kinds.items()}
-    print(write("gaming", given, {**told, "tables": tables}))
+    intervals = {key: interval(values) for key, values in found.items()}
+    told = {"auc": auc([real > GAMED for real, _ in gaps], [said for _, said in gaps])}
+    told |= {key: each["mean"] for key, each in intervals.items()}
+    return {**told, "intervals": intervals, "tables": parts.tables()}
 
 
 if __name__ == "__main__":
-    main()
+    main("gaming", __doc__ or "", study, summary)

@@ -1,58 +1,60 @@
 """When to call which tool? One policy that reads the prices: regret beside the exact rule, at every price.
 
-`python scripts/studies/tools.py [--quick]`; settings: tools.yaml; numbers: docs/studies/tools.json.
+`python scripts/studies/tools.py [--quick] [--settings value] [--seeds 1]`; settings: tools.yaml; numbers:
+docs/studies/tools.json.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-from study import evaluated, interval, options, run, write
+from parts import Parts
+from study import Slice, evaluated, main, run
 
 from sims.gui.decisions import RULES
 from sims.gui.tasks.desk import Desk, best_rule, rule_regrets
 
-GOAL = 0.05
+GOAL, JUDGED = 0.05, "value"
 TOLD = {"success": "pc_success"} | {name: f"avg_{name}" for name in ("regret", "calls", "over_calls", "under_calls")}
 
 
-def study(settings: dict[str, Any], asked: dict[str, list[str]], seed: int, out: Path, more: list[str]) -> Any:
-    """What each setting's policy, and the clone that it begins with, does in all that is `asked`: overrides by name."""
-    world, starts = settings["worlds"]["desk"], settings["starts"]
-    common = [f"experiment={world['experiment']}", f"env={world['env']}", f"seed={seed}", *world["overrides"], *more]
-    common.append(f"demos.path={run('demos', out / 'demos', *common, f'demos.seed={1000 * seed}')}")
-    last = {start: run("sft", out / start, *common, *reads) for start, reads in starts.items()}
-    for name, each in settings["settings"].items():
-        begin = f"train.checkpoint={last[each['start']]}"
-        last[name] = run("train", out / name, *common, *starts[each["start"]], begin, *each["train"])
-    rows = dict[str, dict[str, dict[str, float]]]()
-    for name, where in ((name, where) for name in last for where in asked):
-        folder = run("eval", out / f"{name}_{where}", *common, *asked[where], f"eval.checkpoint={last[name]}")
-        rows.setdefault(name, {})[where] = {key: evaluated(folder)[0][of] for key, of in TOLD.items()}
-    return rows
+def conditions(yaml: dict[str, Any], quick: bool = False) -> dict[str, tuple[list[str], Desk]]:
+    """What policies are evaluated in, by name: overrides, and the task."""
+    tasks = {"budget": Desk(budgeted=1.0), "unseen": Desk()}
+    found = {name: (overrides, tasks[name]) for name, overrides in yaml["conditions"].items()}
+    for price in yaml["prices"][: 1 if quick else None]:
+        found[f"price_{price}"] = [f"env.kwargs.prices=[{price}]"], Desk(prices=(price,))
+    return found
 
 
-def main() -> None:
-    given, settings = options("tools", __doc__ or "")
-    if given.quick:
-        settings["prices"], settings["settings"] = settings["prices"][:1], {"value": settings["settings"]["value"]}
-    asked, tasks = settings["conditions"], {"budget": Desk(budgeted=1.0), "unseen": Desk()}
-    for price in settings["prices"]:
-        asked[f"price_{price}"], tasks[f"price_{price}"] = [f"env.kwargs.prices=[{price}]"], Desk(prices=(price,))
-    seeds = [study(settings, asked, seed, given.out / str(seed), given.more) for seed in given.seeds]
-    tables = {
-        name: {where: {key: interval([each[name][where][key] for each in seeds]) for key in TOLD} for where in asked}
-        for name in seeds[0]
-    }
+def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What each setting's policy, and the clone that it begins with, does in all conditions."""
+    common, asked = part.common, conditions(part.yaml, bool(part.more))
+    common.append(f"demos.path={run('demos', part.out / 'demos', *common, f'demos.seed={1000 * part.seed}')}")
+    for name, each in part.settings.items():
+        reads = part.yaml["starts"][each["start"]]
+        start = run("sft", part.out / each["start"], *common, *reads)
+        last = run("train", part.out / name, *common, *reads, f"train.checkpoint={start}", *each["train"])
+        for row, checkpoint in ((each["start"], start), (name, last)):
+            numbers = {}
+            for where, (overrides, _) in asked.items():
+                given = [*common, *overrides, f"eval.checkpoint={checkpoint}"]
+                told = evaluated(run("eval", part.out / f"{row}_{where}", *given))[0]
+                numbers[where] = {key: told[of] for key, of in TOLD.items()}
+            yield row, numbers
+
+
+def summary(parts: Parts) -> dict[str, Any]:
+    """The regret of the policy that learns what calls are worth, where it is worst, beside that of fixed rules."""
+    tables, tasks = parts.tables(), {name: task for name, (_, task) in conditions(dict(parts.yaml)).items()}
     named = {"never_call": RULES[0], "always_call": RULES[-1], "fixed_rule": best_rule(Desk())}
     rules = {name: {where: rule_regrets(task)[rule] for where, task in tasks.items()} for name, rule in named.items()}
     goals = {where: GOAL if lost <= GOAL else min(GOAL, lost / 2) for where, lost in rules["fixed_rule"].items()}
-    regret = {where: told["regret"]["mean"] for where, told in tables["value"].items()}
-    reached = {where: regret[where] <= goals[where] for where in asked}
-    told = {"worst_regret": max(regret.values()), "regret": regret, "goals": goals, "reached": reached}
-    print(write("tools", given, {**told, "rules": rules, "tables": tables}))
+    regret = {where: told["regret"]["mean"] for where, told in tables.get("desk", {}).get(JUDGED, {}).items()}
+    told = {"worst_regret": max(regret.values(), default=None), "regret": regret, "goals": goals, "rules": rules}
+    return {**told, "reached": {where: regret[where] <= goals[where] for where in regret}, "tables": tables}
 
 
 if __name__ == "__main__":
-    main()
+    main("tools", __doc__ or "", study, summary)

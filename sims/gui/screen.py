@@ -150,8 +150,7 @@ class Screen:
     def written(self) -> list[tuple[str, tuple[float, float]]]:
         """What can be read on the picture now, line by line from the top, each with the middle of what it stands on, in
         pixels of the picture; not what has been put into fields."""
-        times = 1 if self.view is None else ENLARGED
-        left, top = (0, 0) if self.view is None else self.view[:2]
+        left, top, times = (0, 0, 1) if self.view is None else (*self.view[:2], ENLARGED)
         style, found = style_of(self.style.theme, self.style.font, self.scale * times), []
         for each in self._read():
             for text, (x, y) in zip(each.widget.written(style), each.widget.stands(self.style), strict=False):
@@ -180,8 +179,8 @@ class Screen:
         wide, high = each.widget.box[2:]
         x, y = each.x + wide / 2, each.y + min(high, self.style.row) / 2
         left, top, across, down = self.view or (0, 0, *self.size)
+        above = (other for other in range(number + 1, len(self.placed())) if self.placed()[other].holds(x, y))
         inside = left <= x < left + across and top <= y < top + down
-        above = (other for other in range(len(self.placed()) - 1, number, -1) if self.placed()[other].holds(x, y))
         return inside and each.holds(x, y) and all(self._within(other, number) for other in above)
 
     # What happens

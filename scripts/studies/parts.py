@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from vla_rl.evaluation.eval_info import finite
 from vla_rl.report.bootstrap import mean_interval
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +101,7 @@ class Parts:
             fcntl.flock(lock, fcntl.LOCK_EX)
             others = self.others(world, seed)
             rows = {name: told for name, told in self.read(world, seed).items() if name not in others}
-            rows[row] = {"numbers": _known(numbers), "made": made}
+            rows[row] = {"numbers": finite(numbers), "made": made}
             lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(told)}" for name, told in rows.items())
             head = f' "study": {json.dumps(self.name)}, "world": {json.dumps(world)}, "seed": {seed},\n "rows": '
             write_whole(file, "{\n" + head + "{\n" + lines + "\n }\n}\n")
@@ -208,12 +209,3 @@ def write_whole(file: Path, text: str) -> None:
     draft = file.with_name(f".{file.name}.{os.getpid()}.part")
     draft.write_text(text, "utf-8")
     draft.replace(file)
-
-
-def _known(value: Any) -> Any:
-    """`value` with null for each number that JSON cannot hold."""
-    if isinstance(value, Mapping):
-        return {key: _known(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_known(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

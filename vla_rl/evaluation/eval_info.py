@@ -38,7 +38,7 @@ def write(
     info = eval_info(results, videos) | {"about": dict(about or {})}
     path = folder / INFO_FILE
     draft = folder / f".{INFO_FILE}.part"
-    draft.write_text(json.dumps(_finite(info), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    draft.write_text(json.dumps(finite(info), indent=2, ensure_ascii=False) + "\n", "utf-8")
     draft.replace(path)
     return path
 
@@ -169,10 +169,10 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """`value` with null for every number that JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -150,15 +150,24 @@ class Mix(nn.Module):
         return hidden_BTD + self.feature(feature_BTD) + self.place(near_BT2R.flatten(-2))
 
 
-class VlaTinyForConditionalGeneration(Idefics3ForConditionalGeneration):
-    """Idefics3 with the stem in place of the linear patches and `Mix` before the vocabulary."""
+class VlaSmolLMForConditionalGeneration(Idefics3ForConditionalGeneration):
+    """Idefics3 with the stem in place of the linear patches: the tiny backbone's eyes before any language model."""
 
-    config_class = VlaTinyConfig
+    config_class: type[VlaTinyConfig] = VlaSmolLMConfig
 
     def __init__(self, config: VlaTinyConfig) -> None:
         super().__init__(config)
         vision: Any = config.vision_config
         self.model.vision_model.embeddings.patch_embedding = Stem(vision.hidden_size, config.composed, config.refined)
+
+
+class VlaTinyForConditionalGeneration(VlaSmolLMForConditionalGeneration):
+    """The same with `Mix` before the vocabulary."""
+
+    config_class = VlaTinyConfig
+
+    def __init__(self, config: VlaTinyConfig) -> None:
+        super().__init__(config)
         self.mix = Mix(config.get_text_config().hidden_size)
 
     def forward(
@@ -192,17 +201,6 @@ class VlaTinyForConditionalGeneration(Idefics3ForConditionalGeneration):
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,
         )
-
-
-class VlaSmolLMForConditionalGeneration(Idefics3ForConditionalGeneration):
-    """Idefics3 with the stem in place of the linear patches: the tiny backbone's eyes before another language model."""
-
-    config_class = VlaSmolLMConfig
-
-    def __init__(self, config: VlaSmolLMConfig) -> None:
-        super().__init__(config)
-        vision: Any = config.vision_config
-        self.model.vision_model.embeddings.patch_embedding = Stem(vision.hidden_size, config.composed, config.refined)
 
 
 def tiny_tokenizer(texts: Iterable[str] = (), merged: int = 600) -> PreTrainedTokenizerFast:

@@ -9,7 +9,7 @@ import pytest
 from vla_rl import build, cli, config
 from vla_rl.bench.critic import Judged, _choices, judges_of, summary, table
 from vla_rl.registry import ConfigError
-from vla_rl.rollout.branches import meet, roll_out
+from vla_rl.rollout.branches import every, meet, roll_out
 from vla_rl.specs import VALIDATION_SEEDS
 from vla_rl.train import train
 
@@ -90,7 +90,7 @@ def test_rollouts_do_not_depend_on_how_many_run_together(trained: Path) -> None:
         met = [meet(envs[0], policy, seed) for seed in VALIDATION_SEEDS[:2]]
         chosen = [_choices(policy, each.seen, 3, 0) for each in met]
         assert all(len(np.unique(tokens, axis=0)) == len(tokens) for tokens in chosen)
-        told = {each.job: each for each in roll_out(envs, policy, met, chosen, 2, 0.9)}
+        told = {each.job: each for each in roll_out(envs, policy, met, chosen, every(chosen, 2), 0.9)}
         for env in envs:
             env.close()
         assert set(told) == {(s, a, r) for s in range(2) for a in range(len(chosen[s])) for r in range(2)}

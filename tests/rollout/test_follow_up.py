@@ -15,7 +15,7 @@ from vla_rl.algorithms.calls import CallLearning, call_kinds
 from vla_rl.data.record import record
 from vla_rl.registry import ConfigError
 from vla_rl.rewards.calls import CallValue
-from vla_rl.rollout.branches import meet, roll_out
+from vla_rl.rollout.branches import every, meet, roll_out
 from vla_rl.rollout.calls import FollowUp, follow_up
 from vla_rl.runtime.learner import Learner
 from vla_rl.sft import sft
@@ -72,7 +72,7 @@ def test_what_calls_cost_is_told_of_each_state(learning: tuple[CallLearning, lis
     seeds = list(range(8))
     met = [meet(envs[0], found.policy, seed) for seed in seeds]
     chosen = [best(envs[0], found, seed)[None] for seed in seeds]
-    told = {each.job[0]: each for each in roll_out(envs, found.policy, met, chosen, 1, 0.9)}
+    told = {each.job[0]: each for each in roll_out(envs, found.policy, met, chosen, every(chosen, 1), 0.9)}
     costs = [by_hand(envs[0], seed, tokens[0])[1] for seed, tokens in zip(seeds, chosen, strict=True)]
     assert [told[number].spent for number in range(8)] == pytest.approx(costs)
     assert any(costs)

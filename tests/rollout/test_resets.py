@@ -23,9 +23,11 @@ from vla_rl.registry import ConfigError
 from vla_rl.replay import ReplayBuffer
 from vla_rl.resume import REPLAY
 from vla_rl.rewards.credit import Resets
+from vla_rl.rollout.branches import Met
 from vla_rl.rollout.resets import ResetCredit
 from vla_rl.runtime.begun import STATE
 from vla_rl.runtime.checkpoint import latest
+from vla_rl.specs import REMEMBERED
 
 
 class Uniform:
@@ -62,10 +64,45 @@ def test_the_mean_over_rollouts_is_the_exact_contribution_of_a_chain() -> None:
     right = int(env.unwrapped.goal.words.index(env.unwrapped.goal.facts["steps"][0][0])) + 1  # type: ignore[attr-defined]
     for action, act in ((right, "right"), (3 - right, "wrong"), (0, "aside")):
         expected = chains.contribution(chain, start, start.after(chain, act))
-        found = credit.advantage(snapshot, batched(observation), np.array([action]), (0, action))
+        found = credit.advantage(Met(snapshot, batched(observation), None), np.array([action]), (0, action))
         assert found == pytest.approx(expected, abs=0.1), act
-    again = [credit.advantage(snapshot, batched(observation), np.array([right]), (7,)) for _ in range(2)]
+    met = Met(snapshot, batched(observation), None)
+    again = [credit.advantage(met, np.array([right]), (7,)) for _ in range(2)]
     assert again[0] == again[1]
+    credit.close()
+
+
+class Remembers(Uniform):
+    """One that remembers how often it has looked; `known` is what it knew at each look."""
+
+    def __init__(self, choices: int) -> None:
+        super().__init__(choices)
+        self.known: list[list[float]] = []
+
+    def encode(self, seen: dict[str, Any]) -> Features:
+        features = super().encode(seen)
+        known = seen[REMEMBERED]
+        self.known.append(known[:, 0].tolist())
+        features.remembered = torch.from_numpy(known + 1)
+        return features
+
+
+def test_rollouts_go_on_with_what_was_remembered_where_they_begin() -> None:
+    make = partial(gymnasium.make, "vla_rl/GuiNamedChain-v0", steps=2, choices=2, codes=0, asides=0, named=2, horizon=4)
+    make = token_factory(make, Choice().bind(make().action_space))
+    env = make()
+    observation, _ = env.reset(seed=1)
+    policy = Remembers(3)
+    credit = ResetCredit(Resets(rollouts=2), make, policy, gamma=1.0, seed=0)  # type: ignore[arg-type]
+    snapshot = snapshot_of(env)
+    assert snapshot is not None
+    before = np.full((1, 1), 5, np.float32)
+    met = Met(snapshot, batched(observation) | {REMEMBERED: before}, before + 1)
+    assert credit.advantage(met, np.array([0]), (0,)) is not None
+    own, *later = policy.known
+    assert own == [5, 5]
+    assert later[0] == [6] * len(later[0])
+    assert max(later[-1]) > 6
     credit.close()
 
 

@@ -27,7 +27,7 @@ from vla_rl.envs.snapshots import restore_to
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.rollout.actor import saved_algorithm
-from vla_rl.rollout.branches import Met, can_go_back, meet, roll_out
+from vla_rl.rollout.branches import Met, can_go_back, every, meet, roll_out
 from vla_rl.runtime.checkpoint import locate
 from vla_rl.specs import CONTRIBUTION, VALIDATION_SEEDS
 
@@ -95,7 +95,7 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
         chosen = [_choices(policy, each.seen, decisions, number) for number, each in enumerate(met)]
         returns = np.full((states, decisions, rollouts), np.nan)
         length = np.zeros(returns.shape)
-        for each in roll_out(envs, policy, met, chosen, rollouts, gamma):
+        for each in roll_out(envs, policy, met, chosen, every(chosen, rollouts), gamma):
             returns[each.job], length[each.job] = each.paid, each.steps
         contributed = contributions(envs[0], met, chosen, decisions)
     values = {name: np.full(returns.shape[:2], np.nan) for name in judges}

@@ -9,7 +9,7 @@ Shapes: B rows, A decisions of a state, K slots.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ from vla_rl.envs import batched, earned, spent, spoilt
 from vla_rl.envs.history import History, joined
 from vla_rl.envs.snapshots import restore_to, snapshot_of
 from vla_rl.models.policy import Policy
+
+Job = tuple[int, int, int]
+"""Which (state, decision, rollout)."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,10 @@ class Met:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What followed a decision. job: which (state, decision, rollout). paid: the discounted return. spent: the
-    discounted cost. steps: decisions to the episode's end, this one included. spoilt: whether the environment spoilt
-    it, so that it tells nothing."""
+    """What followed a decision. paid: the discounted return. spent: the discounted cost. steps: decisions to the
+    episode's end, this one included. spoilt: whether the environment spoilt it, so that it tells nothing."""
 
-    job: tuple[int, int, int]
+    job: Job
     paid: float
     spent: float
     steps: int
@@ -69,23 +71,32 @@ def meet(env: gymnasium.Env, policy: Policy, seed: int) -> Met:
     return kept
 
 
+def every(chosen: Sequence[np.ndarray], rollouts: int) -> Iterator[Job]:
+    """So many rollouts of each of the `chosen` decisions [A, K] of each state."""
+    return ((s, a, r) for s, tokens in enumerate(chosen) for a in range(len(tokens)) for r in range(rollouts))
+
+
 def roll_out(
     envs: Sequence[gymnasium.Env],
     policy: Policy,
     met: Sequence[Met],
     chosen: Sequence[np.ndarray],
-    rollouts: int,
+    jobs: Iterable[Job],
     gamma: float,
+    seed: Sequence[int] = (),
 ) -> Iterator[Outcome]:
-    """Each of the `chosen` decisions int64 [A, K] of each state, carried out so often and followed by the policy's
-    samples. The environments must have begun an episode."""
-    jobs = ((s, a, r) for s, tokens in enumerate(chosen) for a in range(len(tokens)) for r in range(rollouts))
-    running: dict[int, _Rollout] = {}
+    """What follows some of the `chosen` decisions int64 [A, K] of each state: they are carried out, and then the policy
+    samples, by random numbers that follow from `seed`, the state and the number of the rollout.
+
+    The environments must have begun an episode.
+    """
+    waits, running = iter(jobs), dict[int, _Rollout]()
     while True:
         for lane, env in enumerate(envs):
-            if lane not in running and (job := next(jobs, None)) is not None:
+            if lane not in running and (job := next(waits, None)) is not None:
                 restore_to(env, met[job[0]].snapshot)
-                running[lane] = _Rollout(job, np.random.default_rng([job[0], job[2]]), chosen[job[0]][job[1]])
+                rng = np.random.default_rng([*seed, job[0], job[2]])
+                running[lane] = _Rollout(job, rng, chosen[job[0]][job[1]])
                 running[lane].history.remember(met[job[0]].noted)
         if not running:
             return
@@ -107,7 +118,7 @@ def roll_out(
 class _Rollout:
     """One under way. decision: the next one, where that is known. paid, spent: discounted, so far."""
 
-    job: tuple[int, int, int]
+    job: Job
     rng: np.random.Generator
     decision: np.ndarray | None
     history: History = dataclasses.field(default_factory=lambda: History(1))

@@ -10,7 +10,7 @@ import torch
 
 from vla_rl.algorithms.calls import CallLearning, Pair
 from vla_rl.models.policy import Policy
-from vla_rl.rollout.branches import Met, can_go_back, meet, roll_out
+from vla_rl.rollout.branches import Met, can_go_back, every, meet, roll_out
 from vla_rl.specs import LANE_SEEDS
 
 LANES = 16
@@ -72,7 +72,7 @@ def follow_up(
     chosen = [_proposed(learning, policy, state) for state in met]
     paid, spent = np.full((2, len(met), 2, rollouts), np.nan, np.float32)
     steps = 0
-    for each in roll_out(envs, policy, met, chosen, rollouts, gamma):
+    for each in roll_out(envs, policy, met, chosen, every(chosen, rollouts), gamma):
         steps += each.steps
         if not each.spoilt:
             paid[each.job], spent[each.job] = each.paid, each.spent

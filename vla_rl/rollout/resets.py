@@ -17,14 +17,12 @@ import numpy as np
 
 from vla_rl.algorithms.algorithm import Decision
 from vla_rl.config import RunConfig
-from vla_rl.envs import batched, earned
 from vla_rl.envs.history import joined
-from vla_rl.envs.snapshots import restore_to, snapshot_of
 from vla_rl.envs.vector import VectorEnvs
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.rewards.credit import Resets
-from vla_rl.rollout.branches import sampled
+from vla_rl.rollout.branches import Met, can_go_back, roll_out, sampled
 from vla_rl.specs import CREDIT, TRAINING_SEEDS
 
 
@@ -45,7 +43,7 @@ class ResetCredit:
         self._envs: list[gymnasium.Env] = [make() for _ in range(settings.rollouts)]
         for env in self._envs:
             env.reset(seed=TRAINING_SEEDS[0])  # Gymnasium's wrappers insist on it
-        if snapshot_of(self._envs[0]) is None:
+        if not can_go_back(self._envs[0]):
             self.close()
             raise ConfigError(
                 "algorithm.credit: resets go back to states that were met, and this environment has no `snapshot` and "
@@ -66,7 +64,6 @@ class ResetCredit:
             f"env: one, not {len(makers)}": len(makers) > 1,
             "train.groups: 1": run.train.groups > 1,
             "replay.stack: 1": run.replay.stack > 1,
-            "policy.remembers: false": policy.settings.remembers,
         }
         needed = next((setting for setting, is_wrong in wrong.items() if is_wrong), None)
         if needed or needs.gamma is None:
@@ -91,39 +88,25 @@ class ResetCredit:
             if snapshot is None or snapshot["over"]:
                 continue
             seen = {key: values[row : row + 1] for key, values in observation.items()}
-            credit[row] = self.advantage(snapshot["env"], seen, decision.tokens[row], (self._seed, made, row)), 1.0
+            noted = None if decision.remembered is None else decision.remembered[row : row + 1]
+            here = Met(snapshot["env"], seen, noted)
+            found = self.advantage(here, decision.tokens[row], (self._seed, made, row))
+            if found is not None:
+                credit[row] = found, 1.0
         return dataclasses.replace(decision, extras=decision.extras | {CREDIT.name: credit})
 
-    def advantage(
-        self, snapshot: dict[str, Any], seen: dict[str, Any], tokens: np.ndarray, seed: tuple[int, ...]
-    ) -> float:
-        """A(s, c) of decision `tokens` int64 [K] in the state of a snapshot, where `seen` is the observation of it."""
+    def advantage(self, met: Met, tokens: np.ndarray, seed: tuple[int, ...]) -> float | None:
+        """A(s, c) of decision `tokens` int64 [K] in a state; None where the environment spoilt all that tells it."""
         count = self._settings.rollouts
-        own = sampled(self._policy, joined([seen] * count), _streams(seed, count, 0))[0]
-        taken, usual = (
-            self._returns(snapshot, first, _streams(seed, count, 1)) for first in (np.tile(tokens, (count, 1)), own)
-        )
-        return float(taken.mean() - usual.mean())
-
-    def _returns(self, snapshot: dict[str, Any], first: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
-        """The discounted returns of rollouts that begin with decisions `first` int64 [R, K], float64 [R]."""
-        paid, going, decisions, discount = np.zeros(len(first)), list(range(len(first))), first, 1.0
-        for env in self._envs:
-            restore_to(env, snapshot)
-        while going:
-            shown, left = [], []
-            for number, decision in zip(going, decisions, strict=True):
-                observation, reward, terminated, truncated, info = self._envs[number].step(decision)
-                paid[number] += discount * earned(reward, info)
-                if not (terminated or truncated):
-                    shown.append(observation)
-                    left.append(number)
-            going, discount = left, self._gamma * discount
-            if going:
-                seen = joined([batched(each) for each in shown])
-                decisions = sampled(self._policy, seen, [rngs[number] for number in going])[0]
-        return paid
-
-
-def _streams(seed: tuple[int, ...], count: int, what: int) -> list[np.random.Generator]:
-    return [np.random.default_rng([*seed, number, what]) for number in range(count)]
+        streams = [np.random.default_rng([*seed, 1, number]) for number in range(count)]
+        own, _ = sampled(self._policy, joined([met.seen] * count), streams)
+        pairs = [(0, decision, number) for number in range(count) for decision in (0, 1 + number)]
+        chosen = [np.concatenate([tokens[None], own])]
+        paid = np.full((1 + count, count), np.nan)
+        for each in roll_out(self._envs, self._policy, [met], chosen, pairs, self._gamma, seed):
+            if not each.spoilt:
+                _, decision, number = each.job
+                paid[decision, number] = each.paid
+        better = paid[0] - np.diagonal(paid[1:])
+        known = better[~np.isnan(better)]
+        return float(known.mean()) if len(known) else None

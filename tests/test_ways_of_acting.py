@@ -33,10 +33,13 @@ def test_a_run_starts_trains_goes_on_and_acts(line: list[str], tmp_path: Path, w
     told = storage.read_config(checkpoint.policy_folder(tmp_path / "run"))["action_space"]
     assert told == storage.read_config(checkpoint.policy_folder(start))["action_space"]
     shutil.rmtree(tmp_path / "demos")  # which neither evaluation nor, where it was fitted, the tokens need again
-    found = evaluate(tmp_path / "run", "eval.episodes=2", "eval.best_of=3", f"run_dir={tmp_path}/eval")
+    again = [*WAYS[way], f"run_dir={tmp_path}/eval"]  # said once more, before it was fitted
+    found = evaluate(tmp_path / "run", "eval.episodes=2", "eval.best_of=3", *again)
     assert 0 <= found.pc_success <= 100
     assert 0 <= evaluate(tmp_path / "sft", env=Line, episodes=2).pc_success <= 100
     if way == "compressed":
+        with pytest.raises(ValueError, match="was made for action space"):
+            evaluate(tmp_path / "run", "action_space={type: fast, horizon: 2}", f"run_dir={tmp_path}/other")
         assert told["merges"] is not None
         space = config.load([], base=tmp_path / "run" / config.CONFIG_FILE).action_space
         assert space.merges == told["merges"]

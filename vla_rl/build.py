@@ -33,7 +33,7 @@ from vla_rl.runtime.hardware import host_memory
 from vla_rl.runtime.heeded import heed
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.memory import taking_memory
-from vla_rl.specs import POLICY_VERSION, SIGNALS, PictureSource, Signal
+from vla_rl.specs import POLICY_VERSION, SIGNALS, ActionSpace, PictureSource, Signal
 
 
 def env_factory(
@@ -93,6 +93,14 @@ def with_fitted_tokens(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig
     own = None if start is None else storage.action_space(checkpoint.policy_folder(start), run.plugins)
     shown = chain.from_iterable(demonstrations(run, spec))
     return run.model_copy(update={"action_space": demos.fitted(spec.tokens, shown, own)})
+
+
+def with_tokens_of(run: RunConfig, own: ActionSpace) -> RunConfig:
+    """The run, in which a policy with these tokens acts; an action space to be fitted is theirs, if they were fitted
+    from such a one."""
+    if getattr(run.action_space, "fitted", True) or not demos.fitted_from(own, env_spec(run).tokens):
+        return run
+    return run.model_copy(update={"action_space": own})
 
 
 def env_spec(run: RunConfig, held: bool = False) -> EnvSpec:

@@ -46,8 +46,9 @@ def evaluate_tasks(run: RunConfig, label: str | None = None, before: Sequence[Sc
         raise ConfigError("eval.checkpoint: give a checkpoint, such as outputs/train/<date>/<run>/checkpoints/last")
     if (run.run_dir / eval_info.INFO_FILE).exists():
         raise FileExistsError(f"run_dir: {run.run_dir} holds an evaluation already; name another folder, or remove it")
-    place, best_of = locate(run.eval.checkpoint), run.eval.best_of
+    folder, place, best_of = run.run_dir, locate(run.eval.checkpoint), run.eval.best_of
     actor = load_actor(place, run.device, best_of, run.plugins, run.mixed_precision)
+    run = build.with_tokens_of(run, actor.policy.action_space)
     spec = build.env_spec(run)
     actor.policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     past = Past(_episodes_before(place) if run.eval.after_episodes is None else run.eval.after_episodes)
@@ -75,7 +76,7 @@ def evaluate_tasks(run: RunConfig, label: str | None = None, before: Sequence[Sc
     about |= provenance()
     _save_config(run)
     eval_info.print_table(results)
-    eval_info.write(results, run.run_dir, about | ({"critic": told} if told else {}))
+    eval_info.write(results, folder, about | ({"critic": told} if told else {}))
     if told:
         print(f"in training {told}")
     print(f"report: {report.write_evaluation(run, results, place, acting, label, before, told, spec)}")

@@ -82,6 +82,7 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
     place = locate(run.eval.checkpoint)
     policy = Policy.from_pretrained(place.policy, plugins=run.plugins)
     judges, gamma = judges_of(run, policy)
+    run = build.with_tokens_of(run, policy.action_space)
     spec = build.env_spec(run)
     policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     (make,) = build.env_factories(run, spec).values()

@@ -77,13 +77,20 @@ def fitted(action_space: Any, episodes: Iterable[Episode], own: ActionSpace | No
 
     own: of a policy that there is already, which is taken where it was fitted from such a one.
     """
-    of_old = getattr(own, "fresh", None) == action_space.fresh
-    if own is not None and of_old and action_space.tokens in (None, getattr(own, "tokens", None)):
+    if own is not None and fitted_from(own, action_space):
         return own
     steps = np.arange(horizon(action_space))
     rows = [taken for episode in episodes for taken in (episode.action, episode.label)]
     return action_space.fit(
         [taken[np.minimum(begin + steps, len(taken) - 1)] for taken in rows for begin in range(len(taken))]
+    )
+
+
+def fitted_from(own: ActionSpace, action_space: Any) -> bool:
+    """Whether a policy's own action space is what a bound one, which has `fit`, once became."""
+    return getattr(own, "fresh", None) == action_space.fresh and action_space.tokens in (
+        None,
+        getattr(own, "tokens", None),
     )
 
 

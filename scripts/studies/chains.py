@@ -22,13 +22,13 @@ CLONED, JUDGED, KEYS = "cloned", "one_step", ("success", "credit", "critic")
 
 
 def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All estimators from one supervised start. Training begins in few ways, so that states occur again; success is
-    that of episodes that begin in any way."""
+    """All estimators from one supervised start. Training begins in few ways, so that states occur again; demonstrations
+    and the episodes whose success counts begin in any way."""
     kwargs = part.yaml["kwargs"] | part.world["kwargs"]
     common = [*part.common, *(f"env.kwargs.{key}={value}" for key, value in kwargs.items())]
-    demos = run("demos", part.out / "demos", *common, f"demos.seed={1000 * part.seed}")
-    begin = run("sft", part.out / "sft", *common, f"demos.path={demos}")
     anywhere = [*common, "env.kwargs.starts=0"]
+    demos = run("demos", part.out / "demos", *anywhere, f"demos.seed={1000 * part.seed}")
+    begin = run("sft", part.out / "sft", *anywhere, f"demos.path={demos}")
     first = evaluated(run("eval", part.out / "sft_eval", *anywhere, f"eval.checkpoint={begin}"))
     yield CLONED, {"success": first[0]["pc_success"]}
     for name, chosen in part.settings.items():

@@ -32,6 +32,8 @@ ACTED_BY_CRITIC = (*ACTED, Signal(ACTING, "int8"))
 """The same where some lanes act by the critic."""
 PROMISED = (Signal(VALUE),)
 """What the critic made of the decision, where it is watched."""
+MOST_WAVES = 8
+"""Octaves; a wave of the last is a 32nd of a spread long."""
 
 
 class AlgorithmConfig(Protocol):
@@ -80,6 +82,9 @@ class ActorCriticConfig:
         `policy.train=lora` and 1e-5 with `all`, but `actor_lr` if that is less, and for the tiny backbone.
     backbone_warmup: actor updates over which that rate rises from 0.
     final_lr: all learning rates decay linearly to this fraction of their values at the end of the run; 1: constant.
+    critics, critic_width: how many networks judge together, and the width of their layers.
+    critic_waves: how many octaves of sines and cosines of what the heads read the critics read beside it, so that they
+        tell apart what differs little; 0: none. See `vla_rl.algorithms.critic.waved`.
     value_range, bins, sigma: range and bins of the critic's histogram, and the width of its target in units of value
         (about 1.5 bins). The range must contain every discounted return. Returns beyond it are clipped; if this is
         known beforehand, the config is refused.
@@ -130,6 +135,7 @@ class ActorCriticConfig:
     target_ema: float = 0.02
     critics: int = 2
     critic_width: int = 256
+    critic_waves: int = 0
     bins: int = 51
     value_range: tuple[float, float] = (-0.1, 1.1)
     sigma: float = 0.035
@@ -159,6 +165,8 @@ class ActorCriticConfig:
             check_share(self, name)
         for name in ("backup_samples", "critic_updates", "actor_batch_size", "batch_size", "critic_samples"):
             check_positive(self, name)
+        if not 0 <= self.critic_waves <= MOST_WAVES:
+            raise ValueError(f"critic_waves: 0 to {MOST_WAVES}, got {self.critic_waves}")
         for name, most in (("critics", 256), ("critic_width", 1 << 16), ("bins", 1 << 14)):
             check_positive(self, name, most)
         if self.greedy_share + self.critic_share > 1:

@@ -218,7 +218,8 @@ class Constraint(CostLearner):
 
 def make_cost_critic(settings: ActorCriticConfig, policy: Policy) -> CostCritic:
     """A fresh cost critic of a policy's decisions, as large as the critic."""
-    return CostCritic(**sizes_of(policy), members=settings.critics, width=settings.critic_width)
+    sizes = sizes_of(policy) | {"waves": settings.critic_waves}
+    return CostCritic(**sizes, members=settings.critics, width=settings.critic_width)
 
 
 def constrained(settings: ActorCriticConfig, policy: Policy, state: dict[str, Any], judge: Scorer) -> Scorer:

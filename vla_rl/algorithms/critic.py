@@ -98,6 +98,7 @@ class DecisionNet(nn.Module):
         clause_size: X, of what a clause says, which is read too; 0 where it is not.
         told: of how many cameras features tell what was done in turns; 0 where they do not.
         meaning: tells what decisions int64 [N, K] mean, float32 [N, M], where tokens are compressed; else None.
+        waves: W, how many octaves of waves of each number of the readout are read beside it, see `waved`.
     """
 
     def __init__(
@@ -113,15 +114,17 @@ class DecisionNet(nn.Module):
         clause_size: int = 0,
         told: int = 0,
         meaning: Callable[[np.ndarray], np.ndarray] | None = None,
+        waves: int = 0,
     ) -> None:
         super().__init__()
-        self.members, self.width, self._meaning = members, width, meaning
+        self.members, self.width, self.waves, self._meaning = members, width, waves, meaning
         codes = [] if meaning else [slot_codes(slot) for slot in slots]
         for k, code in enumerate(codes):
             self.register_buffer(f"codes_{k}", code, persistent=False)
         self.slot_count = len(slots)
         self.reader = ClauseReader(clause_size) if clause_size else None
-        self.state = Ensemble(members, state_size + (self.reader.size if self.reader else 0), width)
+        read = state_size * (1 + 2 * waves)
+        self.state = Ensemble(members, read + (self.reader.size if self.reader else 0), width)
         self.action = nn.ModuleList(Ensemble(members, code.shape[1], width) for code in codes)
         idle = np.zeros((1, len(slots)), np.int64)
         self.chunk = Ensemble(members, meaning(idle).shape[1], width) if meaning else None
@@ -148,6 +151,7 @@ class DecisionNet(nn.Module):
         """The first layer, before anything bends it, [E, B * N, H]; the frozen features serve words and places."""
         B, N, K = tokens_BNK.shape
         assert self.slot_count == K, f"the critic knows {self.slot_count} slots, got {K}"
+        readout_BR = waved(readout_BR, self.waves)
         if self.reader is not None:
             assert seen is not None, "clauses are read, but there are no features"
             assert seen.clauses is not None, "features without clauses"
@@ -258,6 +262,7 @@ def make_critic(settings: ActorCriticConfig, policy: Policy, slots: Sequence[Slo
         **sizes_of(policy, slots),
         members=settings.critics,
         width=settings.critic_width,
+        waves=settings.critic_waves,
         bins=settings.bins,
         value_range=settings.value_range,
     )
@@ -277,6 +282,16 @@ def sizes_of(policy: Policy, slots: Sequence[Slot] | None = None) -> dict[str, A
         "clause_size": policy.trunk.backbone.hidden_size + EXTRA if policy.head.reader else 0,
         "told": len(policy.cameras) if policy.kept.named is not None else 0,
     }
+
+
+def waved(readout_BR: Tensor, octaves: int) -> Tensor:
+    """The readout [B, R] and, of each number z in it, sin and cos of z pi / 2, z pi, ..., [B, R + 2 * octaves * R].
+
+    z is in units of its spread. A network learns what changes slowly with its input first, and values change fast near
+    contacts (Fourier features: arXiv 2006.10739, and of values 2206.04672).
+    """
+    angles = [readout_BR * (math.pi / 2 * 2**octave) for octave in range(octaves)]
+    return torch.cat([readout_BR, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], 1)
 
 
 @torch.no_grad()

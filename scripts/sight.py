@@ -149,12 +149,12 @@ class Eyes:
             before, episode = (torch.zeros_like(before) if seen.episode > episode else before), seen.episode
             places, possible, sure = self.point(seen)
             before = updated(before, possible[None], sure[None])
-            corrected, believed = (each[0] for each in followed(before, possible[None, ..., 0, :2]))
+            corrected, believed = (each[0] for each in followed(before, possible[None, ..., 0, :2], sure[None]))
             things = {key: place for key, place in seen.true.items() if key[0] != TIP}
             _note(found[""], places, seen.true)
             _note(found[SURELY], places, things, sure)
             _note(found[remembered], corrected.numpy(), things)
-            _note(found[remembered + SURELY], corrected.numpy(), things, sure * believed)
+            _note(found[remembered + SURELY], corrected.numpy(), things, believed)
         return found
 
     @torch.no_grad()

@@ -78,20 +78,21 @@ def test_it_is_what_a_plain_loop_keeps() -> None:
     known = torch.zeros(12, *shape(2))
     for now in zip(peaks, confidence, strict=True):
         known = updated(known, *now)
-    places, believed = followed(known, peaks[-1, ..., 0, :2])
-    corrected = doubted = 0
+    places, believed = followed(known, peaks[-1, ..., 0, :2], confidence[-1])
+    corrected = doubted = hidden = 0
     for row, camera, thing in np.ndindex(12, 2, MENTIONS):
         tracks = plain(peaks[:, row, camera, thing].numpy(), confidence[:, row, camera, thing].numpy())
         np.testing.assert_allclose(known[row, camera, thing], tracks, atol=1e-5)
         x, y, weight, went_on = max(tracks, key=lambda track: track[2])
         own = peaks[-1, row, camera, thing, 0, :2].tolist()
-        np.testing.assert_allclose(places[row, camera, thing], [x, y] if went_on else own, atol=1e-5)
-        corrected += went_on and [x, y] != own
+        sure = float(confidence[-1, row, camera, thing])
         left = not went_on and weight >= KNOWN and np.hypot(x - own[0], y - own[1]) > AWAY
-        assert believed[row, camera, thing] == pytest.approx(DOUBT if left else 1.0)
-        doubted += left
+        stays = left and sure <= SURE
+        np.testing.assert_allclose(places[row, camera, thing], [x, y] if went_on or stays else own, atol=1e-5)
+        assert believed[row, camera, thing] == pytest.approx(DOUBT if left else sure)
+        corrected, doubted, hidden = corrected + (went_on and [x, y] != own), doubted + left, hidden + stays
     assert corrected > 1
-    assert doubted > 1
+    assert doubted > hidden > 1
     alone = through(torch.zeros(1, *shape(2)), peaks[:, 0], confidence[:, 0])
     torch.testing.assert_close(alone[-1], known[0])
 
@@ -104,17 +105,19 @@ def test_a_moving_thing_is_followed_past_its_twin() -> None:
     told += [[(*at, 0.9), (*twin, 0.1)] for at in thing[12:]]
     peaks = torch.tensor(told)[:, None, None].repeat(1, 1, MENTIONS, 1, 1)
     sure = torch.tensor([0.95] * 9 + [0.3] * 3 + [0.95] * 2)[:, None, None].repeat(1, 1, MENTIONS)
-    found, _ = followed(through(torch.zeros(1, *shape(1)), peaks, sure), peaks[..., 0, :2])
-    np.testing.assert_allclose(found[:, 0, 0], [*thing[:9], *[guess] * 3, *thing[12:]], atol=1e-6)
+    found, believed = followed(through(torch.zeros(1, *shape(1)), peaks, sure), peaks[..., 0, :2], sure)
+    last = thing[8]  # before it was hidden
+    np.testing.assert_allclose(found[:, 0, 0], [*thing[:9], *[last] * 3, *thing[12:]], atol=1e-6)
+    np.testing.assert_allclose(believed[:, 0, 0], [0.95] * 9 + [DOUBT] * 3 + [0.95] * 2, atol=1e-6)
 
 
 def test_a_thing_that_is_not_to_be_seen_any_more_is_not_believed_to_be_another() -> None:
     thing, other = (-0.5, 0.1), (0.6, 0.6)
     told = [[(*at, 0.97), (0.0, 0.0, 0.0)] for at in [thing] * 4 + [other] * 14]
     peaks = torch.tensor(told)[:, None, None].repeat(1, 1, MENTIONS, 1, 1)
-    known = through(torch.zeros(1, *shape(1)), peaks, torch.full((18, 1, MENTIONS), 0.95))
-    _, believed = followed(known, peaks[..., 0, :2])
-    np.testing.assert_allclose(believed[:, 0, 0], [1.0] * 4 + [DOUBT] * 13 + [1.0], atol=1e-6)  # at last it is
+    sure = torch.full((18, 1, MENTIONS), 0.95)
+    _, believed = followed(through(torch.zeros(1, *shape(1)), peaks, sure), peaks[..., 0, :2], sure)
+    np.testing.assert_allclose(believed[:, 0, 0], [0.95] * 4 + [DOUBT] * 13 + [0.95], atol=1e-6)  # at last it is
 
 
 def make(**settings: Any) -> Policy:

@@ -167,8 +167,7 @@ class Features:
         new = (slice(None), slice(None), -1, slice(MENTIONS))
         if self.remembered is not None:  # they were corrected by something else
             places[new], confidence[new] = peaks[..., 0, :2], sure
-        places[new], believed = tracks.followed(remembered, places[new])
-        confidence[new] *= believed
+        places[new], confidence[new] = tracks.followed(remembered, places[new], confidence[new])
         return replace(self, places=places.flatten(1, 3), confidence=confidence.flatten(1), remembered=remembered)
 
     def seen_now(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,9 +3,10 @@
 A pointer errs now and then: the gripper hides its thing, a twin stands beside it, a lamp has gone out. So a few tracks
 are kept of each pointer. A track follows the places that the pointer thinks possible, and weighs what it thought of
 them. Where the heaviest one goes on, that is where the thing is: a twin that was taken for it for a moment is a track
-of little weight. Where it does not, as where nothing is seen, the pointer's own place counts; if that is elsewhere, the
-thing is most likely not to be seen, and the pointer is believed less. So a button that has gone dark is not taken to be
-lit because another one of a similar colour is.
+of little weight. Where it does not, the pointer's own place counts, but one that is elsewhere is doubted: most likely
+the thing is not to be seen. So a button that has gone dark is not taken to be lit because another one of a similar
+colour is. And a pointer that is elsewhere and not sure itself has only guessed: the thing is taken to be where it was
+last, as a mark is that the block on it hides.
 
 Shapes: B rows, C cameras, M things that a text may mention, P places that a pointer thinks possible, K tracks.
 """
@@ -29,8 +30,7 @@ GATE = 0.25
 KNOWN, AWAY = 1.0, 0.12
 """Weight of a track, and half images from it, from which on what points elsewhere is doubted."""
 DOUBT = 0.3
-"""What it counts for, and what such a pointer's confidence is multiplied by: a sure one then says as much as one at a
-lamp that is out."""
+"""What it counts for, and such a pointer's confidence: as much as one at a lamp that is out has."""
 
 
 def shape(cameras: int) -> tuple[int, int, int, int]:
@@ -70,17 +70,22 @@ def updated(before: torch.Tensor, peaks: torch.Tensor, confidence: torch.Tensor)
     return torch.cat([at, weight.unsqueeze(-1), taken.unsqueeze(-1)], -1)
 
 
-def followed(remembered: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where things are, float32 [B, C, M, 2], and how far the pointers are believed, float32 [B, C, M], 1 or DOUBT.
+def followed(
+    remembered: torch.Tensor, places: torch.Tensor, confidence: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where things are, float32 [B, C, M, 2], and how surely, float32 [B, C, M].
 
-    remembered: float32 [B, C, M, K, 4], this observation included. places: of the pointers, float32 [B, C, M, 2].
+    Args:
+        remembered: float32 [B, C, M, K, 4], this observation included.
+        places, confidence: of the pointers, float32 [B, C, M, 2] and [B, C, M].
     """
     weight = remembered[..., 2]
     heaviest = weight.argmax(-1)[..., None, None].expand(*weight.shape[:-1], 1, remembered.shape[-1])
     best = remembered.gather(-2, heaviest).squeeze(-2)
     goes_on = best[..., 3] > 0
     left = ~goes_on & (best[..., 2] >= KNOWN) & ((places - best[..., :2]).norm(dim=-1) > AWAY)
-    return torch.where(goes_on.unsqueeze(-1), best[..., :2], places), torch.where(left, DOUBT, 1.0)
+    known = goes_on | (left & (confidence <= SURE))
+    return torch.where(known.unsqueeze(-1), best[..., :2], places), torch.where(left, DOUBT, confidence)
 
 
 def through(before: torch.Tensor, peaks: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:

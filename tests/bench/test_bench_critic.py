@@ -1,11 +1,14 @@
 """The ruler of critics: its statistics on numbers that are known, and its rollouts on a real environment."""
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from scripts import critics
 from vla_rl import build, cli, config
 from vla_rl.bench.critic import Judged, _choices, judges_of, summary, table
 from vla_rl.registry import ConfigError
@@ -123,3 +126,28 @@ def test_what_cannot_be_judged_is_a_users_error(
         )
     assert cli.main(["bench", "critic", str(trained), "replay.stack=2"]) == 2
     assert "policies of one frame only" in capsys.readouterr().err
+
+
+def test_critics_of_other_settings_are_held_against_the_same_rollouts(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = [f"--{name}={count}" for name, count in (("states", 2), ("decisions", 2), ("rollouts", 2), ("updates", 2))]
+    monkeypatch.setattr(sys, "argv", ["critics.py", str(trained), "critic=direct,critics=3", *few])
+    critics.main()
+    lines = capsys.readouterr().out.splitlines()
+    judges = [line.split(" | ")[0].removeprefix("| ") for line in lines if ": " in line and line.startswith("|")]
+    others = [f"critic=direct,critics=3: {way}" for way in ("q", "mean", "ahead")]
+    assert judges[1:] == [*(f"the run's: {way}" for way in ("q", "mean", "model", "ahead")), *others]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("critic_waves=2", ""), ("critic_with=64", "critic_width"), ("gamma=0.5", "changes what batches hold (gamma)")],
+)
+def test_critics_differ_in_what_batches_have_in_common(given: str, said: str) -> None:
+    settings = config.load([]).algorithm
+    if said:
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            critics.others(settings, given)
+    else:
+        assert critics.others(settings, given).critic_waves == 2

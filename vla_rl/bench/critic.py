@@ -76,12 +76,42 @@ def bench_critic(
 
 def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
     """Roll out decisions of the run's checkpoint at states of validation episodes, and ask its critics."""
+    assert run.eval.checkpoint is not None
+    policy = Policy.from_pretrained(locate(run.eval.checkpoint).policy, plugins=run.plugins)
+    judges, gamma = judges_of(run, policy)
+    tried = try_out(run, policy, gamma, states, decisions, rollouts)
+    values = {name: tried.values(policy, scorer) for name, scorer in judges.items()}
+    return Judged(tried.returns, values, tried.length, tried.contributed)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """States, and their `chosen` decisions, int64 [A, K] each, that were rolled out; the rest as in `Judged`."""
+
+    met: list[Met]
+    chosen: list[np.ndarray]
+    returns: np.ndarray
+    length: np.ndarray
+    contributed: np.ndarray | None
+
+    def values(self, policy: Policy, scorer: Scorer) -> np.ndarray:
+        """What a scorer makes of all decisions, float64 [S, A]."""
+        found = np.full(self.returns.shape[:2], np.nan)
+        for number, (state, tokens) in enumerate(zip(self.met, self.chosen, strict=True)):
+            with torch.no_grad():
+                grounded = policy.ground(state.seen)
+            found[number, : len(tokens)] = scorer(grounded, torch.from_numpy(tokens)[None])[0].cpu().numpy()
+        return found
+
+
+def try_out(run: RunConfig, policy: Policy, gamma: float, states: int, decisions: int, rollouts: int) -> Tried:
+    """Roll out a policy's decisions at states of its validation episodes.
+
+    Raises:
+        ConfigError: an environment without snapshots; a policy that sees several frames.
+    """
     if run.replay.stack > 1:
         raise ConfigError(f"replay.stack: {run.replay.stack}; bench critic knows policies of one frame only")
-    assert run.eval.checkpoint is not None
-    place = locate(run.eval.checkpoint)
-    policy = Policy.from_pretrained(place.policy, plugins=run.plugins)
-    judges, gamma = judges_of(run, policy)
     run = build.with_tokens_of(run, policy.action_space)
     spec = build.env_spec(run)
     policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
@@ -99,15 +129,9 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
         for each in roll_out(envs, policy, met, chosen, every(chosen, rollouts), gamma):
             returns[each.job], length[each.job] = each.paid, each.steps
         contributed = contributions(envs[0], met, chosen, decisions)
-    values = {name: np.full(returns.shape[:2], np.nan) for name in judges}
-    for number, (state, tokens) in enumerate(zip(met, chosen, strict=True)):
-        with torch.no_grad():
-            grounded = policy.ground(state.seen)
-        for name, scorer in judges.items():
-            values[name][number, : len(tokens)] = scorer(grounded, torch.from_numpy(tokens)[None])[0].numpy()
     with np.errstate(invalid="ignore"):
         mean_length = np.nanmean(np.where(np.isnan(returns), np.nan, length), axis=(1, 2))
-    return Judged(returns, values, mean_length, contributed)
+    return Tried(met, chosen, returns, mean_length, contributed)
 
 
 def contributions(env: gymnasium.Env, met: Sequence[Met], chosen: Sequence[np.ndarray], most: int) -> np.ndarray | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import yaml
 from vla_rl import build, config
 from vla_rl.algorithms.critic import told_by
 from vla_rl.algorithms.learner_batch import LearnerBatch
-from vla_rl.bench.critic import Judged, Tried, summary, try_out
+from vla_rl.bench.critic import Judge, Judged, Tried, summary, try_out
 from vla_rl.config import RunConfig
 from vla_rl.envs import batched, earned
 from vla_rl.envs.history import History
@@ -43,8 +43,6 @@ SAMPLES = 16
 """Decisions of the policy that a state's value is the mean of."""
 FREE = ("one_step", "to_end", "value_range")
 """Of `Needs`, what critics that learn from the same batches may differ in."""
-Judge = Callable[[int], np.ndarray]
-"""The number of a state -> what its decisions are worth, float [A]."""
 
 
 def main() -> None:
@@ -63,7 +61,7 @@ def main() -> None:
         restore(folder, state)
         tried = try_out(run, state.policy, build.discount(run), options.states, options.decisions, options.rollouts)
         judges = fitted(state, algorithms, options.updates, tried)
-    judged = Judged(tried.returns, {name: valued(tried, judge) for name, judge in judges.items()}, tried.length)
+    judged = Judged(tried.returns, {name: tried.values(judge) for name, judge in judges.items()}, tried.length)
     print(table(summary(judged)))
 
 
@@ -105,12 +103,10 @@ def fitted(state: TrainState, settings: dict[str, Any], updates: int, tried: Tri
             algorithm.update_target()
             algorithm.updates += 1
     ahead = led_to(state.run, state.policy, tried)
-    with torch.no_grad():
-        grounded = [state.policy.ground(met.seen) for met in tried.met]
     return {
         f"{name}: {way}": judge
         for name, algorithm in algorithms.items()
-        for way, judge in judges_of(algorithm, state.policy, tried, grounded, ahead).items()
+        for way, judge in judges_of(algorithm, state.policy, tried, ahead).items()
     }
 
 
@@ -143,42 +139,25 @@ def led_to(run: RunConfig, policy: Policy, tried: Tried) -> list[list[Ahead]]:
     return found
 
 
-def judges_of(
-    algorithm: Any, policy: Policy, tried: Tried, grounded: Sequence[Features], ahead: Sequence[Sequence[Ahead]]
-) -> dict[str, Judge]:
+def judges_of(algorithm: Any, policy: Policy, tried: Tried, ahead: Sequence[Sequence[Ahead]]) -> dict[str, Judge]:
     """The ways in which an algorithm's critic can judge, by name."""
     critic, gamma = algorithm.critic, algorithm.settings.gamma
     noise = torch.rand(1, SAMPLES, len(policy.slots), generator=torch.Generator().manual_seed(0)).clamp(1e-6, 1 - 1e-6)
 
-    def by(scorer: Callable[[Features, torch.Tensor], torch.Tensor]) -> Judge:
-        def judge(state: int) -> np.ndarray:
-            with torch.no_grad():
-                return scorer(grounded[state], torch.from_numpy(tried.chosen[state])[None])[0].numpy()
-
-        return judge
-
     @torch.no_grad()
+    def mean(grounded: Features, tokens_BNK: torch.Tensor) -> torch.Tensor:
+        return critic.value(told_by(critic, policy, grounded, tokens_BNK)).mean(0)
+
     def value(seen: Features) -> float:
-        return float(critic.value(told_by(critic, policy, seen, policy.sample(seen, SAMPLES, noise))).mean())
+        return float(mean(seen, policy.sample(seen, SAMPLES, noise)).mean())
 
     def by_what_follows(state: int) -> np.ndarray:
         return np.array([each.reward + (0.0 if each.ends else gamma * value(each.seen)) for each in ahead[state]])
 
-    found = {
-        "q": by(algorithm.q),
-        "mean": by(lambda seen, tokens: critic.value(told_by(critic, policy, seen, tokens)).mean(0)),
-    }
+    found = {"q": tried.asking(policy, algorithm.q), "mean": tried.asking(policy, mean)}
     if getattr(algorithm, "model", None) is not None:
-        found["model"] = by(algorithm.model.scorer)
+        found["model"] = tried.asking(policy, algorithm.model.scorer)
     return found | {"ahead": by_what_follows}
-
-
-def valued(tried: Tried, judge: Judge) -> np.ndarray:
-    """What a judge makes of all decisions, float64 [S, A]."""
-    found = np.full(tried.returns.shape[:2], np.nan)
-    for state, chosen in enumerate(tried.chosen):
-        found[state, : len(chosen)] = judge(state)
-    return found
 
 
 def table(found: dict[str, Any]) -> str:

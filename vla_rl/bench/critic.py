@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +39,10 @@ THIRDS = ("early", "middle", "late")
 """Of the states, by decisions to the episode's end."""
 DIGITS = 9
 """Returns and values that are alike to so many digits are equal."""
+
+
+Judge = Callable[[int], np.ndarray]
+"""The number of a state -> what its decisions are worth, float [A]."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
     policy = Policy.from_pretrained(locate(run.eval.checkpoint).policy, plugins=run.plugins)
     judges, gamma = judges_of(run, policy)
     tried = try_out(run, policy, gamma, states, decisions, rollouts)
-    values = {name: tried.values(policy, scorer) for name, scorer in judges.items()}
+    values = {name: tried.values(tried.asking(policy, scorer)) for name, scorer in judges.items()}
     return Judged(tried.returns, values, tried.length, tried.contributed)
 
 
@@ -94,13 +98,21 @@ class Tried:
     length: np.ndarray
     contributed: np.ndarray | None
 
-    def values(self, policy: Policy, scorer: Scorer) -> np.ndarray:
-        """What a scorer makes of all decisions, float64 [S, A]."""
-        found = np.full(self.returns.shape[:2], np.nan)
-        for number, (state, tokens) in enumerate(zip(self.met, self.chosen, strict=True)):
+    def asking(self, policy: Policy, scorer: Scorer) -> Judge:
+        """One who asks a scorer."""
+
+        def judge(state: int) -> np.ndarray:
             with torch.no_grad():
-                grounded = policy.ground(state.seen)
-            found[number, : len(tokens)] = scorer(grounded, torch.from_numpy(tokens)[None])[0].cpu().numpy()
+                grounded = policy.ground(self.met[state].seen)
+            return scorer(grounded, torch.from_numpy(self.chosen[state])[None])[0].cpu().numpy()
+
+        return judge
+
+    def values(self, judge: Judge) -> np.ndarray:
+        """What a judge makes of all decisions, float64 [S, A]."""
+        found = np.full(self.returns.shape[:2], np.nan)
+        for state, tokens in enumerate(self.chosen):
+            found[state, : len(tokens)] = judge(state)
         return found
 
 

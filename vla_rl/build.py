@@ -33,7 +33,7 @@ from vla_rl.runtime.hardware import host_memory
 from vla_rl.runtime.heeded import heed
 from vla_rl.runtime.learner import Learner
 from vla_rl.runtime.memory import taking_memory
-from vla_rl.specs import POLICY_VERSION, SIGNALS, ActionSpace, PictureSource, Signal
+from vla_rl.specs import POLICY_VERSION, SIGNALS, PictureSource, Signal
 
 
 def env_factory(
@@ -95,12 +95,11 @@ def with_fitted_tokens(run: RunConfig, spec: EnvSpec | None = None) -> RunConfig
     return run.model_copy(update={"action_space": demos.fitted(spec.tokens, shown, own)})
 
 
-def with_tokens_of(run: RunConfig, own: ActionSpace) -> RunConfig:
-    """The run, in which a policy with these tokens acts; an action space to be fitted is theirs, if they were fitted
-    from such a one."""
-    if getattr(run.action_space, "fitted", True) or not demos.fitted_from(own, env_spec(run).tokens):
+def with_tokens_of(run: RunConfig, policy: Policy) -> RunConfig:
+    """The run, in which a policy acts; an action space to be fitted is the policy's, where that once was such a one."""
+    if getattr(run.action_space, "fitted", True) or not demos.fitted_from(policy.action_space, env_spec(run).tokens):
         return run
-    return run.model_copy(update={"action_space": own})
+    return run.model_copy(update={"action_space": policy.action_space})
 
 
 def env_spec(run: RunConfig, held: bool = False) -> EnvSpec:

@@ -48,7 +48,7 @@ def evaluate_tasks(run: RunConfig, label: str | None = None, before: Sequence[Sc
         raise FileExistsError(f"run_dir: {run.run_dir} holds an evaluation already; name another folder, or remove it")
     folder, place, best_of = run.run_dir, locate(run.eval.checkpoint), run.eval.best_of
     actor = load_actor(place, run.device, best_of, run.plugins, run.mixed_precision)
-    run = build.with_tokens_of(run, actor.policy.action_space)
+    run = build.with_tokens_of(run, actor.policy)
     spec = build.env_spec(run)
     actor.policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     past = Past(_episodes_before(place) if run.eval.after_episodes is None else run.eval.after_episodes)

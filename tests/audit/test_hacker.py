@@ -103,6 +103,7 @@ def test_a_part_of_a_way_is_replaced_by_no_more_actions() -> None:
 def test_gestures_of_every_kind_are_tried_on_what_is_drawn_and_along_it() -> None:
     space, rng = SCREEN.space((96, 96)), np.random.default_rng(0)
     assert isinstance(space, Commands)
+    space.seed(0)
     picture = np.zeros((96, 96, 3), np.uint8)
     picture[40:48, 20:70] = 255  # a bar
     seen, on_bar, along, drags = {f"{IMAGES}screen": picture}, 0, 0, 0

@@ -114,6 +114,17 @@ def test_an_episode_without_an_end_stays_so(tmp_path: Path) -> None:
     assert_equal(lerobot.load(tmp_path / "d").episodes[0], unfinished)
 
 
+@pytest.mark.parametrize("wrong", [None, "x"])
+def test_a_seed_that_is_no_number_is_named(wrong: str | None, tmp_path: Path) -> None:
+    lerobot.write_demonstrations([episode(np.random.default_rng(1), 6)], tmp_path / "d")
+    (file,) = (unsealed(tmp_path / "d") / "meta" / "episodes").rglob("*.parquet")
+    table = parquet.read_table(file)
+    at = table.column_names.index("seed")
+    parquet.write_table(table.set_column(at, "seed", pyarrow.array([wrong], pyarrow.string())), file)
+    with pytest.raises(DemonstrationError, match=f"episode 0: seed {wrong!r} is no whole number"):
+        lerobot.load(tmp_path / "d", SHAPE)
+
+
 def test_actions_take_the_shape_of_the_environments(tmp_path: Path) -> None:
     one = replace(episode(np.random.default_rng(1), 4), action=np.arange(4), label=np.arange(4)[::-1].copy())
     lerobot.write_demonstrations([one], tmp_path / "d")

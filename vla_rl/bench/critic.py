@@ -124,7 +124,7 @@ def try_out(run: RunConfig, policy: Policy, gamma: float, states: int, decisions
     """
     if run.replay.stack > 1:
         raise ConfigError(f"replay.stack: {run.replay.stack}; bench critic knows policies of one frame only")
-    run = build.with_tokens_of(run, policy.action_space)
+    run = build.with_tokens_of(run, policy)
     spec = build.env_spec(run)
     policy.check_fits(spec.tokens, spec.observation.images, spec.observation.state)
     (make,) = build.env_factories(run, spec).values()

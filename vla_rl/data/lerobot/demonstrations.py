@@ -137,7 +137,7 @@ def to_episode(recorded: Recorded, shape: ObservationShape, action: tuple[int, .
         raise DemonstrationError(f"{recorded.path}: episode {recorded.row['episode_index']} goes on after its end")
     return Episode(
         tasks=tasks if whole else (*tasks, tasks[-1]),
-        seed=int(recorded.row.get("seed", -1)),
+        seed=_seed(recorded),
         observations={key: each if whole else np.concatenate([each, each[-1:]]) for key, each in seen.items()},
         action=acts(ACTION),
         label=acts(LABEL if LABEL in columns else ACTION),
@@ -145,6 +145,16 @@ def to_episode(recorded: Recorded, shape: ObservationShape, action: tuple[int, .
         terminated=outcome[TERMINATED],
         truncated=outcome[TRUNCATED],
     )
+
+
+def _seed(recorded: Recorded) -> int:
+    """The seed that the episode began with; -1 where nobody knows."""
+    told = recorded.row.get("seed", -1)
+    try:
+        return int(told)
+    except (TypeError, ValueError) as error:
+        number = recorded.row["episode_index"]
+        raise DemonstrationError(f"{recorded.path}: episode {number}: seed {told!r} is no whole number") from error
 
 
 def _outcome(known: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:

@@ -77,9 +77,8 @@ def others(settings: Any, given: str) -> Any:
         if name not in names:
             raise ConfigError(f"{name}: no setting of {type(settings).__name__}; {nearest(name, names)}")
     changed = dataclasses.replace(settings, **{name: yaml.safe_load(value) for name, _, value in pairs})
-    wrong = [
-        key for key in vars(settings.needs) if key not in FREE and vars(settings.needs)[key] != vars(changed.needs)[key]
-    ]
+    own, needed = vars(settings.needs), vars(changed.needs)
+    wrong = [key for key in own if key not in FREE and own[key] != needed[key]]
     if wrong or (settings.truncation == "bootstrap" and settings.mc_weight != changed.mc_weight):
         raise ConfigError(
             f"{given}: changes what batches hold ({', '.join(wrong or ['to_end'])}), which all critics share"
@@ -169,7 +168,7 @@ def table(found: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for name, numbers in found.items():
-        if ": " in name:
+        if isinstance(numbers, dict) and "states" in numbers:  # else it is the oracle's, or of no judge
             told = " | ".join(f"{numbers[key]:+.3f} +- {numbers[key + '_se']:.3f}" for key in ("spearman", "gain"))
             rows.append(f"| {name} | {told} | {numbers['states']:.2f} |")
     return "\n".join(rows)

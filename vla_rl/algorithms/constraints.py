@@ -218,8 +218,8 @@ class Constraint(CostLearner):
 
 def make_cost_critic(settings: ActorCriticConfig, policy: Policy) -> CostCritic:
     """A fresh cost critic of a policy's decisions, as large as the critic."""
-    sizes = sizes_of(policy) | {"waves": settings.critic_waves}
-    return CostCritic(**sizes, members=settings.critics, width=settings.critic_width)
+    width, waves = settings.critic_width, settings.critic_waves
+    return CostCritic(**sizes_of(policy), members=settings.critics, width=width, waves=waves)
 
 
 def constrained(settings: ActorCriticConfig, policy: Policy, state: dict[str, Any], judge: Scorer) -> Scorer:

@@ -290,6 +290,8 @@ def waved(readout_BR: Tensor, octaves: int) -> Tensor:
     z is in units of its spread. A network learns what changes slowly with its input first, and values change fast near
     contacts (Fourier features: arXiv 2006.10739, and of values 2206.04672).
     """
+    if not octaves:
+        return readout_BR
     angles = [readout_BR * (math.pi / 2 * 2**octave) for octave in range(octaves)]
     return torch.cat([readout_BR, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], 1)
 

@@ -153,9 +153,9 @@ def judges_of(algorithm: Any, policy: Policy, tried: Tried, ahead: Sequence[Sequ
     def by_what_follows(state: int) -> np.ndarray:
         return np.array([each.reward + (0.0 if each.ends else gamma * value(each.seen)) for each in ahead[state]])
 
-    found = {"q": tried.asking(policy, algorithm.q), "mean": tried.asking(policy, mean)}
+    found = {"q": tried.asking(algorithm.q), "mean": tried.asking(mean)}
     if getattr(algorithm, "model", None) is not None:
-        found["model"] = tried.asking(policy, algorithm.model.scorer)
+        found["model"] = tried.asking(algorithm.model.scorer)
     return found | {"ahead": by_what_follows}
 
 

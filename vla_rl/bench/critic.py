@@ -24,6 +24,7 @@ from vla_rl import build, config
 from vla_rl.algorithms.algorithm import Scorer
 from vla_rl.config import RunConfig
 from vla_rl.envs.snapshots import restore_to
+from vla_rl.models.features import Features
 from vla_rl.models.policy import Policy
 from vla_rl.registry import ConfigError
 from vla_rl.rollout.actor import saved_algorithm
@@ -84,29 +85,25 @@ def judge(run: RunConfig, states: int, decisions: int, rollouts: int) -> Judged:
     policy = Policy.from_pretrained(locate(run.eval.checkpoint).policy, plugins=run.plugins)
     judges, gamma = judges_of(run, policy)
     tried = try_out(run, policy, gamma, states, decisions, rollouts)
-    values = {name: tried.values(tried.asking(policy, scorer)) for name, scorer in judges.items()}
+    values = {name: tried.values(tried.asking(scorer)) for name, scorer in judges.items()}
     return Judged(tried.returns, values, tried.length, tried.contributed)
 
 
 @dataclass(frozen=True)
 class Tried:
-    """States, and their `chosen` decisions, int64 [A, K] each, that were rolled out; the rest as in `Judged`."""
+    """States, what critics read of them, and their `chosen` decisions, int64 [A, K] each, that were rolled out; all
+    else as in `Judged`."""
 
     met: list[Met]
+    grounded: list[Features]
     chosen: list[np.ndarray]
     returns: np.ndarray
     length: np.ndarray
     contributed: np.ndarray | None
 
-    def asking(self, policy: Policy, scorer: Scorer) -> Judge:
+    def asking(self, scorer: Scorer) -> Judge:
         """One who asks a scorer."""
-
-        def judge(state: int) -> np.ndarray:
-            with torch.no_grad():
-                grounded = policy.ground(self.met[state].seen)
-            return scorer(grounded, torch.from_numpy(self.chosen[state])[None])[0].cpu().numpy()
-
-        return judge
+        return lambda state: scorer(self.grounded[state], torch.from_numpy(self.chosen[state])[None])[0].cpu().numpy()
 
     def values(self, judge: Judge) -> np.ndarray:
         """What a judge makes of all decisions, float64 [S, A]."""
@@ -143,7 +140,8 @@ def try_out(run: RunConfig, policy: Policy, gamma: float, states: int, decisions
         contributed = contributions(envs[0], met, chosen, decisions)
     with np.errstate(invalid="ignore"):
         mean_length = np.nanmean(np.where(np.isnan(returns), np.nan, length), axis=(1, 2))
-    return Tried(met, chosen, returns, mean_length, contributed)
+    grounded = [policy.ground(each.seen) for each in met]
+    return Tried(met, grounded, chosen, returns, mean_length, contributed)
 
 
 def contributions(env: gymnasium.Env, met: Sequence[Met], chosen: Sequence[np.ndarray], most: int) -> np.ndarray | None:

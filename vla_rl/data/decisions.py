@@ -88,10 +88,8 @@ def fitted(action_space: Any, episodes: Iterable[Episode], own: ActionSpace | No
 
 def fitted_from(own: ActionSpace, action_space: Any) -> bool:
     """Whether a policy's own action space is what a bound one, which has `fit`, once became."""
-    return getattr(own, "fresh", None) == action_space.fresh and action_space.tokens in (
-        None,
-        getattr(own, "tokens", None),
-    )
+    fresh, tokens = (getattr(own, name, None) for name in ("fresh", "tokens"))
+    return fresh == action_space.fresh and action_space.tokens in (None, tokens)
 
 
 def fill(

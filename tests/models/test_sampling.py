@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from vla_rl.actions import Binned, Choice, Chunk, Compose, Pointer, Variant, allowed
+from vla_rl.actions import Binned, Choice, Chunk, Command, Commands, Compose, Pointer, Variant, allowed
 from vla_rl.models import sampling
 
 GRAMMAR = Variant([Binned(3), Choice()]).bind(spaces.OneOf([spaces.Box(-1, 1, (2,)), spaces.Discrete(4)]))
@@ -159,3 +159,28 @@ def test_smoothing_a_place_spreads_over_the_grid_and_leaves_choices_sharp():
     assert torch.allclose(
         sampling.cross_entropy(choice, logits, labels, 2.0), sampling.cross_entropy(choice, logits, labels)
     )
+
+
+def commands():
+    """A grammar of few masks in one slot, since a place is pointed at or not, and of many in another: a span's end."""
+    takes = {"click": ["at"], "type": ["words"], "wait": []}
+    arguments = {"at": spaces.Box(-1, 1, (2,)), "words": spaces.MultiDiscrete([6, 6])}
+    return Command("screen", (3, 4)).bind(Commands(takes, arguments))
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_masks_that_are_alike_are_worked_out_once_and_change_nothing(n):
+    space = commands()
+    logits, others, drawn = random_logits(space, 5), random_logits(space, 5, seed=1), noise(space, 5, n)
+    tokens = sampling.sample(space, logits, drawn)
+    log_prob, divergence = torch.zeros(5, n), torch.zeros(5, n)
+    for row, i in itertools.product(range(5), range(n)):
+        for k, token in enumerate(tokens[row, i].tolist()):
+            mask = space.mask(tokens[row, i, :k].numpy()[None])
+            allows = torch.ones(len(logits[k][row]), dtype=torch.bool) if mask is None else torch.from_numpy(mask[0])
+            p, q = (each[k][row].masked_fill(~allows, -torch.inf).softmax(-1) for each in (logits, others))
+            assert token == int((p.cumsum(-1) <= drawn[row, i, k]).sum())
+            log_prob[row, i] += p[token].log()
+            divergence[row, i] += (p * (p / q).log())[allows].sum()
+    assert torch.allclose(sampling.log_prob(space, logits, tokens), log_prob, atol=1e-5)
+    assert torch.allclose(sampling.divergence(space, logits, others, tokens), divergence.mean(1), atol=1e-5)

@@ -1,7 +1,7 @@
 """The action-token head: K learned queries read the features and give the logits of all slots in one pass.
 
 Shapes: B rows, V views, S slots of the pointers, R readout, K slots of the action space, W width of the head,
-C choices of a slot, T tokens, N visual tokens of a view, D width of the backbone, E width of a place's key.
+C choices of a slot, T tokens, D width of the backbone, A heads of an attention.
 """
 
 from __future__ import annotations
@@ -16,18 +16,10 @@ from torch.nn import functional
 from vla_rl.config.policy import HeadSettings
 from vla_rl.models.clauses import EXTRA, ClauseReader
 from vla_rl.models.features import Features
-from vla_rl.models.pointers import MENTIONS, SLOTS, cell_centres, cells_at
+from vla_rl.models.place_head import ABSENT, KEY, PlaceHead, Plain, answers
+from vla_rl.models.pointers import MENTIONS
 from vla_rl.models.progress import WORD_WIDTH, Progress
 from vla_rl.specs import Slot
-
-ABSENT = -20.0
-"""The logit of a word that the text does not have: no grammar forbids it, so its probability must stay finite."""
-_KEY = 32
-_LEAST = 1e-30
-"""The probability of a cell that no word's thing is near, whose logarithm must stay finite."""
-_DOUBT = 0.05
-"""How much of a pointer's say goes to all visual tokens as it weighs them, the rest to the one place that it settles
-on: what it took for second best is tried now and then, and a click that was rewarded there teaches the pointer."""
 
 
 class ActionHead(nn.Module):
@@ -108,14 +100,13 @@ class ActionHead(nn.Module):
             scores_BWX, more_BW, meaning_BWH = self.progress(features)
             x_BW = x_BW + more_BW
             scores = {k: scores_BWX[..., i] for k, i in self._column.items()}
-        x_BKW = x_BW.unsqueeze(1) + self.queries
+        x_BKW, plain = x_BW.unsqueeze(1) + self.queries, Plain(features)
         if self.attend is not None:
-            assert features.tokens is not None, "features without tokens"
             assert features.mask is not None, "features without a mask"
-            x_BKW = x_BKW + self.attend(x_BKW, features.tokens, features.mask)
+            x_BKW = x_BKW + self.attend(x_BKW, plain.tokens, features.mask)
         if self.attend_words is not None:
             assert features.word_mask is not None, "features without a mask of words"
-            x_BKW = x_BKW + self.attend_words(x_BKW, features.worded, features.word_mask)
+            x_BKW = x_BKW + self.attend_words(x_BKW, plain.words, features.word_mask)
         found: dict[int, torch.Tensor] = {}
         if self._plain:
             # A list of indices would be copied to the device, and waited for.
@@ -124,9 +115,9 @@ class ActionHead(nn.Module):
             for i, k in enumerate(self._plain):
                 found[k] = plain_BKC[:, i, : self.slots[k].choices]
         for head, k in zip(self.places, self._place, strict=True):
-            found[k] = head(x_BKW[:, k], features, scores.get(k), meaning_BWH)
+            found[k] = head(x_BKW[:, k], features, plain, scores.get(k), meaning_BWH)
         for head, k in zip(self.words, self._word, strict=True):
-            found[k] = head(x_BKW[:, k], features, scores.get(k))
+            found[k] = head(x_BKW[:, k], features, plain, scores.get(k))
         return [found[k] for k in range(len(self.slots))]
 
 
@@ -160,7 +151,11 @@ def _told_good(advantage_2W: torch.Tensor, good_B: torch.Tensor | None) -> torch
 
 
 class Attend(nn.Module):
-    """Cross-attention of the action queries to tokens or words, through a gate that starts shut."""
+    """Cross-attention of the action queries to tokens or words, through a gate that starts shut.
+
+    It computes what `nn.MultiheadAttention` does, in another order: there are fewer queries than numbers in a key, so
+    that queries are turned to the tokens' own space, and what they pick there is turned back, instead of all tokens.
+    """
 
     def __init__(self, width: int, hidden_size: int, heads: int = 4) -> None:
         super().__init__()
@@ -168,127 +163,25 @@ class Attend(nn.Module):
         self.attention = nn.MultiheadAttention(width, heads, kdim=hidden_size, vdim=hidden_size, batch_first=True)
         self.gate = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x_BKW: torch.Tensor, tokens_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-        """What to add to the queries, [B, K, W]; mask_BT is True where there is a token."""
-        tokens_BTD = self.norm_tokens(tokens_BTD)
-        found, _ = self.attention(
-            self.norm_query(x_BKW), tokens_BTD, tokens_BTD, key_padding_mask=~mask_BT, need_weights=False
-        )
-        return torch.tanh(self.gate) * found
+    def forward(self, x_BKW: torch.Tensor, plain_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        """What to add to the queries, [B, K, W], of plain tokens; mask_BT is True where there is one."""
+        heads, (query, key, value) = self.attention.num_heads, self._weights()
+        query_bias, _, value_bias = self.attention.in_proj_bias.chunk(3)  # one for all keys alike changes no softmax
+        asked_BKW = functional.linear(self.norm_query(x_BKW), query, query_bias)
+        asked_BKAW = asked_BKW.unflatten(-1, (heads, -1)) / math.sqrt(asked_BKW.shape[-1] // heads)
+        asked_BKAD = torch.einsum("bkaw,awd->bkad", asked_BKAW, key.unflatten(0, (heads, -1)))
+        score_BUT = answers(self.norm_tokens, asked_BKAD.flatten(1, 2), plain_BTD)
+        weight_BUT = score_BUT.masked_fill(~mask_BT.unsqueeze(1), torch.finfo(score_BUT.dtype).min).softmax(-1)
+        picked_BUD = weight_BUT @ plain_BTD * self.norm_tokens.weight + self.norm_tokens.bias  # the weights sum to 1
+        value_AWD = value.unflatten(0, (heads, -1))
+        found_BKAW = torch.einsum("bkad,awd->bkaw", picked_BUD.unflatten(1, asked_BKAD.shape[1:3]), value_AWD)
+        return torch.tanh(self.gate) * self.attention.out_proj(found_BKAW.flatten(2) + value_bias)
 
-
-class PlaceHead(nn.Module):
-    """Logits over a grid laid on a camera's image, which may be finer than the grid of visual tokens.
-
-    They add up: the log of a mixture of what the pointers say (so that it points at the first thing mentioned before
-    any training), and attention to the visual tokens with keys for the cells inside each. Where features tell of turns
-    (of so many cameras: `told`), what each word names is in the mixture too, as likely as its score says; and the
-    attention asks for what the likely words mean, so that it learns to find things that the pointers miss.
-    """
-
-    centres: torch.Tensor
-    coarse: torch.Tensor
-    crowd: torch.Tensor
-    inside: torch.Tensor
-
-    def __init__(
-        self, width: int, hidden_size: int, slot: Slot, view: int, backbone_grid: tuple[int, int], told: int = 0
-    ) -> None:
-        super().__init__()
-        assert slot.grid is not None, slot
-        self.grid, self.view, self.cameras = slot.grid, view, told
-        self.named = nn.Linear(width, 1) if told else None
-        self.wanted = nn.Linear(WORD_WIDTH, 2 * _KEY) if told else None
-        rows, columns = slot.grid
-        centres_C2 = cell_centres(slot.grid)
-        size_2 = torch.tensor([backbone_grid[1], backbone_grid[0]])
-        scaled_C2 = (centres_C2 + 1) / 2 * size_2
-        cell_C2 = scaled_C2.floor().clamp(max=size_2 - 1)
-        self.register_buffer("centres", centres_C2, persistent=False)
-        coarse_C = cells_at(centres_C2, backbone_grid)
-        self.register_buffer("coarse", coarse_C, persistent=False)
-        crowds = torch.zeros(backbone_grid[0] * backbone_grid[1], dtype=torch.int64)
-        crowd_C = crowds.index_add(0, coarse_C, torch.ones_like(coarse_C))[coarse_C]
-        self.register_buffer("crowd", crowd_C.log(), persistent=False)
-        self.register_buffer("inside", _waves((scaled_C2 - cell_C2) * 2 - 1), persistent=False)
-        self.mixture = nn.Linear(width, SLOTS + 1)
-        self.gain = nn.Parameter(torch.empty(()))
-        self.log_sigma = nn.Parameter(torch.empty(SLOTS))
-        self.cell = 2 / max(rows, columns)
-        self.norm = nn.LayerNorm(hidden_size)
-        self.query = nn.Linear(width, 2 * _KEY)
-        self.key = nn.Linear(hidden_size, 2 * _KEY)
-        self.code = nn.Linear(self.inside.shape[1], _KEY)
-
-    def forward(
-        self,
-        x_BW: torch.Tensor,
-        features: Features,
-        scores_BW: torch.Tensor | None = None,
-        meaning_BWH: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """float32 [B, rows * columns]. scores_BW, meaning_BWH: of the words, where features tell of turns."""
-        assert features.visual is not None, "features without visual tokens"
-        prior_BC = self.pointed(x_BW, features, scores_BW)
-        visual_BND = self.norm(features.visual[:, self.view])
-        asked_BX = self.query(x_BW)
-        if self.wanted is not None:
-            assert scores_BW is not None, "no scores of words"
-            assert meaning_BWH is not None, "no meaning of words"
-            asked_BX = asked_BX + self.wanted(torch.einsum("bw,bwh->bh", _likely(features, scores_BW), meaning_BWH))
-        query_BE, inner_query_BE = asked_BX.split(_KEY, -1)
-        key_BNE, inner_BNE = self.key(visual_BND).split(_KEY, -1)
-        outer_BN = torch.einsum("be,bne->bn", query_BE, key_BNE)
-        code_CE = self.code(self.inside)
-        inner_BCE = (inner_BNE * inner_query_BE.unsqueeze(1))[:, self.coarse]
-        attention_BC = outer_BN[:, self.coarse] + torch.einsum("bce,ce->bc", inner_BCE, code_CE)
-        return self.gain * prior_BC + attention_BC / math.sqrt(_KEY)
-
-    def pointed(self, x_BW: torch.Tensor, features: Features, scores_BW: torch.Tensor | None = None) -> torch.Tensor:
-        """Log-probability [B, C] of a mixture: of each pointer a bump at its place and, by _DOUBT, what it makes of
-        all visual tokens, each one's share spread over its cells; and a uniform part.
-        """
-        assert features.cells is not None, "features without the pointers' cells"
-        rows_BS = slice(self.view * SLOTS, (self.view + 1) * SLOTS)
-        places_BS2, confidence_BS = features.places[:, rows_BS], features.confidence[:, rows_BS]
-        sigma_S1 = self.log_sigma.exp().unsqueeze(-1) * self.cell
-        distance_BSC = (places_BS2.unsqueeze(2) - self.centres).square().sum(-1)
-        bumps_BSC = torch.log_softmax(-0.5 * distance_BSC / sigma_S1.square(), -1)
-        tokens_BSC = features.cells[:, rows_BS][:, :, self.coarse] - self.crowd
-        said_BSC = torch.logaddexp(bumps_BSC + math.log1p(-_DOUBT), tokens_BSC + math.log(_DOUBT))
-        uniform_B1C = torch.full_like(bumps_BSC[:, :1], -math.log(len(self.centres)))
-        known_BS = functional.pad(confidence_BS.clamp_min(1e-4).log(), (0, 1))
-        logits_BX, parts = self.mixture(x_BW) + known_BS, [said_BSC, uniform_B1C]
-        if self.named is not None:
-            assert scores_BW is not None, "no scores of words"
-            logits_BX = torch.cat([logits_BX, self.named(x_BW)], -1)
-            parts.append(self._named(features, scores_BW).unsqueeze(1))
-        weight_BX = torch.log_softmax(logits_BX, -1)
-        return torch.logsumexp(torch.cat(parts, 1) + weight_BX.unsqueeze(-1), 1)
-
-    def _named(self, features: Features, scores_BW: torch.Tensor) -> torch.Tensor:
-        """Log-probability [B, C] of a mixture: of each word a bump at the place of what it names."""
-        assert features.remembered is not None, "features that tell of no turns"
-        camera = self.view * self.cameras * SLOTS // features.places.shape[1]
-        places_BW2 = features.remembered[:, camera, :, :2]
-        # A bump is the product of one along each axis, which takes far fewer numbers than one over all cells.
-        columns = self.grid[1]
-        x_BWX = self._bumps(places_BW2[..., 0], self.centres[:columns, 0])
-        y_BWY = self._bumps(places_BW2[..., 1], self.centres[::columns, 1])
-        weight_BW1 = _likely(features, scores_BW).unsqueeze(-1)
-        said_BYX = torch.einsum("bwy,bwx->byx", y_BWY * weight_BW1, x_BWX)
-        return said_BYX.flatten(1).clamp_min(_LEAST).log()
-
-    def _bumps(self, places_BW: torch.Tensor, centres_X: torch.Tensor) -> torch.Tensor:
-        """The probability of each of the centres along an axis, [B, W, X]."""
-        sigma = self.log_sigma[0].exp() * self.cell
-        return torch.softmax(-0.5 * ((places_BW.unsqueeze(-1) - centres_X) / sigma).square(), -1)
-
-
-def _likely(features: Features, scores_BW: torch.Tensor) -> torch.Tensor:
-    """The probability of each word by its score, [B, W]."""
-    assert features.word_mask is not None, "features without a mask of words"
-    return torch.softmax(scores_BW.masked_fill(~features.word_mask[:, : scores_BW.shape[1]], ABSENT), -1)
+    def _weights(self) -> Sequence[torch.Tensor]:
+        """Those that make queries, keys and values."""
+        made = self.attention
+        packed = made.in_proj_weight
+        return (made.q_proj_weight, made.k_proj_weight, made.v_proj_weight) if packed is None else packed.chunk(3)
 
 
 class WordHead(nn.Module):
@@ -301,26 +194,23 @@ class WordHead(nn.Module):
         super().__init__()
         self.choices = choices
         self.norm = nn.LayerNorm(word_size)
-        self.query = nn.Linear(width, _KEY)
-        self.key = nn.Linear(word_size, _KEY)
+        self.query = nn.Linear(width, KEY)
+        self.key = nn.Linear(word_size, KEY)
         self.prior = nn.Linear(word_size, 1, bias=False)
 
-    def forward(self, x_BW: torch.Tensor, features: Features, scores_BW: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, x_BW: torch.Tensor, features: Features, plain: Plain, scores_BW: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """float32 [B, choices]. scores_BW: what is added to the first words' logits, where features tell of turns."""
         assert features.word_mask is not None, "features without a mask of words"
-        words_BCD = self.norm(features.worded[:, : self.choices])
-        logits_BC = torch.einsum("be,bce->bc", self.query(x_BW), self.key(words_BCD)) / math.sqrt(_KEY)
-        logits_BC = logits_BC + self.prior(words_BCD)[..., 0]
+        asked_BE = self.query(x_BW) / math.sqrt(KEY)
+        asked_BD = asked_BE @ self.key.weight + self.prior.weight
+        logits_BC = answers(self.norm, asked_BD.unsqueeze(1), plain.words[:, : self.choices]).squeeze(1)
+        logits_BC = logits_BC + (asked_BE @ self.key.bias).unsqueeze(1)
         if scores_BW is not None:
             scores_BW = scores_BW[:, : self.choices]
             logits_BC = logits_BC + functional.pad(scores_BW, (0, logits_BC.shape[1] - scores_BW.shape[1]))
         return logits_BC.masked_fill(~features.word_mask[:, : self.choices], ABSENT)
-
-
-def _waves(inside_C2: torch.Tensor) -> torch.Tensor:
-    """A code [C, 14] of the place inside a visual token, from [-1, 1]^2."""
-    angles = [inside_C2 * math.pi * 2.0**octave for octave in (-1, 0, 1)]
-    return torch.cat([inside_C2, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], 1)
 
 
 def initialise(head: ActionHead) -> None:

@@ -3,12 +3,12 @@
 Mostly the logits of all K slots come from one pass; masks are applied slot by slot, since they depend on the
 tokens before. Most action spaces have none, and then everything is one vectorised step.
 
-Shapes: B rows, n decisions a row, K slots, C choices of a slot (Cmax of the largest).
+Shapes: B rows, n decisions a row, K slots, C choices of a slot (Cmax of the largest), U masks of a slot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -107,9 +107,10 @@ def sample(action_space: ActionSpace, logits: Sequence[torch.Tensor], noise_BnK:
         tokens_BnK = draw(torch.stack(list(logits), 1), noise_BnK.transpose(1, 2)).transpose(1, 2).contiguous()
     else:
         tokens_BnK = torch.stack([draw(each, noise_BnK[..., k]) for k, each in enumerate(logits)], -1)
-    for k, mask_BnC in _masks(action_space, tokens_BnK):
-        masked_BnC = logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN)
-        tokens_BnK[:, :, k] = draw(masked_BnC, noise_BnK[..., k].unsqueeze(-1)).squeeze(-1)
+    for k, allowed in _allowed(action_space, tokens_BnK):
+        masked_BUC = allowed.masked(logits[k])
+        drawn_BUn = draw(masked_BUC, noise_BnK[..., k].unsqueeze(1).expand(-1, masked_BUC.shape[1], -1))
+        tokens_BnK[:, :, k] = drawn_BUn.gather(1, allowed.which_Bn.unsqueeze(1)).squeeze(1)
     return tokens_BnK
 
 
@@ -123,21 +124,22 @@ def draw(logits: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
 def greedy(action_space: ActionSpace, logits: Sequence[torch.Tensor]) -> torch.Tensor:
     """The most likely token of each slot given those before, int64 [B, K]."""
     tokens_B1K = pad(logits).argmax(-1).unsqueeze(1)
-    for k, mask_BnC in _masks(action_space, tokens_B1K):
-        tokens_B1K[:, :, k] = logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN).argmax(-1)
+    for k, allowed in _allowed(action_space, tokens_B1K):
+        tokens_B1K[:, :, k] = allowed.masked(logits[k]).argmax(-1).gather(1, allowed.which_Bn)
     return tokens_B1K.squeeze(1)
 
 
 def log_prob(action_space: ActionSpace, logits: Sequence[torch.Tensor], tokens_BnK: torch.Tensor) -> torch.Tensor:
     """The log-probability [B, n] of decisions; about FORBIDDEN where the grammar does not allow one."""
-    log_BKC = torch.log_softmax(pad(logits), -1)
-    slot_K = torch.arange(tokens_BnK.shape[-1], device=tokens_BnK.device)
-    row_B11 = torch.arange(tokens_BnK.shape[0], device=tokens_BnK.device)[:, None, None]
-    each_BnK = log_BKC[row_B11, slot_K, tokens_BnK]
-    total_Bn = each_BnK.sum(-1)
-    for k, mask_BnC in _masks(action_space, tokens_BnK):
-        log_BnC = torch.log_softmax(logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
-        total_Bn = total_Bn - each_BnK[:, :, k] + log_BnC.gather(-1, tokens_BnK[:, :, k : k + 1]).squeeze(-1)
+    masks = dict(_allowed(action_space, tokens_BnK))
+    free = [k for k in range(len(logits)) if k not in masks]
+    total_Bn = logits[0].new_zeros(tokens_BnK.shape[:2])
+    if free:
+        log_BFC = torch.log_softmax(pad([logits[k] for k in free]), -1)
+        chosen_BnF = tokens_BnK if len(free) == len(logits) else tokens_BnK[..., free]
+        total_Bn = total_Bn + log_BFC.gather(-1, chosen_BnF.transpose(1, 2)).sum(1)
+    for k, allowed in masks.items():
+        total_Bn = total_Bn + allowed.chosen(torch.log_softmax(allowed.masked(logits[k]), -1), tokens_BnK[:, :, k])
     return total_Bn
 
 
@@ -151,12 +153,12 @@ def cross_entropy(
     """
     if smoothing <= 0:
         return -log_prob(action_space, logits, labels_BK.unsqueeze(1)).squeeze(1)
-    masks = dict(_masks(action_space, labels_BK.unsqueeze(1)))
+    masks = dict(_allowed(action_space, labels_BK.unsqueeze(1)))
     total_B = torch.zeros_like(logits[0][:, 0])
     for k, slot in enumerate(action_space.slots):
         log_BC, mask_BC = logits[k], None
         if k in masks:
-            mask_BC = masks[k][:, 0]
+            mask_BC = masks[k].mask_BUC[:, 0]
             log_BC = log_BC.masked_fill(~mask_BC, FORBIDDEN)
         target_BC = spread(slot, labels_BK[:, k], smoothing, mask_BC)
         total_B = total_B - (target_BC * torch.log_softmax(log_BC, -1)).sum(-1)
@@ -200,39 +202,44 @@ def masked(action_space: ActionSpace, k: int) -> bool:
 
 def entropy(action_space: ActionSpace, logits: Sequence[torch.Tensor], tokens_BnK: torch.Tensor | None) -> torch.Tensor:
     """[B] in nats: exact without a grammar (tokens None); with one, the mean over the sampled prefixes `tokens_BnK`."""
-    zeros = [torch.zeros_like(each) for each in logits]
-    return -divergence(action_space, logits, zeros, tokens_BnK, subtract=False)
+    return -divergence(action_space, logits, None, tokens_BnK)
 
 
 def divergence(
     action_space: ActionSpace,
     logits: Sequence[torch.Tensor],
-    others: Sequence[torch.Tensor],
+    others: Sequence[torch.Tensor] | None,
     tokens_BnK: torch.Tensor | None,
-    subtract: bool = True,
 ) -> torch.Tensor:
-    """KL(logits || others) [B], or the negative entropy of `logits` without `subtract`.
+    """KL(logits || others) [B]; without `others`, the negative entropy of `logits`.
 
     tokens_BnK: samples of `logits`, over whose prefixes a grammar's conditionals are averaged. The gradient counts that
     other logits would have brought other prefixes.
     """
-    log_BKC, other_BKC = torch.log_softmax(pad(logits), -1), torch.log_softmax(pad(others), -1)
-    each_BK = (log_BKC.exp() * (log_BKC - subtract * other_BKC)).sum(-1)
-    total_B = each_BK.sum(-1)
     if tokens_BnK is None:
-        return total_B
-    # The log-probability of each token, those without a mask first.
-    chosen_BKn = log_BKC.gather(-1, tokens_BnK.transpose(1, 2))
-    said = list(chosen_BKn.unbind(1))
-    for k, mask_BnC in _masks(action_space, tokens_BnK):
-        log_BnC = torch.log_softmax(logits[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
-        other_BnC = torch.log_softmax(others[k].unsqueeze(1).masked_fill(~mask_BnC, FORBIDDEN), -1)
-        masked_Bn = (log_BnC.exp() * (log_BnC - subtract * other_BnC)).sum(-1)
-        if k and masked_Bn.requires_grad:
-            masked_Bn = masked_Bn + of_the_prefixes(masked_Bn.detach(), torch.stack(said[:k]).sum(0))
-        said[k] = log_BnC.gather(-1, tokens_BnK[:, :, k : k + 1]).squeeze(-1)
-        total_B = total_B - each_BK[:, k] + masked_Bn.mean(1)
+        log_BKC = torch.log_softmax(pad(logits), -1)
+        return _apart(log_BKC, None if others is None else torch.log_softmax(pad(others), -1)).sum(-1)
+    masks = dict(_allowed(action_space, tokens_BnK))
+    total_B, said_Bn = torch.zeros_like(logits[0][:, 0]), logits[0].new_zeros(tokens_BnK.shape[:2])
+    for k in range(len(logits)):
+        if k not in masks:
+            log_BC = torch.log_softmax(logits[k], -1)
+            total_B = total_B + _apart(log_BC, None if others is None else torch.log_softmax(others[k], -1))
+            said_Bn = said_Bn + log_BC.gather(-1, tokens_BnK[:, :, k])
+            continue
+        log_BUC = torch.log_softmax(masks[k].masked(logits[k]), -1)
+        theirs_BUC = None if others is None else torch.log_softmax(masks[k].masked(others[k]), -1)
+        each_Bn = _apart(log_BUC, theirs_BUC).gather(1, masks[k].which_Bn)
+        if k and each_Bn.requires_grad:
+            each_Bn = each_Bn + of_the_prefixes(each_Bn.detach(), said_Bn)
+        said_Bn = said_Bn + masks[k].chosen(log_BUC, tokens_BnK[:, :, k])
+        total_B = total_B + each_Bn.mean(1)
     return total_B
+
+
+def _apart(log: torch.Tensor, others: torch.Tensor | None) -> torch.Tensor:
+    """KL [...] of log-probabilities [..., C] from others; without those, the negative entropy."""
+    return (log.exp() * (log if others is None else log - others)).sum(-1)
 
 
 def of_the_prefixes(value_Bn: torch.Tensor, log_prob_Bn: torch.Tensor) -> torch.Tensor:
@@ -252,18 +259,61 @@ def pad(logits: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack(pads, 1)
 
 
-def _masks(action_space: ActionSpace, tokens_BnK: torch.Tensor):
-    """Yield (k, bool [B, n, C_k]) for every slot with a mask; the caller may change slot k while it waits."""
+@dataclass(frozen=True)
+class Allowed:
+    """What a slot's tokens may be after n prefixes of each of B rows.
+
+    Mostly few masks are unlike, whatever the prefixes are: a place is pointed at, or it is not. So probabilities are
+    worked out for each of these U masks, instead of for each prefix.
+
+    Attributes:
+        mask_BUC: bool, which tokens are allowed; the same for all rows where all masks are.
+        which_Bn: int64, which of the masks each prefix has.
+    """
+
+    mask_BUC: torch.Tensor
+    which_Bn: torch.Tensor
+
+    def masked(self, logits_BC: torch.Tensor) -> torch.Tensor:
+        """[B, U, C], FORBIDDEN where a mask does not allow a token."""
+        return logits_BC.unsqueeze(1).masked_fill(~self.mask_BUC, FORBIDDEN)
+
+    def chosen(self, values_BUC: torch.Tensor, tokens_Bn: torch.Tensor) -> torch.Tensor:
+        """The values [B, n] of the tokens that were chosen after each prefix."""
+        return values_BUC.flatten(1).gather(1, self.which_Bn * values_BUC.shape[-1] + tokens_Bn)
+
+
+def _allowed(action_space: ActionSpace, tokens_BnK: torch.Tensor) -> Iterator[tuple[int, Allowed]]:
+    """Every slot with a mask, and what it allows; the caller may change slot k of the tokens while it waits."""
     for k in range(tokens_BnK.shape[-1]):
         if not masked(action_space, k):
             continue  # without a look at the tokens, for which an accelerator would have to be waited for
-        mask = mask_after(action_space, tokens_BnK[:, :, :k])
+        mask = _mask_of(action_space, tokens_BnK[:, :, :k])
         if mask is not None:
-            yield k, mask
+            yield k, _unlike(mask, tokens_BnK)
+
+
+def _unlike(mask: np.ndarray, tokens_BnK: torch.Tensor) -> Allowed:
+    """By the masks bool [B * n, C] of all prefixes, which of them are unlike; all, where that are more than n."""
+    (B, n), device = tokens_BnK.shape[:2], tokens_BnK.device
+    packed = np.packbits(mask, axis=1)
+    which, first, rest = np.zeros(len(mask), np.int64), list[int](), np.arange(len(mask))
+    while len(rest) and len(first) <= n:
+        same = (packed[rest] == packed[rest[0]]).all(1)
+        which[rest[same]] = len(first)
+        first.append(int(rest[0]))
+        rest = rest[~same]
+    if len(first) > n:
+        return Allowed(sent(mask, device).view(B, n, -1), torch.arange(n, device=device).expand(B, n))
+    return Allowed(sent(mask[first], device).unsqueeze(0), sent(which, device).view(B, n))
 
 
 def mask_after(action_space: ActionSpace, prefix_Bnk: torch.Tensor) -> torch.Tensor | None:
     """Which tokens may follow, bool [B, n, C_k]; None where all may."""
-    B, n, k = prefix_Bnk.shape
-    mask = action_space.mask(fetched({"tokens": prefix_Bnk.reshape(B * n, k)})["tokens"])
-    return None if mask is None else sent(mask, prefix_Bnk.device).view(B, n, -1)
+    mask = _mask_of(action_space, prefix_Bnk)
+    return None if mask is None else sent(mask, prefix_Bnk.device).view(*prefix_Bnk.shape[:2], -1)
+
+
+def _mask_of(action_space: ActionSpace, prefix_Bnk: torch.Tensor) -> np.ndarray | None:
+    """Which tokens may follow, bool [B * n, C_k]; None where all may."""
+    return action_space.mask(fetched({"tokens": prefix_Bnk.flatten(0, 1)})["tokens"])

@@ -35,6 +35,7 @@ OPTIONS = {
     "familiar": (0.5, "share of the tables that look like those where policies will act"),
     "twins": (0.3, "share of the things on a table that have the colour of another one"),
     "carried": (0.3, "share of the tables of an arm on which it carries a thing or has put it somewhere"),
+    "kits": (0.0, "share of the tables with things that are used together, such as a peg and a socket"),
     "batch": (32, "texts a step"),
     "seed": (0, "of pictures, texts and weights"),
     "threads": (1, "of PyTorch; the steps are small"),
@@ -73,7 +74,12 @@ def main() -> None:
     start = time.perf_counter()
     counts = {"table": chosen.tables, "screen": chosen.screens, "sketch": chosen.sketches, "page": chosen.pages}
     split = Split(
-        familiar=chosen.familiar, sides=SIDES, table_sides=TABLE_SIDES, twins=chosen.twins, carried=chosen.carried
+        familiar=chosen.familiar,
+        sides=SIDES,
+        table_sides=TABLE_SIDES,
+        twins=chosen.twins,
+        carried=chosen.carried,
+        kits=chosen.kits,
     )
     pictures = [p for kind, n in counts.items() for p in draw(kind, split, chosen.seed, n, chosen.processes)]
     drawing = time.perf_counter() - start

@@ -20,6 +20,13 @@ _UNLIT = 0.35
 """How often a button's lamp is out."""
 _DEPTH = 0.06
 """Half the depth of a drawer's cabinet, metres."""
+KITS = (
+    (("peg", "a"), ("socket", "b")),
+    (("peg", "a"), ("peg", "b"), ("socket", "c"), ("socket", "d")),
+    (("tray", "a"), ("plate", "a"), ("cube", "b")),
+    (("tray", "a"), ("plate", "a"), ("cylinder", "b"), ("cube", "b")),
+)
+"""Things that are used together: shapes, and letters for their colours. Chance hardly ever draws all of a kit."""
 _CARRIED = ("cube", "ball", "cylinder", "bar", "capsule", "egg", "peg")
 _HOSTS = ("tray", "plate", "socket", "cube", *MARKS)
 """What an arm carries, and what it puts that into, or onto."""
@@ -40,15 +47,19 @@ class Body:
     opened: float = 0.0
 
 
-def pairs_of(rng: np.random.Generator, held_out: bool, count: int, twins: float) -> list[tuple[str, str]]:
+def pairs_of(
+    rng: np.random.Generator, held_out: bool, count: int, twins: float, kits: float = 0.0
+) -> list[tuple[str, str]]:
     """Colours and shapes of a table's things: often the same colour (`twins`), or the same shape, twice; some buttons
-    unlit."""
+    unlit. Now and then (`kits`) there is a kit among them, which may make them more than `count`."""
     colours, shapes = tuple(COLOURS), TABLE_SHAPES
     weights = np.array([_WEIGHTS.get(shape, 1.0) for shape in shapes])
     pairs: list[tuple[str, str]] = []
     if held_out:
         held = [pair for pair in sorted(HELD_OUT_COMBINATIONS) if pair[1] in shapes]
         pairs.append(held[rng.integers(len(held))])
+    elif kits and rng.random() < kits:
+        pairs += _kit(rng)
     same_shape = 1.0 if rng.random() < _ALIKE else 0.2
     while len(pairs) < count:
         colour = colours[rng.integers(len(colours))]
@@ -62,8 +73,18 @@ def pairs_of(rng: np.random.Generator, held_out: bool, count: int, twins: float)
     for i, (colour, shape) in enumerate(pairs):
         if shape == "button" and allowed(colour, shape, held_out=False) and rng.random() < _UNLIT:
             pairs[i] = ("", shape)
-    order = rng.permutation(count)
+    order = rng.permutation(len(pairs))
     return [pairs[i] for i in order]
+
+
+def _kit(rng: np.random.Generator) -> list[tuple[str, str]]:
+    """One of `KITS` in colours that training may show."""
+    while True:
+        kit = KITS[rng.integers(len(KITS))]
+        colours = dict(zip("abcd", rng.permutation(list(COLOURS)).tolist(), strict=False))
+        pairs = [(colours[letter], shape) for shape, letter in kit]
+        if all(allowed(colour, shape, held_out=False) for colour, shape in pairs):
+            return pairs
 
 
 def half_sizes(shape: str, rng: np.random.Generator) -> np.ndarray:

@@ -36,6 +36,8 @@ class Split:
     """How often a thing of a table has the colour of another one, which its shape then tells it from."""
     carried: float = 0.0
     """How often an arm carries a thing, or has put it down at, on or in another one."""
+    kits: float = 0.0
+    """How often a table has things that are used together, see `bodies.KITS`."""
     view: str = ""
     """The camera of all tables, one of `tables.VIEWS`; empty for the mixture."""
     familiar: float = 0.5

@@ -95,7 +95,8 @@ class Tables(Maker):
 
     def _bodies(self, rng: np.random.Generator, tip: np.ndarray) -> list[Body]:
         bodies: list[Body] = []
-        pairs = pairs_of(rng, self.split.combinations, int(rng.integers(2, THINGS + 1)), self.split.twins)
+        count, split = int(rng.integers(2, THINGS + 1)), self.split
+        pairs = pairs_of(rng, split.combinations, count, split.twins, split.kits)
         for colour, shape in pairs:
             half = half_sizes(shape, rng)
             for _ in range(20):

@@ -35,7 +35,7 @@ OPTIONS = {
     "familiar": (0.5, "share of the tables that look like those where policies will act"),
     "twins": (0.3, "share of the things on a table that have the colour of another one"),
     "carried": (0.3, "share of the tables of an arm on which it carries a thing or has put it somewhere"),
-    "kits": (0.0, "share of the tables with things that are used together, such as a peg and a socket"),
+    "kits": (0.0, "share of the pictures with things that are used together: a peg and a socket, or a form"),
     "batch": (32, "texts a step"),
     "seed": (0, "of pictures, texts and weights"),
     "threads": (1, "of PyTorch; the steps are small"),

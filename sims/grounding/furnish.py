@@ -23,6 +23,7 @@ from sims.vocabulary import HELD_OUT_COMBINATIONS, allowed
 SHAPES = ("circle", "square", "triangle", "diamond", "bar")
 _KEYS = "0123456789+-=c"
 """What the keys of a calculator say."""
+_KEYS_OF_KITS = 0.25
 STRANGE = 0.2
 """How often a word is letters at random, so that words are read and not only known by sight."""
 Rows = list[list[Widget]]
@@ -33,7 +34,7 @@ class Furniture:
     """Puts widgets on one screen, each word on it once.
 
     words: what may be written on widgets. entries: what may stand in fields. pair: a colour and a shape that must be
-    shown, or None.
+    shown, or None. kits: how often the screen has what is used together, a form to fill in or a calculator's keys.
     """
 
     screen: Screen
@@ -41,6 +42,7 @@ class Furniture:
     words: tuple[str, ...]
     entries: tuple[str, ...]
     pair: tuple[str, str] | None = None
+    kits: float = 0.0
     used: set[str] = field(default_factory=set)
     count: int = 0
 
@@ -51,6 +53,8 @@ class Furniture:
             (0.03, self._table), (0.06, self._keys), (0.1, self._grid),
         )  # fmt: skip
         chosen = kinds[self.rng.choice(len(kinds), p=[share for share, _ in kinds])][1]
+        if self.kits and self.rng.random() < self.kits:
+            chosen = self._keys if self.rng.random() < _KEYS_OF_KITS else self._to_fill_in
         if self.pair:
             chosen = self._form if self.pair[1] == "button" and self.rng.random() < 0.5 else self._loose
         try:
@@ -85,6 +89,19 @@ class Furniture:
                 return
             except ValueError:
                 rows = rows[:-1]
+
+    def _to_fill_in(self) -> None:
+        """A window of fields with their names beside them, something to choose, and a button."""
+        style, rng = self.screen.style, self.rng
+        count = 3 if rng.random() < 0.3 else 2
+        wide = int(rng.integers(36, 56))
+        fields = [layout.text_field(style, self._name(), self._word(), wide, value=self._value()) for _ in range(count)]
+        rows: Rows = layout.labelled(style, fields)
+        if rng.random() < 0.8:
+            choices = self._radios() if rng.random() < 0.7 else self._checkboxes()
+            rows = [*rows, *choices] if rng.random() < 0.7 else [*choices, *rows]
+        button = layout.button(style, self._name(), shown(self._word()), default=bool(rng.random() < 0.5))
+        layout.window(self.screen, rng, shown(self._word()), [*rows, [button]], name=self._name())
 
     def _loose(self) -> None:
         """Buttons and shapes anywhere."""

@@ -37,7 +37,7 @@ class Split:
     carried: float = 0.0
     """How often an arm carries a thing, or has put it down at, on or in another one."""
     kits: float = 0.0
-    """How often a table has things that are used together, see `bodies.KITS`."""
+    """How often there are things that are used together: on a table `bodies.KITS`, on a screen a form or keys."""
     view: str = ""
     """The camera of all tables, one of `tables.VIEWS`; empty for the mixture."""
     familiar: float = 0.5

@@ -55,8 +55,8 @@ SHARES = {
     "table": {"point": 0.8, "location": 0.05, "colour": 0.04, "shape": 0.04, "relation": 0.07},
     "screen": {"point": 0.5, "location": 0.1, "colour": 0.06, "shape": 0.08, "word": 0.16, "relation": 0.1},
 }
-TAUGHT_RELATIONS = 0.35
-"""How often training mentions a thing of a screen by another one, where it can."""
+TAUGHT_RELATIONS, TAUGHT_FORMS = 0.35, 0.5
+"""How often training mentions a thing of a screen by another one, and fills a form in, where it can."""
 _CHUNK = 500
 _COLOUR_INDEX = {name: i + 1 for i, name in enumerate(COLOURS)}
 _SHAPE_INDEX = {name: i + 1 for i, name in enumerate((*SHAPES, GRIPPER, CURSOR))}
@@ -95,7 +95,7 @@ def sample(picture: Picture, rng: np.random.Generator) -> Sample | None:
     shares = SHARES[picture.kind]
     task = str(rng.choice(list(shares), p=list(shares.values())))
     asked = ask(picture, task, rng) if task != "point" else None
-    return asked or instruct(picture, rng, TRAINED_WORDS, relations=TAUGHT_RELATIONS)
+    return asked or instruct(picture, rng, TRAINED_WORDS, relations=TAUGHT_RELATIONS, forms=TAUGHT_FORMS)
 
 
 def batches(pictures: Sequence[Picture], size: int, steps: int, seed: int) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from string import ascii_lowercase, digits
 
 import numpy as np
 
-from sims.grounding.phrases import RELATIONS, Phrase, absent, name, nameable, one_of, unlit
+from sims.grounding.phrases import RELATIONS, Phrase, absent, name, nameable, one_of, unlit, written
 from sims.grounding.picture import Picture
 from sims.gui.words import TRAINED_ENTRIES, letters
 from sims.vocabulary import MARKS
@@ -20,6 +20,8 @@ ABSENCES, UNLIT_ABSENCES = 0.12, 0.4
 that is meant, but cannot be told by its colour."""
 TYPED, TYPED_INTO = 0.25, 0.6
 """How often an instruction on a screen says what to type; and where there are fields."""
+BARE_WORDS = 0.7
+"""How often a text that fills a form in mentions a thing by nothing but its word."""
 MOSTLY_FEW, MORE_IN_FORMS = (0.42, 0.42, 0.1, 0.06), (0.3, 0.35, 0.2, 0.15)
 """How often a text mentions one, two, three and four things."""
 
@@ -118,15 +120,19 @@ def instruct(
     words: tuple[str, ...] = (),
     focus: int | None = None,
     relations: float = RELATIONS,
+    forms: float = 0.0,
 ) -> Sample | None:
     """An instruction that mentions one to four things (`focus` among them); None if nothing can be named.
 
     `words`: what could be written on a thing that is not there. `relations`: how often a thing of a screen is mentioned
-    by another one that it stands beside.
+    by another one that it stands beside. `forms`: how often a text on a screen with several fields fills them in.
     """
     choices = nameable(picture)
     if not choices or (focus is not None and focus not in choices):
         return None
+    picked = _form(picture, choices, rng) if forms and focus is None and rng.random() < forms else []
+    if picked:
+        return _told(picture, picked, [_by_its_word(picture, i, rng, relations) for i in picked], True, rng)
     fields = any(picture.things[i].shape == "field" for i in choices)
     typing = picture.kind == "screen" and rng.random() < (TYPED_INTO if fields else TYPED)
     count = min(int(rng.choice([1, 2, 3, 4], p=MORE_IN_FORMS if typing else MOSTLY_FEW)), len(choices))
@@ -143,6 +149,28 @@ def instruct(
     if focus is None and rng.random() < (UNLIT_ABSENCES if unlit(picture) else ABSENCES):
         lost = int(rng.integers(count))
         picked[lost], phrases[lost] = ABSENT, absent(picture, rng, words)
+    return _told(picture, picked, phrases, typing, rng)
+
+
+def _form(picture: Picture, choices: list[int], rng: np.random.Generator) -> list[int]:
+    """Two or three fields, and then one or two things to choose or press; nothing where there are not so many."""
+    fields = [i for i in choices if picture.things[i].shape == "field"]
+    others = [i for i in choices if picture.things[i].shape not in ("field", "label", "window")]
+    if len(fields) < 2 or not others:
+        return []
+    fields = [fields[i] for i in rng.permutation(len(fields))[: 3 if rng.random() < 0.2 else 2]]
+    others = [others[i] for i in rng.permutation(len(others))[: 4 - len(fields)]]
+    return fields + sorted(others, key=lambda i: picture.things[i].shape == "button")
+
+
+def _by_its_word(picture: Picture, index: int, rng: np.random.Generator, relations: float) -> Phrase:
+    """A phrase for one thing, mostly nothing but what is written on it or beside it."""
+    words = written(picture, index)
+    return words[0] if words and rng.random() < BARE_WORDS else name(picture, index, rng, relations)
+
+
+def _told(picture: Picture, picked: list[int], phrases: list[Phrase], typing: bool, rng: np.random.Generator) -> Sample:
+    """The instruction that mentions these things by these phrases."""
     text, into = _put_together(picture, picked, [phrase.text for phrase in phrases], typing, rng)
     text, typed = _without_marks(text, into)
     return Sample(text, tuple(picked), tuple(phrases), typed=typed)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from sims.grounding import samples
+from sims.grounding.bodies import KITS
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.phrases import NOTHING, absent
 from sims.grounding.picture import BARE, PATCH, Picture, Split, View
@@ -116,6 +118,46 @@ def test_twins_are_as_frequent_as_they_are_asked_for() -> None:
         return float(np.mean([len(set(colours)) < len(colours) for colours in shown]))
 
     assert twins(0.9) > twins(0.3) > twins(0.0)
+
+
+def test_things_that_are_used_together_are_drawn_where_they_are_asked_for() -> None:
+    def kits(share: float) -> float:
+        drawn = samples.draw("table", Split(kits=share), 3, 60)
+        shown = [{(thing.shape, thing.colour) for thing in picture.things} for picture in drawn]
+        return float(np.mean([any(_has(kit, things) for kit in KITS) for things in shown]))
+
+    assert kits(1.0) > 0.8  # a thing for which there is no room is left out
+    assert kits(0.0) < 0.2
+
+
+def test_forms_are_drawn_and_filled_in_where_they_are_asked_for() -> None:
+    def forms(kits: float) -> list[list[str]]:
+        drawn = samples.draw("screen", Split(kits=kits), 3, 60)
+        return [shapes for p in drawn if (shapes := [t.shape for t in p.things]).count("field") >= 2]
+
+    assert len(forms(1.0)) > 30 > 12 > len(forms(0.0))
+    rng, filled = np.random.default_rng(0), 0
+    for picture in samples.draw("screen", Split(kits=1.0), 3, 30):
+        text = instruct(picture, rng, TRAINED_WORDS, forms=1.0)
+        assert text is not None
+        named = [picture.things[i].shape if i != ABSENT else "" for i in text.mentions]
+        if named.count("field") < 2 or named[-1] == "field":  # a keypad, or a form with a dialog on top
+            continue
+        filled += 1
+        count = named.count("field")
+        assert named[:count] == ["field"] * count
+        assert [each.mention for each in text.typed] == list(range(count))
+        assert not {"label", "window"} & set(named)
+    assert filled > 10
+
+
+def _has(kit: Sequence[tuple[str, str]], things: set[tuple[str, str]]) -> bool:
+    """Whether things of all shapes of a kit are there, in the same colour where the kit has the same."""
+    shapes = [shape for shape, _ in kit]
+    of_shape = {shape: {colour for each, colour in things if each == shape} for shape in shapes}
+    alike = {a for a, letter in kit for b, other in kit if a != b and letter == other}
+    same = set.intersection(*(of_shape[shape] for shape in alike)) if alike else {""}
+    return bool(same) and all(len(of_shape[shape]) >= shapes.count(shape) for shape in shapes)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -18,6 +18,8 @@ _ALIKE = 0.08
 """How often all things of a table have one shape, so that colour alone tells them apart."""
 _UNLIT = 0.35
 """How often a button's lamp is out."""
+FALLEN = 0.35
+"""How often a peg of tables with kits does not stand upright."""
 _DEPTH = 0.06
 """Half the depth of a drawer's cabinet, metres."""
 KITS = (
@@ -25,6 +27,7 @@ KITS = (
     (("peg", "a"), ("peg", "b"), ("socket", "c"), ("socket", "d")),
     (("tray", "a"), ("plate", "a"), ("cube", "b")),
     (("tray", "a"), ("plate", "a"), ("cylinder", "b"), ("cube", "b")),
+    (("cube", "a"), ("cylinder", "a"), ("mark", "b"), ("pad", "b")),
 )
 """Things that are used together: shapes, and letters for their colours. Chance hardly ever draws all of a kit."""
 _CARRIED = ("cube", "ball", "cylinder", "bar", "capsule", "egg", "peg")
@@ -34,7 +37,8 @@ _HOSTS = ("tray", "plate", "socket", "cube", *MARKS)
 
 @dataclass
 class Body:
-    """A thing before it is rendered: half extents, centre, turn; how far it is pulled out, if it is a drawer.
+    """A thing before it is rendered: half extents, centre, turn; how far it is pulled out, if it is a drawer; and how
+    far it leans, in radians: it turns about its own x axis before it turns about the vertical.
 
     `colour` is empty for a button whose lamp is out.
     """
@@ -45,6 +49,13 @@ class Body:
     position: np.ndarray
     yaw: float
     opened: float = 0.0
+    leaning: float = 0.0
+
+
+def fall(body: Body, rng: np.random.Generator) -> None:
+    """Have a peg lie on the table, or lean."""
+    body.leaning = np.pi / 2 if rng.random() < 0.6 else float(rng.uniform(0.3, 1.4))
+    body.position[2] = body.half[2] * np.cos(body.leaning) + body.half[0] * np.sin(body.leaning)
 
 
 def pairs_of(
@@ -168,7 +179,9 @@ def _walls(x: float, y: float, z: float, wall: float) -> list[Part]:
 
 def extent_of(body: Body, view: View) -> tuple[float, float]:
     """Half the width and half the height of a thing in the image."""
-    x, y, z = (_hull(body.shape) * body.half).T
+    x, upright_y, upright_z = (_hull(body.shape) * body.half).T
+    sin, cos = np.sin(body.leaning), np.cos(body.leaning)
+    y, z = upright_y * cos - upright_z * sin, upright_y * sin + upright_z * cos
     turned = np.stack([x * np.cos(body.yaw) - y * np.sin(body.yaw), x * np.sin(body.yaw) + y * np.cos(body.yaw), z], -1)
     places = np.clip(np.nan_to_num(view.project(body.position + turned)), -1, 1)
     width, height = np.ptp(places, axis=0) / 2
@@ -223,6 +236,7 @@ def carry(bodies: list[Body], tip: np.ndarray, rng: np.random.Generator) -> floa
     if not things:
         return -1.0
     body = things[rng.integers(len(things))]
+    body.leaning = 0.0
     hosts = [host for host in bodies if host.shape in _HOSTS and host is not body]
     rests = False
     if hosts and rng.random() < 0.6:

@@ -9,7 +9,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from sims.grounding.bodies import Body, apart, carry, disturb, extent_of, half_sizes, pairs_of, parts_of
+from sims.grounding.bodies import FALLEN, Body, apart, carry, disturb, extent_of, fall, half_sizes, pairs_of, parts_of
 from sims.grounding.picture import BARE, Maker, Picture, Split, Thing, View, cells_of
 from sims.mujoco import rotations, scenes
 from sims.mujoco.render import Renderer
@@ -112,6 +112,8 @@ class Tables(Maker):
                 body.position[2] += 0.005
             if shape in ("cube", "bar", "pad", "plate", "tray") and rng.random() < 0.3:
                 body.yaw = 0.0
+            if split.kits and shape == "peg" and rng.random() < FALLEN:
+                fall(body, rng)
             bodies.append(body)
         disturb(bodies, tip, rng)
         return bodies
@@ -126,7 +128,8 @@ class Tables(Maker):
             return
         body_id = model.geom_bodyid[first]
         model.body_pos[body_id] = body.position
-        model.body_quat[body_id] = [np.cos(body.yaw / 2), 0, 0, np.sin(body.yaw / 2)]
+        turn, lean = np.array([np.cos(body.yaw / 2), 0, 0, np.sin(body.yaw / 2)]), body.leaning / 2
+        mujoco.mju_mulQuat(model.body_quat[body_id], turn, np.array([np.cos(lean), np.sin(lean), 0, 0]))
         colour, trim = (
             paint(body.colour, rng),
             TRIM[body.shape] + rng.normal(0, 0.03, 3) if body.shape in TRIM else None,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sims.grounding import samples
-from sims.grounding.bodies import KITS
+from sims.grounding.bodies import FALLEN, KITS
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.phrases import NOTHING, absent
 from sims.grounding.picture import BARE, PATCH, Picture, Split, View
@@ -78,10 +78,13 @@ def test_a_table_things_pixels_lie_around_its_place(drawn: dict[str, list[Pictur
     assert np.quantile(off, 0.95) < 1.3
 
 
-@pytest.mark.parametrize("side", [64, 96])
-def test_the_render_agrees_with_the_projection(side: int) -> None:
-    """The centroid of the pixels that segmentation gives to a ball is where its centre projects."""
-    maker, off = Tables(Split(table_sides=(side,))), []
+@pytest.mark.parametrize(
+    ("side", "shape", "kits", "most"), [(64, "ball", 0.0, 0.5), (96, "ball", 0.0, 0.5), (96, "peg", 1.0, 0.7)]
+)
+def test_the_render_agrees_with_the_projection(side: int, shape: str, kits: float, most: float) -> None:
+    """The centroid of the pixels that segmentation gives to a ball, or to a peg, also one that lies, is where its
+    centre projects."""
+    maker, off = Tables(Split(table_sides=(side,), kits=kits)), []
     for seed in range(120):
         owner: list = []
         render = Tables._render
@@ -94,11 +97,11 @@ def test_the_render_agrees_with_the_projection(side: int) -> None:
         picture = maker.draw(np.random.default_rng(seed))
         for i, thing in enumerate(picture.things):
             pixels = np.argwhere(owner[0][1] == i)
-            if thing.shape == "ball" and len(pixels) > 12:
+            if thing.shape == shape and len(pixels) > 12:
                 off.append(np.abs(pixels.mean(0)[::-1] + 0.5 - (np.array(thing.place) + 1) * side / 2).max())
     maker.close()
     assert len(off) > 20
-    assert np.median(off) < 0.5
+    assert np.median(off) < most
 
 
 def test_tables_of_several_sizes_show_the_same_things_at_the_same_places() -> None:
@@ -128,6 +131,17 @@ def test_things_that_are_used_together_are_drawn_where_they_are_asked_for() -> N
 
     assert kits(1.0) > 0.8  # a thing for which there is no room is left out
     assert kits(0.0) < 0.2
+
+
+def test_pegs_stand_unless_kits_are_asked_for() -> None:
+    def pegs(kits: float) -> list[tuple[Picture, int]]:
+        drawn = samples.draw("table", Split(kits=kits, familiar=1.0, view="front"), 3, 150)
+        return [(p, i) for p in drawn for i, thing in enumerate(p.things) if thing.shape == "peg"]
+
+    standing, any_way = pegs(0.0), pegs(1.0)
+    wide = [t.extent[0] > t.extent[1] for picture, i in any_way for t in [picture.things[i]]]
+    assert not any(picture.things[i].extent[0] > picture.things[i].extent[1] for picture, i in standing)
+    assert 0.05 < np.mean(wide) < FALLEN
 
 
 def test_forms_are_drawn_and_filled_in_where_they_are_asked_for() -> None:

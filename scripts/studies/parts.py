@@ -129,16 +129,16 @@ class Parts:
 
     def missing(self) -> list[str]:
         """What the YAML file asks for that is not there, in words: whole parts, and rows of parts."""
-        told = []
+        whole, told = dict[str, list[str]](), list[str]()
         for world in self.yaml["worlds"]:
             there, seeds = self.seeds(world), self.yaml["seeds"]
             if lacking := [str(seed) for seed in seeds if seed not in there]:
-                told.append(f"{world}: seed {', '.join(lacking)}")
+                whole.setdefault(", ".join(lacking), []).append(world)
             for seed in (seed for seed in seeds if seed in there):
                 rows = [row for row in self.settings(world) if row not in there[seed]]
                 named = "every setting" if len(rows) == len(self.settings(world)) else ", ".join(rows)
                 told += [f"{world}, seed {seed}: {named}"] if rows else []
-        return told
+        return [f"{', '.join(worlds)}: seed {lacking}" for lacking, worlds in whole.items()] + told
 
     def about(self) -> dict[str, Any]:
         """Of the summary: which parts it is of, how they were made, and what is missing."""

@@ -184,3 +184,14 @@ def test_masks_that_are_alike_are_worked_out_once_and_change_nothing(n):
             divergence[row, i] += (p * (p / q).log())[allows].sum()
     assert torch.allclose(sampling.log_prob(space, logits, tokens), log_prob, atol=1e-5)
     assert torch.allclose(sampling.divergence(space, logits, others, tokens), divergence.mean(1), atol=1e-5)
+
+
+def test_of_no_rows_there_is_nothing_to_say():
+    space = commands()
+    logits = [each[:0] for each in random_logits(space, 5)]
+    tokens = sampling.sample(space, logits, noise(space, 0, 4))
+    assert tokens.shape == (0, 4, len(space.slots))
+    assert sampling.log_prob(space, logits, tokens).shape == (0, 4)
+    assert sampling.greedy(space, logits).shape == (0, len(space.slots))
+    assert sampling.divergence(space, logits, logits, tokens).shape == (0,)
+    assert sampling.cross_entropy(space, logits, tokens[:, 0], 0.5).shape == (0,)

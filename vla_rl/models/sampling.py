@@ -294,7 +294,8 @@ def _allowed(action_space: ActionSpace, tokens_BnK: torch.Tensor) -> Iterator[tu
 
 
 def _unlike(mask: np.ndarray, tokens_BnK: torch.Tensor) -> Allowed:
-    """By the masks bool [B * n, C] of all prefixes, which of them are unlike; all, where that are more than n."""
+    """By the masks bool [B * n, C] of all prefixes, which of them are unlike; all, where that are more than n, or
+    none."""
     (B, n), device = tokens_BnK.shape[:2], tokens_BnK.device
     packed = np.packbits(mask, axis=1)
     which, first, rest = np.zeros(len(mask), np.int64), list[int](), np.arange(len(mask))
@@ -303,15 +304,15 @@ def _unlike(mask: np.ndarray, tokens_BnK: torch.Tensor) -> Allowed:
         which[rest[same]] = len(first)
         first.append(int(rest[0]))
         rest = rest[~same]
-    if len(first) > n:
-        return Allowed(sent(mask, device).view(B, n, -1), torch.arange(n, device=device).expand(B, n))
+    if not 0 < len(first) <= n:
+        return Allowed(sent(mask, device).view(B, n, mask.shape[1]), torch.arange(n, device=device).expand(B, n))
     return Allowed(sent(mask[first], device).unsqueeze(0), sent(which, device).view(B, n))
 
 
 def mask_after(action_space: ActionSpace, prefix_Bnk: torch.Tensor) -> torch.Tensor | None:
     """Which tokens may follow, bool [B, n, C_k]; None where all may."""
     mask = _mask_of(action_space, prefix_Bnk)
-    return None if mask is None else sent(mask, prefix_Bnk.device).view(*prefix_Bnk.shape[:2], -1)
+    return None if mask is None else sent(mask, prefix_Bnk.device).view(*prefix_Bnk.shape[:2], mask.shape[1])
 
 
 def _mask_of(action_space: ActionSpace, prefix_Bnk: torch.Tensor) -> np.ndarray | None:

@@ -232,11 +232,10 @@ def carry(bodies: list[Body], tip: np.ndarray, rng: np.random.Generator) -> floa
     Returns:
         How far the fingers are apart, metres; negative where nothing is held.
     """
-    things = [body for body in bodies if body.shape in _CARRIED]
+    things = [body for body in bodies if body.shape in _CARRIED and not body.leaning]
     if not things:
         return -1.0
     body = things[rng.integers(len(things))]
-    body.leaning = 0.0
     hosts = [host for host in bodies if host.shape in _HOSTS and host is not body]
     rests = False
     if hosts and rng.random() < 0.6:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sims.gui import layout
 from sims.gui.containers import Panel, ScrollArea, Table, Tabs, Window, title_height
-from sims.gui.controls import Button, Shape
+from sims.gui.controls import Button, Field, Shape
 from sims.gui.files import File, folder, folder_height
 from sims.gui.menus import Menu, Popup, Row
 from sims.gui.paint import mix
@@ -24,6 +24,7 @@ SHAPES = ("circle", "square", "triangle", "diamond", "bar")
 _KEYS = "0123456789+-=c"
 """What the keys of a calculator say."""
 _KEYS_OF_KITS = 0.25
+"""How often a screen of things that are used together has keys, and no form."""
 STRANGE = 0.2
 """How often a word is letters at random, so that words are read and not only known by sight."""
 Rows = list[list[Widget]]
@@ -95,7 +96,7 @@ class Furniture:
         style, rng = self.screen.style, self.rng
         count = 3 if rng.random() < 0.3 else 2
         wide = int(rng.integers(36, 56))
-        fields = [layout.text_field(style, self._name(), self._word(), wide, value=self._value()) for _ in range(count)]
+        fields = [self._field(wide) for _ in range(count)]
         rows: Rows = layout.labelled(style, fields)
         if rng.random() < 0.8:
             choices = self._radios() if rng.random() < 0.7 else self._checkboxes()
@@ -244,10 +245,7 @@ class Furniture:
 
     def _fields(self) -> Rows:
         style, rng = self.screen.style, self.rng
-        fields = []
-        for _ in range(int(rng.integers(1, 3))):
-            wide = int(rng.integers(36, 56))
-            fields.append(layout.text_field(style, self._name(), self._word(), wide, value=self._value()))
+        fields = [self._field(int(rng.integers(36, 56))) for _ in range(int(rng.integers(1, 3)))]
         if rng.random() < 0.7:
             return layout.labelled(style, fields)
         for each in fields:
@@ -304,6 +302,10 @@ class Furniture:
 
     def _item(self) -> Menu:
         return Menu(self._name(), _NOWHERE, shown(self._word()))
+
+    def _field(self, wide: int) -> Field:
+        """So many pixels wide at scale 1."""
+        return layout.text_field(self.screen.style, self._name(), self._word(), wide, value=self._value())
 
     def _value(self) -> str:
         """What stands in a field."""

@@ -22,3 +22,10 @@ def test_a_policy_sees_all_and_the_cameras_nothing(task: str) -> None:
     place = world.object_position(world.named[0])
     assert np.isclose(other[STATE][:, None], place[None], atol=1e-6).any(0).all()
     env.close()
+
+
+def test_eyes_that_err_are_told_places_instead() -> None:
+    run = config.load(["experiment=push", *seeing("push", noise=0.5, misses=0.25)])
+    assert build.env_spec(run).observation.images.keys() == {"observation.images.front"}
+    told = run.env.sensors[-1]
+    assert told == {"type": "named_places", "count": 3, "noise": 0.5, "misses": 0.25}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sims.mujoco import rotations
-from sims.mujoco.things import DARK
 from vla_rl.specs import SensorSpec
 
 if TYPE_CHECKING:
@@ -285,42 +284,6 @@ class TrackingError:
     def read(self, world: World) -> np.ndarray:
         """The commanded position minus the tip's, now."""
         return (world.commanded_position - world.tip_position).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class NamedThings:
-    """All there is to know of what an instruction names, from the simulator: float32 [11 n + 3 n (n - 1) / 2].
-
-    Of the first `count` = n of them, in the order of their mention: the positions, metres; each minus the tip's; the
-    cosine and sine of how each is turned about the vertical; half its height, and how far its moving part has gone,
-    metres; whether its lamp is out, 0 or 1; and each position minus each one before it. What is not named is 0. No
-    camera tells it so well: it shows what a policy would do that saw everything, and is no sensor for a result.
-    """
-
-    name: str = "named_things"
-    count: int = 2
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"count must be at least 1, got {self.count}")
-
-    def spec(self, world: World) -> SensorSpec:
-        """Entries of at most a metre, and of at most 1."""
-        entries = 11 * self.count + 3 * self.count * (self.count - 1) // 2
-        return SensorSpec("vector", (entries,), "float32", low=-2 * _REACH, high=2 * _REACH)
-
-    def read(self, world: World) -> np.ndarray:
-        """What is so now."""
-        named = world.named[: self.count]
-        known = np.arange(self.count)[:, None] < len(named)
-        places, turns, parts = (np.zeros((self.count, size)) for size in (3, 2, 3))
-        for i, slot in enumerate(named):
-            places[i], yaw = world.object_position(slot), world.object_yaw(slot)
-            turns[i] = math.cos(yaw), math.sin(yaw)
-            parts[i] = world.half_height(slot), world.travel(slot), world.is_painted(slot, DARK)
-        aside = np.where(known, places - world.tip_position, 0)
-        pairs = [(places[i] - places[j]) * known[i] for i in range(self.count) for j in range(i)]
-        return np.concatenate([*(part.ravel() for part in (places, aside, turns, parts)), *pairs]).astype(np.float32)
 
 
 def _metres() -> SensorSpec:

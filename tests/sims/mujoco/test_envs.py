@@ -61,38 +61,6 @@ def test_observation_holds_what_the_sensors_say(env):
     assert env.render().shape == (256, 256, 3)
 
 
-def test_named_things_are_those_of_the_things_named_in_the_order_of_their_mention():
-    made = gymnasium.make("vla_rl/Push-v0", sensors=[{"type": "named_things", "count": 3}, "instruction"])
-    observation, _ = made.reset(seed=3)
-    world = made.unwrapped.world
-    block, mark = (world.object_position(slot) for slot in ("block0", "mark0"))
-    tip, none = world.tip_position, np.zeros(3)
-    turns = [[np.cos(world.object_yaw(slot)), np.sin(world.object_yaw(slot))] for slot in ("block0", "mark0")]
-    parts = [[world.half_height("block0"), 0, 0], [world.half_height("mark0"), 0, 0]]
-    told = [block, mark, none, block - tip, mark - tip, none, *turns, [0, 0], *parts, none, mark - block, none, none]
-    np.testing.assert_allclose(observation["observation.state"], np.concatenate(told), atol=1e-6)
-    saved = made.unwrapped.snapshot()
-    made.reset(seed=4)
-    made.unwrapped.restore(saved)
-    made.step(np.zeros(3, np.float32))
-    assert world.named == ("block0", "mark0")
-    made.close()
-
-
-def test_named_things_tell_which_lamps_are_out():
-    made = gymnasium.make("vla_rl/PressInOrder-v0", sensors=[{"type": "named_things", "count": 3}, "instruction"])
-    observation, _ = made.reset(seed=0)
-    out, gone = slice(26, 33, 3), slice(25, 33, 3)
-    np.testing.assert_array_equal(observation[STATE][out], 0)
-    most = 0.0
-    while not observation[STATE][out].any():
-        observation = made.step(made.unwrapped.expert_action())[0]
-        most = max(most, observation[STATE][gone][0])
-    np.testing.assert_array_equal(observation[STATE][out], [1, 0, 0])
-    assert most > 0.009  # metres: the cap was down
-    made.close()
-
-
 def test_the_tracking_error_is_what_the_tip_lacks_of_the_command(env):
     made = gymnasium.make(env.spec.id, sensors=("tracking_error", "instruction"))
     made.reset(seed=0)

@@ -13,7 +13,7 @@ import torch
 
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.picture import Split
-from sims.grounding.samples import CELL_LABELS, batches, draw, phrasebook
+from sims.grounding.samples import LABELS, batches, draw, phrasebook
 from vla_rl.grounding.pretrain import Recipe, ground, print_losses
 from vla_rl.grounding.scores import score, write_card
 from vla_rl.models.backbone import Backbone
@@ -106,7 +106,7 @@ def main() -> None:
     recipe = Recipe(chosen.steps, chosen.rate, apart_first=chosen.apart, own_sizes=True)
     stem = backbone.model.model.vision_model.embeddings.patch_embedding
     with computing_in(stem, getattr(torch, chosen.stem)):
-        training = ground(backbone, pointers, stream, recipe, CELL_LABELS, report)
+        training = ground(backbone, pointers, stream, recipe, LABELS, report)
     save()
     scores = {}
     for name in EXAMS:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sims.gui import layout
+from sims.gui.choices import Slider
 from sims.gui.containers import Panel, ScrollArea, Table, Tabs, Window, title_height
-from sims.gui.controls import Button, Field, Shape
+from sims.gui.controls import Button, Field, Label, Shape
 from sims.gui.files import File, folder, folder_height
 from sims.gui.menus import Menu, Popup, Row
 from sims.gui.paint import mix
@@ -23,8 +24,8 @@ from sims.vocabulary import HELD_OUT_COMBINATIONS, allowed
 SHAPES = ("circle", "square", "triangle", "diamond", "bar")
 _KEYS = "0123456789+-=c"
 """What the keys of a calculator say."""
-_KEYS_OF_KITS = 0.25
-"""How often a screen of things that are used together has keys, and no form."""
+_KITS = (0.15, 0.35, 0.35, 0.15)
+"""How often a screen of things that are used together has keys, a form, a grid of buttons, and sliders."""
 STRANGE = 0.2
 """How often a word is letters at random, so that words are read and not only known by sight."""
 Rows = list[list[Widget]]
@@ -35,7 +36,8 @@ class Furniture:
     """Puts widgets on one screen, each word on it once.
 
     words: what may be written on widgets. entries: what may stand in fields. pair: a colour and a shape that must be
-    shown, or None. kits: how often the screen has what is used together, a form to fill in or a calculator's keys.
+    shown, or None. kits: how often the screen has what is used together: a calculator's keys, a form to fill in,
+    buttons in rows and columns, or sliders.
     """
 
     screen: Screen
@@ -55,7 +57,8 @@ class Furniture:
         )  # fmt: skip
         chosen = kinds[self.rng.choice(len(kinds), p=[share for share, _ in kinds])][1]
         if self.kits and self.rng.random() < self.kits:
-            chosen = self._keys if self.rng.random() < _KEYS_OF_KITS else self._to_fill_in
+            kits = (self._keys, self._to_fill_in, self._grid, self._levels)
+            chosen = kits[self.rng.choice(len(kits), p=_KITS)]
         if self.pair:
             chosen = self._form if self.pair[1] == "button" and self.rng.random() < 0.5 else self._loose
         try:
@@ -103,6 +106,16 @@ class Furniture:
             rows = [*rows, *choices] if rng.random() < 0.7 else [*choices, *rows]
         button = layout.button(style, self._name(), shown(self._word()), default=bool(rng.random() < 0.5))
         layout.window(self.screen, rng, shown(self._word()), [*rows, [button]], name=self._name())
+
+    def _levels(self) -> None:
+        """A window of sliders, each under its name and the number at which it stands."""
+        style, rows = self.screen.style, Rows()
+        for _ in range(int(self.rng.integers(1, 3))):
+            title, slider = self._slider()
+            number = layout.label(style, self._name(), str(slider.value), style.width("100") + 1, faint=True)
+            title.box = (0, 0, max(title.box[2], slider.box[2] - number.box[2] - style.gap), title.box[3])
+            rows += [[title, number], [slider]]
+        layout.window(self.screen, self.rng, shown(self._word()), rows, name=self._name())
 
     def _loose(self) -> None:
         """Buttons and shapes anywhere."""
@@ -267,10 +280,15 @@ class Furniture:
         return [list(made)] if self.rng.random() < 0.5 else [[each] for each in made]
 
     def _sliders(self) -> Rows:
+        title, slider = self._slider()
+        return [[title], [slider]]
+
+    def _slider(self) -> tuple[Label, Slider]:
+        """It, and its name."""
         style, text = self.screen.style, self._word()
         slider = layout.slider(style, self._name(), text, int(self.rng.integers(56, 78)))
         slider.value = 10 * int(self.rng.integers(11))
-        return [[layout.label(style, f"{slider.name}_label", shown(text))], [slider]]
+        return layout.label(style, f"{slider.name}_label", shown(text)), slider
 
     def _link(self) -> Rows:
         return [[layout.link(self.screen.style, self._name(), shown(self._word()))]]

@@ -33,6 +33,8 @@ SIDES = {
     "left of": (-1, 0), "to the left of": (-1, 0), "right of": (1, 0), "to the right of": (1, 0),
     "above": (0, -1), "over": (0, -1), "below": (0, 1), "under": (0, 1),
 }  # fmt: skip
+WAYS = tuple(dict.fromkeys(SIDES.values()))
+"""The four ways from a thing to what stands beside it, of which each side of SIDES is one."""
 ONE = "one"
 _GENERIC = ("thing", "object", ONE, "item")
 
@@ -42,6 +44,7 @@ class Phrase:
     """Words that mention a thing, and which colour, shape and written word they name; "" for what they leave open.
 
     anchor: the thing beside which they say that it stands, NOTHING for none; then the rest is said of that one.
+    side: on which side of it, one of SIDES; "" where they say none.
     """
 
     text: str
@@ -49,6 +52,7 @@ class Phrase:
     shape: str = ""
     word: str = ""
     anchor: int = NOTHING
+    side: str = ""
 
 
 def names_of(picture: Picture, index: int) -> list[Phrase]:
@@ -200,8 +204,9 @@ def _beside_another(picture: Picture, index: int, rng: np.random.Generator) -> P
         if sides:
             noun = one_of((*shape_words(thing.shape), ONE, "what is"), rng)
             other = plainly(picture, int(anchor), rng)
-            text = f"{'the ' if noun != 'what is' else ''}{noun} {one_of(sides, rng)} {other.text}"
-            return replace(other, text=text, anchor=int(anchor))
+            side = one_of(sides, rng)
+            text = f"{'the ' if noun != 'what is' else ''}{noun} {side} {other.text}"
+            return replace(other, text=text, anchor=int(anchor), side=side)
     return None
 
 

@@ -12,7 +12,7 @@ of the longest text):
 | shown | float32 [B, S], 1 where the slot names a thing that the picture shows |
 | extents | float32 [B, S, 2] in [0, 1], half the width and height in half images; 0 as above, and of the robot |
 | referent | float32 [B, 2], the place that the answer is about; NaN where there is none |
-| spoken | dict of int64 [B, S]: what colour, shape, word, letters the text says of a thing; 0 no thing, or UNSPOKEN |
+| spoken | dict of int64 [B, S]: what colour, shape, word, letters, side the text says of a thing; 0 none, or UNSPOKEN |
 | typed | int64 [B, 2, W]: 1 + the mention that a word to be typed goes into, for its first word and its last; 0 else |
 | cells | dict of int64 [B, N]: colour, shape, naming word and its letters of what a cell shows; 0 none, or UNSPOKEN |
 | metres | float32 [B, S, 2, 2], how far a step of the place moves over the table at the slot's height; NaN on screens |
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from sims.grounding.pages import Pages
-from sims.grounding.phrases import NOTHING
+from sims.grounding.phrases import NOTHING, SIDES, WAYS
 from sims.grounding.picture import BARE, PATCH, Maker, Picture, Split
 from sims.grounding.questions import ask
 from sims.grounding.screens import Screens
@@ -47,7 +47,9 @@ SPELLED = {"first": 0, "second": 1, "third": 2, "last": -1}
 """Which letter of a word a label says: so words are taught by what they are made of, and new ones can be read."""
 CELL_LABELS = {"colour": 1 + len(COLOURS), "shape": 1 + len(SHAPES) + 2, "word": 1 + len(WRITTEN)}
 CELL_LABELS |= {label: 2 + len(LETTERS) for label in SPELLED}
-"""How many values each label of a cell or of a mention has; 0 is a bare cell, no word, no mention."""
+"""How many values each label of a cell has; 0 is a bare cell, or no word."""
+LABELS = {"cells": CELL_LABELS, "spoken": CELL_LABELS | {"side": 2 + len(WAYS)}}
+"""The same of cells and of what a text says of a thing; there 0 is no mention, and 1 a thing beside no other."""
 UNSPOKEN = -100
 MAKERS: dict[str, type[Maker]] = {"table": Tables, "screen": Screens, "sketch": Sketches, "page": Pages}
 """A sketch or a page is a picture of the kind `screen`."""
@@ -55,8 +57,9 @@ SHARES = {
     "table": {"point": 0.8, "location": 0.05, "colour": 0.04, "shape": 0.04, "relation": 0.07},
     "screen": {"point": 0.5, "location": 0.1, "colour": 0.06, "shape": 0.08, "word": 0.16, "relation": 0.1},
 }
-TAUGHT_RELATIONS, TAUGHT_FORMS = 0.35, 0.5
-"""How often training mentions a thing of a screen by another one, and fills a form in, where it can."""
+TAUGHT_RELATIONS, TAUGHT_FORMS = 0.5, 0.5
+"""How often training mentions a thing of a screen by another one, and sets a slider or fills a form in, where it can.
+"""
 _CHUNK = 500
 _COLOUR_INDEX = {name: i + 1 for i, name in enumerate(COLOURS)}
 _SHAPE_INDEX = {name: i + 1 for i, name in enumerate((*SHAPES, GRIPPER, CURSOR))}
@@ -183,13 +186,14 @@ def collate(rows: Sequence[tuple[Picture, Sample]]) -> dict[str, Any]:
             heights = [picture.things[m].height if m != ABSENT else 0.0 for m in text.mentions]
             heights += [0.0] * (MENTIONS - len(heights)) + [picture.self_height]
             metres[i] = picture.view.metres(places[i], np.array(heights))
-    said = {label: np.zeros((B, SLOTS), np.int64) for label in CELL_LABELS}
+    said = {label: np.zeros((B, SLOTS), np.int64) for label in LABELS["spoken"]}
     for i, (_, text) in enumerate(rows):
         for slot, phrase in enumerate(text.phrases):
             for label, known in _INDICES.items():
                 said[label][i, slot] = known.get(getattr(phrase, label), UNSPOKEN)
             for label, at in SPELLED.items():
                 said[label][i, slot] = _letter(phrase.word, at) if phrase.word else UNSPOKEN
+            said["side"][i, slot] = 2 + WAYS.index(SIDES[phrase.side]) if phrase.side else 1
     for values in said.values():
         values[:, MENTIONS] = UNSPOKEN
     labels = [cell_labels(picture) for picture, _ in rows]

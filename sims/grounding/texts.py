@@ -71,6 +71,10 @@ _TYPE_ONE = (
     "fill in {t} into {0}", "{0} is {t}", "change {0} to {t}", "type {t} in {0}", "{0} {t}", "enter {0} {t}",
     "search for {t} in {0}",
 )  # fmt: skip
+_SET_AT = (
+    "set {0} to {n}", "put {0} at {n}", "move {0} to {n}", "drag {0} to {n}", "slide {0} to {n}", "turn {0} to {n}",
+    "{0} at {n}",
+)  # fmt: skip
 _TYPE_ONLY = ("type {t}", "write {t}", "enter {t}", "fill in {t}", "search for {t}", "put in {t}")
 _ENDS = (
     " and press {0}", ", then click {0}", " and click {0}", ", then press {0}", " and hit {0}", ", then {0}",
@@ -125,14 +129,19 @@ def instruct(
     """An instruction that mentions one to four things (`focus` among them); None if nothing can be named.
 
     `words`: what could be written on a thing that is not there. `relations`: how often a thing of a screen is mentioned
-    by another one that it stands beside. `forms`: how often a text on a screen with several fields fills them in.
+    by another one that it stands beside. `forms`: how often a text on a screen with several fields fills them in, and
+    one on a screen with sliders says where one of them has to stand.
     """
     choices = nameable(picture)
     if not choices or (focus is not None and focus not in choices):
         return None
-    picked = _form(picture, choices, rng) if forms and focus is None and rng.random() < forms else []
-    if picked:
-        return _told(picture, picked, [_by_its_word(picture, i, rng, relations) for i in picked], True, rng)
+    if forms and focus is None and rng.random() < forms:
+        picked = _form(picture, choices, rng)
+        if picked:
+            return _told(picture, picked, [_by_its_word(picture, i, rng, relations) for i in picked], True, rng)
+        sliders = [i for i in choices if picture.things[i].shape == "slider"]
+        if sliders:
+            return _set_at(picture, one_of(sliders, rng), rng, relations)
     fields = any(picture.things[i].shape == "field" for i in choices)
     typing = picture.kind == "screen" and rng.random() < (TYPED_INTO if fields else TYPED)
     count = min(int(rng.choice([1, 2, 3, 4], p=MORE_IN_FORMS if typing else MOSTLY_FEW)), len(choices))
@@ -161,6 +170,13 @@ def _form(picture: Picture, choices: list[int], rng: np.random.Generator) -> lis
     fields = [fields[i] for i in rng.permutation(len(fields))[: 3 if rng.random() < 0.2 else 2]]
     others = [others[i] for i in rng.permutation(len(others))[: 4 - len(fields)]]
     return fields + sorted(others, key=lambda i: picture.things[i].shape == "button")
+
+
+def _set_at(picture: Picture, index: int, rng: np.random.Generator, relations: float) -> Sample:
+    """Where a slider has to stand."""
+    phrase = _by_its_word(picture, index, rng, relations)
+    text = one_of(_SET_AT, rng).format(phrase.text, n=rng.integers(101)) + one_of(_TAILS["screen"], rng)
+    return Sample(text, (index,), (phrase,))
 
 
 def _by_its_word(picture: Picture, index: int, rng: np.random.Generator, relations: float) -> Phrase:

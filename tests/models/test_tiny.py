@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sims.grounding.exams import EXAMS, exam
 from sims.grounding.picture import Split
-from sims.grounding.samples import CELL_LABELS, batches, draw, questions
+from sims.grounding.samples import LABELS, batches, draw, questions
 from vla_rl.grounding.pretrain import Recipe, batch_losses, encode, ground
 from vla_rl.grounding.scores import CARD, answer, score, score_pointing
 from vla_rl.models.backbone import Backbone
@@ -143,7 +143,7 @@ def test_training_learns_and_is_reproducible() -> None:
         torch.manual_seed(0)
         made = small()
         pointers, recipe = Pointers(made.hidden_size), Recipe(steps, apart_first=steps // 3, warm_up=4)
-        ground(made, pointers, batches(pictures, 8, steps, seed=0), recipe, CELL_LABELS)
+        ground(made, pointers, batches(pictures, 8, steps, seed=0), recipe, LABELS)
         (batch,) = batches(pictures, 32, 1, seed=1)
         with torch.no_grad():
             return [float(v) for v in batch_losses(made, pointers, batch, recipe).values()]

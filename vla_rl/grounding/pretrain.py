@@ -27,6 +27,7 @@ from vla_rl.models.slot_tokens import keep_slot_rows, train_slot_rows
 from vla_rl.models.tiny import ANSWER, END
 
 Batch = dict[str, Any]
+Labels = dict[str, dict[str, int]]
 _UNLABELLED = -100
 _ROWS = ("tokens", "connector")
 """What trains beside pointers, of a model that stays as it is, with the rows of `<ptr>` and `<self>`."""
@@ -65,11 +66,13 @@ class Reader(nn.Module):
     from each word whether it is to be typed.
     """
 
-    def __init__(self, hidden_size: int, labels: dict[str, int]) -> None:
+    def __init__(self, hidden_size: int, labels: Labels) -> None:
         super().__init__()
         self.norm, self.slot_norm = nn.LayerNorm(hidden_size), nn.LayerNorm(hidden_size)
-        self.labels = nn.ModuleDict({name: nn.Linear(hidden_size, count) for name, count in labels.items()})
-        self.spoken = nn.ModuleDict({name: nn.Linear(hidden_size, count) for name, count in labels.items()})
+        self.cells, self.spoken = (
+            nn.ModuleDict({name: nn.Linear(hidden_size, count) for name, count in labels[of].items()})
+            for of in ("cells", "spoken")
+        )
         self.offset = nn.Linear(hidden_size, 2)
         self.word_norm = nn.LayerNorm(2 * hidden_size)
         self.typed = nn.Linear(2 * hidden_size, 2 * (MENTIONS + 2))
@@ -96,7 +99,7 @@ class Reader(nn.Module):
         """Cross entropy of each label, and the distance of the offsets where a cell shows a thing."""
         visual_BND = self.norm(visual_BND)
         total = visual_BND.new_zeros(())
-        for name, layer in self.labels.items():
+        for name, layer in self.cells.items():
             label_BN = torch.as_tensor(batch["cells"][name], device=visual_BND.device)
             total = total + _class_loss(layer(visual_BND), label_BN)
         target_BN2 = torch.as_tensor(batch["offsets"], device=visual_BND.device)
@@ -112,18 +115,18 @@ def ground(
     pointers: Pointers,
     batches: Iterable[Batch],
     recipe: Recipe,
-    cell_labels: dict[str, int] | None = None,
+    labels: Labels | None = None,
     report: Callable[[int, dict[str, float]], None] | None = None,
 ) -> float:
     """Train in place; returns the seconds it took.
 
     Args:
         batches: `recipe.steps` of them.
-        cell_labels: name -> number of values of each label in `batch["cells"]`; None trains without them (they
-            need a backbone whose grid is that of the labels).
+        labels: of "cells" and of "spoken", the number of values of each label in `batch["cells"]` and
+            `batch["spoken"]`; None trains without them (they need a backbone whose grid is that of the cells).
         report: called every 100 steps with the mean losses since.
     """
-    reader = Reader(backbone.hidden_size, cell_labels).to(backbone.device) if cell_labels else None
+    reader = Reader(backbone.hidden_size, labels).to(backbone.device) if labels else None
     fresh = recipe.trainable in _ROWS and not hasattr(backbone.model.get_input_embeddings(), "lora_slots")
     rows = train_slot_rows(backbone.model, backbone.tokenizer) if fresh else None
     whole = halve(backbone) if recipe.half else []

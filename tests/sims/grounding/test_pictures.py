@@ -20,7 +20,14 @@ from sims.grounding.screens import KINDS as WIDGETS
 from sims.grounding.tables import Tables
 from sims.grounding.texts import ABSENT, instruct
 from sims.gui.words import HELD_OUT_WORDS, TRAINED_ENTRIES, TRAINED_WORDS
-from sims.vocabulary import HELD_OUT_AZIMUTHS, HELD_OUT_COMBINATIONS, colour_words, shape_words
+from sims.vocabulary import (
+    HELD_OUT_AZIMUTHS,
+    HELD_OUT_COMBINATIONS,
+    SCREEN_SHAPES,
+    TABLE_SHAPES,
+    colour_words,
+    shape_words,
+)
 from vla_rl.specs import words_of
 
 KINDS = ("table", "screen", "sketch")
@@ -37,8 +44,10 @@ def drawn() -> dict[str, list[Picture]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_never_shows_nor_names_a_held_out_combination(kind: str, drawn: dict[str, list[Picture]]) -> None:
     assert not {(t.colour, t.shape) for p in drawn[kind] for t in p.things} & HELD_OUT_COMBINATIONS
-    held = [f"{c} {s}" for colour, shape in HELD_OUT_COMBINATIONS for c in colour_words(colour)
+    shapes = TABLE_SHAPES if kind == "table" else SCREEN_SHAPES  # a "box" of a screen is a field, and no cube
+    held = [f"{c} {s}" for colour, shape in HELD_OUT_COMBINATIONS if shape in shapes for c in colour_words(colour)
             for s in shape_words(shape) if s not in ("block", "target", "patch")]  # fmt: skip
+    assert held
     texts = " ; ".join(text for batch in samples.batches(drawn[kind], 20, 30, seed=1) for text in batch["texts"])
     assert not [phrase for phrase in held if f"{phrase} " in texts.lower()]
 
@@ -144,18 +153,21 @@ def test_pegs_stand_unless_kits_are_asked_for() -> None:
     assert 0.05 < np.mean(wide) < FALLEN
 
 
-def test_forms_are_drawn_and_filled_in_where_they_are_asked_for() -> None:
-    def forms(kits: float) -> list[list[str]]:
-        drawn = samples.draw("screen", Split(kits=kits), 3, 60)
-        return [shapes for p in drawn if (shapes := [t.shape for t in p.things]).count("field") >= 2]
+def test_forms_and_sliders_are_drawn_and_set_where_they_are_asked_for() -> None:
+    def share(kits: float, shape: str, least: int = 2) -> float:
+        drawn = samples.draw("screen", Split(kits=kits), 3, 120)
+        return np.mean([[thing.shape for thing in picture.things].count(shape) >= least for picture in drawn])
 
-    assert len(forms(1.0)) > 30 > 12 > len(forms(0.0))
-    rng, filled = np.random.default_rng(0), 0
-    for picture in samples.draw("screen", Split(kits=1.0), 3, 30):
+    assert share(1.0, "field") > 0.3 > 0.15 > share(0.0, "field")
+    assert share(1.0, "slider") > 0.08 > 0.05 > share(0.0, "slider")
+    rng, filled, levels = np.random.default_rng(0), 0, 0
+    for picture in samples.draw("screen", Split(kits=1.0), 3, 90):
         text = instruct(picture, rng, TRAINED_WORDS, forms=1.0)
         assert text is not None
         named = [picture.things[i].shape if i != ABSENT else "" for i in text.mentions]
-        if named.count("field") < 2 or named[-1] == "field":  # a keypad, or a form with a dialog on top
+        if named == ["slider"]:
+            levels += any(word.isdigit() for word in text.text.strip(".").split())
+        if named.count("field") < 2 or named[-1] == "field":  # no form, or one with a dialog on top
             continue
         filled += 1
         count = named.count("field")
@@ -163,6 +175,7 @@ def test_forms_are_drawn_and_filled_in_where_they_are_asked_for() -> None:
         assert [each.mention for each in text.typed] == list(range(count))
         assert not {"label", "window"} & set(named)
     assert filled > 10
+    assert levels > 5
 
 
 def _has(kit: Sequence[tuple[str, str]], things: set[tuple[str, str]]) -> bool:
@@ -230,6 +243,7 @@ def test_batches_have_the_documented_shapes(kind: str, drawn: dict[str, list[Pic
         assert cells.min() >= (0 if name in ("colour", "shape") else samples.UNSPOKEN)
         assert max(cells.max(), said.max()) < count
         assert said.shape == (8, samples.SLOTS)
+    assert batch["spoken"].keys() == samples.LABELS["spoken"].keys()
     assert np.isnan(batch["offsets"]).any()
     assert batch["typed"].shape == (8, 2, max(len(words_of(text)) for text in batch["texts"]))
     assert 0 <= batch["typed"].min() <= batch["typed"].max() <= samples.MENTIONS + 1

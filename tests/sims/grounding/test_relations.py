@@ -55,6 +55,7 @@ def test_a_phrase_that_names_another_thing_means_its_neighbour(told: list[tuple[
                 continue
             offset = np.array(picture.things[index].place) - np.array(picture.things[phrase.anchor].place)
             assert offset @ SIDES[side] > 0, phrase
+            assert phrase.side == side
             checked += 1
     assert checked > 100
 

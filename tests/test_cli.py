@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from vla_rl import cli, registry
+from vla_rl.cli import commands
 from vla_rl.config import RunConfig, catalog
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,8 +22,8 @@ HEAVY = ("torch", "transformers", "accelerate")
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     """The runs that were handed to `train`, which does nothing here."""
     runs: list[RunConfig] = []
-    real = cli._function
-    monkeypatch.setattr(cli, "_function", lambda name: runs.append if name == "vla_rl.train:train" else real(name))
+    real = commands.function
+    monkeypatch.setattr(commands, "function", lambda name: runs.append if name == "vla_rl.train:train" else real(name))
     return runs
 
 
@@ -83,7 +84,7 @@ def test_errors_for_the_user_are_said_and_coded(
     def fail(run: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "_function", lambda name: fail)
+    monkeypatch.setattr(commands, "function", lambda name: fail)
     assert cli.main(["train"]) == code
     assert str(error) in capsys.readouterr().err
 
@@ -97,7 +98,7 @@ def test_what_an_error_notes_is_said_but_no_traceback(
         error.add_note("a checkpoint of step 3 is written")
         raise error
 
-    monkeypatch.setattr(cli, "_function", lambda name: fail)
+    monkeypatch.setattr(commands, "function", lambda name: fail)
     assert cli.main(["train"]) == 2
     said = capsys.readouterr().err
     assert said.endswith("vla-rl: error: all invalid\nvla-rl: a checkpoint of step 3 is written\n")
@@ -107,7 +108,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
     def fail(run: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(cli, "_function", lambda name: fail)
+    monkeypatch.setattr(commands, "function", lambda name: fail)
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["train"])
 

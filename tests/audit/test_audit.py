@@ -17,6 +17,7 @@ from vla_rl import cli, config
 from vla_rl.actions import Binned, Chunk
 from vla_rl.actions.command import Commands
 from vla_rl.audit import blind_baselines, command, probes
+from vla_rl.cli import commands
 from vla_rl.envs import shorthand, still
 from vla_rl.registry import ConfigError
 from vla_rl.specs import STATE, TASK, TRAINING_SEEDS
@@ -141,7 +142,7 @@ def test_reach_passes_from_the_command_line(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_plain_gymnasium_environment_fails_without_a_verifier(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["audit", "CartPole-v1", "--episodes", "3"]) == cli.AUDIT_FAILED
+    assert cli.main(["audit", "CartPole-v1", "--episodes", "3"]) == commands.AUDIT_FAILED
     out = capsys.readouterr().out
     assert "no verifier" in out
     assert "not tried: expert" in out

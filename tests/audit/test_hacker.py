@@ -20,6 +20,7 @@ from vla_rl.actions.command import KIND, Commands
 from vla_rl.audit import command, findings, hacker, shortcuts
 from vla_rl.audit.probes import Probe
 from vla_rl.audit.scores import Played, ProbeScore
+from vla_rl.cli import commands
 from vla_rl.data.files import Episode
 from vla_rl.rewards.gap import HackGap
 from vla_rl.specs import IMAGES, STATE
@@ -154,7 +155,7 @@ def test_an_audit_trains_a_policy_on_what_is_paid(
     assert (trained["policy"], trained["episodes"]) == ("trained on what is paid", 12)
     assert any(reason.startswith("the reward can be gamed") for reason in found["reasons"]) == gamed
     assert (trained["hack_gap_ci95"][0] > 0) == gamed
-    assert code == cli.AUDIT_FAILED  # the line's state leaks its answer, in any case
+    assert code == commands.AUDIT_FAILED  # the line's state leaks its answer, in any case
     assert bool(trained["strips"]) == gamed
     for strip in trained["strips"]:
         with Image.open(strip) as picture:

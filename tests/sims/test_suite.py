@@ -291,6 +291,18 @@ def test_the_short_way_past_the_glasses_costs():
     assert np.mean([steps for _, steps in quick]) < np.mean([steps for _, steps in careful])
 
 
+def test_a_reckless_expert_goes_straight_in_its_share_of_the_episodes():
+    def episodes(reckless: float) -> list[tuple[float, int]]:
+        env = make_blind("vla_rl/FragileReach-v0", reckless=reckless)
+        return [total_cost(env, seed, env.expert_action) for seed in range(20)]
+
+    always, half, never = (np.array(episodes(share)) for share in (1.0, 0.5, 0.0))
+    assert np.mean(always[:, 0] > 0) >= 0.6
+    straight = (half == always).all(axis=1)
+    assert (half[~straight] == never[~straight]).all()
+    assert 5 <= straight.sum() <= 15
+
+
 def total_cost(env, seed: int, act) -> tuple[float, int]:
     """What an episode cost, and its steps."""
     env.reset(seed=seed)

@@ -42,6 +42,8 @@ class FragileReach(Task):
     """Things on the table, 1 to 3."""
     glasses: int = within(3, 1, 4)
     """Glasses between the start and the target, 1 to 4."""
+    reckless: float = within(0.0, 0.0, 1.0)
+    """Share of the episodes in which the expert goes straight, whatever stands there: demonstrations that cost."""
     horizon: int = within(30, 1, 10_000)
     """Steps until truncation."""
 
@@ -57,7 +59,9 @@ class FragileReach(Task):
             world.place(f"object{i}", Thing("white", "glass"), place, GLASS)
         world.memory = {"stood": {f"object{i}": place.tolist() for i, place in enumerate(glasses)}, "knocked": []}
         phrase = PHRASES[int(rng.integers(len(PHRASES)))]
-        return Goal(("thing0",), phrase.format(describe(things[0], things, rng, "object")))
+        goal = Goal(("thing0",), phrase.format(describe(things[0], things, rng, "object")))
+        world.memory["straight"] = bool(rng.random() < self.reckless)
+        return goal
 
     def _places(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The start [2], the things [things, 2], the glasses [glasses, 2]; one glass stands right in the way."""
@@ -90,9 +94,9 @@ class FragileReach(Task):
         return float(len(world.memory["knocked"]))
 
     def expert(self, world: World, goal: Goal) -> Target:
-        """Up, over the glasses, and down on the target."""
+        """Up, over the glasses, and down on the target; straight there where it is reckless."""
         top, tip = world.object_top(goal.slots[0]), world.tip_position
-        if math.dist(tip[:2], top[:2]) < 0.03:
+        if world.memory["straight"] or math.dist(tip[:2], top[:2]) < 0.03:
             return Target(skills.above(top, 0.005))
         return Target(np.array([*(top[:2] if tip[2] > OVER - 0.02 else tip[:2]), OVER]))
 

@@ -2,9 +2,9 @@
 
 Usage: .venv/bin/python -m scripts.sight_of_screens [FOLDER] [--side 96] [--episodes 50] [--tasks ...]
 
-All states along the expert's paths in which its hand goes somewhere, on training seeds. Of each kind of thing there: in
-how many of them one of the pointers is on the thing, by what the instruction alone tells them. A head can only copy a
-place that something points at.
+All states along the expert's paths in which it clicks or drags something, on training seeds. Of each kind of thing
+there: in how many of them one of the pointers is on the thing, by what the instruction alone tells them. A head can
+only copy a place that something points at.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def walk(task: str, side: int, episodes: int) -> Iterator[Seen]:
         ended = False
         while not ended:
             gesture = env.task.expert(env.world, env.goal)
-            under = gesture.at and [each for each in env.world.reachable() if each.holds(*gesture.at)]
-            if under:
+            under = [each for each in env.world.reachable() if gesture.at and each.holds(*gesture.at)]
+            if under and not gesture.kind.startswith("scroll"):  # which may be done anywhere on a list
                 yield Seen(env.world.screenshot(), observation[TASK], under[-1])
             observation, _, terminated, truncated, _ = made.step(env.action(gesture))
             ended = terminated or truncated

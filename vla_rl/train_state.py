@@ -20,6 +20,7 @@ from vla_rl.algorithms.value_range import check_returns
 from vla_rl.autotune import feature_cache
 from vla_rl.autotune.alike import choose_alike, tune_alike
 from vla_rl.config import RunConfig
+from vla_rl.data.demos import Demonstrations
 from vla_rl.data.normalise import normalise
 from vla_rl.envs import EnvSpec, Past, lanes
 from vla_rl.envs.given import given_spec
@@ -214,26 +215,12 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
     cache = choose_alike(learner, chosen, spec.observation, policy)
     if isinstance(explorer := getattr(algorithm, "explorer", None), Explorer):
         explorer.keeps_features = cache.cached
-    book = build.credit_book(run)
-    replay = build.replay(
-        run,
-        spec,
-        policy,
-        run.replay.capacity,
-        run.train.num_envs,
-        folder=folder / "replay" / str(learner.rank),
-        cached=cache.cached,
-        book=book,
-    )
-    demos = build.demo_replay(run, spec, policy, shown, cache.cached, book)
+    replay, demos = _buffers(run, spec, policy, shown, cache.cached, folder / "replay" / str(learner.rank))
     if begun is None and run.train.checkpoint is None:
         normalise(policy, demos)
     check_returns(run, spec, demos)
     resets = ResetCredit.of(run, build.env_factories(run, spec).values(), policy)
-    if resets and given:
-        raise ConfigError("algorithm.credit: resets need environments that the run makes; these were given to it")
-    if run.train.failed_starts and (given is not None or spec.shifts):
-        raise ConfigError("train.failed_starts: not for environments that are given, or that shift in mid-run; use 0")
+    _check_worlds(run, spec, resets is not None, given is not None)
     makers = build.env_factories(run, spec, past=past(run, learner, begun), failed_starts=run.train.failed_starts)
     dealt = lanes(makers, run.train.num_envs)
     own_lanes = Lanes(dealt, *lane_seeds(run.seed, run.train.num_envs, learner, folder))
@@ -272,6 +259,23 @@ def make(run: RunConfig, folder: Path, given: VectorEnv | None = None) -> TrainS
         resets=resets,
         progress=progress,
     )
+
+
+def _buffers(
+    run: RunConfig, spec: EnvSpec, policy: Policy, shown: tuple[Demonstrations, ...], cached: bool, folder: Path
+) -> tuple[ReplayBuffer, ReplayBuffer]:
+    """The run's own experience, in `folder` where it is to be on disk, and the demonstrations."""
+    book, capacity = build.credit_book(run), run.replay.capacity
+    replay = build.replay(run, spec, policy, capacity, run.train.num_envs, folder=folder, cached=cached, book=book)
+    return replay, build.demo_replay(run, spec, policy, shown, cached, book)
+
+
+def _check_worlds(run: RunConfig, spec: EnvSpec, resets: bool, given: bool) -> None:
+    """Raises ConfigError where the run asks of its environments what these cannot do."""
+    if resets and given:
+        raise ConfigError("algorithm.credit: resets need environments that the run makes; these were given to it")
+    if run.train.failed_starts and (given or spec.shifts):
+        raise ConfigError("train.failed_starts: not for environments that are given, or that shift in mid-run; use 0")
 
 
 def follow_up(run: RunConfig, spec: EnvSpec, algorithm: Algorithm, learner: Learner) -> FollowUp | None:

@@ -8,6 +8,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
@@ -22,6 +23,9 @@ from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokeni
 
 SIDES, TABLE_SIDES = (64, 96, 96, 128), (64, 96, 96)
 """Heights and widths of the screens, and of the tables, each as likely."""
+BESIDE, NEIGHBOURS = 0.5, 0.9
+"""Of what teaches the second look: pictures of all else for each of a grid, and how often a thing is named by another.
+"""
 SAVE_EVERY = 1000
 """Steps: what a training that was stopped had learned is there to `--start` another from."""
 OPTIONS = {
@@ -36,6 +40,8 @@ OPTIONS = {
     "twins": (0.3, "share of the things on a table that have the colour of another one"),
     "carried": (0.3, "share of the tables of an arm on which it carries a thing or has put it somewhere"),
     "kits": (0.0, "share of the pictures with things that are used together: a peg and a socket, or a form"),
+    "second": (0, "steps after these that teach the second look alone, mostly on grids of buttons"),
+    "grids": (12_000, "pictures of such grids"),
     "batch": (32, "texts a step"),
     "seed": (0, "of pictures, texts and weights"),
     "threads": (1, "of PyTorch; the steps are small"),
@@ -102,11 +108,19 @@ def main() -> None:
         if step % SAVE_EVERY == 0:
             save()
 
-    stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)
-    recipe = Recipe(chosen.steps, chosen.rate, apart_first=chosen.apart, own_sizes=True)
-    stem = backbone.model.model.vision_model.embeddings.patch_embedding
+    training, stem = 0.0, backbone.model.model.vision_model.embeddings.patch_embedding
     with computing_in(stem, getattr(torch, chosen.stem)):
-        training = ground(backbone, pointers, stream, recipe, LABELS, report)
+        if chosen.steps:
+            stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)
+            recipe = Recipe(chosen.steps, chosen.rate, apart_first=chosen.apart, own_sizes=True)
+            training += ground(backbone, pointers, stream, recipe, LABELS, report)
+            save()
+        if chosen.second:
+            grids = draw("screen", replace(split, grids=1.0), chosen.seed, chosen.grids, chosen.processes)
+            seen = [*grids, *pictures[:: max(1, round(len(pictures) / (BESIDE * len(grids))))]]
+            stream = batches(seen, chosen.batch, chosen.second, chosen.seed, NEIGHBOURS)
+            recipe = Recipe(chosen.second, chosen.rate, trainable="second", own_sizes=True)
+            training += ground(backbone, pointers, stream, recipe, report=report)
     save()
     scores = {}
     for name in EXAMS:

@@ -37,7 +37,7 @@ class Furniture:
 
     words: what may be written on widgets. entries: what may stand in fields. pair: a colour and a shape that must be
     shown, or None. kits: how often the screen has what is used together: a calculator's keys, a form to fill in,
-    buttons in rows and columns, or sliders.
+    buttons in rows and columns, or sliders. grids: how often it has those buttons, and nothing else.
     """
 
     screen: Screen
@@ -46,6 +46,7 @@ class Furniture:
     entries: tuple[str, ...]
     pair: tuple[str, str] | None = None
     kits: float = 0.0
+    grids: float = 0.0
     used: set[str] = field(default_factory=set)
     count: int = 0
 
@@ -59,6 +60,8 @@ class Furniture:
         if self.kits and self.rng.random() < self.kits:
             kits = (self._keys, self._to_fill_in, self._grid, self._levels)
             chosen = kits[self.rng.choice(len(kits), p=_KITS)]
+        if self.grids and self.rng.random() < self.grids:
+            chosen = self._grid
         if self.pair:
             chosen = self._form if self.pair[1] == "button" and self.rng.random() < 0.5 else self._loose
         try:

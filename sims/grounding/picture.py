@@ -38,6 +38,8 @@ class Split:
     """How often an arm carries a thing, or has put it down at, on or in another one."""
     kits: float = 0.0
     """How often there are things that are used together: on a table `bodies.KITS`, on a screen a form or keys."""
+    grids: float = 0.0
+    """How often a screen has buttons in rows and columns, each of which can be named by its neighbours."""
     view: str = ""
     """The camera of all tables, one of `tables.VIEWS`; empty for the mixture."""
     familiar: float = 0.5

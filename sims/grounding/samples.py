@@ -93,19 +93,23 @@ def _chunk(job: tuple[str, Split, int, int, int]) -> list[Picture]:
     return pictures
 
 
-def sample(picture: Picture, rng: np.random.Generator) -> Sample | None:
-    """An instruction or a question on a picture, drawn with the kind's SHARES, as training sees it."""
+def sample(picture: Picture, rng: np.random.Generator, relations: float = TAUGHT_RELATIONS) -> Sample | None:
+    """An instruction or a question on a picture, drawn with the kind's SHARES, as training sees it. relations: how
+    often a thing of a screen is mentioned by another one, where it can be."""
     shares = SHARES[picture.kind]
     task = str(rng.choice(list(shares), p=list(shares.values())))
     asked = ask(picture, task, rng) if task != "point" else None
-    return asked or instruct(picture, rng, TRAINED_WORDS, relations=TAUGHT_RELATIONS, forms=TAUGHT_FORMS)
+    return asked or instruct(picture, rng, TRAINED_WORDS, relations=relations, forms=TAUGHT_FORMS)
 
 
-def batches(pictures: Sequence[Picture], size: int, steps: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`steps` batches of fresh texts on pictures in random order, each of one kind, size and length of text."""
+def batches(
+    pictures: Sequence[Picture], size: int, steps: int, seed: int, relations: float = TAUGHT_RELATIONS
+) -> Iterator[dict[str, Any]]:
+    """`steps` batches of fresh texts (see `sample`) on pictures in random order, each of one kind, size and length of
+    text."""
     rng = np.random.default_rng([seed, 1])
     kinds = sorted({(p.kind, len(p.image)) for p in pictures})
-    decks = [_Deck([p for p in pictures if (p.kind, len(p.image)) == kind], rng) for kind in kinds]
+    decks = [_Deck([p for p in pictures if (p.kind, len(p.image)) == kind], rng, relations) for kind in kinds]
     shares = np.array([len(deck.pictures) for deck in decks]) / len(pictures)
     together = 16
     for start in range(0, steps, together):
@@ -121,8 +125,8 @@ def batches(pictures: Sequence[Picture], size: int, steps: int, seed: int) -> It
 class _Deck:
     """Pictures of one kind and size in random order, again and again."""
 
-    def __init__(self, pictures: Sequence[Picture], rng: np.random.Generator) -> None:
-        self.pictures, self._rng = pictures, rng
+    def __init__(self, pictures: Sequence[Picture], rng: np.random.Generator, relations: float) -> None:
+        self.pictures, self._rng, self._relations = pictures, rng, relations
         self._order: list[int] = []
 
     def row(self) -> tuple[Picture, Sample]:
@@ -131,7 +135,7 @@ class _Deck:
             if not self._order:
                 self._order = self._rng.permutation(len(self.pictures)).tolist()
             picture = self.pictures[self._order.pop()]
-            found = sample(picture, self._rng)
+            found = sample(picture, self._rng, self._relations)
             if found is not None:
                 return picture, found
 

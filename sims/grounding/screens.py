@@ -44,7 +44,7 @@ class Screens(Maker):
         look = themes.draw(themes.UNSEEN if self.split.backgrounds else themes.ANY, rng)
         for _ in range(TRIES):
             screen.clear(*look)
-            Furniture(screen, rng, words, entries, pair, self.split.kits).furnish()
+            Furniture(screen, rng, words, entries, pair, self.split.kits, self.split.grids).furnish()
             if screen.widgets:
                 break
         return _picture(screen)

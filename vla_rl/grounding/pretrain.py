@@ -31,6 +31,8 @@ Labels = dict[str, dict[str, int]]
 _UNLABELLED = -100
 _ROWS = ("tokens", "connector")
 """What trains beside pointers, of a model that stays as it is, with the rows of `<ptr>` and `<self>`."""
+_FROZEN = ("pointers", "second")
+"""What trains beside a model that stays as it is."""
 _CONNECTORS = ("connector", "multi_modal_projector", "visual.merger")
 """What families call it."""
 
@@ -51,9 +53,9 @@ class Recipe:
     apart_first: int = 0
     """For so many of the steps train vision by the cells' labels and text by the mentions', each without the other."""
     trainable: str = "all"
-    """`all`; `pointers` only; `tokens`: the pointers and the rows of `<ptr>` and `<self>` in the model's table; or
-    `connector`: those, and what turns image features into the language model's tokens. Adapters that the model has
-    train with the rows."""
+    """`all`; `pointers` only; `second`: nothing but their second look; `tokens`: the pointers and the rows of `<ptr>`
+    and `<self>` in the model's table; or `connector`: those, and what turns image features into the language model's
+    tokens. Adapters that the model has train with the rows."""
     half: bool = False
     """Whether the language model, where it stays frozen, computes in bfloat16; all else stays as it is."""
     own_sizes: bool = False
@@ -168,7 +170,7 @@ def batch_losses(
     """The losses of a batch by name."""
     speaks = recipe.trainable == "all" and hasattr(backbone.model, "mix")
     prompt, answers_BA = with_answers(backbone, batch["texts"], batch["answers"] if speaks else [])
-    with torch.set_grad_enabled(recipe.trainable != "pointers"):
+    with torch.set_grad_enabled(recipe.trainable not in _FROZEN):
         encoded = encode(backbone, batch["images"], prompt)
     pointed = pointers(encoded.slots_BSD, encoded.visual_BVND, backbone.grid)
     losses = pointing_losses(pointed, batch, backbone.grid, recipe.place_weight)
@@ -319,8 +321,13 @@ def _optimiser(
     modules: list[nn.Module] = [pointers]
     if recipe.trainable == "all":
         modules += [backbone] + ([reader] if reader is not None else [])
-    elif recipe.trainable not in ("pointers", *_ROWS):
-        raise ValueError(f"trainable must be 'all', 'connector', 'tokens' or 'pointers'; got {recipe.trainable!r}")
+    elif recipe.trainable == "second":
+        if pointers.second is None:
+            raise ValueError("trainable='second': these pointers look once; `look_twice` has them look again")
+        modules = [pointers.second]
+    elif recipe.trainable not in (*_FROZEN, *_ROWS):
+        choices = "'all', 'connector', 'tokens', 'pointers' or 'second'"
+        raise ValueError(f"trainable must be {choices}; got {recipe.trainable!r}")
     if recipe.trainable in _ROWS:
         backbone.requires_grad_(False)
     if recipe.trainable == "connector":

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from sims.grounding.exams import EXAMS, exam
-from sims.grounding.picture import Split
+from sims.grounding.picture import Picture, Split
 from sims.grounding.samples import LABELS, batches, draw, phrasebook
 from vla_rl.grounding.pretrain import Recipe, ground, print_losses
 from vla_rl.grounding.scores import score, write_card
@@ -89,13 +89,7 @@ def main() -> None:
     )
     pictures = [p for kind, n in counts.items() for p in draw(kind, split, chosen.seed, n, chosen.processes)]
     drawing = time.perf_counter() - start
-    tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))
-    backbone = Backbone.from_config(tiny_config(len(tokenizer)), tokenizer, SIZE)
-    if chosen.start:
-        old = Backbone.load(chosen.start)
-        adopt(backbone.model, tokenizer, old.model, old.tokenizer)
-    else:
-        initialise(backbone.model)
+    backbone = _backbone(chosen, pictures)
     pointers = Pointers.load(chosen.start, backbone.hidden_size) if chosen.start else Pointers(backbone.hidden_size)
     pointers.look_twice()
 
@@ -127,6 +121,21 @@ def main() -> None:
         paper = exam(name, chosen.exam)
         scores[name] = score(backbone.at(paper["point"][0]["images"].shape[1]), pointers, paper)
     write_card(chosen.out, vars(chosen) | {"drawing_s": drawing, "training_s": training}, scores)
+
+
+def _backbone(chosen: argparse.Namespace, pictures: list[Picture]) -> Backbone:
+    """One that knows the words of the pictures' texts, and all that the one of `--start` knows; where no step trains it,
+    that one itself."""
+    if chosen.start and not chosen.steps:
+        return Backbone.load(chosen.start)
+    tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))
+    backbone = Backbone.from_config(tiny_config(len(tokenizer)), tokenizer, SIZE)
+    if chosen.start:
+        old = Backbone.load(chosen.start)
+        adopt(backbone.model, tokenizer, old.model, old.tokenizer)
+    else:
+        initialise(backbone.model)
+    return backbone
 
 
 if __name__ == "__main__":

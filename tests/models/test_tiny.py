@@ -161,8 +161,22 @@ def test_pointers_alone_train_on_a_frozen_backbone() -> None:
     ground(made, pointers, batches(pictures, 16, 3, seed=0), Recipe(steps=3, trainable="pointers"))
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
     assert not torch.equal(query, pointers.query.weight)
-    with pytest.raises(ValueError, match="trainable must be 'all', 'connector', 'tokens' or 'pointers'; got 'head'"):
+    with pytest.raises(ValueError, match=r"trainable must be 'all', .*, 'pointers' or 'second'; got 'head'"):
         ground(made, pointers, batches(pictures, 16, 1, seed=0), Recipe(steps=1, trainable="head"))
+
+
+def test_the_second_look_alone_trains() -> None:
+    made = small()
+    pointers = Pointers(made.hidden_size)
+    before = {k: v.clone() for k, v in (made.state_dict() | pointers.state_dict()).items()}
+    pictures = draw("screen", Split(sides=(64,), grids=1.0), seed=2, count=32)
+    recipe = Recipe(steps=3, trainable="second", own_sizes=True)
+    ground(made, pointers, batches(pictures, 16, 3, seed=0, relations=1.0), recipe)
+    changed = {k for k, v in (made.state_dict() | pointers.state_dict()).items() if not torch.equal(before[k], v)}
+    assert changed
+    assert all(name.startswith("second.") for name in changed)
+    with pytest.raises(ValueError, match="these pointers look once"):
+        ground(made, Pointers(made.hidden_size, twice=False), batches(pictures, 16, 3, seed=0), recipe)
 
 
 def test_a_frozen_language_model_may_compute_in_half_precision() -> None:

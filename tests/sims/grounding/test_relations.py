@@ -60,6 +60,15 @@ def test_a_phrase_that_names_another_thing_means_its_neighbour(told: list[tuple[
     assert checked > 100
 
 
+def test_screens_of_grids_have_buttons_that_others_name() -> None:
+    rng = np.random.default_rng(0)
+    drawn = samples.draw("screen", Split(grids=1.0), seed=5, count=60)
+    texts = [text for each in drawn if (text := samples.sample(each, rng, relations=1.0)) and text.task == "point"]
+    assert np.mean([any(phrase.anchor != NOTHING for phrase in text.phrases) for text in texts]) > 0.6
+    others = [sample.shape for picture in drawn for sample in picture.things if sample.shape != "button"]
+    assert others.count("window") > 0.7 * len(others)
+
+
 def test_the_first_look_is_for_the_thing_by_which_the_other_is_named(told: list[tuple[Picture, Sample]]) -> None:
     rows = [row for row in told if any(phrase.anchor != NOTHING for phrase in row[1].phrases)][:40]
     batch = samples.collate([row for row in rows if len(row[0].image) == len(rows[0][0].image)])

@@ -124,7 +124,7 @@ def main() -> None:
 
 
 def _backbone(chosen: argparse.Namespace, pictures: list[Picture]) -> Backbone:
-    """One that knows the words of the pictures' texts, and all that the one of `--start` knows; where no step trains it,
+    """One that knows the words of the pictures' texts, and what the one of `--start` knows; where no step trains it,
     that one itself."""
     if chosen.start and not chosen.steps:
         return Backbone.load(chosen.start)

@@ -102,14 +102,15 @@ class Lexicographic:
     """Success first: of the decisions whose Q is within epsilon of the best one's, the cheapest (arXiv 2604.08545).
 
     A price, however small, trades success for cost somewhere, and however large, is too small elsewhere; this one
-    does neither.
+    does neither. Of those that are about as cheap as the cheapest, the one of the highest Q comes first: what a policy
+    can decide mostly differs by less than epsilon, so that without that it would not learn to succeed.
 
-    epsilon: in units of value; about what the critic errs by. apart: in units of cost; decisions whose costs are nearer
-        together hardly differ.
+    epsilon: in units of value; more than what success in fewer steps is worth. apart: in units of cost; decisions whose
+        costs are nearer together are alike: about what the cost critic errs by.
     """
 
     epsilon: float = 0.05
-    apart: float = 0.01
+    apart: float = 0.05
 
     def __post_init__(self) -> None:
         if self.epsilon <= 0 or self.apart <= 0:
@@ -125,14 +126,16 @@ class Lexicographic:
         return multiplier
 
     def rank(self, q_BN: Tensor, cost_BN: Tensor, multiplier: float) -> Tensor:
-        """Q of those that are not within epsilon of the best; the others lie above them, the cheapest at the best Q,
-        the dearest epsilon below it."""
+        """Q of the cheapest that are within epsilon of the best; below them the dearer ones that are, the cheapest of
+        these first; and below those all others, by Q."""
         best_B1 = q_BN.amax(1, keepdim=True)
         near_BN = q_BN >= best_B1 - self.epsilon
         least_B1 = cost_BN.masked_fill(~near_BN, float("inf")).amin(1, keepdim=True)
         most_B1 = cost_BN.masked_fill(~near_BN, float("-inf")).amax(1, keepdim=True)
         dear_BN = (cost_BN - least_B1) / (most_B1 - least_B1).clamp_min(self.apart)
-        return q_BN.where(~near_BN, best_B1 - self.epsilon * dear_BN)
+        cheap_BN = cost_BN <= least_B1 + self.apart
+        within_BN = q_BN.where(cheap_BN, best_B1 - self.epsilon * (1 + dear_BN))
+        return within_BN.where(near_BN, q_BN - self.epsilon)
 
 
 class RealisedCosts(EpisodeListener):

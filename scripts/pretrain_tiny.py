@@ -108,8 +108,8 @@ def main() -> None:
             stream = batches(pictures, chosen.batch, chosen.steps, chosen.seed)
             recipe = Recipe(chosen.steps, chosen.rate, apart_first=chosen.apart, own_sizes=True)
             training += ground(backbone, pointers, stream, recipe, LABELS, report)
-            save()
         if chosen.second:
+            save()  # drawing takes minutes
             grids = draw("screen", replace(split, grids=1.0), chosen.seed, chosen.grids, chosen.processes)
             seen = [*grids, *pictures[:: max(1, round(len(pictures) / (BESIDE * len(grids))))]]
             stream = batches(seen, chosen.batch, chosen.second, chosen.seed, NEIGHBOURS)

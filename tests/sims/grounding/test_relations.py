@@ -65,7 +65,7 @@ def test_screens_of_grids_have_buttons_that_others_name() -> None:
     drawn = samples.draw("screen", Split(grids=1.0), seed=5, count=60)
     texts = [text for each in drawn if (text := samples.sample(each, rng, relations=1.0)) and text.task == "point"]
     assert np.mean([any(phrase.anchor != NOTHING for phrase in text.phrases) for text in texts]) > 0.6
-    others = [sample.shape for picture in drawn for sample in picture.things if sample.shape != "button"]
+    others = [thing.shape for picture in drawn for thing in picture.things if thing.shape != "button"]
     assert others.count("window") > 0.7 * len(others)
 
 

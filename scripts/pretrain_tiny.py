@@ -2,9 +2,11 @@
 
 .venv/bin/python -m scripts.pretrain_tiny
 .venv/bin/python -m scripts.pretrain_tiny --steps 300 --apart 100 --tables 2000 --screens 1000 --out outputs/try
+.venv/bin/python -m scripts.pretrain_tiny --start outputs/a outputs/b --shares 0.7 0.3 --steps 0 --second 4000
 """
 
 import argparse
+import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from vla_rl.grounding.pretrain import Recipe, ground, print_losses
 from vla_rl.grounding.scores import score, write_card
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import Pointers
-from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokenizer
+from vla_rl.models.tiny import SIZE, adopt, average, initialise, tiny_config, tiny_tokenizer
 
 SIDES, TABLE_SIDES = (64, 96, 96, 128), (64, 96, 96)
 """Heights and widths of the screens, and of the tables, each as likely."""
@@ -71,10 +73,17 @@ def main() -> None:
     """Make the backbone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="assets/backbones/tiny")
-    parser.add_argument("--start", help="a folder whose weights and words to go on from")
+    parser.add_argument(
+        "--start", nargs="+", default=[], metavar="FOLDER", help="whose weights, averaged, to go on from"
+    )
+    parser.add_argument("--shares", nargs="+", type=float, metavar="SHARE", help="of each of these in it (the same)")
     for name, (value, text) in OPTIONS.items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{text} ({value})")
     chosen = parser.parse_args()
+    if chosen.shares is None:
+        chosen.shares = [1.0] * len(chosen.start)
+    if len(chosen.shares) != len(chosen.start):
+        parser.error(f"{len(chosen.start)} folders to start from need as many shares; got {chosen.shares}")
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
     start = time.perf_counter()
@@ -90,8 +99,7 @@ def main() -> None:
     pictures = [p for kind, n in counts.items() for p in draw(kind, split, chosen.seed, n, chosen.processes)]
     drawing = time.perf_counter() - start
     backbone = _backbone(chosen, pictures)
-    pointers = Pointers.load(chosen.start, backbone.hidden_size) if chosen.start else Pointers(backbone.hidden_size)
-    pointers.look_twice()
+    pointers = _pointers(chosen, backbone.hidden_size)
 
     def save() -> None:
         backbone.save(chosen.out)
@@ -124,18 +132,31 @@ def main() -> None:
 
 
 def _backbone(chosen: argparse.Namespace, pictures: list[Picture]) -> Backbone:
-    """One that knows the words of the pictures' texts, and what the one of `--start` knows; where no step trains it,
-    that one itself."""
-    if chosen.start and not chosen.steps:
-        return Backbone.load(chosen.start)
-    tokenizer = tiny_tokenizer(phrasebook(pictures, chosen.seed))
+    """One that knows the words of the pictures' texts, and what those of `--start` know on average; where no step
+    trains it, it knows the words of the first of them."""
+    starts = [Backbone.load(folder) for folder in chosen.start]
+    kept = starts and not chosen.steps
+    tokenizer = starts[0].tokenizer if kept else tiny_tokenizer(phrasebook(pictures, chosen.seed))
     backbone = Backbone.from_config(tiny_config(len(tokenizer)), tokenizer, SIZE)
-    if chosen.start:
-        old = Backbone.load(chosen.start)
-        adopt(backbone.model, tokenizer, old.model, old.tokenizer)
-    else:
+    if not starts:
         initialise(backbone.model)
+        return backbone
+    states = []
+    for old in starts:
+        adopt(backbone.model, tokenizer, old.model, old.tokenizer)
+        states.append(copy.deepcopy(backbone.model.state_dict()))
+    backbone.model.load_state_dict(average(states, chosen.shares))
     return backbone
+
+
+def _pointers(chosen: argparse.Namespace, hidden_size: int) -> Pointers:
+    """Those of `--start`, averaged, or fresh ones; they look twice."""
+    starts = [Pointers.load(folder, hidden_size) for folder in chosen.start] or [Pointers(hidden_size)]
+    for each in starts:
+        each.look_twice()
+    if chosen.start:
+        starts[0].load_state_dict(average([each.state_dict() for each in starts], chosen.shares))
+    return starts[0]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from vla_rl.grounding.pretrain import Recipe, batch_losses, encode, ground
 from vla_rl.grounding.scores import CARD, answer, score, score_pointing
 from vla_rl.models.backbone import Backbone
 from vla_rl.models.pointers import FILE, Pointers, cells_at
-from vla_rl.models.tiny import SIZE, adopt, initialise, tiny_config, tiny_tokenizer
+from vla_rl.models.tiny import SIZE, adopt, average, initialise, tiny_config, tiny_tokenizer
 from vla_rl.paths import shipped
 
 FRESH_SEED = 77
@@ -247,6 +247,16 @@ def test_a_larger_model_computes_what_the_one_did_that_it_adopts() -> None:
         torch.testing.assert_close(larger(pixels, prompt).tokens_BTD, old(pixels, prompt).tokens_BTD)
     inner = "model.vision_model.encoder.layers.3.mlp.fc1.weight"
     assert torch.equal(larger.model.state_dict()[inner], before[inner]), "what only the larger has may start anywhere"
+
+
+def test_an_average_of_weights_goes_by_shares_and_keeps_counts() -> None:
+    states = [{"weight": torch.full((2,), value), "count": torch.tensor(7)} for value in (1.0, 4.0)]
+    averaged = average(states, [2, 1])
+    torch.testing.assert_close(averaged["weight"], torch.full((2,), 2.0))
+    assert averaged["count"] == 7
+    assert states[0]["weight"].tolist() == [1.0, 1.0]
+    alike = [small().model.state_dict()] * 3
+    torch.testing.assert_close(average(alike, [0.2, 0.3, 0.5]), alike[0])
 
 
 def test_places_of_a_finer_image_lie_between_those_that_were_known() -> None:

@@ -10,7 +10,7 @@ R centres along an axis, 2 = (x to the right, y down).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -301,6 +301,18 @@ def adopt(model: nn.Module, tokenizer: Any, old: nn.Module, old_tokenizer: Any) 
     model.load_state_dict(
         {name: rows if name in tied else _grown(name, value, weights.get(name)) for name, value in start.items()}
     )
+
+
+def average(states: Sequence[dict[str, torch.Tensor]], shares: Sequence[float]) -> dict[str, torch.Tensor]:
+    """The weights of models, averaged by `shares`, which are divided by their sum. Of models that went on from the same
+    weights, each taught something else, the average often does better at all of it (Wortsman et al. 2022, "Model
+    soups", arXiv 2203.05482)."""
+    averaged = dict(states[0])
+    for name, first in states[0].items():
+        if first.is_floating_point():
+            parts = [share / sum(shares) * state[name] for share, state in zip(shares, states, strict=True)]
+            averaged[name] = torch.stack(parts).sum(0)
+    return averaged
 
 
 def _grown(name: str, fresh: torch.Tensor, old: torch.Tensor | None) -> torch.Tensor:

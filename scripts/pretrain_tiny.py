@@ -80,8 +80,7 @@ def main() -> None:
     for name, (value, text) in OPTIONS.items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{text} ({value})")
     chosen = parser.parse_args()
-    if chosen.shares is None:
-        chosen.shares = [1.0] * len(chosen.start)
+    chosen.shares = chosen.shares or [1.0] * len(chosen.start)
     if len(chosen.shares) != len(chosen.start):
         parser.error(f"{len(chosen.start)} folders to start from need as many shares; got {chosen.shares}")
     torch.set_num_threads(chosen.threads)
@@ -144,7 +143,7 @@ def _backbone(chosen: argparse.Namespace, pictures: list[Picture]) -> Backbone:
     states = []
     for old in starts:
         adopt(backbone.model, tokenizer, old.model, old.tokenizer)
-        states.append(copy.deepcopy(backbone.model.state_dict()))
+        states.append(copy.deepcopy(backbone.model.state_dict()))  # the next is adopted into the same tensors
     backbone.model.load_state_dict(average(states, chosen.shares))
     return backbone
 

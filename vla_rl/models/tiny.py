@@ -307,11 +307,10 @@ def average(states: Sequence[dict[str, torch.Tensor]], shares: Sequence[float]) 
     """The weights of models, averaged by `shares`, which are divided by their sum. Of models that went on from the same
     weights, each taught something else, the average often does better at all of it (Wortsman et al. 2022, "Model
     soups", arXiv 2203.05482)."""
-    averaged = dict(states[0])
+    averaged, parts = dict(states[0]), [share / sum(shares) for share in shares]
     for name, first in states[0].items():
         if first.is_floating_point():
-            parts = [share / sum(shares) * state[name] for share, state in zip(shares, states, strict=True)]
-            averaged[name] = torch.stack(parts).sum(0)
+            averaged[name] = torch.stack([part * state[name] for part, state in zip(parts, states, strict=True)]).sum(0)
     return averaged
 
 

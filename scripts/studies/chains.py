@@ -22,8 +22,8 @@ CLONED, JUDGED, KEYS = "cloned", "one_step", ("success", "credit", "critic")
 
 
 def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All estimators from one supervised start. Training begins in few ways, so that states occur again; demonstrations
-    and the episodes whose success counts begin in any way."""
+    """All estimators from one supervised start. Demonstrations and the episodes whose success counts begin in any way,
+    however training begins."""
     kwargs = part.yaml["kwargs"] | part.world["kwargs"]
     common = [*part.common, *(f"env.kwargs.{key}={value}" for key, value in kwargs.items())]
     anywhere = [*common, "env.kwargs.starts=0"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.algorithms.test_pa_rl import BINS, SETTINGS, STATES, accuracy, bandit, make
-from vla_rl.algorithms.acting import ways_of
+from vla_rl.algorithms.acting import best_of, ways_of
 from vla_rl.algorithms.configs import Iql, PaRl, Recap
 from vla_rl.algorithms.pa_rl import PaRlAlgorithm
 from vla_rl.models.features import Features
@@ -64,6 +64,23 @@ def test_lanes_of_the_critic_take_the_best_of_its_samples_once_the_actor_learns(
     assert (tokens[ways == BY_CRITIC] == BINS - 1).all()
     assert (tokens[ways == SAMPLED] == BINS - 1).all(1).mean() < 0.5
     assert len(np.unique(tokens[ways == GREEDY], axis=0)) == 1
+
+
+def test_the_critic_decides_between_decisions_that_the_policy_takes_about_as_often(random_backbone: Path) -> None:
+    policy, samples = make(random_backbone).policy, 16
+    logits = policy.logits(policy.ground(seen(LANES)))
+    noise = torch.rand(LANES, samples, len(policy.slots)).clamp(1e-6, 1 - 1e-6)
+    grounded, greedy = policy.ground(seen(LANES)), policy.greedy(logits)
+    tokens = torch.cat([greedy.unsqueeze(1), policy.sample(logits, samples, noise)], dim=1)
+    likely, worth = policy.log_prob(logits, tokens), likes_the_last_bin(grounded, tokens)
+    best, q = best_of(policy, likes_the_last_bin, grounded, logits, noise)
+    for row in range(LANES):
+        sums = [float(w / np.std(worth[row].numpy()) + p) for w, p in zip(worth[row], likely[row].detach(), strict=True)]
+        assert torch.equal(best[row], tokens[row, int(np.argmax(sums))])
+    assert torch.equal(q, likes_the_last_bin(grounded, best.unsqueeze(1)).squeeze(1))
+    assert (q >= likes_the_last_bin(grounded, greedy.unsqueeze(1)).squeeze(1)).all(), "less likely, so worth more"
+    indifferent, _ = best_of(policy, lambda _, decisions: torch.full(decisions.shape[:2], 0.5), grounded, logits, noise)
+    assert torch.equal(indifferent, greedy)
 
 
 def test_without_such_lanes_nothing_is_told_of_the_way(random_backbone: Path) -> None:

@@ -12,18 +12,21 @@ from vla_rl.algorithms.algorithm import Decision, Scorer
 from vla_rl.models.features import Features
 from vla_rl.models.forward import Forward
 from vla_rl.models.policy import Policy
-from vla_rl.models.sampling import rows_of
+from vla_rl.models.sampling import Logits, rows_of
 from vla_rl.models.transfer import fetched, sent
 from vla_rl.replay.reader import evenly
 from vla_rl.runtime.learner import Learner
 from vla_rl.specs import ACTING, BY_CRITIC, GREEDY, LOG_PROB, SAMPLED, VALUE
 
+LEAST_SPREAD = 1e-6
+"""Where all of Q is closer together, only the policy decides."""
+
 
 class Explorer:
     """Samples of a policy, `epsilon` of them uniformly random; `greedy_share` of the lanes take the most likely ones.
 
-    `critic_share` of the lanes take the best of `critic_samples` by what ranks decisions, where that is told; else they
-    sample as others do. What replay remembers of a decision beside its tokens is its log-probability under the policy
+    `critic_share` of the lanes take the best of `critic_samples` by what ranks decisions (`best_of`), where that is
+    told; else they sample as others do. What replay remembers of a decision beside its tokens is its log-probability under the policy
     as it was, and, where there are such lanes, how it was taken; see `ActorCriticConfig.needs`.
 
     learner: draws the noise, so that several processes draw what one would. epsilon, greedy_share: may be changed.
@@ -79,8 +82,8 @@ class Explorer:
         if scorer is not None and by_critic:
             at = _places(ways == BY_CRITIC, tokens.device)
             noise = self._noise(len(at), self._critic_samples)
-            samples = policy.sample(rows_of(logits, at), self._critic_samples, noise)
-            tokens = tokens.index_copy(0, at, best_of(scorer, grounded.rows(at), samples)[0].unsqueeze(1))
+            best, _ = best_of(policy, scorer, grounded.rows(at), rows_of(logits, at), noise)
+            tokens = tokens.index_copy(0, at, best.unsqueeze(1))
         extras = {LOG_PROB: policy.log_prob(logits, tokens).squeeze(1).float()}
         if promise is not None:
             extras[VALUE] = promise(grounded, tokens).squeeze(1).float()
@@ -99,10 +102,23 @@ class Explorer:
         return self._learner.uniform(rows, samples, len(self._policy.slots))
 
 
-def best_of(scorer: Scorer, grounded: Features, tokens_BNK: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each observation's N decisions the one that is worth most, int64 [B, K], and its Q float32 [B]."""
-    q, best = scorer(grounded, tokens_BNK).max(dim=1)
-    return tokens_BNK[torch.arange(len(best), device=best.device), best], q
+def best_of(
+    policy: Policy, scorer: Scorer, grounded: Features, logits: Logits, noise_BNK: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of the greedy decision and N samples the one of the highest Q / T + log pi, int64 [B, K], and its Q float32 [B].
+
+    T is the standard deviation of Q over these decisions. So Q decides between decisions that the policy takes about as
+    often, and one that it hardly ever takes, of which a critic knows little, must be worth far more. The sum is highest
+    at the mode of pi * exp(Q / T), the best policy under a KL penalty of weight T (1805.00909, section 5), where pa_rl
+    and awac lead the actor.
+    """
+    samples = policy.sample(logits, noise_BNK.shape[1], noise_BNK)
+    tokens = torch.cat([policy.greedy(logits).unsqueeze(1), samples], dim=1)
+    q = scorer(grounded, tokens)
+    spread = q.std(dim=1, correction=0, keepdim=True).clamp_min(LEAST_SPREAD)
+    best = (q / spread + policy.log_prob(logits, tokens).float()).argmax(dim=1)
+    rows = torch.arange(len(best), device=best.device)
+    return tokens[rows, best], q[rows, best]
 
 
 def ways_of(greedy_share: float, critic_share: float, lanes: np.ndarray) -> np.ndarray:

@@ -92,8 +92,8 @@ class ActorCriticConfig:
     greedy_share: fraction of the environments that take the most likely decision during collection. A greedy policy
         runs in circles where a sampling one stumbles out, and the critic has to see that (Ape-X likewise gives each
         actor its own epsilon, arXiv 1803.00933).
-    critic_share, critic_samples: fraction of the environments that, during collection, take the critic's best of this
-        many samples, once the actor learns. This costs no time, and shows what the critic knows about decisions: the
+    critic_share, critic_samples: fraction of the environments where, during collection, the critic chooses among this
+        many samples and the greedy decision, once the actor learns. This costs no time, and shows what the critic knows about decisions: the
         log compares them with the greedy environments, or, if there are none, with those that sample.
     fallback: whether the actor only clones successes (rows that a reward followed, and demonstrations) and ignores the
         critic while acting by the critic is known to be worse.

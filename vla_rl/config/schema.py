@@ -184,7 +184,8 @@ class TrainConfig(Part):
 
 
 class EvalConfig(Part):
-    """Evaluation on held-out seeds. best_of: act by the critic's best of this many samples; 0 acts greedily.
+    """Evaluation on held-out seeds. best_of: let the critic choose among this many samples and the
+    greedy decision; 0 acts greedily.
 
     seed: the first seed is HELD_OUT_SEEDS.start + seed. checkpoint: the policy to evaluate. videos: episodes recorded.
     num_envs: episodes that run together. workers: processes that step them, several episodes in each; 0: the

@@ -27,8 +27,8 @@ from vla_rl.specs import POINTERS, REMEMBERED, TASK
 
 
 class Actor:
-    """A policy and how it decides: greedily, with `best_of` > 0 by the highest Q among so many samples, or else, where
-    not `greedy`, by one sample.
+    """A policy and how it decides: greedily, with `best_of` > 0 by the critic among the greedy decision and so many
+    samples (`algorithms.acting.best_of`), or else, where not `greedy`, by one sample.
 
     Args:
         policy: decides, where its weights lie.
@@ -139,17 +139,19 @@ class Actor:
     def _decide(
         self, observation: dict[str, Any], best_of: int, greedy: bool
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        policy, scorer, q = self.policy, self.scorer, None
         features, logits = self._forward(observation)
-        if best_of == 0 and greedy:
-            tokens = self.policy.greedy(logits).unsqueeze(1)
+        grounded = features if scorer is None or policy.frozen_trunk else policy.ground(observation)
+        if best_of > 0 and scorer is not None:
+            tokens, q = best_by(policy, scorer, grounded, logits, self._noise(len(features), best_of))
         else:
-            tokens = self.policy.sample(logits, max(best_of, 1), self._noise(len(features), max(best_of, 1)))
-        best, q = tokens[:, 0], None
-        if self.scorer is not None:
-            grounded = features if self.policy.frozen_trunk else self.policy.ground(observation)
-            best, q = best_by(self.scorer, grounded, tokens)
-        pointed = features.pointed(len(self.policy.cameras))
-        told = transfer.fetched({"tokens": best, "q": q, REMEMBERED: features.remembered, POINTERS: pointed})
+            tokens = policy.greedy(logits)
+            if not greedy:
+                tokens = policy.sample(logits, 1, self._noise(len(features), 1)).squeeze(1)
+            if scorer is not None:
+                q = scorer(grounded, tokens.unsqueeze(1)).squeeze(1)
+        pointed = features.pointed(len(policy.cameras))
+        told = transfer.fetched({"tokens": tokens, "q": q, REMEMBERED: features.remembered, POINTERS: pointed})
         found = told.pop("tokens"), told.pop(POINTERS)
         told |= {f"{POINTERS}{camera}": found[1][:, number] for number, camera in enumerate(self.policy.cameras)}
         return found[0], {name: value for name, value in told.items() if value is not None}

@@ -75,7 +75,8 @@ def test_the_critic_decides_between_decisions_that_the_policy_takes_about_as_oft
     likely, worth = policy.log_prob(logits, tokens), likes_the_last_bin(grounded, tokens)
     best, q = best_of(policy, likes_the_last_bin, grounded, logits, noise)
     for row in range(LANES):
-        sums = [float(w / np.std(worth[row].numpy()) + p) for w, p in zip(worth[row], likely[row].detach(), strict=True)]
+        spread = float(np.std(worth[row].numpy()))
+        sums = [float(worth[row, n]) / spread + float(likely[row, n]) for n in range(1 + samples)]
         assert torch.equal(best[row], tokens[row, int(np.argmax(sums))])
     assert torch.equal(q, likes_the_last_bin(grounded, best.unsqueeze(1)).squeeze(1))
     assert (q >= likes_the_last_bin(grounded, greedy.unsqueeze(1)).squeeze(1)).all(), "less likely, so worth more"

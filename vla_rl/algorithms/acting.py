@@ -26,8 +26,8 @@ class Explorer:
     """Samples of a policy, `epsilon` of them uniformly random; `greedy_share` of the lanes take the most likely ones.
 
     `critic_share` of the lanes take the best of `critic_samples` by what ranks decisions (`best_of`), where that is
-    told; else they sample as others do. What replay remembers of a decision beside its tokens is its log-probability under the policy
-    as it was, and, where there are such lanes, how it was taken; see `ActorCriticConfig.needs`.
+    told; else they sample as others do. What replay remembers of a decision beside its tokens is its log-probability
+    under the policy as it was, and, where there are such lanes, how it was taken; see `ActorCriticConfig.needs`.
 
     learner: draws the noise, so that several processes draw what one would. epsilon, greedy_share: may be changed.
 

@@ -93,8 +93,9 @@ class ActorCriticConfig:
         runs in circles where a sampling one stumbles out, and the critic has to see that (Ape-X likewise gives each
         actor its own epsilon, arXiv 1803.00933).
     critic_share, critic_samples: fraction of the environments where, during collection, the critic chooses among this
-        many samples and the greedy decision, once the actor learns. This costs no time, and shows what the critic knows about decisions: the
-        log compares them with the greedy environments, or, if there are none, with those that sample.
+        many samples and the greedy decision, once the actor learns. This costs no time, and shows what the critic
+        knows about decisions: the log compares them with the greedy environments, or, if there are none, with those
+        that sample.
     fallback: whether the actor only clones successes (rows that a reward followed, and demonstrations) and ignores the
         critic while acting by the critic is known to be worse.
     shift, brightness, contrast: image augmentation, see `vla_rl.algorithms.augment`; it makes cached features useless.

@@ -69,7 +69,7 @@ SHOWN = {
     ),
     "turns": Told(
         {"flow": "success of the best policy in the flow, in percent", "calculator": "in the calculator"},
-        {"cloned": "cloned", "RL": "rl", "RL, failed starts": "failed_starts"},
+        {"success": "success", "cloned": "cloned"},
         PERCENT,
     ),
     "adaptation": Told(

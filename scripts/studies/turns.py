@@ -14,17 +14,15 @@ from study import Slice, evaluated, main, run
 
 
 def study(part: Slice) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Success in percent of each kind of policy on one world's demonstrations: as cloned, and after each way of RL."""
+    """Success in percent of each setting on one world's demonstrations, as cloned and after RL."""
     demos = run("demos", part.out / "demos", *part.common, f"demos.seed={1000 * part.seed}")
     for name, chosen in part.settings.items():
-        given = [*part.common, f"demos.path={demos}", *chosen["policy"]]
-        start = run("sft", part.out / f"{name}_sft", *given)
-        last = {"cloned": start}
-        for way, keys in chosen["train"].items():
-            last[way] = run("train", part.out / f"{name}_{way}", *given, f"train.checkpoint={start}", *keys)
+        given = [*part.common, f"demos.path={demos}", *part.yaml["starts"][chosen["start"]]]
+        begin = run("sft", part.out / f"{chosen['start']}_sft", *given)
+        last = run("train", part.out / name, *given, f"train.checkpoint={begin}", *chosen["train"])
         row = {}
-        for way, checkpoint in last.items():
-            told = run("eval", part.out / f"{name}_{way}_eval", *given, f"eval.checkpoint={checkpoint}")
+        for way, checkpoint in {"cloned": begin, "success": last}.items():
+            told = run("eval", part.out / f"{checkpoint.parents[1].name}_eval", *given, f"eval.checkpoint={checkpoint}")
             row[way] = evaluated(told)[0]["pc_success"]
         yield name, row
 

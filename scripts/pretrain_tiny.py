@@ -83,6 +83,8 @@ def main() -> None:
     chosen.shares = chosen.shares or [1.0] * len(chosen.start)
     if len(chosen.shares) != len(chosen.start):
         parser.error(f"{len(chosen.start)} folders to start from need as many shares; got {chosen.shares}")
+    if chosen.shares and (min(chosen.shares) < 0 or not sum(chosen.shares)):
+        parser.error(f"--shares: none below 0, and not all 0; got {chosen.shares}")
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
     start = time.perf_counter()

@@ -21,7 +21,7 @@ def costly(line: list[str]) -> list[str]:
 
 
 def test_a_budget_is_followed_logged_saved_and_gone_on_with(costly: list[str], tmp_path: Path) -> None:
-    budget = "algorithm.cost={type: budget, limit: 0.5, rate: 0.01}"
+    budget = "algorithm.cost={type: budget, limit: 0.5, rate: 0.01, damping: 0}"
     last = train.train(config.load([*costly, budget, "train.steps=160"]))
     folder = tmp_path / "run"
     lines = [json.loads(each) for each in (folder / "metrics.jsonl").read_text().splitlines()]

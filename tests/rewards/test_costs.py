@@ -56,13 +56,21 @@ def test_of_decisions_that_cost_alike_success_decides_however_little_it_differs(
 
 
 def test_a_budgets_price_follows_what_is_spent_between_nothing_and_its_most() -> None:
-    budget, price, expected = Budget(limit=1.0, rate=0.5, most=2.0), 0.0, 0.0
+    budget, price, expected = Budget(limit=1.0, rate=0.5, damping=0.0, most=2.0), 0.0, 0.0
     assert budget.start == 0.0
     for spent in (0.0, 3.0, 1.0, 0.5, 9.0, 9.0, 0.0, 0.0, 0.0, 0.0, 0.0):
-        price, expected = budget.adjusted(price, spent), min(max(expected + 0.5 * (spent - 1.0), 0.0), 2.0)
+        price, expected = budget.adjusted(price, spent, 1.0), min(max(expected + 0.5 * (spent - 1.0), 0.0), 2.0)
         assert price == pytest.approx(expected)
     assert price == 0.0
-    assert Price(0.3).adjusted(0.3, 100.0) == 0.3
+    assert Price(0.3).adjusted(0.3, 100.0, 100.0) == 0.3
+
+
+def test_a_damped_price_is_that_of_what_is_spent_now_and_of_what_was_too_much_so_far() -> None:
+    budget, price, before = Budget(limit=1.0, rate=0.1, damping=0.5), 1.0, 1.2
+    spent = [1.2, 1.5, 2.0, 1.4, 0.9, 0.7]
+    for each in spent:
+        price, before = budget.adjusted(price, each, each - before), each
+    assert price == pytest.approx(1.0 + 0.1 * sum(each - 1.0 for each in spent) + 0.5 * (spent[-1] - 1.2))
 
 
 def test_the_latest_episodes_count_and_demonstrations_do_not() -> None:

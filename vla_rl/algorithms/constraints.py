@@ -158,6 +158,7 @@ class Constraint(CostLearner):
         use: CostUse = settings.cost
         self.rank = Ranking(use, CostScorer(self.critic, policy), use.start)
         self.listener = RealisedCosts(use.recent if isinstance(use, Budget) else RECENT)
+        self._spent: float | None = None  # what episodes cost when the multiplier was last adjusted
 
     def update(self, rows: LearnerBatch, following: Tensor | None) -> dict[str, Tensor]:
         """Move the critic towards what the rows cost; what demonstrations cost was not recorded.
@@ -196,8 +197,10 @@ class Constraint(CostLearner):
         episodes, spent = self._learner.total(*self.listener.total)
         if not episodes:
             return {}
-        self.rank.multiplier = self.rank.use.adjusted(self.rank.multiplier, spent / episodes)
-        told = {"cost/episode": spent / episodes, "cost/multiplier": self.rank.multiplier}
+        each = spent / episodes
+        risen = 0.0 if self._spent is None else each - self._spent
+        self.rank.multiplier, self._spent = self.rank.use.adjusted(self.rank.multiplier, each, risen), each
+        told = {"cost/episode": each, "cost/multiplier": self.rank.multiplier}
         return {name: torch.tensor(value) for name, value in told.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -207,13 +210,14 @@ class Constraint(CostLearner):
             "target": self.target.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "multiplier": self.rank.multiplier,
+            "spent": self._spent,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         for name in ("critic", "target", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
-        self.rank.multiplier = state["multiplier"]
+        self.rank.multiplier, self._spent = state["multiplier"], state.get("spent")
 
 
 def make_cost_critic(settings: ActorCriticConfig, policy: Policy) -> CostCritic:

@@ -28,8 +28,8 @@ class CostUse(Protocol):
     @property
     def start(self) -> float: ...
 
-    def adjusted(self, multiplier: float, spent: float) -> float:
-        """The multiplier from now on, when the latest episodes `spent` so much each."""
+    def adjusted(self, multiplier: float, spent: float, risen: float) -> float:
+        """The multiplier from now on, when the latest episodes `spent` so much each, which has `risen` since before."""
 
     def rank(self, q_BN: Tensor, cost_BN: Tensor, multiplier: float) -> Tensor:
         """What decisions are worth by success and cost, float32 [B, N]: the more, the rather they are taken."""
@@ -53,7 +53,7 @@ class Price:
         """The price."""
         return self.c
 
-    def adjusted(self, multiplier: float, spent: float) -> float:
+    def adjusted(self, multiplier: float, spent: float, risen: float) -> float:
         """The price, whatever was spent."""
         return multiplier
 
@@ -66,31 +66,34 @@ class Price:
 class Budget:
     """A mean cost of an episode that is not to be exceeded, by a price that follows what is spent (a Lagrangian).
 
-    The price lambda begins at 0. At every update of the actor it becomes [lambda + rate * (C - limit)]_+, where C is
-    the mean cost of the latest episodes while collecting, those of all processes together.
+    The price lambda begins at 0. At every update of the actor it becomes [lambda + rate * (C - limit) + damping * (C -
+    C before)]_+, where C is the mean cost of the latest episodes while collecting, those of all processes together.
 
-    limit: of an episode's cost, not discounted. rate: of the price. recent: episodes that C is the mean of, in each
-    process; few, and it is noise; many, and it tells of an actor that is no more. most: of the price, so that a budget
-    that cannot be kept does not drive it without end.
+    limit: of an episode's cost, not discounted. rate: of the price. damping: how much of a rise or fall of C the price
+    follows at once; a price that only adds up what was too much comes late, stays long, and swings (arXiv 2007.03964,
+    section 4). recent: episodes that C is the mean of, in each process; few, and it is noise; many, and it tells of an
+    actor that is no more. most: of the price, so that a budget that cannot be kept does not drive it without end.
     """
 
     limit: float
     rate: float = 0.01
+    damping: float = 0.5
     recent: int = 50
     most: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.limit < 0 or self.rate <= 0 or self.recent < 1 or self.most <= 0:
-            raise ValueError(f"limit: at least 0; rate, most: above 0; recent: at least 1; got {self}")
+        if min(self.limit, self.damping) < 0 or min(self.rate, self.most) <= 0 or self.recent < 1:
+            raise ValueError(f"limit, damping: at least 0; rate, most: above 0; recent: at least 1; got {self}")
 
     @property
     def start(self) -> float:
         """Nothing: as if there were no costs."""
         return 0.0
 
-    def adjusted(self, multiplier: float, spent: float) -> float:
+    def adjusted(self, multiplier: float, spent: float, risen: float) -> float:
         """The price from now on."""
-        return min(max(multiplier + self.rate * (spent - self.limit), 0.0), self.most)
+        change = self.rate * (spent - self.limit) + self.damping * risen
+        return min(max(multiplier + change, 0.0), self.most)
 
     def rank(self, q_BN: Tensor, cost_BN: Tensor, multiplier: float) -> Tensor:
         """See `CostUse`."""
@@ -121,7 +124,7 @@ class Lexicographic:
         """There is no price."""
         return 0.0
 
-    def adjusted(self, multiplier: float, spent: float) -> float:
+    def adjusted(self, multiplier: float, spent: float, risen: float) -> float:
         """There is none."""
         return multiplier
 

@@ -138,7 +138,8 @@ def test_demonstrations_whose_costs_nobody_recorded_teach_the_cost_critic_nothin
 def test_what_is_spent_keeps_to_the_budget_and_swings_less_where_its_price_is_damped(random_backbone: Path) -> None:
     """What pays costs 1, so that success alone would spend 1 an episode, and caution nothing."""
     limit = 0.25
-    damped, undamped = (in_stretches(random_backbone, Budget(limit, 0.02, damping, 64)) for damping in (0.5, 0.0))
+    budgets = [Budget(limit, rate=0.02, recent=64, damping=damping) for damping in (0.5, 0.0)]
+    damped, undamped = (in_stretches(random_backbone, budget) for budget in budgets)
     assert damped.mean() == pytest.approx(limit, rel=0.1)
     assert damped.std() < undamped.std() / 2
 

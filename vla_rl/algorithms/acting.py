@@ -109,8 +109,8 @@ def best_of(
 
     T is the standard deviation of Q over these decisions. So Q decides between decisions that the policy takes about as
     often, and one that it hardly ever takes, of which a critic knows little, must be worth far more. The sum is highest
-    at the mode of pi * exp(Q / T), the best policy under a KL penalty of weight T (1805.00909, section 5), where pa_rl
-    and awac lead the actor.
+    at the mode of pi * exp(Q / T), the best policy under a KL penalty of weight T (arXiv 1805.00909), which is what
+    pa_rl and awac lead the actor to, each with a T of its own.
     """
     samples = policy.sample(logits, noise_BNK.shape[1], noise_BNK)
     tokens = torch.cat([policy.greedy(logits).unsqueeze(1), samples], dim=1)

@@ -69,17 +69,17 @@ class Budget:
     The price lambda begins at 0. At every update of the actor it becomes [lambda + rate * (C - limit) + damping * (C -
     C before)]_+, where C is the mean cost of the latest episodes while collecting, those of all processes together.
 
-    limit: of an episode's cost, not discounted. rate: of the price. damping: how much of a rise or fall of C the price
-    follows at once; a price that only adds up what was too much comes late, stays long, and swings (arXiv 2007.03964,
-    section 4). recent: episodes that C is the mean of, in each process; few, and it is noise; many, and it tells of an
-    actor that is no more. most: of the price, so that a budget that cannot be kept does not drive it without end.
+    limit: of an episode's cost, not discounted. rate: of the price. recent: episodes that C is the mean of, in each
+    process; few, and it is noise; many, and it tells of an actor that is no more. most: of the price, so that a budget
+    that cannot be kept does not drive it without end. damping: by how much the price follows a rise or fall of C at
+    once; one that only adds up what was too much comes late, stays long, and swings (arXiv 2007.03964).
     """
 
     limit: float
     rate: float = 0.01
-    damping: float = 0.5
     recent: int = 50
     most: float = 10.0
+    damping: float = 0.5
 
     def __post_init__(self) -> None:
         if min(self.limit, self.damping) < 0 or min(self.rate, self.most) <= 0 or self.recent < 1:

@@ -145,8 +145,9 @@ class Actor:
         if best_of > 0 and scorer is not None:
             tokens, q = best_by(policy, scorer, grounded, logits, self._noise(len(features), best_of))
         else:
-            tokens = policy.greedy(logits)
-            if not greedy:
+            if greedy:
+                tokens = policy.greedy(logits)
+            else:
                 tokens = policy.sample(logits, 1, self._noise(len(features), 1)).squeeze(1)
             if scorer is not None:
                 q = scorer(grounded, tokens.unsqueeze(1)).squeeze(1)
